@@ -1,0 +1,1 @@
+"""A small app of the kind a Frappe team has: documents, jobs, hooks."""

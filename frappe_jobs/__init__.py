@@ -1,0 +1,74 @@
+"""Frappe's background jobs on Celery: ``import frappe_jobs as frappe``.
+
+Each name is loaded when it is first used, so that ``frappe-jobs --help`` and an app's ``hooks.py``
+need not wait for Celery and SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frappe_jobs.api import (
+        enqueue,
+        enqueue_doc,
+        get_all,
+        get_current_job,
+        get_doc,
+        get_job,
+        get_job_status,
+        get_jobs,
+        get_queues_timeout,
+        is_job_enqueued,
+        new_doc,
+        publish_progress,
+        site,
+    )
+    from frappe_jobs.context import conf, db, local, session
+    from frappe_jobs.errors import (
+        FrappeJobsError,
+        JobFailed,
+        JobTimeout,
+        RetryBackgroundJobError,
+    )
+    from frappe_jobs.hosts.document import Document
+    from frappe_jobs.job import Job
+    from frappe_jobs.message import Retry
+    from frappe_jobs.methods import register
+
+__version__ = "0.1.0.dev0"
+
+_ROOMS = {
+    "api": (
+        # Send
+        "enqueue", "enqueue_doc",
+        # Look
+        "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "is_job_enqueued",
+        # In a job
+        "get_current_job", "publish_progress",
+        # Sites and documents
+        "site", "get_doc", "new_doc", "get_all",
+    ),
+    "context": ("conf", "db", "local", "session"),
+    "hosts.document": ("Document",),
+    "job": ("Job",),
+    "message": ("Retry",),
+    "methods": ("register",),
+    "errors": ("FrappeJobsError", "JobFailed", "JobTimeout", "RetryBackgroundJobError"),
+}  # fmt: skip
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "Document", "FrappeJobsError", "Job", "JobFailed", "JobTimeout", "Retry",
+    "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "get_all",
+    "get_current_job", "get_doc", "get_job", "get_job_status", "get_jobs", "get_queues_timeout",
+    "is_job_enqueued", "local", "new_doc", "publish_progress", "register", "session", "site",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"frappe_jobs.{_ROOM_OF[name]}"), name)
+    return value

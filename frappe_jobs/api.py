@@ -1,0 +1,226 @@
+"""Frappe's functions, with Frappe's signatures, on the core."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from celery import Task
+from celery.local import Proxy
+
+from frappe_jobs import runtime
+from frappe_jobs.context import require_session
+from frappe_jobs.dispatch import UNNAMED, Options
+from frappe_jobs.errors import ArgumentError, SiteNotFound
+from frappe_jobs.execute import CurrentJob, current_job
+from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
+from frappe_jobs.job import Job
+from frappe_jobs.ledger import OPEN
+from frappe_jobs.message import Retry
+from frappe_jobs.methods import path_of
+
+Method = Callable[..., Any] | str
+
+
+@contextmanager
+def site(name: str, user: str | None = None, session: Any = None) -> Iterator[StandaloneSession]:
+    """Open a site: commits on a clean exit, rolls back on an exception.
+
+    Nests, and is private to the thread or async task.  ``user`` is Administrator unless named.
+    With ``session``, a SQLAlchemy session of yours, that one is used and followed by
+    ``enqueue_after_commit``; committing it, rolling back and closing it stay yours.
+    Raises SiteNotFound.
+    """
+    with runtime.current().host.session(name, user, session) as opened:
+        yield opened
+
+
+def enqueue(
+    method: Method,
+    queue: str | None = UNNAMED,
+    timeout: int | None = None,
+    event: str | None = None,
+    is_async: bool = True,
+    job_name: str | None = None,
+    now: bool = False,
+    enqueue_after_commit: bool = False,
+    *,
+    on_success: Method | None = None,
+    on_failure: Method | None = None,
+    at_front: bool = False,
+    at_front_when_starved: bool = False,
+    job_id: str | None = None,
+    deduplicate: bool = False,
+    retry: int | Retry | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Have a worker run the method on the open site, as its user; returns the Job.
+
+    Returns None with ``enqueue_after_commit`` (it is sent when the transaction commits, dropped
+    when it rolls back) and where ``deduplicate`` finds ``job_id`` waiting or running.  With
+    ``now=True`` or ``is_async=False`` the method is called here, in this transaction, and its
+    result returned.  A Celery task is sent as itself; that returns Celery's AsyncResult.
+
+    ``timeout`` is in seconds; without one the queue's counts.  Further keywords are the method's
+    arguments.  Raises, before anything is sent: UnknownQueue, ArgumentError (JobNotSerializable,
+    MessageTooLarge), MethodNotFound, MethodNotAllowed, HostNotReady, QueueOverloaded; and
+    BrokerUnavailable.
+    """
+    is_async = kwargs.pop("async", is_async)
+    options = Options(
+        queue=queue, timeout=timeout, event=event, job_name=job_name,
+        on_success=on_success, on_failure=on_failure, at_front=at_front,
+        at_front_when_starved=at_front_when_starved, job_id=job_id, deduplicate=deduplicate,
+        retry=retry, enqueue_after_commit=enqueue_after_commit,
+    )  # fmt: skip
+    if isinstance(method, (Task, Proxy)):
+        if now or not is_async:
+            return method(**kwargs)
+        return runtime.current().dispatcher.send_task(method, kwargs, options)
+    if not callable(method) and not isinstance(method, str):
+        raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
+    host = runtime.current().host
+    if not isinstance(method, str) and (document := host.document_method(method)):
+        doctype, name, doc_method = document
+        method, options = RUN_DOC_METHOD, _named(options, f"{doctype}.{doc_method}")
+        kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | kwargs
+    if now or not is_async:
+        return _call(method, kwargs)
+    return _dispatch(method, kwargs, options)
+
+
+def enqueue_doc(
+    doctype: str,
+    name: Any = None,
+    method: str | None = None,
+    queue: str | None = "default",
+    timeout: int | None = 300,
+    now: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Have a worker load the document and call its method; returns as ``enqueue`` does.
+
+    Takes ``enqueue``'s other keywords, too.  The job's name is ``DocType.method``.
+    """
+    kwargs.setdefault("job_name", f"{doctype}.{method}")
+    return enqueue(
+        RUN_DOC_METHOD, queue, timeout, now=now,
+        doctype=doctype, name=name, doc_method=method, **kwargs,
+    )  # fmt: skip
+
+
+def get_job(job_id: str, site: str | None = None) -> Job | None:
+    """The newest job of that id on that site (the open one); None if none is known."""
+    record = runtime.current().ledger.find(_site(site), job_id)
+    return runtime.current().job(record) if record else None
+
+
+def get_job_status(job_id: str) -> str | None:
+    """The status of that job on the open site; None if none is known."""
+    job = get_job(job_id)
+    return job.status if job else None
+
+
+def is_job_enqueued(job_id: str) -> bool:
+    """Whether a job of that id waits or runs on the open site."""
+    return get_job_status(job_id) in OPEN
+
+
+def get_jobs(
+    site: str | None = None, queue: str | None = None, key: str = "method"
+) -> dict[str, list[Any]]:
+    """What waits and runs: for each site the jobs' ``key``, a field of theirs or an argument.
+
+    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue, SiteNotFound.
+    """
+    here = runtime.current()
+    name = here.settings.queue(queue).name if queue else None
+    found: dict[str, list[Any]] = defaultdict(list)
+    for one in [_site(site)] if site else here.host.sites():
+        for record in here.ledger.records(one, name):
+            fields = record.message.header() | {"job_name": record.message.name}
+            values = fields if key in fields else here.job(record).kwargs
+            if record.status in OPEN and key in values:
+                found[one].append(values[key])
+    return dict(found)
+
+
+def get_queues_timeout() -> dict[str, int]:
+    """Each queue of the bench and its timeout in seconds, in Frappe's order."""
+    return {queue.name: queue.timeout for queue in runtime.current().settings.queues.values()}
+
+
+def get_current_job() -> CurrentJob | None:
+    """The job that this code runs in: its id, site, user, method, kwargs, queue and attempt.
+
+    None outside of a job.
+    """
+    return current_job()
+
+
+def publish_progress(percent: float, stage: str | None = None, **ignored: Any) -> None:
+    """Say how far the job that runs here is: per cent, and what it does.
+
+    Read as ``Job.progress`` and ``Job.stage``.  Does nothing outside of a job.  Takes the keywords
+    of Frappe's ``publish_progress`` (``title``, ``doctype``, ``docname``, ``description``).
+    """
+    if job := current_job():
+        stage = stage or ignored.get("description") or ignored.get("title")
+        fields = {"progress": str(float(percent))} | ({"stage": str(stage)} if stage else {})
+        runtime.current().ledger.note(job.message, **fields)
+
+
+def get_doc(doctype: str, name: Any) -> Any:
+    """The document of that name on the open site; raises DoesNotExistError."""
+    return runtime.current().host.get_doc(doctype, name)
+
+
+def new_doc(doctype: str, **values: Any) -> Any:
+    """A new document for the open site, not stored until its ``insert()``."""
+    return runtime.current().host.new_doc(doctype, values)
+
+
+def get_all(
+    doctype: str,
+    filters: Mapping[str, Any] | None = None,
+    fields: Sequence[str] = ("name",),
+    order_by: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """The fields of each document that equals the filters; ``fields=["*"]`` gives all of them.
+
+    ``order_by`` is a field, with " desc" behind it if you like.
+    """
+    return runtime.current().host.get_all(doctype, filters or {}, fields, order_by, limit)
+
+
+def _dispatch(method: Method, kwargs: Mapping[str, Any], options: Options) -> Job | None:
+    session, dispatcher = require_session(), runtime.current().dispatcher
+    message = dispatcher.compose(method, kwargs, options, session)
+    send = functools.partial(dispatcher.dispatch, message, deduplicate=options.deduplicate)
+    if not options.enqueue_after_commit:
+        return send()
+    session.after_commit(send)
+    return None
+
+
+def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
+    """now=True: a plain call, of a method that a worker would have run as well."""
+    path = method if isinstance(method, str) else path_of(method)
+    return runtime.current().host.checked(path, kwargs, require_session().site)(**kwargs)
+
+
+def _named(options: Options, name: str) -> Options:
+    return replace(options, job_name=options.job_name or name)
+
+
+def _site(name: str | None) -> str:
+    if name is None:
+        return require_session().site
+    if not runtime.current().settings.has_site(name):
+        raise SiteNotFound.named(name, runtime.current().settings.sites())
+    return name

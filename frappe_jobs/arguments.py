@@ -1,0 +1,147 @@
+"""Python values ↔ JSON, so that what arrives in the worker equals what was sent, type and all.
+
+What JSON has itself travels as itself.  Everything else becomes an object with the key
+``__frappe_jobs__``, which names the type; a dict that JSON would change (other keys than text) or
+that could be taken for such an object travels as a list of pairs.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from frappe_jobs.errors import BadMessage, JobNotSerializable
+
+TAG = "__frappe_jobs__"
+#: kombu's own JSON decoder looks at this key, and ours at TAG.
+RESERVED = {TAG, "__type__"}
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How one type travels: ``encode`` gives values that are encoded in their turn."""
+
+    name: str
+    handles: Callable[[Any], bool]
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+def of_type(
+    kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any], name: str = ""
+) -> Codec:
+    """A codec for exactly that type; a subclass may hold more than its parent, so it is refused."""
+    return Codec(name or kind.__name__, lambda value: type(value) is kind, encode, decode)
+
+
+def _encode_moment(value: datetime | time) -> list[Any]:
+    """Text with offset, the name of its zone if it has one, and which of two equal wall times."""
+    zone = getattr(value.tzinfo, "key", None)
+    naive = value.replace(tzinfo=None) if zone else value
+    return [naive.isoformat(), zone, value.fold]
+
+
+def _decode_moment(kind: type[datetime] | type[time]) -> Callable[[list[Any]], datetime | time]:
+    def decode(parts: list[Any]) -> datetime | time:
+        text, zone, fold = parts
+        value = kind.fromisoformat(text).replace(fold=fold)
+        return value.replace(tzinfo=ZoneInfo(zone)) if zone else value
+
+    return decode
+
+
+CODECS = (
+    of_type(tuple, list, tuple),
+    of_type(set, list, set),
+    of_type(frozenset, list, frozenset),
+    of_type(bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
+    of_type(datetime, _encode_moment, _decode_moment(datetime)),
+    of_type(date, date.isoformat, date.fromisoformat),
+    of_type(time, _encode_moment, _decode_moment(time)),
+    of_type(
+        timedelta,
+        lambda value: [value.days, value.seconds, value.microseconds],
+        lambda parts: timedelta(*parts),
+    ),
+    of_type(Decimal, str, Decimal),
+    of_type(UUID, str, UUID),
+    of_type(float, repr, float),  # only those that JSON has no word for: nan and infinity
+)
+
+
+class Arguments:
+    """The codecs of one host: the standard types and what the host adds (documents)."""
+
+    def __init__(self, extra: Iterable[Codec] = ()) -> None:
+        self._codecs = (*CODECS, *extra)
+        self._decoders = {codec.name: codec.decode for codec in self._codecs}
+
+    def encode(self, arguments: Mapping[str, Any]) -> dict[str, Json]:
+        """The arguments as JSON carries them.
+
+        Raises JobNotSerializable with the argument's name, the way to the value and its type.
+        """
+        return {name: self._encode(value, name, ()) for name, value in arguments.items()}
+
+    def decode(self, arguments: Mapping[str, Json]) -> dict[str, Any]:
+        """The arguments as they were sent; raises BadMessage if they were never encoded by us."""
+        return {name: self.decode_value(value) for name, value in arguments.items()}
+
+    def encode_value(self, value: Any, name: str) -> Json:
+        return self._encode(value, name, ())
+
+    def decode_value(self, value: Json) -> Any:
+        if isinstance(value, list):
+            return [self.decode_value(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if TAG not in value:
+            return {key: self.decode_value(item) for key, item in value.items()}
+        kind, content = value[TAG], self.decode_value(value.get("value"))
+        try:
+            return dict(content) if kind == "dict" else self._decoders[kind](content)
+        except BadMessage:
+            raise
+        except Exception as error:  # whatever a hostile message makes a decoder do
+            raise BadMessage(f"An argument says it is a {kind!r}, and is none: {error!r}") from None
+
+    def _encode(self, value: Any, path: str, above: tuple[int, ...]) -> Json:
+        kind = type(value)
+        if kind in (str, int, bool) or value is None or (kind is float and isfinite(value)):
+            return value
+        if id(value) in above:
+            raise JobNotSerializable(f"Argument {path} contains itself.").about(argument=path)
+        if len(above) > 100:
+            raise JobNotSerializable(f"Argument {path} is nested over 100 deep.").about(
+                argument=path
+            )
+        inside = (*above, id(value))
+        if kind is list:
+            return [self._encode(item, f"{path}[{n}]", inside) for n, item in enumerate(value)]
+        if kind is dict:
+            if all(type(key) is str for key in value) and not RESERVED & value.keys():
+                return {k: self._encode(item, f"{path}.{k}", inside) for k, item in value.items()}
+            pairs = [
+                [
+                    self._encode(key, f"{path}'s key {key!r}", inside),
+                    self._encode(item, f"{path}[{key!r}]", inside),
+                ]
+                for key, item in value.items()
+            ]
+            return {TAG: "dict", "value": pairs}
+        for codec in self._codecs:
+            if codec.handles(value):
+                return {TAG: codec.name, "value": self._encode(codec.encode(value), path, inside)}
+        raise JobNotSerializable(
+            f"Argument {path} is a {kind.__module__}.{kind.__qualname__}, which cannot travel as "
+            "JSON. Send its name or its values instead."
+        ).about(argument=path)

@@ -1,0 +1,110 @@
+"""What every broker does by Celery's own producer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import ChannelError, OperationalError
+
+from frappe_jobs.brokers.base import Broker, Recorder
+from frappe_jobs.config import Settings, masked
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.message import HEADER, TASK, Message
+
+#: How Celery retries to reach a broker before it gives up; about a second in all.
+RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+
+
+class KombuBroker(Broker):
+    """A broker by way of a Celery app's connections; Redis and RabbitMQ say what differs."""
+
+    #: The priorities of Celery's messages: at the front, and all others.
+    at_front: int
+    ordinary: int
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    def publish(self, message: Message, record: Recorder) -> bool:
+        # Record first, message second: a record without a message can be found and mended, a
+        # message without a record could run a job that nobody knows of.
+        if not record():
+            return False
+        with self._reaching():
+            self._app.send_task(TASK, args=(message.arguments,), **self.options(message))
+        return True
+
+    def options(self, message: Message) -> dict[str, Any]:
+        """Celery's options for a message of ours."""
+        return {
+            "task_id": message.id,
+            "queue": self.queue_name(message.queue),
+            "priority": self.at_front if message.at_front else self.ordinary,
+            "shadow": message.name,
+            "soft_time_limit": message.timeout,
+            "time_limit": message.timeout + self._settings.timeout_grace,
+            "headers": {HEADER: message.header()},
+            # Their text forms cost more than the rest of the message, and may hold secrets.
+            "argsrepr": "",
+            "kwargsrepr": "",
+            "retry_policy": RETRY_POLICY,
+        }
+
+    def send_task(
+        self, task: Any, arguments: Mapping[str, Any], *, queue: str | None, at_front: bool,
+        time_limits: tuple[int, int] | None,
+    ) -> Any:  # fmt: skip
+        options: dict[str, Any] = {"retry_policy": RETRY_POLICY}
+        if at_front:
+            options["priority"] = self.at_front
+        if time_limits:
+            options["soft_time_limit"], options["time_limit"] = time_limits
+        with self._reaching():
+            if queue is None:
+                return task.apply_async(kwargs=dict(arguments), **options)
+            return self._app.send_task(
+                task.name, kwargs=dict(arguments), queue=self.queue_name(queue), **options
+            )
+
+    def depth(self, queue: str) -> int:
+        with self._reaching(), self._app.connection_for_read() as connection:
+            try:
+                declared = connection.default_channel.queue_declare(
+                    self.queue_name(queue), passive=True
+                )
+            except ChannelError:  # nobody has declared it yet, or (Redis) nothing is in it
+                return 0
+            return int(declared.message_count)
+
+    def stop(self, message: Message) -> None:
+        with self._reaching():
+            self._app.control.revoke(message.id, terminate=True)
+
+    def consumers(self) -> dict[str, int]:
+        with self._reaching():
+            inspect = self._app.control.inspect(timeout=1)
+            queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
+        ours = {self.queue_name(name): name for name in self._settings.queues}
+        counts = dict.fromkeys(ours.values(), 0)
+        for worker, consumed in queues.items():
+            processes = stats.get(worker, {}).get("pool", {}).get("max-concurrency", 1)
+            for queue in consumed:
+                if queue["name"] in ours:
+                    counts[ours[queue["name"]]] += processes
+        return counts
+
+    def queue_name(self, queue: str) -> str:
+        """The queue's name on the broker; it carries the bench's id, as Frappe's does."""
+        return f"{self._settings.bench_id}:{queue}"
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, ConnectionError) as error:
+            url = masked(self._settings.broker_url)
+            raise BrokerUnavailable(f"The broker {url} is out of reach: {error}") from None

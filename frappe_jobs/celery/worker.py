@@ -1,0 +1,44 @@
+"""One worker: Celery's, on the bench's queues."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from celery import Celery
+from celery.signals import worker_ready
+from celery.utils.nodenames import gethostname, nodename
+
+from frappe_jobs.config import Settings
+
+
+def run_worker(
+    app: Celery, settings: Settings, queues: Sequence[str], *,
+    concurrency: int, quiet: bool, pool: str,
+) -> None:  # fmt: skip
+    """Run the jobs of these queues until the process is told to stop; then exits it.
+
+    On Redis earlier queues go first.  Raises the process's niceness by
+    ``background_process_niceness``, as Frappe's workers do.
+    """
+    os.nice(settings.background_process_niceness)
+    if pool != "prefork":
+        print(f"A {pool} pool cannot enforce timeouts: a job may run for ever.", file=sys.stderr)
+    worker_ready.connect(_say_ready, weak=False)
+    worker = app.Worker(
+        hostname=nodename(f"{'+'.join(queues)}.{os.getpid()}", gethostname()),
+        queues=[f"{settings.bench_id}:{queue}" for queue in queues],
+        concurrency=concurrency,
+        pool=pool,
+        loglevel="WARNING" if quiet else "INFO",
+        quiet=True,  # no banner: standard output is for what was asked for
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def _say_ready(**_: object) -> None:
+    print("ready", file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""The command line: ``frappe-jobs``.
+
+A command's module is imported when that command is asked for, so that ``--help`` is quick and
+needs neither Celery nor an app.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from frappe_jobs import __version__, errors
+from frappe_jobs.cli.options import Bench, site_option
+
+#: Each command: where it is, and what the list of commands says of it (its first sentence).
+COMMANDS = {
+    "worker": ("worker:worker", "Run the jobs of these queues."),
+    "enqueue": ("jobs:enqueue", "Have a worker run METHOD."),
+    "execute": ("jobs:execute", "Run METHOD here and now, and commit."),
+    "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
+    "setup": ("setup:setup", "Write configuration for a process manager."),
+    "embedded": ("embedded:embedded", "Start or stop the embedded server."),
+}
+
+
+class LazyGroup(click.Group):
+    """The commands of the table above, each imported on its first use."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(import_module(f"frappe_jobs.cli.{module}"), function)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (errors.BrokerUnavailable, errors.DatabaseUnavailable) as error:
+            fail(error, 69)  # EX_UNAVAILABLE
+        except errors.FrappeJobsError as error:
+            fail(error, 1)
+
+
+def fail(error: Exception, status: int) -> None:
+    """One line for people, and the status for scripts."""
+    click.secho(f"Error: {error}", fg="red", err=True)
+    sys.exit(status)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "FRAPPE_JOBS", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="frappe-jobs")
+@site_option
+@click.option(
+    "--embedded", is_flag=True, help="Use the sites folder's own server; start it if need be."
+)
+@click.pass_context
+def main(context: click.Context, site: str | None, embedded: bool) -> None:
+    """Frappe's background jobs on Celery.
+
+    Works on the sites folder in SITES_PATH, else the current folder, else its "sites".
+    """
+    context.obj = Bench(site=site, embedded=embedded)
+
+
+if __name__ == "__main__":
+    main()

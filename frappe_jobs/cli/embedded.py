@@ -1,0 +1,36 @@
+"""The embedded server of the sites folder."""
+
+from __future__ import annotations
+
+import click
+
+from frappe_jobs import embedded as server
+from frappe_jobs.config import find_sites_path, masked
+
+
+@click.group()
+def embedded() -> None:
+    """Start or stop the embedded server.
+
+    Other commands use it when they are given --embedded (or FRAPPE_JOBS_EMBEDDED=1).
+    """
+
+
+@embedded.command()
+def start() -> None:
+    """Start it, unless it runs; it stays until it is stopped."""
+    click.echo(f"The embedded server runs: {masked(server.start(find_sites_path()))}")
+
+
+@embedded.command()
+def stop() -> None:
+    """Stop it; what it holds stays for its next start."""
+    stopped = server.stop(find_sites_path())
+    click.echo("The embedded server is stopped." if stopped else "No embedded server runs here.")
+
+
+@embedded.command()
+def status() -> None:
+    """Say whether it runs, and where."""
+    url = server.running(find_sites_path())
+    click.echo(masked(url) if url else "No embedded server runs here.")

@@ -1,0 +1,124 @@
+"""What several commands share: the bench they work on, its sites, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any, TypeVar
+
+import click
+
+from frappe_jobs import embedded
+from frappe_jobs.config import Settings, find_sites_path, load_settings, variable
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Bench:
+    """The sites folder of this command, and the site it was given."""
+
+    site: str | None
+    embedded: bool
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises ConfigError; starts the embedded server if it was asked for."""
+        path = find_sites_path()
+        if self.embedded:
+            for key in ("redis_queue", "celery_broker_url", "redbeat_redis_url"):
+                os.environ.pop(variable(key), None)
+            # For this process and its children; the configuration files stay as they are.
+            os.environ[variable("redis_queue")] = os.environ[variable("celery_broker_url")] = (
+                embedded.start(path)
+            )
+        return load_settings(path)
+
+    def chosen_sites(self) -> list[str]:
+        """``--site``, else FRAPPE_SITE, else ``default_site``; wrong usage where none is named."""
+        named = self.site or os.environ.get("FRAPPE_SITE") or self.settings.default_site
+        if named is None:
+            raise click.UsageError(
+                "Which site? Name it with --site (or --site all), FRAPPE_SITE or 'default_site'."
+            )
+        if named == "all":
+            return self.settings.sites()
+        if not self.settings.has_site(named):
+            known = ", ".join(self.settings.sites()) or "none"
+            raise click.UsageError(f"Site {named!r} does not exist; sites here: {known}.")
+        return [named]
+
+
+pass_bench = click.make_pass_decorator(Bench)
+
+
+def _take_site(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """``--site`` after the command's name means what it means before it."""
+    if value and isinstance(context.obj, Bench):
+        context.obj.site = value
+    return value
+
+
+site_option = click.option(
+    "--site", metavar="NAME|all", callback=_take_site, help="The site to work on, or all."
+)
+
+
+def with_site(command: Command) -> Command:
+    """Let ``--site`` stand behind the command's name as well."""
+    return click.option(
+        "--site", metavar="NAME|all", callback=_take_site, expose_value=False,
+        help="The site to work on, or all.",
+    )(command)  # fmt: skip
+
+
+format_option = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+
+def known_queues(context: click.Context, _: click.Parameter, value: str | None) -> list[str]:
+    """The queues in a list with commas; wrong usage for one that does not exist."""
+    known = context.obj.settings.queues
+    names = [name.strip() for name in (value or "").split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"there is no queue {name!r}; known: {', '.join(known)}.")
+    return names
+
+
+def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) -> None:
+    """Print a listing: a table for people, or an array of objects for scripts."""
+    if style == "json":
+        click.echo(json.dumps([{name: row[name] for name in columns} for row in rows], indent=1))
+        return
+    click.echo(
+        table(
+            [
+                [str(row[name] if row[name] is not None else "-") for name in columns]
+                for row in rows
+            ],
+            columns,
+        )
+    )
+
+
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    """Columns of text under their names."""
+    lines = [[name.upper() for name in columns], *rows]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def moment(seconds: float | None) -> str | None:
+    """ISO 8601 with offset."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")

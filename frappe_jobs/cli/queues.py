@@ -1,0 +1,28 @@
+"""The queues of the bench, at a glance."""
+
+from __future__ import annotations
+
+import click
+
+from frappe_jobs import runtime
+from frappe_jobs.cli.options import Bench, format_option, moment, pass_bench, show
+
+
+@click.command()
+@format_option
+@pass_bench
+def queues(bench: Bench, style: str) -> None:
+    """List the queues: workers, jobs that wait, since when."""
+    here = runtime.use(bench.settings.sites_path)
+    consumers = here.broker.consumers()
+    rows = [
+        {
+            "name": queue.name,
+            "timeout": queue.timeout,
+            "workers": consumers[queue.name],
+            "depth": here.broker.depth(queue.name),
+            "oldest": moment(here.ledger.oldest(queue.name)),
+        }
+        for queue in bench.settings.queues.values()
+    ]
+    show(rows, ("name", "timeout", "workers", "depth", "oldest"), style)

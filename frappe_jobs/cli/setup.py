@@ -1,0 +1,35 @@
+"""Configuration for process managers, written where it was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from frappe_jobs.cli.options import Bench, pass_bench
+from frappe_jobs.deploy.processes import processes
+from frappe_jobs.deploy.procfile import procfile as procfile_text
+
+
+@click.group()
+def setup() -> None:
+    """Write configuration for a process manager."""
+
+
+@setup.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; default: standard output.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask before a file is written over.")
+@pass_bench
+def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
+    """A Procfile with a worker for each queue."""
+    text = procfile_text(processes(bench.settings))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.exists() and not yes:
+        click.confirm(f"Write over {output}?", abort=True)
+    output.write_text(text)
+    click.echo(f"Written: {output}")

@@ -1,0 +1,335 @@
+"""The sites folder's JSON files and the environment, as frozen settings.
+
+The only reader of ``common_site_config.json``, ``site_config.json`` and ``apps.txt``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from frappe_jobs.errors import (
+    BadWorkers,
+    BrokerNotConfigured,
+    ConfigError,
+    SiteNotFound,
+    UnknownQueue,
+)
+
+COMMON_CONFIG = "common_site_config.json"
+SITE_CONFIG = "site_config.json"
+APPS = "apps.txt"
+DEFAULT_TIMEOUT = 300
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "sentinel")
+
+# --- what a value must look like; each returns the value or raises ValueError with what is legal
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def whole_number(at_least: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise ValueError(f"a whole number, {at_least} or more")
+        return value
+
+    return parse
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue of the bench: its time limit in seconds and how many processes serve it."""
+
+    name: str
+    timeout: int
+    background_workers: int
+
+
+def parse_workers(value: object) -> Mapping[str, Mapping[str, int]]:
+    """Check 'workers' of common_site_config.json; raises ValueError with key and what is legal."""
+    if not isinstance(value, dict):
+        raise ValueError('an object such as {"reports": {"timeout": 5000}}')
+    legal = {"timeout": whole_number(1), "background_workers": whole_number(1)}
+    for name, entry in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ValueError(f"a queue's name of letters, digits, '_', '-' and '.'; not {name!r}")
+        if not isinstance(entry, dict):
+            raise ValueError(f"an object for {name!r}, with the keys: {', '.join(legal)}")
+        for key, number in entry.items():
+            if key not in legal:
+                raise ValueError(f"for {name!r} the keys {', '.join(legal)}; not {key!r}")
+            try:
+                legal[key](number)
+            except ValueError as error:
+                raise ValueError(f"for {name}.{key} {error}; not {number!r}") from None
+    return value
+
+
+def option(
+    key: str, default: Any, doc: str, *, parse: Callable[[object], Any] = text, unit: str = ""
+) -> Any:
+    """A setting: its key in common_site_config.json and what docs/settings says of it."""
+    return field(default=default, metadata={"key": key, "doc": doc, "parse": parse, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is in force for a bench. The fields with a key are the table of settings."""
+
+    sites_path: Path
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    redis_queue: str | None = option(
+        "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named."
+    )
+    celery_broker_url: str | None = option(
+        "celery_broker_url", None, "The broker, if it is another one than 'redis_queue'."
+    )
+    celery_result_backend: str | None = option(
+        "celery_result_backend", None, "Celery's result backend; default: the records' Redis."
+    )
+    custom_bench_id: str | None = option(
+        "bench_id", None, "Begins every queue's and key's name; default: made from the folder."
+    )
+    default_site: str | None = option(
+        "default_site", None, "The site of a command that is given no --site."
+    )
+    workers: Mapping[str, Mapping[str, int]] | None = option(
+        "workers", None, "Further queues, or other limits.", parse=parse_workers
+    )
+    background_workers: int = option(
+        "background_workers", 1, "Processes for each queue that does not say.",
+        parse=whole_number(1),
+    )  # fmt: skip
+    background_process_niceness: int = option(
+        "background_process_niceness", 10, "Added to a worker's niceness.", parse=whole_number(0)
+    )
+    job_failure_ttl: int = option(
+        "rq_job_failure_ttl", 7 * 24 * 3600, "How long a failed job is kept.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
+    results_ttl: int = option(
+        "rq_results_ttl", 600, "How long a finished job and its result are kept.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
+    failed_jobs_limit: int = option(
+        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.", parse=whole_number(1)
+    )
+    max_queued_jobs: int = option(
+        "max_queued_jobs", 0, "Over so many waiting jobs enqueue refuses; 0: never.",
+        parse=whole_number(0),
+    )  # fmt: skip
+    max_message_size: int = option(
+        "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
+        parse=whole_number(1024), unit="bytes",
+    )  # fmt: skip
+    timeout_grace: int = option(
+        "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
+    claim_ttl: int = option(
+        "frappe_jobs_claim_ttl", 24 * 3600, "Longest time that a lost job blocks its job_id.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
+
+    @property
+    def bench_id(self) -> str:
+        """Frappe's: the configured one, else made from the path of the bench's folder."""
+        return self.custom_bench_id or str(self.sites_path.parent).strip("/").replace("/", "-")
+
+    @property
+    def prefix(self) -> str:
+        """Begins the name of every key of ours in Redis."""
+        return f"frappe_jobs:{self.bench_id}:"
+
+    @property
+    def queues(self) -> dict[str, Queue]:
+        """The bench's queues in Frappe's order: short, default, long, then the custom ones."""
+        limits = {"short": DEFAULT_TIMEOUT, "default": DEFAULT_TIMEOUT, "long": 1500}
+        entries: dict[str, Mapping[str, int]] = {name: {} for name in limits}
+        entries |= self.workers or {}
+        return {
+            name: Queue(
+                name,
+                timeout=entry.get("timeout", limits.get(name, DEFAULT_TIMEOUT)),
+                background_workers=entry.get("background_workers", self.background_workers),
+            )
+            for name, entry in entries.items()
+        }
+
+    def queue(self, name: str | None) -> Queue:
+        """The queue of that name, ``default`` for none; raises UnknownQueue."""
+        queues = self.queues
+        if not name:
+            return queues["default"]
+        if not isinstance(name, str) or name not in queues:
+            raise UnknownQueue.named(name, queues)
+        return queues[name]
+
+    @property
+    def broker_url(self) -> str:
+        if url := self.celery_broker_url or self.redis_queue:
+            return url
+        raise BrokerNotConfigured()
+
+    @property
+    def redis_url(self) -> str:
+        """Where the records live: beside the messages if the broker is Redis."""
+        if urlsplit(self.broker_url).scheme in REDIS_SCHEMES:
+            return self.broker_url
+        if self.redis_queue:
+            return self.redis_queue
+        raise BrokerNotConfigured(
+            f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
+            "need a Redis: set 'redis_queue' in common_site_config.json."
+        )
+
+    @property
+    def result_backend(self) -> str:
+        return self.celery_result_backend or self.redis_url
+
+    def sites(self) -> list[str]:
+        """The sites of the folder, sorted: its folders that hold a site_config.json."""
+        return sorted(path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))
+
+    def site_config(self, site: str) -> dict[str, Any]:
+        """Frappe's conf: the common configuration and the site's own over it.
+
+        Raises SiteNotFound, also for a name that climbs out of the sites folder.
+        """
+        if not self.has_site(site):
+            raise SiteNotFound.named(site, self.sites())
+        common = read_object(self.sites_path / COMMON_CONFIG)
+        return common | read_object(self.sites_path / site / SITE_CONFIG)
+
+    def has_site(self, site: object) -> bool:
+        return (
+            isinstance(site, str)
+            and re.fullmatch(r"[\w-][\w.-]*", site) is not None
+            and (self.sites_path / site / SITE_CONFIG).is_file()
+        )
+
+    def installed_apps(self, site: str) -> list[str]:
+        """``installed_apps`` of the site's configuration, else every line of apps.txt."""
+        apps = self.site_config(site).get("installed_apps")
+        if apps is None:
+            path = self.sites_path / APPS
+            return read_text(path).split() if path.exists() else []
+        if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
+            path = self.sites_path / site / SITE_CONFIG
+            raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
+        return apps
+
+
+def settings_table() -> tuple[Field[Any], ...]:
+    """The fields of Settings that are read from the configuration."""
+    return tuple(item for item in fields(Settings) if "key" in item.metadata)
+
+
+def variable(key: str) -> str:
+    """The environment's name for a setting: FRAPPE_REDIS_QUEUE, as Frappe spells it."""
+    return key.upper() if key.startswith("frappe_") else f"FRAPPE_{key.upper()}"
+
+
+def load_settings(sites_path: str | Path | None = None) -> Settings:
+    """Read the configuration of a bench; the environment wins over the file.
+
+    Without a path the sites folder is looked for as Frappe does.  Raises ConfigError with the
+    file, the key, the value and what is legal.
+    """
+    folder = Path(sites_path) if sites_path else find_sites_path()
+    path = folder.resolve() / COMMON_CONFIG
+    config = read_object(path) if path.exists() else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in settings_table():
+        key, name = item.metadata["key"], variable(item.metadata["key"])
+        if os.environ.get(name):
+            raw, origin = _from_environment(os.environ[name]), name
+        elif config.get(key) is not None:
+            raw, origin = config[key], str(path)
+        else:
+            continue
+        try:
+            values[item.name] = item.metadata["parse"](raw)
+        except ValueError as error:
+            wrong = BadWorkers if key == "workers" else ConfigError
+            raise wrong(f"{origin}: {key!r} must be {error}. It is: {shown(key, raw)}.") from None
+        origins[item.name] = origin
+    return Settings(sites_path=path.parent, origins=MappingProxyType(origins), **values)
+
+
+def _from_environment(value: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def find_sites_path() -> Path:
+    """``SITES_PATH``, else the current folder, else its ``sites/``; raises ConfigError."""
+    if named := os.environ.get("SITES_PATH"):
+        if not Path(named).is_dir():
+            raise ConfigError(f"SITES_PATH is {named!r}, and that is no folder.")
+        return Path(named).resolve()
+    for folder in (Path.cwd(), Path.cwd() / "sites"):
+        if any((folder / name).is_file() for name in (COMMON_CONFIG, APPS)):
+            return folder
+    raise ConfigError(
+        f"No sites folder: neither {Path.cwd()} nor its 'sites' holds a {COMMON_CONFIG} or an "
+        f"{APPS}. Go there, or set SITES_PATH."
+    )
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        good = error.object[: error.start]
+        line, column = good.count(b"\n") + 1, error.start - (good.rfind(b"\n") + 1) + 1
+        raise ConfigError(f"{path}, line {line}, column {column}: not UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in that file; raises ConfigError with file, line and column."""
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})."
+        ) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must hold a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def masked(url: str) -> str:
+    """The URL with ``***`` for its password, for people to read."""
+    try:
+        parts = urlsplit(url)
+        password, host = parts.password, parts.netloc.rpartition("@")[2]
+    except ValueError:  # not a URL at all; whatever it is may hold a secret
+        return "***"
+    if password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def shown(key: str, value: object) -> str:
+    """A setting's value for people to read: no password in it."""
+    if isinstance(value, str) and "://" in value:
+        return repr(masked(value))
+    return "***" if re.search("password|secret", key) else repr(value)

@@ -1,0 +1,181 @@
+"""From a call to the broker: what is asked is checked and becomes a message, then it is sent."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import ArgumentError, MessageTooLarge, QueueOverloaded
+from frappe_jobs.hosts.base import Host, Session
+from frappe_jobs.job import Job
+from frappe_jobs.ledger import QUEUED, Ledger, Record
+from frappe_jobs.message import Message, Retry
+from frappe_jobs.methods import path_of
+
+logger = logging.getLogger(__name__)
+
+#: at_front_when_starved: over so many waiting jobs, the job goes to the front.
+STARVED = 16
+
+
+class _Unnamed(str):
+    """The name of the default queue where the caller named none."""
+
+
+UNNAMED = _Unnamed("default")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may say about a job, beside its method and arguments; Frappe's names."""
+
+    queue: str | None = UNNAMED
+    timeout: int | None = None
+    event: str | None = None
+    job_name: str | None = None
+    on_success: Callable[..., Any] | str | None = None
+    on_failure: Callable[..., Any] | str | None = None
+    at_front: bool = False
+    at_front_when_starved: bool = False
+    job_id: str | None = None
+    deduplicate: bool = False
+    retry: int | Retry | None = None
+    enqueue_after_commit: bool = False
+
+
+class Dispatcher:
+    """The one door to the broker, for callers and for the scheduler."""
+
+    def __init__(self, settings: Settings, host: Host, broker: Broker, ledger: Ledger) -> None:
+        self._settings, self._host = settings, host
+        self._broker, self._ledger = broker, ledger
+
+    def compose(
+        self,
+        method: Callable[..., Any] | str,
+        arguments: Mapping[str, Any],
+        options: Options,
+        session: Session,
+    ) -> Message:
+        """Check what is asked and make it a message; nothing is sent.
+
+        Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….
+        """
+        queue = self._settings.queue(options.queue)
+        path = method if isinstance(method, str) else path_of(method)
+        self._host.checked(path, arguments, session.site)
+        if options.deduplicate and not options.job_id:
+            raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
+        message_id = str(uuid4())
+        message = Message(
+            id=message_id,
+            job_id=_text("job_id", options.job_id) or message_id,
+            site=session.site,
+            user=session.user,
+            method=path,
+            arguments=self._host.arguments.encode(arguments),
+            queue=queue.name,
+            name=_text("job_name", options.job_name) or path,
+            timeout=_timeout(options.timeout) or queue.timeout,
+            enqueued_at=time.time(),
+            event=_text("event", options.event),
+            at_front=bool(options.at_front) or self._starved(options, queue.name),
+            on_success=self._callback(options.on_success, session.site),
+            on_failure=self._callback(options.on_failure, session.site),
+            retry=_retry(options.retry),
+        )
+        limit = self._settings.max_message_size
+        if (size := len(message.to_json())) > limit:
+            raise MessageTooLarge(
+                f"{path} with these arguments makes a message of {size} bytes; "
+                f"'frappe_jobs_max_message_size' allows {limit}. Send a name instead of the data."
+            )
+        return message
+
+    def dispatch(self, message: Message, *, deduplicate: bool = False) -> Job | None:
+        """Send the message now.
+
+        None, and nothing sent, if ``deduplicate`` finds its job's id taken.  Raises QueueOverloaded
+        or BrokerUnavailable.
+        """
+        limit = self._settings.max_queued_jobs
+        if limit and self._ledger.waiting(message.queue) >= limit:
+            raise QueueOverloaded(
+                f"{limit} jobs or more wait in {message.queue!r}; 'max_queued_jobs' allows no more."
+            )
+        record = functools.partial(self._ledger.record, message, deduplicate)
+        if not self._broker.publish(message, record):
+            logger.debug(
+                "%s is queued or runs already", message.job_id,
+                extra={"action": "job_deduplicated", "job": message.job_id},
+            )  # fmt: skip
+            return None
+        logger.debug(
+            "enqueued %s", message.name, extra={"action": "job_enqueued", "job": message.job_id}
+        )
+        return Job(
+            Record(message, QUEUED),
+            ledger=self._ledger, broker=self._broker, arguments=self._host.arguments,
+        )  # fmt: skip
+
+    def send_task(self, task: Any, arguments: Mapping[str, Any], options: Options) -> Any:
+        """Send a Celery task as itself; gives Celery's AsyncResult.
+
+        Raises ArgumentError for an option that only jobs have, UnknownQueue, BrokerUnavailable.
+        """
+        taken = Options(queue=options.queue, timeout=options.timeout, at_front=options.at_front)
+        if options != taken:
+            raise ArgumentError(
+                f"{task.name} is a Celery task and is sent as itself: of enqueue's options it "
+                "takes queue, timeout and at_front."
+            )
+        queue = None if options.queue is UNNAMED else self._settings.queue(options.queue)
+        timeout = _timeout(options.timeout) or (queue.timeout if queue else None)
+        return self._broker.send_task(
+            task,
+            arguments,
+            queue=queue.name if queue else None,
+            at_front=options.at_front,
+            time_limits=(timeout, timeout + self._settings.timeout_grace) if timeout else None,
+        )
+
+    def _callback(self, callback: Callable[..., Any] | str | None, site: str) -> str | None:
+        if callback is None:
+            return None
+        path = callback if isinstance(callback, str) else path_of(callback)
+        self._host.method(path, site)
+        return path
+
+    def _starved(self, options: Options, queue: str) -> bool:
+        return options.at_front_when_starved and self._ledger.waiting(queue) > STARVED
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ArgumentError(f"{name} must be a text; not {value!r}.")
+
+
+def _timeout(value: object) -> int | None:
+    if value is None or value == 0:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ArgumentError(f"timeout must be a whole number of seconds, 1 or more; not {value!r}.")
+    return value
+
+
+def _retry(value: object) -> Retry | None:
+    if value is None or isinstance(value, Retry):
+        return value
+    if value == 0 and not isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return Retry(value)
+    raise ArgumentError(f"retry must be a whole number or a Retry; not {value!r}.")

@@ -1,0 +1,152 @@
+"""The error tree. Every class explains itself: its docstring is its default message.
+
+FrappeJobsError
+├── ConfigError        UnknownQueue, BadWorkers, BrokerNotConfigured
+├── JobError           ArgumentError, JobNotSerializable, MessageTooLarge, MethodNotFound,
+│                      MethodNotAllowed, BadMessage, JobNotFound, JobFailed, JobTimeout,
+│                      RetryBackgroundJobError
+├── ScheduleError
+├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, DatabaseUnavailable
+└── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class FrappeJobsError(Exception):
+    """Something in frappe_jobs went wrong."""
+
+    #: What the message speaks of, for programs: ``error.details["queue"]``.
+    details: Mapping[str, object] = {}
+
+    def __str__(self) -> str:
+        return super().__str__() or inspect.cleandoc(type(self).__doc__ or "")
+
+    def about(self, **details: object) -> Self:
+        """The same error, with details."""
+        self.details = details
+        return self
+
+
+class ConfigError(FrappeJobsError):
+    """A configuration file or an environment variable holds something that cannot be used."""
+
+
+class UnknownQueue(ConfigError):
+    """The queue is not configured."""
+
+    @classmethod
+    def named(cls, queue: object, known: Iterable[str]) -> UnknownQueue:
+        return cls(
+            f"Queue {queue!r} is not configured; known queues: {', '.join(known)}. "
+            "Add it under 'workers' in common_site_config.json."
+        ).about(queue=queue)
+
+
+class BadWorkers(ConfigError):
+    """The 'workers' entry of common_site_config.json is wrong."""
+
+
+class BrokerNotConfigured(ConfigError):
+    """No broker is configured.
+
+    Set 'redis_queue' (or 'celery_broker_url') in common_site_config.json, or ask for the embedded
+    server with --embedded.
+    """
+
+
+class JobError(FrappeJobsError):
+    """A job cannot be sent, found or run."""
+
+
+class ArgumentError(JobError):
+    """An argument of enqueue, or of the method it names, is wrong."""
+
+
+class JobNotSerializable(ArgumentError):
+    """An argument cannot travel as JSON."""
+
+
+class MessageTooLarge(ArgumentError):
+    """The job's arguments are larger than the setting 'frappe_jobs_max_message_size' allows."""
+
+
+class MethodNotFound(JobError):
+    """The method's dotted path leads nowhere."""
+
+
+class MethodNotAllowed(JobError):
+    """The method does not belong to an app that is installed on the site."""
+
+
+class BadMessage(JobError):
+    """A message on the broker is damaged, or is not one of ours."""
+
+
+class JobNotFound(JobError):
+    """There is no such job: it never was, belongs to another site, or was cleared away."""
+
+
+class JobFailed(JobError):
+    """The job failed."""
+
+
+class JobTimeout(JobError):
+    """The job had not ended when the time given to wait() was over. It goes on."""
+
+
+class RetryBackgroundJobError(JobError):
+    """A method wants to be rolled back and run again (Frappe's class of that name)."""
+
+
+class ScheduleError(FrappeJobsError):
+    """A scheduled job is wrong."""
+
+
+class HostError(FrappeJobsError):
+    """A site cannot be used."""
+
+
+class SiteNotFound(HostError):
+    """The site does not exist."""
+
+    @classmethod
+    def named(cls, site: object, known: Iterable[str]) -> SiteNotFound:
+        return cls(
+            f"Site {site!r} does not exist; sites here: {', '.join(known) or 'none'}."
+        ).about(site=site)
+
+
+class HostNotReady(HostError):
+    """No site is open. Open one: with frappe_jobs.site("site1"): …"""
+
+
+class DoesNotExistError(HostError):
+    """The document does not exist (Frappe's class of that name)."""
+
+
+class DatabaseUnavailable(HostError):
+    """The site's database is out of reach."""
+
+
+class BrokerError(FrappeJobsError):
+    """The broker refused."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker is out of reach."""
+
+
+class NotSupportedByBroker(BrokerError):
+    """This broker cannot do that."""
+
+
+class QueueOverloaded(BrokerError):
+    """The queue holds more jobs than 'max_queued_jobs' allows."""

@@ -1,0 +1,1 @@
+"""Where jobs run: a sites folder of ours (standalone) or a real Frappe."""

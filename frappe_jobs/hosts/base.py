@@ -1,0 +1,91 @@
+"""The port to where jobs run: sites, users, transactions, hooks, documents."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from frappe_jobs.arguments import Arguments
+from frappe_jobs.methods import check_arguments
+
+
+class Session(ABC):
+    """One site, opened for one user, with one transaction after another."""
+
+    site: str
+    user: str
+    conf: Mapping[str, Any]
+
+    @property
+    @abstractmethod
+    def db(self) -> Any:
+        """The site's database, as the host's users know it."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Commit, then do what waits for the commit."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Roll back, and forget what waited for the commit."""
+
+    @abstractmethod
+    def after_commit(self, call: Callable[[], Any]) -> None:
+        """Call it once the transaction that is open now commits; never if it rolls back."""
+
+
+class Host(ABC):
+    """What frappe_jobs needs of the framework around it."""
+
+    #: Turns the host's own types (documents) into JSON and back, beside the standard ones.
+    arguments: Arguments
+
+    @abstractmethod
+    def current(self) -> Session | None:
+        """The session that is open here, in this thread or async task."""
+
+    @abstractmethod
+    def session(
+        self, site: str, user: str | None = None, session: Any = None
+    ) -> AbstractContextManager[Session]:
+        """Open a site: commits on a clean exit, rolls back on an exception, closes in any case.
+
+        Raises SiteNotFound.  ``session`` is the host's kind of database session, to be used
+        instead of an own one; its owner commits, rolls back and closes it.
+        """
+
+    @abstractmethod
+    def sites(self) -> Sequence[str]:
+        """The names of all sites."""
+
+    @abstractmethod
+    def preload(self) -> None:
+        """Import what jobs will need, so that a worker's children share it; errors are logged."""
+
+    @abstractmethod
+    def hooks(self, name: str, site: str) -> list[str]:
+        """The dotted paths that the site's apps name under that hook, in the apps' order."""
+
+    @abstractmethod
+    def method(self, path: str, site: str) -> Callable[..., Any]:
+        """The method, if it may run on that site; raises MethodNotFound or MethodNotAllowed."""
+
+    def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
+        """The method, if it may run and takes these arguments; else raises, also ArgumentError."""
+        method = self.method(path, site)
+        check_arguments(method, path, arguments)
+        return method
+
+    @abstractmethod
+    def document_method(self, method: Callable[..., Any]) -> tuple[str, str, str] | None:
+        """Doctype, name and method's name if it is bound to a document, else None."""
+
+    @abstractmethod
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether it is a deadlock or a lock wait timeout, so that running again may help."""
+
+    @abstractmethod
+    def log_error(self, title: str, error: BaseException) -> None:
+        """Put the error where the host's people look for errors."""

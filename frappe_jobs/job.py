@@ -1,0 +1,189 @@
+"""The caller's handle on a job."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from frappe_jobs.arguments import Arguments
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
+from frappe_jobs.ledger import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Ledger, Record
+
+
+class Job:
+    """A job as it was when it was last looked at.
+
+    ``status`` is one of ``queued``, ``started``, ``finished``, ``failed``, ``cancelled``; it, the
+    ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read them.
+    """
+
+    def __init__(
+        self, record: Record, *, ledger: Ledger, broker: Broker, arguments: Arguments
+    ) -> None:
+        self._record = record
+        self._ledger, self._broker, self._arguments = ledger, broker, arguments
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.name} on {self.site}: {self.status}>"
+
+    @property
+    def id(self) -> str:
+        """The caller's ``job_id``, or the one that was made for it."""
+        return self._record.message.job_id
+
+    @property
+    def message_id(self) -> str:
+        """The id of this sending; ``celery.result.AsyncResult`` knows it."""
+        return self._record.message.id
+
+    @property
+    def name(self) -> str:
+        return self._record.message.name
+
+    @property
+    def method(self) -> str:
+        return self._record.message.method
+
+    @property
+    def site(self) -> str:
+        return self._record.message.site
+
+    @property
+    def user(self) -> str:
+        return self._record.message.user
+
+    @property
+    def queue(self) -> str:
+        return self._record.message.queue
+
+    @property
+    def timeout(self) -> int:
+        """Seconds."""
+        return self._record.message.timeout
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The method's arguments."""
+        return self._arguments.decode(self._record.message.arguments)
+
+    @property
+    def status(self) -> str:
+        return self._record.status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed or was cancelled, for people; None as long as it did not."""
+        return self._record.reason
+
+    @property
+    def traceback(self) -> str | None:
+        """The failed method's traceback; None after a kill, which leaves none."""
+        return self._record.traceback
+
+    @property
+    def result(self) -> Any:
+        """What the method returned; None before its end, and where JSON cannot carry it."""
+        return self._arguments.decode_value(self._record.result)
+
+    @property
+    def attempt(self) -> int:
+        """How often a worker has begun with it."""
+        return self._record.starts
+
+    @property
+    def enqueued_at(self) -> float:
+        """Seconds since 1970, as all times here."""
+        return self._record.message.enqueued_at
+
+    @property
+    def started_at(self) -> float | None:
+        return self._record.started_at
+
+    @property
+    def ended_at(self) -> float | None:
+        return self._record.ended_at
+
+    @property
+    def progress(self) -> float | None:
+        """Per cent, as the job last published it."""
+        return self._record.progress
+
+    @property
+    def stage(self) -> str | None:
+        return self._record.stage
+
+    @property
+    def position(self) -> int | None:
+        """How many jobs wait before it in its queue now, of all sites; None if it does not wait."""
+        return self._ledger.position(self._record.message)
+
+    def get_status(self) -> str:
+        """Read the job anew and return its status; raises JobNotFound once it is no longer kept."""
+        self.refresh()
+        return self.status
+
+    def refresh(self) -> None:
+        """Read the job anew; raises JobNotFound once it is no longer kept."""
+        record = self._ledger.read(self.message_id)
+        if record is None:
+            raise JobNotFound(f"Job {self.id} of {self.site} is no longer kept.")
+        self._record = record
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Return the job's result once it has ended.
+
+        Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after so many
+        seconds (the job goes on), JobNotFound once it is no longer kept.
+        """
+        record = self._ledger.wait(self.message_id, timeout)
+        if record is None:
+            raise JobNotFound(f"Job {self.id} of {self.site} is no longer kept.")
+        self._record = record
+        if self.status in OPEN:
+            raise JobTimeout(f"Job {self.id} is still {self.status} after {timeout:g} s.")
+        if self.status != FINISHED:
+            raise JobFailed(f"Job {self.id} ({self.name}) {self.status}: {self.reason}").about(
+                job=self
+            )
+        return self.result
+
+    def cancel(self) -> bool:
+        """End it without its effect: a waiting job never starts, a running one is killed.
+
+        False, and nothing changed, if it had ended before.
+        """
+        message = self._record.message
+        waited = self._ledger.end(message, CANCELLED, waiting_only=True, reason="cancelled")
+        if waited:
+            self._broker.discard(message)  # where it cannot be, the worker drops it by its record
+        stopped = not waited and self._ledger.end(
+            message, CANCELLED, reason="cancelled while it ran"
+        )
+        if stopped:
+            self._broker.stop(message)
+        self.refresh()
+        return waited or stopped
+
+    def requeue(self) -> Job:
+        """Send an ended job once more, with the same id and arguments; returns the new one.
+
+        Raises JobError while it waits or runs.
+        """
+        self.refresh()
+        if self.status in OPEN:
+            raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
+        message = self._record.message.again(at=time.time())
+        self._broker.publish(message, lambda *, push=None: self._ledger.record(message, push=push))
+        return Job(
+            Record(message, QUEUED),
+            ledger=self._ledger, broker=self._broker, arguments=self._arguments,
+        )  # fmt: skip
+
+    def delete(self) -> None:
+        """Remove what is known of it; one that waits or runs is cancelled before."""
+        self.cancel()
+        self._ledger.forget(self._record.message)
+
+
+__all__ = ["CANCELLED", "FAILED", "FINISHED", "QUEUED", "STARTED", "Job"]

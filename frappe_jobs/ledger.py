@@ -1,0 +1,323 @@
+"""What Redis knows of jobs: each message's record, the claim on its job's id, the indexes.
+
+Every change is one script: one round trip, and whole or not at all.  The ledger is always Redis,
+also where another broker carries the messages.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis
+
+from frappe_jobs.config import Settings, masked
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.message import Message
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
+    "queued", "started", "finished", "failed", "cancelled",
+)  # fmt: skip
+OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
+
+#: At-front jobs stand before the others of their queue in its index.
+AHEAD = 10**10
+
+# KEYS record, open, waiting, pointer, claim, the broker's list
+# ARGV message id, envelope, enqueued_at, rank, seconds of the claim (0: none), has pointer, push
+RECORD = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end  -- sent before; only the reply was lost
+if ARGV[5] ~= '0' and not redis.call('SET', KEYS[5], ARGV[1], 'NX', 'EX', ARGV[5]) then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'envelope', ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
+if ARGV[6] == '1' then redis.call('SET', KEYS[4], ARGV[1]) end
+if ARGV[7] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[7]) end
+return 1
+"""
+
+# KEYS record, waiting · ARGV message id, now, worker; gives the attempt, 0: ended, -1: no record
+START = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return -1 end
+if status ~= 'queued' and status ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('HINCRBY', KEYS[1], 'starts', 1)
+"""
+
+# KEYS record, open, waiting, ended, failed, pointer, claim
+# ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
+#      then fields and values of the record; gives 1 if this call ended the job
+END = """
+local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local present = redis.call('HGET', KEYS[1], 'status')
+if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
+redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
+for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('ZREM', KEYS[2], id)
+redis.call('ZREM', KEYS[3], id)
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+redis.call('ZADD', KEYS[4], now + ttl, id)
+if status == 'failed' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl)
+  redis.call('ZADD', KEYS[5], now, id)
+  local surplus = redis.call('ZCARD', KEYS[5]) - tonumber(ARGV[5])
+  if surplus > 0 then
+    local popped = redis.call('ZPOPMIN', KEYS[5], surplus)
+    for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
+  end
+end
+if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
+if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
+redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one message of a job; the fields that are unknown yet are None."""
+
+    message: Message
+    status: str
+    starts: int = 0
+    worker: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    result: Any = None  # as JSON carries it
+    progress: float | None = None
+    stage: str | None = None
+
+
+def reachable(method: Method) -> Method:
+    """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
+
+    @functools.wraps(method)
+    def call(self: Ledger, *arguments: Any, **options: Any) -> Any:
+        with self.reaching():
+            return method(self, *arguments, **options)
+
+    return call  # type: ignore[return-value]
+
+
+class Ledger:
+    """The records of one bench."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._prefix = settings.prefix
+        self._url = masked(settings.redis_url)
+        # Any: the types of redis-py are not the same from one version to the next.
+        self.redis: Any = redis.Redis.from_url(
+            redis_py_url(settings.redis_url), decode_responses=True, socket_connect_timeout=5
+        )
+        self._record, self._start, self._end = map(self.redis.register_script, (RECORD, START, END))
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
+
+    @reachable
+    def record(
+        self, message: Message, claim: bool = False, push: tuple[str, str] | None = None
+    ) -> bool:
+        """Write the record of a message that is about to be sent.
+
+        False, and nothing written, if ``claim`` is wanted and the job's id is taken.  ``push`` is a
+        Redis list and the broker's message for it, put there in the same step.
+        """
+        rank = message.enqueued_at - (AHEAD if message.at_front else 0)
+        own_id = (
+            message.job_id != message.id
+        )  # a made id is the message's own, and needs no pointer
+        list_key, raw = push or ("", "")
+        keys = [*self._keys(message)[:3], *self._keys(message)[5:], list_key]
+        arguments = [
+            message.id, message.to_json(), message.enqueued_at, rank,
+            self._settings.claim_ttl if claim else 0, int(own_id), raw,
+        ]  # fmt: skip
+        return bool(self._record(keys=keys, args=arguments))
+
+    @reachable
+    def start(self, message: Message, worker: str) -> int:
+        """Note that a worker begins with it: the attempt's number, or 0 if the job has ended.
+
+        A record that was lost (a flushed Redis) is written anew, so that its job still runs.
+        """
+        record, _, waiting, *_ = self._keys(message)
+        arguments = [message.id, time.time(), worker]
+        attempt = int(self._start(keys=[record, waiting], args=arguments))
+        if attempt < 0:
+            self.record(message)
+            attempt = int(self._start(keys=[record, waiting], args=arguments))
+        return attempt
+
+    @reachable
+    def end(
+        self, message: Message, status: str, *, waiting_only: bool = False, **fields: str
+    ) -> bool:
+        """Note that the job has ended, free its id, wake who waits for it.
+
+        False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
+        """
+        failed = status == FAILED
+        ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
+        arguments = [
+            message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
+            int(waiting_only), self._prefix, *(part for item in fields.items() for part in item),
+        ]  # fmt: skip
+        return bool(self._end(keys=self._keys(message), args=arguments))
+
+    @reachable
+    def note(self, message: Message, **fields: str) -> None:
+        """Write into the record of a job that runs (its progress)."""
+        self.redis.hset(self._key("record", message.id), mapping=fields)
+
+    @reachable
+    def find(self, site: str, job_id: str) -> Record | None:
+        """The newest record of that job id on that site."""
+        message_id = self.redis.get(self._key("job", site, job_id)) or job_id
+        record = self.read(str(message_id))
+        return (
+            record
+            if record and (record.message.site, record.message.job_id) == (site, job_id)
+            else None
+        )
+
+    @reachable
+    def read(self, message_id: str) -> Record | None:
+        """The record of that message, None if it was never written or is no longer kept."""
+        return _record(self.redis.hgetall(self._key("record", message_id)))
+
+    @reachable
+    def records(self, site: str, queue: str | None = None) -> list[Record]:
+        """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
+        ids = self.redis.zrange(self._key("open", site), 0, -1)
+        ids += self.redis.zrange(self._key("ended", site), 0, -1)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hgetall(self._key("record", message_id))
+            found = [record for record in map(_record, pipe.execute()) if record]
+        wanted = [record for record in found if queue in (None, record.message.queue)]
+        return sorted(wanted, key=lambda record: record.message.enqueued_at)
+
+    @reachable
+    def waiting(self, queue: str) -> int:
+        """How many jobs of that queue wait, of all sites."""
+        return int(self.redis.zcard(self._key("waiting", queue)))
+
+    @reachable
+    def oldest(self, queue: str) -> float | None:
+        """When the job that waits longest in that queue was enqueued; None if none waits."""
+        front = self.redis.zrangebyscore(self._key("waiting", queue), "-inf", 0, 0, 1, True)
+        behind = self.redis.zrangebyscore(self._key("waiting", queue), 0, "+inf", 0, 1, True)
+        moments = [score % AHEAD for _, score in (*front, *behind)]
+        return min(moments, default=None)
+
+    @reachable
+    def position(self, message: Message) -> int | None:
+        """How many jobs wait before it in its queue; None when it waits no longer."""
+        rank = self.redis.zrank(self._key("waiting", message.queue), message.id)
+        return None if rank is None else int(rank)
+
+    @reachable
+    def forget(self, message: Message) -> None:
+        """Remove the record of a job that has ended."""
+        record, _, _, ended, failed, pointer, _ = self._keys(message)
+        with self.redis.pipeline() as pipe:
+            pipe.delete(record)
+            pipe.zrem(ended, message.id)
+            pipe.zrem(failed, message.id)
+            if self.redis.get(pointer) == message.id:
+                pipe.delete(pointer)
+            pipe.execute()
+
+    @reachable
+    def wait(self, message_id: str, timeout: float | None) -> Record | None:
+        """Return the record once the job has ended, or as it is when the seconds are over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.redis.pubsub(ignore_subscribe_messages=True) as channel:
+            channel.subscribe(self._prefix + f"ended:{message_id}")
+            while True:
+                record = self.read(message_id)
+                left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+                if record is None or record.status in ENDED or left <= 0:
+                    return record
+                channel.get_message(timeout=left)  # the record is looked at again, whatever comes
+
+    @reachable
+    def keep_aside(self, raw: Mapping[str, str]) -> None:
+        """Keep a message that cannot be run where people can look at it; the last 1,000 stay."""
+        with self.redis.pipeline() as pipe:
+            pipe.lpush(self._key("damaged"), json.dumps(raw))
+            pipe.ltrim(self._key("damaged"), 0, 999)
+            pipe.expire(self._key("damaged"), self._settings.job_failure_ttl)
+            pipe.execute()
+
+    @reachable
+    def kept_aside(self) -> list[dict[str, str]]:
+        """The messages that could not be run, newest first."""
+        return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
+
+    @reachable
+    def once(self, what: str, message: Message) -> bool:
+        """True for the first who asks this of that message."""
+        return bool(self.redis.hsetnx(self._key("record", message.id), what, "1"))
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + ":".join(parts)
+
+    def _keys(self, message: Message) -> list[str]:
+        """record, open, waiting, ended, failed, pointer, claim"""
+        return [
+            self._key("record", message.id),
+            self._key("open", message.site),
+            self._key("waiting", message.queue),
+            self._key("ended", message.site),
+            self._key("failed", message.queue),
+            self._key("job", message.site, message.job_id),
+            self._key("claim", message.site, message.job_id),
+        ]
+
+
+def redis_py_url(url: str) -> str:
+    """kombu and redis-py spell the URL of a Unix socket differently."""
+    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+
+
+def _record(fields: Mapping[str, str]) -> Record | None:
+    if "envelope" not in fields:
+        return None
+
+    def number(name: str) -> float | None:
+        return float(fields[name]) if name in fields else None
+
+    return Record(
+        message=Message.from_json(fields["envelope"]),
+        status=fields["status"],
+        starts=int(fields.get("starts", 0)),
+        worker=fields.get("worker"),
+        started_at=number("started_at"),
+        ended_at=number("ended_at"),
+        reason=fields.get("reason"),
+        error=fields.get("error"),
+        traceback=fields.get("traceback"),
+        result=json.loads(fields["result"]) if "result" in fields else None,
+        progress=number("progress"),
+        stage=fields.get("stage"),
+    )

@@ -1,0 +1,141 @@
+"""The envelope that travels: one frozen message, and its versioned wire form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+from uuid import uuid4
+
+from frappe_jobs.errors import ArgumentError, BadMessage
+
+#: The version of the wire form. A worker reads its own and the versions beside it.
+VERSION = 1
+
+#: The one Celery task that runs all jobs.
+TASK = "frappe_jobs.execute"
+
+#: The message header that holds the envelope: everything but the arguments.
+HEADER = "frappe_jobs"
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a failed job is run again, and how many seconds later.
+
+    ``interval`` is one number or a list: the first for the first retry, the last for all further.
+    """
+
+    max: int
+    interval: int | Sequence[int] = 0
+
+    def __post_init__(self) -> None:
+        waits = [self.interval] if isinstance(self.interval, int) else list(self.interval)
+        if not _is_count(self.max) or self.max < 1:
+            raise ArgumentError(f"Retry's max must be a whole number, 1 or more; not {self.max!r}.")
+        if not waits or not all(_is_count(wait) and wait >= 0 for wait in waits):
+            raise ArgumentError(
+                f"Retry's interval must be seconds, or a list of them; not {self.interval!r}."
+            )
+
+    def delay(self, attempt: int) -> int:
+        """Seconds from the failure of that attempt (the first is 1) to the next."""
+        if isinstance(self.interval, int):
+            return self.interval
+        return self.interval[min(attempt, len(self.interval)) - 1]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sending of a job; its id is fresh each time, while the job's id may be the caller's."""
+
+    id: str
+    job_id: str
+    site: str
+    user: str
+    method: str
+    queue: str
+    name: str
+    timeout: int
+    enqueued_at: float
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # as JSON carries them
+    event: str | None = None
+    at_front: bool = False
+    on_success: str | None = None
+    on_failure: str | None = None
+    retry: Retry | None = None
+    #: Set when this message runs the on_failure of another one, whose process was killed.
+    failure_of: str | None = None
+
+    def again(self, *, at: float) -> Message:
+        """The same job, to be sent once more."""
+        return replace(self, id=str(uuid4()), enqueued_at=at)
+
+    def header(self) -> dict[str, Any]:
+        """The envelope without the arguments: read by whoever looks at a queue, never run."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        del values["arguments"]
+        if self.retry:
+            values["retry"] = asdict(self.retry)
+        return {"version": VERSION} | {
+            key: value for key, value in values.items() if value is not None
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {"header": self.header(), "arguments": self.arguments}, separators=(",", ":")
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Message:
+        value = json.loads(text)
+        return cls.from_wire(value["header"], value["arguments"])
+
+    @classmethod
+    def from_wire(cls, header: object, arguments: object) -> Message:
+        """Read a message from the broker; raises BadMessage that says what is wrong with it."""
+        if not isinstance(header, dict):
+            raise BadMessage(f"The message has no {HEADER!r} header.")
+        if header.get("version") != VERSION:
+            raise BadMessage(f"The message's version is {header.get('version')!r}, not {VERSION}.")
+        if not isinstance(arguments, dict):
+            raise BadMessage(f"The message's arguments are {type(arguments).__name__}, no object.")
+        values = {key: value for key, value in header.items() if key != "version"}
+        for name, kinds in _KINDS.items():
+            value = values.get(name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                if value is not None or type(None) not in kinds:
+                    raise BadMessage(f"The message's {name!r} is {value!r}.")
+        if unknown := values.keys() - _KINDS.keys():
+            raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown))}.")
+        try:
+            if retry := values.get("retry"):
+                values["retry"] = Retry(**retry)
+        except (TypeError, ArgumentError) as error:
+            raise BadMessage(f"The message's 'retry' is {retry!r}: {error}") from None
+        return cls(arguments=arguments, **{"at_front": False} | values)
+
+
+_TEXT, _OPTIONAL = (str,), (str, type(None))
+_KINDS: dict[str, tuple[type, ...]] = {
+    "id": _TEXT,
+    "job_id": _TEXT,
+    "site": _TEXT,
+    "user": _TEXT,
+    "method": _TEXT,
+    "queue": _TEXT,
+    "name": _TEXT,
+    "timeout": (int,),
+    "enqueued_at": (int, float),
+    "event": _OPTIONAL,
+    "at_front": (bool, type(None)),
+    "on_success": _OPTIONAL,
+    "on_failure": _OPTIONAL,
+    "retry": (dict, type(None)),
+    "failure_of": _OPTIONAL,
+}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

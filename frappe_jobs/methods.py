@@ -1,0 +1,125 @@
+"""Which methods a job may run, and whether the arguments fit: dotted path ↔ object."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound
+
+#: Functions of no installed app that may run all the same, by their path (``register``).
+_registered: dict[str, Callable[..., Any]] = {}
+
+
+def register(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Allow a function that lives in no installed app to run as a job; usable as a decorator.
+
+    The worker must import the module that registers it, for example from an app's ``hooks.py``.
+    """
+    _registered[path_of(method)] = method
+    return method
+
+
+def path_of(method: Callable[..., Any]) -> str:
+    """The dotted path that leads to this function; raises MethodNotFound where none does.
+
+    A lambda, a nested function or an object under another name has none: no worker would find it.
+    """
+    module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", None)
+    path = f"{module}.{name}"
+    try:
+        found = module and name and "<" not in name and _find(path) == method
+    except MethodNotFound:
+        found = False
+    if not found:
+        raise MethodNotFound(
+            f"{method!r} cannot be enqueued: its path {path!r} does not lead back to it, so no "
+            "worker would find it. Use a function at the top of a module, or its dotted path."
+        )
+    return path
+
+
+def resolve(path: str, apps: Collection[str]) -> Callable[..., Any]:
+    """The method at that path, if it may run.
+
+    It may if the path begins with one of the apps and the object found is itself defined in one,
+    or if it was registered.  Raises MethodNotFound or MethodNotAllowed, before anything is called.
+    """
+    if path in _registered:
+        return _registered[path]
+    app, _, rest = path.partition(".")
+    if not rest or any(not part.isidentifier() or _is_dunder(part) for part in path.split(".")):
+        raise MethodNotFound(
+            f"{path!r} is no dotted path of a method such as 'app.module.function'."
+        )
+    if app not in apps:
+        raise MethodNotAllowed(
+            f"{path!r} may not run: {app!r} is no installed app of this site "
+            f"({', '.join(apps) or 'it has none'}). Install it, or allow it with register()."
+        )
+    method = _find(path)
+    if path in _registered:  # registered by the import
+        return _registered[path]
+    if not callable(method):
+        raise MethodNotFound(f"{path!r} is a {type(method).__name__}, which cannot be called.")
+    require_origin(method, path, apps)
+    found: Callable[..., Any] = method
+    return found
+
+
+def require_origin(method: object, path: str, apps: Collection[str]) -> None:
+    """Raise MethodNotAllowed unless the object is itself defined in one of the apps."""
+    origin = getattr(method, "__module__", None)
+    if not isinstance(origin, str) or origin.partition(".")[0] not in apps:
+        raise MethodNotAllowed(
+            f"{path!r} may not run: what it names comes from {origin!r}, which is no installed app."
+        )
+
+
+def check_arguments(method: Callable[..., Any], path: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ArgumentError where the method would refuse these keywords."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):  # written in C, or a signature that cannot be read
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ArgumentError(f"{path}{signature}: {error}.") from None
+
+
+def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
+    """Call a hook with those of the arguments that it takes, as Frappe's ``frappe.call`` does."""
+    parameters = inspect.signature(method).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return method(**arguments)
+    taken = {parameter.name for parameter in parameters}
+    return method(**{name: value for name, value in arguments.items() if name in taken})
+
+
+def _is_dunder(part: str) -> bool:
+    return part.startswith("__") and part.endswith("__")
+
+
+def _find(path: str) -> Any:
+    """Import the longest part of the path that is a module, and walk the rest by attribute."""
+    parts = path.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            found = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+                continue  # no such module, so this part is a class
+            raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
+        except Exception as error:  # the module's own code
+            raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
+        for part in parts[end:]:
+            try:
+                found = getattr(found, part)
+            except AttributeError:
+                raise MethodNotFound(f"{path!r} was not found: {name} has no {part!r}.") from None
+        return found
+    raise MethodNotFound(f"{path!r} was not found: there is no module {parts[0]!r}.")

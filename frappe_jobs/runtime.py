@@ -1,0 +1,114 @@
+"""The composition root: settings → host, broker, ledger, and what works with them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from celery import Celery
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.redis import RedisBroker
+from frappe_jobs.celery.app import app_for, sites_path_of
+from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings, masked
+from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.errors import NotSupportedByBroker
+from frappe_jobs.execute import Executor
+from frappe_jobs.hosts.standalone import StandaloneHost
+from frappe_jobs.job import Job
+from frappe_jobs.ledger import FAILED, QUEUED, Ledger, Record
+from frappe_jobs.message import Message
+
+
+class Runtime:
+    """Everything of one bench in this process, each part made when it is first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        # Apps of a team without Frappe lie beside the sites folder, or are installed.
+        if (bench := str(settings.sites_path.parent)) not in sys.path:
+            sys.path.insert(0, bench)
+
+    @cached_property
+    def host(self) -> StandaloneHost:
+        return StandaloneHost(self.settings)
+
+    @cached_property
+    def app(self) -> Celery:
+        return app_for(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings)
+
+    @cached_property
+    def broker(self) -> Broker:
+        url = self.settings.broker_url
+        if url.partition(":")[0] not in REDIS_SCHEMES:
+            raise NotSupportedByBroker(
+                f"The broker {masked(url)} is not supported; legal: redis://, rediss://, "
+                "redis+socket://."
+            )
+        return RedisBroker(self.app, self.settings)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.settings, self.host, self.broker, self.ledger)
+
+    @cached_property
+    def executor(self) -> Executor:
+        return Executor(self.host, self.ledger, self.handle)
+
+    def job(self, record: Record) -> Job:
+        """The handle on a job whose record was read."""
+        return Job(record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments)
+
+    def handle(self, message: Message) -> Job:
+        """The handle on a message's job, as its record is now."""
+        return self.job(self.ledger.read(message.id) or Record(message, QUEUED))
+
+    def killed(self, message: Message, reason: str) -> None:
+        """End a job whose process was killed, and have its on_failure called, once."""
+        ended = self.ledger.end(message, FAILED, reason=reason)
+        if ended and message.on_failure:
+            report = replace(
+                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id
+            )
+            self.dispatcher.dispatch(report)
+
+
+_runtimes: dict[Path, Runtime] = {}
+_current: Runtime | None = None
+_lock = threading.RLock()
+
+
+def current() -> Runtime:
+    """The runtime of this process's sites folder; found, and its settings read, once.
+
+    Raises ConfigError.
+    """
+    return _current or use(find_sites_path())
+
+
+def use(sites_path: str | Path) -> Runtime:
+    """Make that sites folder the one of this process."""
+    global _current
+    _current = of_sites_path(Path(sites_path).resolve())
+    return _current
+
+
+def of_app(app: Celery) -> Runtime:
+    """The runtime behind a Celery app that make_app made."""
+    return of_sites_path(sites_path_of(app))
+
+
+def of_sites_path(sites_path: Path) -> Runtime:
+    with _lock:
+        if sites_path not in _runtimes:
+            _runtimes[sites_path] = Runtime(load_settings(sites_path))
+        return _runtimes[sites_path]
