@@ -15,7 +15,7 @@ class Job:
     """A job as it was when it was last looked at.
 
     ``status`` is one of ``queued``, ``started``, ``finished``, ``failed``, ``cancelled``; it, the
-    ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read them.
+    ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read.
     """
 
     def __init__(

@@ -12,7 +12,6 @@ from celery.utils.nodenames import gethostname, nodename
 
 from frappe_jobs.config import Settings
 
-
 def run_worker(
     app: Celery, settings: Settings, queues: Sequence[str], *,
     concurrency: int, quiet: bool, pool: str,
@@ -41,4 +40,5 @@ def run_worker(
 
 
 def _say_ready(**_: object) -> None:
-    print("ready", file=sys.stderr, flush=True)
+    # Celery has put its log in the place of sys.stderr by now.
+    print("ready", file=sys.__stderr__, flush=True)

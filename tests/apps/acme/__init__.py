@@ -1,0 +1,1 @@
+"""The app that the tests install on their benches."""

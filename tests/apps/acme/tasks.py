@@ -1,0 +1,131 @@
+"""acme's jobs."""
+
+import os
+import signal
+import sys
+import time
+from os import system  # noqa: F401 - re-exported, and must not be runnable
+from pathlib import Path
+
+from acme.models import Base
+from acme.trace import mark
+from celery import shared_task
+from celery.exceptions import Ignore, Reject
+
+import frappe_jobs as frappe
+
+
+def install() -> None:
+    Base.metadata.create_all(frappe.db.get_bind())
+
+
+def ping() -> str:
+    return "pong"
+
+
+def add(x: int, y: int = 0) -> int:
+    mark("add", x=x, y=y)
+    return x + y
+
+
+def echo(**kwargs) -> dict:
+    mark("echo", kwargs=kwargs)
+    return kwargs
+
+
+def whoami() -> list:
+    job = frappe.get_current_job()
+    return [frappe.local.site, frappe.session.user, job.id, job.queue, job.method, job.attempt]
+
+
+def deposit(account: str, amount: int = 1, fail: bool = False) -> int:
+    balance = frappe.get_doc("Account", account).deposit(amount)
+    if fail:
+        raise ValueError(f"no deposit to {account}")
+    return balance
+
+
+def fail(text: str = "on purpose") -> None:
+    mark("fail")
+    raise ValueError(text)
+
+
+def sleep(seconds: float, name: str = "") -> str:
+    mark("sleep", name=name)
+    time.sleep(seconds)
+    return name
+
+
+def sleep_on(seconds: float) -> None:
+    """Swallow the timeout, as badly written jobs do."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(deadline - time.monotonic())
+        except Exception:  # noqa: B902
+            mark("swallowed")
+
+
+def hold(until: str) -> None:
+    """Keep the worker busy until that file is there."""
+    mark("hold")
+    while not Path(until).exists():
+        time.sleep(0.01)
+
+
+def progress() -> None:
+    frappe.publish_progress(40, stage="halfway there")
+
+
+def steer(how: str) -> None:
+    """Raise what would mean something to Celery, or to the process."""
+    errors = {"ignore": Ignore(), "reject": Reject(requeue=True), "exit": SystemExit(3)}
+    raise errors.get(how) or MemoryError("too much")
+
+
+def die(signal_name: str = "SIGKILL") -> None:
+    os.kill(os.getpid(), getattr(signal, signal_name))
+
+
+def return_it(what: str) -> object:
+    return {"object": object(), "upset": "upset the after_job hook", "tuple": (1, 2)}[what]
+
+
+def read_modules() -> list:
+    return sorted(name for name in sys.modules if name.startswith("acme"))
+
+
+def on_success(job, connection, result) -> None:
+    mark("on_success", job=job.id, status=job.status, result=result, ping=connection.ping())
+    if result == "callback fails":
+        raise ValueError("the callback objects")
+
+
+def on_failure(job, connection, type, value, traceback) -> None:
+    mark("on_failure", job=job.id, status=job.status, type=type.__name__, value=str(value))
+
+
+def enqueue_further(rollback: bool) -> None:
+    """Enqueue from inside a job, for its commit."""
+    frappe.enqueue(add, x=7, enqueue_after_commit=True)
+    if rollback:
+        raise ValueError("rolled back")
+
+
+def enqueue_now() -> str:
+    return frappe.enqueue("acme.tasks.ping", now=True)
+
+
+class Calculator:
+    @staticmethod
+    def double(x: int) -> int:
+        return 2 * x
+
+
+@shared_task
+def celery_add(x: int, y: int) -> int:
+    """A task of a team that knew Celery before."""
+    mark_file = os.environ.get("ACME_CELERY_MARK")
+    if mark_file:
+        Path(mark_file).touch()
+    return x + y

@@ -1,0 +1,37 @@
+"""Jobs and hooks leave their marks in a file: what ran, where and in what order."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import frappe_jobs as frappe
+
+
+def path() -> Path:
+    return Path(os.environ["SITES_PATH"]).parent / "trace.jsonl"
+
+
+def mark(what: str, **values) -> None:
+    """One line, whole: O_APPEND keeps those of several processes apart."""
+    line = {"what": what, "site": frappe.local.site, "user": frappe.session.user} | values
+    with path().open("a") as file:
+        file.write(json.dumps(line | {"at": time.time(), "pid": os.getpid()}, default=repr) + "\n")
+
+
+def marks(what: str | None = None) -> list[dict]:
+    lines = path().read_text().splitlines() if path().exists() else []
+    found = [json.loads(line) for line in lines]
+    return [line for line in found if what in (None, line["what"])]
+
+
+def before_job(method, kwargs, transaction_type) -> None:
+    mark("before_job", method=method, kwargs=kwargs, transaction_type=transaction_type)
+    if kwargs.get("fail_before"):
+        raise ValueError("the before_job hook objects")
+
+
+def after_job(method, result) -> None:  # takes no kwargs: hooks get what they have parameters for
+    mark("after_job", method=method, result=result)
+    if result == "upset the after_job hook":
+        raise ValueError("the after_job hook objects")

@@ -1,0 +1,202 @@
+"""Real servers, real benches, real workers, each test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
+
+from frappe_jobs import embedded, runtime
+from frappe_jobs.config import variable
+from frappe_jobs.testing import wait_until
+
+APPS = Path(__file__).parent / "apps"
+#: Of a server that others use as well, this database is the tests'.
+DATABASE = 11
+START_TIMEOUT = 30
+
+
+class Worker:
+    """A real worker process, and what it says."""
+
+    def __init__(self, bench: Bench, *arguments: str) -> None:
+        self.process = bench.popen("worker", *arguments, stderr=subprocess.PIPE)
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr as pipe:
+            for line in pipe:
+                self.lines.append(line.rstrip("\n"))
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: "ready" in self.lines or self.process.poll() is not None, START_TIMEOUT)
+        assert self.process.poll() is None, self.log
+
+    def stop(self, timeout: float = 20) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            self._reader.join(5)
+
+
+class Bench:
+    """A sites folder with two sites and the app acme, its queues on the tests' server."""
+
+    def __init__(self, path: Path, redis_url: str, **config: Any) -> None:
+        self.path, self.redis_url = path, redis_url
+        self.sites = path / "sites"
+        self.id = f"test-{uuid4().hex[:12]}"
+        for site in ("site1", "site2"):
+            self.write(f"{site}/site_config.json", {"db_type": "sqlite"})
+        self.sites.joinpath("apps.txt").write_text("acme\n")
+        self.write(
+            "common_site_config.json", {"bench_id": self.id, "redis_queue": redis_url} | config
+        )
+        shutil.copytree(APPS / "acme", path / "acme", dirs_exist_ok=True)
+
+    def write(self, name: str, content: Any) -> None:
+        file = self.sites / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {variable("redis_queue"), variable("celery_broker_url")}
+        return {k: v for k, v in os.environ.items() if k not in ours} | {
+            "SITES_PATH": str(self.sites),
+            "PYTHONWARNINGS": "",
+        }
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "frappe_jobs", *arguments],
+            cwd=self.path, env=self.environment, text=True, stdin=subprocess.DEVNULL,
+            start_new_session=True, **options,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A command, as a user types it."""
+        return subprocess.run(
+            [sys.executable, "-m", "frappe_jobs", *arguments], cwd=self.path,
+            env=self.environment, text=True, capture_output=True, timeout=60, input=input,
+        )  # fmt: skip
+
+    @contextmanager
+    def worker(self, *arguments: str) -> Iterator[Worker]:
+        """A worker that is ready; stopped at the end, whatever happened."""
+        worker = Worker(self, *arguments)
+        try:
+            worker.wait_ready()
+            yield worker
+        finally:
+            worker.stop()
+
+    def use(self) -> runtime.Runtime:
+        """Make it the bench of this process."""
+        os.environ["SITES_PATH"] = str(self.sites)
+        return runtime.use(self.sites)
+
+    def marks(self, what: str | None = None) -> list[dict[str, Any]]:
+        """What acme's jobs and hooks wrote down."""
+        return trace.marks(what)
+
+    def remove_keys(self) -> None:
+        server = redis.Redis.from_url(self.redis_url)
+        for key in server.scan_iter(f"*{self.id}*", count=1000):
+            server.delete(key)
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """REDIS_URL, else the server on the standard port, else an embedded one."""
+    url = os.environ.get("REDIS_URL", f"redis://127.0.0.1:6379/{DATABASE}")
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=2) as server:
+            server.ping()
+    except redis.RedisError:
+        if "REDIS_URL" in os.environ:
+            pytest.fail(f"REDIS_URL is set, and nothing answers there: {url}")
+        folder = tmp_path_factory.mktemp("embedded")
+        yield embedded.start(folder)
+        embedded.stop(folder)
+    else:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def make_bench(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Bench]]:
+    """Makes benches; their keys are removed at the end."""
+    made: list[Bench] = []
+
+    def make(**config: Any) -> Bench:
+        made.append(Bench(tmp_path_factory.mktemp("bench"), redis_url, **config))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.remove_keys()
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the person who runs the tests has set must not reach them."""
+    for name in [*os.environ]:
+        if name.startswith("FRAPPE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("SITES_PATH", raising=False)
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """A bench of the test's own, in use in this process."""
+    bench = make_bench()
+    bench.use()
+    return bench
+
+
+@pytest.fixture(scope="session")
+def _shared(make_bench: Callable[..., Bench]) -> Iterator[tuple[Bench, Worker]]:
+    bench = make_bench(workers={"reports": {"timeout": 600}})
+    with bench.worker("--concurrency", "2") as worker:
+        yield bench, worker
+
+
+@pytest.fixture
+def shared(_shared: tuple[Bench, Worker]) -> Bench:
+    """A bench with a worker on all queues, for the tests that leave both as they found them."""
+    bench, worker = _shared
+    assert worker.process.poll() is None, worker.log
+    bench.use()
+    return bench
+
+
+@pytest.fixture
+def shared_worker(shared: Bench, _shared: tuple[Bench, Worker]) -> Worker:
+    return _shared[1]
