@@ -123,7 +123,9 @@ class Ledger:
         self.redis: Any = redis.Redis.from_url(
             redis_py_url(settings.redis_url), decode_responses=True, socket_connect_timeout=5
         )
-        self._record, self._start, self._end = map(self.redis.register_script, (RECORD, START, END))
+        self._record: Any = self.redis.register_script(RECORD)
+        self._start: Any = self.redis.register_script(START)
+        self._end: Any = self.redis.register_script(END)
 
     @contextmanager
     def reaching(self) -> Iterator[None]:

@@ -29,9 +29,14 @@ class Broker(ABC):
 
     @abstractmethod
     def send_task(
-        self, task: Any, arguments: Mapping[str, Any], *, queue: str | None, at_front: bool,
+        self,
+        task: Any,
+        arguments: Mapping[str, Any],
+        *,
+        queue: str | None,
+        at_front: bool,
         time_limits: tuple[int, int] | None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Send a Celery task as itself; gives Celery's AsyncResult.
 
         Without a queue its own app's routes decide.  The limits are seconds, soft and hard.

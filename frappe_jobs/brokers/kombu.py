@@ -55,9 +55,14 @@ class KombuBroker(Broker):
         }
 
     def send_task(
-        self, task: Any, arguments: Mapping[str, Any], *, queue: str | None, at_front: bool,
+        self,
+        task: Any,
+        arguments: Mapping[str, Any],
+        *,
+        queue: str | None,
+        at_front: bool,
         time_limits: tuple[int, int] | None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         options: dict[str, Any] = {"retry_policy": RETRY_POLICY}
         if at_front:
             options["priority"] = self.at_front

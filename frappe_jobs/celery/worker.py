@@ -12,10 +12,16 @@ from celery.utils.nodenames import gethostname, nodename
 
 from frappe_jobs.config import Settings
 
+
 def run_worker(
-    app: Celery, settings: Settings, queues: Sequence[str], *,
-    concurrency: int, quiet: bool, pool: str,
-) -> None:  # fmt: skip
+    app: Celery,
+    settings: Settings,
+    queues: Sequence[str],
+    *,
+    concurrency: int,
+    quiet: bool,
+    pool: str,
+) -> None:
     """Run the jobs of these queues until the process is told to stop; then exits it.
 
     On Redis earlier queues go first.  Raises the process's niceness by

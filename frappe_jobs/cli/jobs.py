@@ -44,9 +44,15 @@ keywords_option = click.option(
 @with_site
 @pass_bench
 def enqueue(
-    bench: Bench, method: str, keywords: dict[str, Any], queue: str, timeout: int | None,
-    at_front: bool, job_id: str | None, wait: bool,
-) -> None:  # fmt: skip
+    bench: Bench,
+    method: str,
+    keywords: dict[str, Any],
+    queue: str,
+    timeout: int | None,
+    at_front: bool,
+    job_id: str | None,
+    wait: bool,
+) -> None:
     """Have a worker run METHOD.
 
     METHOD is a dotted path such as shop.tasks.send_invoice. Prints the job's id, or with --wait
