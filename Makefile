@@ -1,0 +1,30 @@
+# `make demo` and `make test` work on a machine with Python, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: venv demo test lint benchmarks chaos test-bench
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+demo: venv  ## the main job, on an embedded server and real workers; make demo ARGS=--keep
+	$(BIN)/python examples/shop/demo.py $(ARGS)
+
+test: venv  ## every test; servers that are absent are named (and fail where CI is set)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/black --check --quiet . || { echo "run: $(BIN)/black ."; exit 1; }
+	$(BIN)/isort --check --quiet .
+	$(BIN)/flake8
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/isort --quiet .
+	$(BIN)/black --quiet .

@@ -171,7 +171,7 @@ def publish_progress(percent: float, stage: str | None = None, **ignored: Any) -
     if job := current_job():
         stage = stage or ignored.get("description") or ignored.get("title")
         fields = {"progress": str(float(percent))} | ({"stage": str(stage)} if stage else {})
-        runtime.current().ledger.note(job.message, **fields)
+        runtime.current().ledger.note(job.message, fields)
 
 
 def get_doc(doctype: str, name: Any) -> Any:

@@ -12,14 +12,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.errors import JobFailed, JobNotSerializable
+from frappe_jobs.errors import (
+    DatabaseUnavailable,
+    FrappeJobsError,
+    JobFailed,
+    JobNotSerializable,
+    RetryBackgroundJobError,
+)
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
-from frappe_jobs.ledger import FAILED, FINISHED, Ledger
+from frappe_jobs.ledger import FAILED, FINISHED, Attempt, Ledger
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 
 logger = logging.getLogger(__name__)
+
+#: How often a deadlock, a lock wait timeout or RetryBackgroundJobError is tried again (Frappe's).
+CONFLICT_RETRIES = 5
+#: Seconds at most between two attempts to reach a database.
+LONGEST_DELAY = 60
 
 
 @dataclass(frozen=True)
@@ -44,14 +55,23 @@ def current_job() -> CurrentJob | None:
     return _current.get()
 
 
+class RunAgain(Exception):
+    """The job was rolled back and waits for its next attempt, so many seconds from now."""
+
+    def __init__(self, delay: int) -> None:
+        super().__init__(delay)
+        self.delay = delay
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a method ended: its result as JSON carries it, or its error and what people read."""
+    """How an attempt ended: its result as JSON carries it, or its error and what people read."""
 
     result: Any = None
     value: Any = None  # the result as the method gave it, for the callbacks
     error: BaseException | None = None
     reason: str = ""
+    run_again_in: int | None = None  # seconds
 
 
 class Executor:
@@ -65,13 +85,14 @@ class Executor:
         """Run the message's method and return its result as JSON carries it.
 
         The job's end is in its record before this returns or raises the method's own error.
+        Raises RunAgain where another attempt is due; the record says that the job waits then.
         ``timed_out`` is what the worker raises in a job at its timeout.  Nothing is run, and None
         returned, if the record says that the job has ended.
         """
         if message.failure_of:
             return self._report_failure(message)
         attempt = self._ledger.start(message, worker)
-        if not attempt:
+        if attempt is None:
             logger.info(
                 "%s had ended before; its message is dropped", message.name,
                 extra={"action": "job_dropped", "job": message.job_id},
@@ -81,25 +102,26 @@ class Executor:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, timed_out)
-                self._end(message, outcome)
+                self._settle(message, outcome)
                 self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
-                outcome = Outcome(error=error, reason=_reason(error, message, timed_out))
-                self._end(message, outcome)
-            else:  # the job's end stands
+                outcome = self._failure(message, error, attempt, timed_out)
+                self._settle(message, outcome)
+            else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
+        if outcome.run_again_in is not None:
+            raise RunAgain(outcome.run_again_in) from outcome.error
         if outcome.error:
             raise outcome.error
         return outcome.result
 
     def _run(
-        self, message: Message, session: Session, attempt: int, timed_out: type[BaseException]
+        self, message: Message, session: Session, attempt: Attempt, timed_out: type[BaseException]
     ) -> Outcome:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
-        outcome = Outcome()
-        with self._as_current(message, kwargs, attempt):
+        with self._as_current(message, kwargs, attempt.number):
             try:
                 kwargs.update(self._host.arguments.decode(message.arguments))
                 method = self._host.method(message.method, message.site)
@@ -110,29 +132,59 @@ class Executor:
                 outcome = Outcome(_as_json(value, message, self._host.arguments), value)
             except (Exception, SystemExit) as error:
                 session.rollback()
-                self._host.log_error(message.name, error)
-                outcome = Outcome(error=error, reason=_reason(error, message, timed_out))
-            for path in self._host.hooks("after_job", message.site):
-                try:
-                    self._call_hook(path, message, kwargs, result=outcome.value)
-                except (Exception, SystemExit):  # the method is committed, or rolled back, already
-                    _log_and_go_on(f"the after_job hook {path}", message)
+                outcome = self._failure(message, error, attempt, timed_out)
+            if outcome.run_again_in is None:
+                if outcome.error:
+                    self._host.log_error(message.name, outcome.error)
+                self._call_after_hooks(message, kwargs, outcome)
         return outcome
 
-    def _end(self, message: Message, outcome: Outcome) -> None:
+    def _failure(
+        self,
+        message: Message,
+        error: BaseException,
+        attempt: Attempt,
+        timed_out: type[BaseException],
+    ) -> Outcome:
+        """What an error means: the end of the job, or another attempt later."""
+        if isinstance(error, timed_out):
+            reason = f"timed out after {message.timeout} s"
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        retries, delay = attempt.retries, None
+        if isinstance(error, DatabaseUnavailable):
+            delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes; nothing was done yet
+        elif isinstance(error, RetryBackgroundJobError) or self._host.is_conflict(error):
+            delay = retries + 1 if retries < CONFLICT_RETRIES else None
+        elif message.retry and retries < message.retry.max:
+            delay = message.retry.delay(retries + 1)
+        return Outcome(error=error, reason=reason, run_again_in=delay)
+
+    def _settle(self, message: Message, outcome: Outcome) -> None:
+        """Write into the record what became of the attempt."""
         if outcome.error is None:
-            self._ledger.end(message, FINISHED, result=json.dumps(outcome.result))
+            self._ledger.end(message, FINISHED, {"result": json.dumps(outcome.result)})
             return
-        self._ledger.end(
-            message,
-            FAILED,
-            reason=outcome.reason,
-            error=type(outcome.error).__name__,
-            traceback="".join(traceback.format_exception(outcome.error)),
-        )
+        fields = {
+            "reason": outcome.reason,
+            "error": type(outcome.error).__name__,
+            "traceback": "".join(traceback.format_exception(outcome.error)),
+        }
+        if outcome.run_again_in is None:
+            self._ledger.end(message, FAILED, fields)
+            return
+        # The record first: a worker that is killed before the retry is sent still holds its own
+        # message, which comes back.
+        self._ledger.wait_for_retry(message, fields)
+        logger.warning(
+            "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
+            extra={"action": "job_retried", "job": message.job_id},
+        )  # fmt: skip
 
     def _call_back(self, message: Message, outcome: Outcome) -> None:
         """Call on_success or on_failure as RQ does; an error in it changes nothing."""
+        if outcome.run_again_in is not None:
+            return
         if outcome.error is None:
             path, arguments = message.on_success, [outcome.value]
         else:
@@ -155,6 +207,20 @@ class Executor:
             reason = record.reason or ""
             self._call_back(record.message, Outcome(error=JobFailed(reason), reason=reason))
 
+    def _call_after_hooks(
+        self, message: Message, kwargs: Mapping[str, Any], outcome: Outcome
+    ) -> None:
+        """Call every after_job hook; the method is committed, or rolled back, whatever they do."""
+        try:
+            hooks = self._host.hooks("after_job", message.site)
+        except FrappeJobsError:
+            return _log_and_go_on("finding the after_job hooks", message)
+        for path in hooks:
+            try:
+                self._call_hook(path, message, kwargs, result=outcome.value)
+            except (Exception, SystemExit):
+                _log_and_go_on(f"the after_job hook {path}", message)
+
     def _call_hook(
         self, path: str, message: Message, kwargs: Mapping[str, Any], **options: Any
     ) -> None:
@@ -174,12 +240,6 @@ class Executor:
             yield
         finally:
             _current.reset(token)
-
-
-def _reason(error: BaseException, message: Message, timed_out: type[BaseException]) -> str:
-    if isinstance(error, timed_out):
-        return f"timed out after {message.timeout} s"
-    return f"{type(error).__name__}: {error}"
 
 
 def _as_json(value: Any, message: Message, arguments: Arguments) -> Any:

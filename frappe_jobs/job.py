@@ -154,11 +154,11 @@ class Job:
         False, and nothing changed, if it had ended before.
         """
         message = self._record.message
-        waited = self._ledger.end(message, CANCELLED, waiting_only=True, reason="cancelled")
+        waited = self._ledger.end(message, CANCELLED, {"reason": "cancelled"}, waiting_only=True)
         if waited:
             self._broker.discard(message)  # where it cannot be, the worker drops it by its record
         stopped = not waited and self._ledger.end(
-            message, CANCELLED, reason="cancelled while it ran"
+            message, CANCELLED, {"reason": "cancelled while it ran"}
         )
         if stopped:
             self._broker.stop(message)

@@ -43,14 +43,25 @@ if ARGV[7] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[7]) end
 return 1
 """
 
-# KEYS record, waiting · ARGV message id, now, worker; gives the attempt, 0: ended, -1: no record
+# KEYS record, waiting · ARGV message id, now, worker
+# gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record
 START = """
 local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return -1 end
-if status ~= 'queued' and status ~= 'started' then return 0 end
+if not status then return {-1} end
+if status ~= 'queued' and status ~= 'started' then return {0} end
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('HINCRBY', KEYS[1], 'starts', 1)
+local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
+return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
+"""
+
+# KEYS record, waiting · ARGV message id, rank, then fields and values of the record
+RETRY = """
+if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 3))
+redis.call('HINCRBY', KEYS[1], 'retries', 1)
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 1
 """
 
 # KEYS record, open, waiting, ended, failed, pointer, claim
@@ -61,7 +72,8 @@ local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[
 local present = redis.call('HGET', KEYS[1], 'status')
 if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
 redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
-for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
+if #ARGV > 7 then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('ZREM', KEYS[2], id)
 redis.call('ZREM', KEYS[3], id)
@@ -81,6 +93,14 @@ if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
 return 1
 """
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A worker's start of a message: which one it is, and how many retries the job has had."""
+
+    number: int
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,7 @@ class Ledger:
         )
         self._record: Any = self.redis.register_script(RECORD)
         self._start: Any = self.redis.register_script(START)
+        self._retry: Any = self.redis.register_script(RETRY)
         self._end: Any = self.redis.register_script(END)
 
     @contextmanager
@@ -143,35 +164,50 @@ class Ledger:
         False, and nothing written, if ``claim`` is wanted and the job's id is taken.  ``push`` is a
         Redis list and the broker's message for it, put there in the same step.
         """
-        rank = message.enqueued_at - (AHEAD if message.at_front else 0)
         own_id = (
             message.job_id != message.id
         )  # a made id is the message's own, and needs no pointer
         list_key, raw = push or ("", "")
         keys = [*self._keys(message)[:3], *self._keys(message)[5:], list_key]
         arguments = [
-            message.id, message.to_json(), message.enqueued_at, rank,
+            message.id, message.to_json(), message.enqueued_at, _rank(message),
             self._settings.claim_ttl if claim else 0, int(own_id), raw,
         ]  # fmt: skip
         return bool(self._record(keys=keys, args=arguments))
 
     @reachable
-    def start(self, message: Message, worker: str) -> int:
-        """Note that a worker begins with it: the attempt's number, or 0 if the job has ended.
+    def start(self, message: Message, worker: str) -> Attempt | None:
+        """Note that a worker begins with it; None, and nothing noted, if the job has ended.
 
         A record that was lost (a flushed Redis) is written anew, so that its job still runs.
         """
         record, _, waiting, *_ = self._keys(message)
         arguments = [message.id, time.time(), worker]
-        attempt = int(self._start(keys=[record, waiting], args=arguments))
-        if attempt < 0:
+        found = self._start(keys=[record, waiting], args=arguments)
+        if found[0] < 0:
             self.record(message)
-            attempt = int(self._start(keys=[record, waiting], args=arguments))
-        return attempt
+            found = self._start(keys=[record, waiting], args=arguments)
+        return Attempt(*found) if found[0] else None
+
+    @reachable
+    def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
+        """Note that the job waits for its next attempt."""
+        record, _, waiting, *_ = self._keys(message)
+        arguments = [
+            message.id,
+            _rank(message),
+            *(part for item in fields.items() for part in item),
+        ]
+        self._retry(keys=[record, waiting], args=arguments)
 
     @reachable
     def end(
-        self, message: Message, status: str, *, waiting_only: bool = False, **fields: str
+        self,
+        message: Message,
+        status: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        waiting_only: bool = False,
     ) -> bool:
         """Note that the job has ended, free its id, wake who waits for it.
 
@@ -181,12 +217,12 @@ class Ledger:
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *(part for item in fields.items() for part in item),
+            int(waiting_only), self._prefix, *_flat(fields or {}),
         ]  # fmt: skip
         return bool(self._end(keys=self._keys(message), args=arguments))
 
     @reachable
-    def note(self, message: Message, **fields: str) -> None:
+    def note(self, message: Message, fields: Mapping[str, str]) -> None:
         """Write into the record of a job that runs (its progress)."""
         self.redis.hset(self._key("record", message.id), mapping=fields)
 
@@ -295,6 +331,15 @@ class Ledger:
             self._key("job", message.site, message.job_id),
             self._key("claim", message.site, message.job_id),
         ]
+
+
+def _rank(message: Message) -> float:
+    """Its place among those that wait in its queue."""
+    return message.enqueued_at - (AHEAD if message.at_front else 0)
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [part for item in fields.items() for part in item]
 
 
 def redis_py_url(url: str) -> str:

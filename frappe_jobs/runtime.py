@@ -74,7 +74,7 @@ class Runtime:
 
     def killed(self, message: Message, reason: str) -> None:
         """End a job whose process was killed, and have its on_failure called, once."""
-        ended = self.ledger.end(message, FAILED, reason=reason)
+        ended = self.ledger.end(message, FAILED, {"reason": reason})
         if ended and message.on_failure:
             report = replace(
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, _state
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
 from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
@@ -14,6 +14,7 @@ from kombu.entity import Exchange, Queue
 
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, JobFailed
+from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Execute(Task):  # type: ignore[misc]
             )  # fmt: skip
             runtime.ledger.keep_aside({"error": str(error), "header": repr(header)})
             raise Reject(str(error)) from None
+        except RunAgain as again:
+            raise self.retry(countdown=again.delay, exc=again.__cause__) from again.__cause__
         except (TaskPredicate, MemoryError, SystemExit) as error:
             # Raised by a method, these would steer Celery, or end the worker.
             raise JobFailed(f"{type(error).__name__}: {error}") from error
@@ -71,7 +74,9 @@ def make_app(sites_path: str | Path | None = None) -> Celery:
 def app_for(settings: Settings) -> Celery:
     """The app of that sites folder in this process; made, if need be, without becoming current."""
     if settings.sites_path not in _apps:
-        _apps[settings.sites_path] = _build(settings)
+        app = _apps[settings.sites_path] = _build(settings)
+        if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
+            app.set_default()
     return _apps[settings.sites_path]
 
 

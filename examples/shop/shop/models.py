@@ -26,7 +26,7 @@ class Order(Document, Base):
         """A method of the document, for enqueue_doc and enqueue(order.send_invoice)."""
         self.status = "Invoiced"
         self.save()
-        return f"{self.name}: {self.total} {frappe.conf.shop_currency} to {to or self.customer}"
+        return f"{self.name}: {self.total:.2f} {frappe.conf.shop_currency} to {to or self.customer}"
 
 
 class OrderItem(Document, Base):
