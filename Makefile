@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
-.PHONY: venv demo test lint benchmarks chaos test-bench
+.PHONY: venv demo test lint format benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -20,11 +21,10 @@ test: venv  ## every test; servers that are absent are named (and fail where CI 
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: venv
-	$(BIN)/black --check --quiet . || { echo "run: $(BIN)/black ."; exit 1; }
-	$(BIN)/isort --check --quiet .
+	$(BLACK) --check . && $(BIN)/isort --check --quiet . || { echo "run: make format"; exit 1; }
 	$(BIN)/flake8
 	$(BIN)/mypy
 
 format: venv
 	$(BIN)/isort --quiet .
-	$(BIN)/black --quiet .
+	$(BLACK) .

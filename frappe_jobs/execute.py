@@ -90,7 +90,7 @@ class Executor:
         returned, if the record says that the job has ended.
         """
         if message.failure_of:
-            return self._report_failure(message)
+            return self._report_failure(message, worker)
         attempt = self._ledger.start(message, worker)
         if attempt is None:
             logger.info(
@@ -102,8 +102,8 @@ class Executor:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, timed_out)
-                self._settle(message, outcome)
-                self._call_back(message, outcome)
+                if self._settle(message, outcome):
+                    self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
                 outcome = self._failure(message, error, attempt, timed_out)
@@ -160,19 +160,21 @@ class Executor:
             delay = message.retry.delay(retries + 1)
         return Outcome(error=error, reason=reason, run_again_in=delay)
 
-    def _settle(self, message: Message, outcome: Outcome) -> None:
-        """Write into the record what became of the attempt."""
+    def _settle(self, message: Message, outcome: Outcome) -> bool:
+        """Write into the record what became of the attempt; whether this ended the job.
+
+        It does not where somebody else did before: who cancelled it, or the worker's parent.
+        """
         if outcome.error is None:
-            self._ledger.end(message, FINISHED, {"result": json.dumps(outcome.result)})
-            return
+            result = json.dumps(outcome.result)
+            return self._ledger.end(message, FINISHED, {"result": result})
         fields = {
             "reason": outcome.reason,
             "error": type(outcome.error).__name__,
             "traceback": "".join(traceback.format_exception(outcome.error)),
         }
         if outcome.run_again_in is None:
-            self._ledger.end(message, FAILED, fields)
-            return
+            return self._ledger.end(message, FAILED, fields)
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
         self._ledger.wait_for_retry(message, fields)
@@ -180,11 +182,10 @@ class Executor:
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},
         )  # fmt: skip
+        return False
 
     def _call_back(self, message: Message, outcome: Outcome) -> None:
         """Call on_success or on_failure as RQ does; an error in it changes nothing."""
-        if outcome.run_again_in is not None:
-            return
         if outcome.error is None:
             path, arguments = message.on_success, [outcome.value]
         else:
@@ -198,10 +199,13 @@ class Executor:
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 
-    def _report_failure(self, message: Message) -> None:
+    def _report_failure(self, message: Message, worker: str) -> None:
         """Call the on_failure of another message, whose process was killed before it could."""
+        if self._ledger.start(message, worker) is None:
+            return
+        self._ledger.end(message, FINISHED)
         record = self._ledger.read(str(message.failure_of))
-        if record is None:
+        if record is None:  # deleted meanwhile
             return
         with self._host.session(message.site, message.user):
             reason = record.reason or ""

@@ -130,6 +130,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # With more a worker would hold ordinary jobs that an at-front one must overtake.
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "frappe_jobs.celery.consumer:Consumer",
+        # A killed process may still have sent its result; its record says so at once.
+        "worker_lost_wait": 1.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts_level": "INFO",

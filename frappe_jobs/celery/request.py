@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import Terminated, WorkerLostError
 from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
@@ -23,8 +24,11 @@ class JobRequest(Request):  # type: ignore[misc]
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(exc_info.exception, (WorkerLostError, Terminated)):
-            self._end(f"its process died: {exc_info.exception}")
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
+            error = error.exc
+        if isinstance(error, (WorkerLostError, Terminated)):
+            self._end(f"its process died: {error}")
         return super().on_failure(exc_info, *arguments, **options)
 
     def _end(self, reason: str) -> None:

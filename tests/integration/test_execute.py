@@ -1,0 +1,164 @@
+"""How a job runs in the worker: order, hooks, transaction, errors, timeouts."""
+
+from __future__ import annotations
+
+import pytest
+from acme import tasks
+from acme.models import Account
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.testing import wait_until
+
+
+@pytest.fixture
+def site1(shared):
+    with frappe.site("site1", user="grete@acme.test"):
+        yield shared
+
+
+@pytest.fixture
+def account(shared):
+    with frappe.site("site1"):
+        tasks.install()
+        frappe.db.query(Account).delete()
+        frappe.new_doc("Account", name="cash").insert()
+    return "cash"
+
+
+def balance():
+    with frappe.site("site1"):
+        return frappe.get_doc("Account", "cash").balance
+
+
+def failed(job, timeout=15):
+    with pytest.raises(frappe.JobFailed):
+        job.wait(timeout)
+    return job
+
+
+class TestOrder:
+    def test_before_job_then_the_method_then_after_job(self, site1):
+        start = len(site1.marks())
+        frappe.enqueue(tasks.add, x=1, y=1).wait(10)
+        marks = site1.marks()[start:]
+        assert [mark["what"] for mark in marks] == ["before_job", "add", "after_job"]
+        before, _, after = marks
+        assert before["method"] == "acme.tasks.add"
+        assert (before["kwargs"], before["transaction_type"]) == ({"x": 1, "y": 1}, "job")
+        assert after["result"] == 2
+        assert {mark["user"] for mark in marks} == {"grete@acme.test"}
+
+    def test_a_before_job_hook_that_fails_fails_the_job(self, site1):
+        job = failed(frappe.enqueue(tasks.echo, fail_before=True))
+        assert "the before_job hook objects" in job.reason
+        assert {"fail_before": True} not in [mark["kwargs"] for mark in site1.marks("echo")]
+
+    def test_an_after_job_hook_that_fails_changes_nothing(self, site1, shared_worker):
+        job = frappe.enqueue(tasks.return_it, what="upset")
+        assert job.wait(10) == "upset the after_job hook"
+        wait_until(lambda: "the after_job hook acme.trace.after_job failed" in shared_worker.log)
+
+    def test_after_a_failure_after_job_is_called_all_the_same(self, site1):
+        start = len(site1.marks("after_job"))
+        failed(frappe.enqueue(tasks.fail))
+        assert [mark["result"] for mark in site1.marks("after_job")[start:]] == [None]
+
+
+class TestTransaction:
+    def test_what_it_wrote_is_committed(self, account, shared):
+        with frappe.site("site1"):
+            frappe.enqueue(tasks.deposit, account="cash", amount=5).wait(10)
+        assert balance() == 5
+
+    def test_a_failed_job_is_rolled_back(self, account, shared):
+        with frappe.site("site1"):
+            failed(frappe.enqueue(tasks.deposit, account="cash", amount=5, fail=True))
+        assert balance() == 0
+
+    def test_sites_do_not_mix_whatever_the_jobs_before_did(self, shared):
+        jobs = []
+        for number in range(30):
+            site = f"site{number % 2 + 1}"
+            with frappe.site(site, user=f"user{number}"):
+                if number % 5 == 0:
+                    frappe.enqueue(tasks.fail)
+                jobs.append((site, f"user{number}", frappe.enqueue(tasks.whoami)))
+        for site, user, job in jobs:
+            assert job.wait(10)[:2] == [site, user]
+
+    def test_a_database_that_is_locked_is_tried_again_and_after_job_called_once(self, account, site1):
+        with frappe.site("site1"):
+            start = len(site1.marks("after_job"))
+            with runtime.current().host.session("site1") as other:
+                other.db.get(Account, "cash").balance = 10
+                other.db.flush()  # SQLite: nobody else can write now
+                job = frappe.enqueue(tasks.deposit, account="cash", amount=5)
+                wait_until(lambda: job.get_status() == "queued" and job.attempt == 1, 20)
+                assert "database is locked" in job.reason
+            job.wait(20)
+            assert len(site1.marks("after_job")) == start + 1
+        assert (job.attempt, job.reason, balance()) == (2, None, 15)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("how", ["ignore", "reject", "exit", "memory"])
+    def test_what_would_steer_celery_or_end_the_worker_is_a_failure(self, site1, how):
+        job = failed(frappe.enqueue(tasks.steer, how=how))
+        assert job.status == "failed"
+        assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+
+    def test_a_result_that_cannot_travel_is_dropped_and_the_job_finished(self, site1, shared_worker):
+        job = frappe.enqueue(tasks.return_it, what="object")
+        assert (job.wait(10), job.status) == (None, "finished")
+        wait_until(lambda: "Its result is not kept" in shared_worker.log)
+
+    def test_retry_background_job_error_runs_it_again(self, site1):
+        job = frappe.enqueue(tasks.succeed_at_last, attempts=2)
+        assert job.wait(20) == 2
+
+    def test_after_five_retries_it_has_failed(self, site1):
+        until = site1.path / "go"
+        held = [frappe.enqueue(tasks.hold, until=str(until)) for _ in range(2)]
+        job = frappe.enqueue(tasks.succeed_at_last, attempts=100)
+        ledger = runtime.current().ledger
+        ledger.redis.hset(ledger._key("record", job.message_id), "retries", 5)
+        until.touch()
+        assert failed(job).attempt == 1
+        assert [one.wait(10) for one in held] == [None, None]
+
+    def test_a_killed_process_fails_its_job_and_no_other(self, site1):
+        job = failed(frappe.enqueue(tasks.die, on_failure=tasks.on_failure))
+        assert "its process died" in job.reason
+        assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
+        wait_until(lambda: [m for m in site1.marks("on_failure") if m["job"] == job.id], 10)
+
+    def test_a_site_that_is_gone_fails_the_job(self, bench):
+        bench.write("site3/site_config.json", {})
+        with frappe.site("site3"):
+            job = frappe.enqueue(tasks.ping)
+        (bench.sites / "site3/site_config.json").unlink()
+        with bench.worker("--queue", "default"):
+            assert "SiteNotFound" in failed(job).reason
+
+
+class TestTimeout:
+    def test_a_job_gets_an_exception_at_its_timeout(self, site1):
+        job = failed(frappe.enqueue(tasks.sleep, timeout=1, seconds=60))
+        assert job.reason == "timed out after 1 s"
+        assert job.ended_at - job.started_at < 3
+
+    def test_a_job_that_goes_on_is_killed_a_grace_later(self, make_bench):
+        bench = make_bench(frappe_jobs_timeout_grace=1)
+        bench.use()
+        with bench.worker("--concurrency", "2"), frappe.site("site1"):
+            other = frappe.enqueue(tasks.sleep, seconds=4, name="unhurt")
+            job = frappe.enqueue(tasks.sleep_on, timeout=1, seconds=60, on_failure=tasks.on_failure)
+            failed(job)
+            assert "timed out after 1 s" in job.reason and "killed" in job.reason
+            assert [mark["what"] for mark in bench.marks("swallowed")]
+            assert frappe.enqueue(tasks.ping).wait(6) == "pong"  # the slot is back
+            assert other.wait(10) == "unhurt"
+            wait_until(lambda: bench.marks("on_failure"), 10)
+            frappe.enqueue(tasks.ping).wait(10)
+            assert [mark["job"] for mark in bench.marks("on_failure")] == [job.id]
