@@ -79,7 +79,7 @@ class Host(ABC):
         return method
 
     @abstractmethod
-    def document_method(self, method: Callable[..., Any]) -> tuple[str, str, str] | None:
+    def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
         """Doctype, name and method's name if it is bound to a document, else None."""
 
     @abstractmethod

@@ -1,93 +1,146 @@
-"""A site's SQLAlchemy engine, and what waits for a session's commit."""
+"""A site's database: its URL, its SQLAlchemy engine, and what its errors mean."""
 
 from __future__ import annotations
 
 import os
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import NullPool
 
-from frappe_jobs.config import masked
-from frappe_jobs.errors import ConfigError, DatabaseUnavailable
+from frappe_jobs.errors import ConfigError, DatabaseUnavailable, HostNotReady
 
 DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
 
-#: What a database says when another transaction is in the way, so that trying again helps.
-MYSQL_CONFLICTS = {1205, 1213}
+#: What a database says when another transaction is in the way, so that trying again helps:
+#: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
+MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
+#: serialization failure, deadlock, lock not available;
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
+#: another connection's lock, another one's in a shared cache.
+SQLITE_CONFLICTS = ("database is locked", "database table is locked")
 
 
 def database_url(conf: Mapping[str, Any], folder: Path) -> URL:
     """The site's database: ``frappe_jobs_database_url``, else Frappe's ``db_…`` keys.
 
-    SQLite in the site's folder by default.  Raises ConfigError for a kind that is unknown.
+    SQLite in the site's folder by default.  Raises ConfigError for what cannot be one.
     """
     if text := conf.get("frappe_jobs_database_url"):
-        try:
-            url = make_url(text)
-        except ArgumentError:
-            raise ConfigError(
-                f"{folder.name}: 'frappe_jobs_database_url' is no URL that SQLAlchemy knows."
-            ) from None
-        if url.drivername == "sqlite" and url.database and url.database != ":memory:":
-            return url.set(database=str(folder / url.database))
-        return url
+        return _from_text(text, folder)
     kind = conf.get("db_type") or "sqlite"
     if kind not in DRIVERS:
         raise ConfigError(f"{folder.name}: 'db_type' is {kind!r}; legal: {', '.join(DRIVERS)}.")
-    name = conf.get("db_name")
+    name, socket = conf.get("db_name"), conf.get("db_socket")
     if kind == "sqlite":
         return URL.create("sqlite", database=str(folder / f"{name or 'site'}.db"))
-    return URL.create(
-        DRIVERS[kind],
-        username=conf.get("db_user") or name,
-        password=conf.get("db_password"),
-        host=conf.get("db_host") or "127.0.0.1",
-        port=conf.get("db_port"),
-        database=name,
-    )
+    if not name:  # a driver would take the name of whoever runs this
+        raise ConfigError(f"{folder.name}: 'db_type' is {kind!r}, so 'db_name' is needed.")
+    try:
+        return URL.create(
+            DRIVERS[kind],
+            username=conf.get("db_user") or name,
+            password=conf.get("db_password"),
+            host=None if socket else conf.get("db_host") or "127.0.0.1",
+            port=conf.get("db_port"),
+            database=name,
+            query={"host" if kind == "postgres" else "unix_socket": socket} if socket else {},
+        )
+    except TypeError as error:
+        raise ConfigError(
+            f"{folder.name}: the database's 'db_…' keys are wrong: {error}."
+        ) from None
+
+
+def _from_text(text: object, folder: Path) -> URL:
+    try:
+        url = make_url(text)  # type: ignore[arg-type]
+        if "@" in (url.host or ""):
+            raise ValueError("an '@' in the password that is not written %40")
+    except (ArgumentError, ValueError):  # their texts hold parts of the URL
+        raise ConfigError(
+            f"{folder.name}: 'frappe_jobs_database_url' is no URL that SQLAlchemy knows, such as "
+            "postgresql+psycopg://user:password@host/database; an '@', ':' or '/' in the password "
+            "is written %40, %3A, %2F."
+        ) from None
+    file = url.database
+    if url.get_backend_name() == "sqlite" and file and not file.startswith((":memory:", "file:")):
+        return url.set(database=str(folder / file))
+    return url
+
+
+def shown(url: URL) -> str:
+    """The URL for people to read: no password in it."""
+    hidden = {key: "***" for key in url.query if "pass" in key}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine that holds no connection between jobs, and survives a fork."""
+    """An engine that holds no connection between sessions; raises ConfigError without a driver."""
     try:
-        engine = create_engine(url, poolclass=NullPool)
+        engine = create_engine(url, poolclass=NullPool, connect_args=_connect_args(url))
     except (NoSuchModuleError, ImportError) as error:
-        raise ConfigError(f"The database {masked(str(url))} needs a driver: {error}.") from None
+        raise ConfigError(f"The database {shown(url)} needs a driver: {error}.") from None
+    if engine.dialect.is_async:
+        raise ConfigError(
+            f"The database {shown(url)} names an async driver. Jobs are plain functions: name one "
+            f"such as {', '.join(DRIVERS.values())}."
+        )
+    event.listen(engine, "connect", _made)
     if url.get_backend_name() == "sqlite":
         # Python's driver begins transactions late and knows no savepoints; SQLAlchemy's documented
         # cure is to begin them ourselves.
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    for name in ("before_cursor_execute", "commit", "rollback"):
+        event.listen(engine, name, _require_own)
     event.listen(engine, "handle_error", _unreachable)
-    # A child must not speak on a connection of its parent.
-    reference = weakref.ref(engine)
-    os.register_at_fork(after_in_child=lambda: _dispose(reference()))
     return engine
 
 
-def _dispose(engine: Engine | None) -> None:
-    if engine is not None:
-        engine.dispose(close=False)
+def _connect_args(url: URL) -> dict[str, Any]:
+    """On this very machine, MariaDB without TLS unless the URL speaks of it.
+
+    PyMySQL 1.2 reads all the system's certificates for every connection: 17 ms each time.
+    """
+    local = url.host in (None, "localhost", "127.0.0.1", "::1")
+    if url.get_driver_name() == "pymysql" and local and not any("ssl" in key for key in url.query):
+        return {"ssl_disabled": True}
+    return {}
+
+
+def _made(_connection: object, record: Any) -> None:
+    record.info["pid"] = os.getpid()
+
+
+def _require_own(connection: Connection, *_: object) -> None:
+    """Two processes that speak on one connection would mix their statements and answers."""
+    if connection.info.get("pid") != os.getpid():
+        raise inherited()
+
+
+def inherited() -> HostNotReady:
+    return HostNotReady(
+        "The site was opened before this process was forked, and its connection stays its "
+        "parent's. Open it in the child: with frappe_jobs.site(…): …"
+    )
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=10000")
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _unreachable(context: Any) -> None:
     """While connecting, a database that is down is ours to explain."""
     if context.connection is None and isinstance(context.sqlalchemy_exception, OperationalError):
-        url = masked(str(context.engine.url)) if context.engine else "the site's database"
-        raise DatabaseUnavailable(f"{url} is out of reach: {context.original_exception}")
+        raise DatabaseUnavailable(
+            f"{shown(context.engine.url)} is out of reach: {context.original_exception}"
+        )
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -95,50 +148,10 @@ def is_conflict(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     cause = error.orig
-    if getattr(cause, "sqlstate", None) in POSTGRES_CONFLICTS:
-        return True
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, 2
     first = cause.args[0] if cause and cause.args else None
-    return first in MYSQL_CONFLICTS or str(first).startswith("database is locked")
-
-
-class AfterCommit:
-    """Calls what was handed in when the session's transaction commits; drops it on rollback.
-
-    A call that was handed in inside a savepoint is dropped with the savepoint, too.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._calls: list[tuple[SessionTransaction, Callable[[], Any]]] = []
-        self._due: list[Callable[[], Any]] = []
-        event.listen(session, "after_commit", self._committed)
-        event.listen(session, "after_soft_rollback", self._rolled_back)
-        event.listen(session, "after_transaction_end", self._ended)
-
-    def add(self, call: Callable[[], Any]) -> None:
-        if not self._session.in_transaction():
-            self._session.begin()  # so that a rollback of nothing is noticed as well
-        transaction = self._session.get_nested_transaction() or self._session.get_transaction()
-        if transaction is not None:
-            self._calls.append((transaction, call))
-
-    def _committed(self, session: Session) -> None:
-        if session.get_nested_transaction() is None:
-            self._due += [call for _, call in self._calls]
-            self._calls.clear()
-
-    def _rolled_back(self, session: Session, transaction: SessionTransaction) -> None:
-        self._calls = [item for item in self._calls if not _within(item[0], transaction)]
-
-    def _ended(self, session: Session, transaction: SessionTransaction) -> None:
-        if transaction.parent is None and self._due:
-            # Only now is the commit whole, so that an error in a call cannot harm it.
-            due, self._due = self._due, []
-            for call in due:
-                call()
-
-
-def _within(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
-    while inner is not None and inner is not outer:
-        inner = inner.parent
-    return inner is outer
+    return (
+        state in POSTGRES_CONFLICTS
+        or first in MYSQL_CONFLICTS
+        or str(first).startswith(SQLITE_CONFLICTS)
+    )

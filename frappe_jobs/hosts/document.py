@@ -7,14 +7,28 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session, object_session
 
-from frappe_jobs.errors import HostNotReady
+from frappe_jobs.errors import DoesNotExistError
+from frappe_jobs.hosts.session import require_current
+
+
+class Flags(dict[str, Any]):
+    """A dict whose items are attributes as well; one that is not set is None, as in Frappe."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
 
 
 class Document:
     """A mixin for mapped classes: ``class Order(Document, Base)``.
 
-    Its primary key is its name.  ``insert``, ``save`` and ``delete`` write at once (a flush) and
-    count when the transaction commits.
+    Its primary key is its name.  ``insert``, ``save`` and ``delete`` write at once (a flush), into
+    the session that the document was read in, else that of the open site, and count when the
+    transaction commits.
     """
 
     @property
@@ -22,41 +36,43 @@ class Document:
         return str(getattr(type(self), "__doctype__", type(self).__name__))
 
     @property
-    def flags(self) -> dict[str, Any]:
+    def flags(self) -> Flags:
         """What callers tell the document's methods; travels with it, is never stored."""
-        flags: dict[str, Any] = self.__dict__.setdefault("_flags", {})
+        flags: Flags = self.__dict__.setdefault("_flags", Flags())
         return flags
 
     def insert(self) -> Document:
-        """Add it to the database."""
-        session = self._open_session()
-        session.add(self)
-        session.flush()
-        return self
+        """Add it to the database; one that is stored already is saved."""
+        return self.save()
 
     def save(self) -> Document:
-        """Write its values, whether it is new or not."""
-        session = self._open_session()
+        """Write its values, whether it is new or not.
+
+        Raises DoesNotExistError if it was read, or came with a job, and has since been deleted.
+        """
+        session = self._session()
         if inspect(self).transient:
-            return self.insert()
-        if object_session(self) is None:  # it came with a job, without having been read
+            session.add(self)
+        elif object_session(self) is None:  # it came with a job, without having been read
+            self._stored(session)
             session.merge(self)
         session.flush()
         return self
 
     def delete(self) -> None:
-        """Remove it from the database."""
-        session = self._open_session()
-        session.delete(self if object_session(self) is session else session.merge(self))
+        """Remove it from the database; raises DoesNotExistError if it is not there."""
+        session = self._session()
+        session.delete(self if object_session(self) else self._stored(session))
         session.flush()
 
-    def _open_session(self) -> Session:
-        session = object_session(self) or self.__dict__.get("_session")
-        if session is None:
-            raise HostNotReady("The document belongs to no open site: make it with new_doc().")
-        return session
+    def _session(self) -> Session:
+        return object_session(self) or require_current().db
 
-
-def bind(document: Document, session: Session) -> None:
-    """Tell a document that is not stored yet which session its verbs mean."""
-    document.__dict__["_session"] = session
+    def _stored(self, session: Session) -> Document:
+        """The document as it is in the database."""
+        mapper = inspect(type(self))
+        key = mapper.primary_key_from_instance(self)
+        stored = None if None in key else session.get(type(self), tuple(key))
+        if stored is None:
+            raise DoesNotExistError(f"{self.doctype} {key[0]!r} is not stored.")
+        return stored
