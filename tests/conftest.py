@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,7 +33,7 @@ class Worker:
     """A real worker process, and what it says."""
 
     def __init__(self, bench: Bench, *arguments: str) -> None:
-        self.process = bench.popen("worker", *arguments, stderr=subprocess.PIPE)
+        self.process = bench.popen(*arguments, stderr=subprocess.PIPE)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -105,10 +105,14 @@ class Bench:
             env=self.environment, text=True, capture_output=True, timeout=60, input=input,
         )  # fmt: skip
 
-    @contextmanager
-    def worker(self, *arguments: str) -> Iterator[Worker]:
+    def worker(self, *arguments: str) -> AbstractContextManager[Worker]:
         """A worker that is ready; stopped at the end, whatever happened."""
-        worker = Worker(self, *arguments)
+        return self.worker_of("worker", *arguments)
+
+    @contextmanager
+    def worker_of(self, *command: str) -> Iterator[Worker]:
+        """The same, of any command that begins one."""
+        worker = Worker(self, *command)
         try:
             worker.wait_ready()
             yield worker

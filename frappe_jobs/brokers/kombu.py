@@ -87,7 +87,8 @@ class KombuBroker(Broker):
 
     def stop(self, message: Message) -> None:
         with self._reaching():
-            self._app.control.revoke(message.id, terminate=True)
+            # A worker's processes outlive a SIGTERM, which may be meant for their group.
+            self._app.control.revoke(message.id, terminate=True, signal="SIGKILL")
 
     def consumers(self) -> dict[str, int]:
         with self._reaching():

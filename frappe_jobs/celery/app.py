@@ -12,6 +12,7 @@ from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
+from frappe_jobs.celery import child  # noqa: F401 - connects its signals
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -43,9 +44,6 @@ class Execute(Task):  # type: ignore[misc]
         header = (self.request.headers or {}).get(HEADER)
         try:
             message = Message.from_wire(header, arguments)
-            return runtime.executor.execute(
-                message, worker=self.request.hostname, timed_out=SoftTimeLimitExceeded
-            )
         except BadMessage as error:
             logger.error(
                 "message %s is kept aside: %s", self.request.id, error,
@@ -53,6 +51,10 @@ class Execute(Task):  # type: ignore[misc]
             )  # fmt: skip
             runtime.ledger.keep_aside({"error": str(error), "header": repr(header)})
             raise Reject(str(error)) from None
+        try:
+            return runtime.executor.execute(
+                message, worker=self.request.hostname, timed_out=SoftTimeLimitExceeded
+            )
         except RunAgain as again:
             raise self.retry(countdown=again.delay, exc=again.__cause__) from again.__cause__
         except (TaskPredicate, MemoryError, SystemExit) as error:

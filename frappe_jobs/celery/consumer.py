@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery.utils.imports import symbol_by_name
@@ -17,16 +18,50 @@ logger = logging.getLogger(__name__)
 BODY_LIMIT = 10_000
 
 
+def fault_of(message: Any) -> str | None:
+    """What is wrong with a message so that Celery could not even refuse it; None if nothing is."""
+    try:
+        payload = message.payload
+    except Exception as error:  # whatever a decoder does with whatever came
+        return f"cannot be read: {type(error).__name__}: {error}"
+    headers = message.headers
+    if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
+        return "is no Celery task"
+    if not isinstance(headers.get("id"), str):
+        return "has no id"
+    if not _is_list(payload, 3) or [type(part) for part in payload] != [list, dict, dict]:
+        return "holds no arguments of a Celery task"
+    limits = headers.get("timelimit") or [None, None]
+    if not _is_list(limits, 2) or not all(_is_limit(limit) for limit in limits):
+        return f"has time limits that are none: {limits!r}"
+    if not isinstance(headers.get("retries", 0), int):
+        return f"has a number of retries that is none: {headers['retries']!r}"
+    return None
+
+
+def _is_list(value: object, length: int) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length
+
+
+def _is_limit(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and value > 0)
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
 
-    def on_decode_error(self, message: Any, exc: Exception) -> None:
-        self._keep_aside(message, f"cannot be read: {exc}")
-        message.ack()
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """Celery's handler behind a look at the message: what it trips over would end the worker."""
+        handle = super().create_task_handler(*arguments, **options)
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
-        self._keep_aside(message, "is no Celery task")
-        message.ack()
+        def on_task_received(message: Any) -> None:
+            if fault := fault_of(message):
+                self._keep_aside(message, fault)
+                message.ack()
+            else:
+                handle(message)
+
+        return on_task_received
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         self._keep_aside(message, f"names a task that this worker does not have: {exc}")

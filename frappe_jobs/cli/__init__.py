@@ -59,6 +59,7 @@ def fail(error: Exception, status: int) -> None:
 
 
 @click.group(
+    "frappe-jobs",  # as Celery's command line shows it among its own
     cls=LazyGroup,
     context_settings={"auto_envvar_prefix": "FRAPPE_JOBS", "help_option_names": ["-h", "--help"]},
 )

@@ -110,7 +110,9 @@ class TestOptions:
 
     def test_the_timeout_is_the_callers_else_the_queues(self, site1):
         assert frappe.enqueue(tasks.ping, timeout=7).timeout == 7
-        timeouts = {queue: frappe.enqueue(tasks.ping, queue).timeout for queue in ("long", "reports")}
+        timeouts = {
+            queue: frappe.enqueue(tasks.ping, queue).timeout for queue in ("long", "reports")
+        }
         assert timeouts == {"long": 1500, "reports": 600}
         assert frappe.get_queues_timeout() == {
             "short": 300, "default": 300, "long": 1500, "reports": 600,
@@ -265,7 +267,11 @@ class TestCallbacks:
     def test_on_failure_gets_the_error(self, shared, site1):
         job = frappe.enqueue(tasks.fail, on_failure="acme.tasks.on_failure")
         mark = wait_until(lambda: of(shared, "on_failure", job))
-        assert (mark["type"], mark["value"], mark["status"]) == ("ValueError", "on purpose", "failed")
+        assert (mark["type"], mark["value"], mark["status"]) == (
+            "ValueError",
+            "on purpose",
+            "failed",
+        )
 
     def test_an_error_in_a_callback_changes_nothing(self, shared, shared_worker, site1):
         job = frappe.enqueue(

@@ -87,7 +87,9 @@ class TestTransaction:
         for site, user, job in jobs:
             assert job.wait(10)[:2] == [site, user]
 
-    def test_a_database_that_is_locked_is_tried_again_and_after_job_called_once(self, account, site1):
+    def test_a_database_that_is_locked_is_tried_again_and_after_job_called_once(
+        self, account, site1
+    ):
         with frappe.site("site1"):
             start = len(site1.marks("after_job"))
             with runtime.current().host.session("site1") as other:
@@ -108,7 +110,9 @@ class TestErrors:
         assert job.status == "failed"
         assert frappe.enqueue(tasks.ping).wait(10) == "pong"
 
-    def test_a_result_that_cannot_travel_is_dropped_and_the_job_finished(self, site1, shared_worker):
+    def test_a_result_that_cannot_travel_is_dropped_and_the_job_finished(
+        self, site1, shared_worker
+    ):
         job = frappe.enqueue(tasks.return_it, what="object")
         assert (job.wait(10), job.status) == (None, "finished")
         wait_until(lambda: "Its result is not kept" in shared_worker.log)

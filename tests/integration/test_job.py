@@ -50,7 +50,7 @@ class TestWaiting:
             job.wait(10)
         assert caught.value.details["job"] is job
         assert (job.status, job.reason) == ("failed", "ValueError: no money")
-        assert 'raise ValueError(text)' in job.traceback
+        assert "raise ValueError(text)" in job.traceback
 
     def test_wait_gives_up_and_the_job_goes_on(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=1.0)
@@ -82,7 +82,10 @@ class TestIds:
             two = frappe.enqueue(tasks.add, x=2, job_id="mine", deduplicate=True)
             assert two.wait(10) == 2
         assert one.wait(10) == 1
-        assert (frappe.get_job("mine").site, frappe.get_job("mine", "site2").site) == ("site1", "site2")
+        assert (frappe.get_job("mine").site, frappe.get_job("mine", "site2").site) == (
+            "site1",
+            "site2",
+        )
 
     def test_a_made_id_finds_its_job_only_on_its_site(self, site1):
         job = frappe.enqueue(tasks.ping)
@@ -205,7 +208,13 @@ class TestKept:
         with bench.worker("--queue", "default"), frappe.site("site1"):
             jobs = [frappe.enqueue(tasks.fail) for _ in range(5)]
             wait_until(lambda: not frappe.get_jobs("site1"), 10)
-            assert [bool(frappe.get_job(job.id)) for job in jobs] == [False, False, True, True, True]
+            assert [bool(frappe.get_job(job.id)) for job in jobs] == [
+                False,
+                False,
+                True,
+                True,
+                True,
+            ]
 
 
 class TestLooking:
@@ -240,7 +249,9 @@ class TestLimits:
     def test_over_max_queued_jobs_enqueue_refuses(self, make_bench):
         make_bench(max_queued_jobs=2).use()
         with frappe.site("site1"):
-            frappe.enqueue(tasks.ping), frappe.enqueue(tasks.ping), frappe.enqueue(tasks.ping, "long")
+            frappe.enqueue(tasks.ping), frappe.enqueue(tasks.ping), frappe.enqueue(
+                tasks.ping, "long"
+            )
             with pytest.raises(errors.QueueOverloaded, match="max_queued_jobs"):
                 frappe.enqueue(tasks.ping)
             assert runtime.current().broker.depth("default") == 2

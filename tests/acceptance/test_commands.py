@@ -1,0 +1,309 @@
+"""The command line as people and scripts use it: real processes, output, exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+class TestHelp:
+    def test_it_is_there_under_0_4_s_without_the_heavy_libraries(self, tmp_path):
+        heavy = "celery|kombu|redis|sqlalchemy|acme"
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            seen = subprocess.run(
+                [sys.executable, "-X", "importtime", "-m", "frappe_jobs", "--help"],
+                cwd=tmp_path, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            took.append(time.monotonic() - began)
+        assert not re.search(rf"\| +({heavy})\b", seen.stderr)
+        assert min(took) < 0.4
+
+    def test_it_says_of_each_command_what_the_command_says_of_itself(self, bench):
+        text = bench.run("--help").stdout
+        for name, (_, short) in COMMANDS.items():
+            command = main.get_command(None, name)
+            assert command.help.split("\n")[0] == short
+            assert re.search(rf"^  {name} +{re.escape(short)}$", text, re.MULTILINE)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_each_commands_help_needs_no_server_and_no_site(self, name, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-m", "frappe_jobs", name, "--help"], cwd=tmp_path,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_celery_offers_it_as_a_command_of_its_own(self, tmp_path):
+        celery = Path(sys.executable).with_name("celery")
+        done = subprocess.run([celery, "frappe-jobs", "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and "worker" in done.stdout
+
+
+class TestEnqueue:
+    def test_it_prints_the_jobs_id(self, shared):
+        done = shared.run("--site", "site1", "enqueue", "acme.tasks.ping", "--job-id", "typed")
+        assert (done.returncode, done.stdout) == (0, "typed\n")
+        with frappe.site("site1"):
+            assert frappe.get_job("typed").wait(10) == "pong"
+
+    def test_with_wait_it_prints_the_result(self, shared):
+        arguments = (
+            "acme.tasks.add",
+            "--kwargs",
+            '{"x": 40, "y": 2}',
+            "--queue",
+            "short",
+            "--wait",
+        )
+        done = shared.run("enqueue", *arguments, "--at-front", "--site", "site2")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "")
+
+    def test_on_all_sites_it_is_sent_to_each(self, shared):
+        done = shared.run("enqueue", "acme.tasks.whoami", "--wait", "--site", "all")
+        assert [json.loads(line)[0] for line in done.stdout.splitlines()] == ["site1", "site2"]
+
+    def test_a_job_that_fails_is_exit_status_1(self, shared):
+        done = shared.run("--site", "site1", "enqueue", "acme.tasks.fail", "--wait")
+        assert_refused(done, 1, "ValueError: on purpose")
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "said"),
+        [
+            (["os.system"], 1, "may not run"),
+            (["acme.tasks.system"], 1, "may not run"),
+            (["acme.tasks.nope"], 1, "not found"),
+            (["acme.tasks.add", "--kwargs", '{"z": 1}'], 1, "acme.tasks.add"),
+            (["acme.tasks.ping", "--kwargs", "{half"], 2, "not JSON"),
+            (["acme.tasks.ping", "--kwargs", "[1]"], 2, "JSON object"),
+            (["acme.tasks.ping", "--queue", "nope"], 2, "short, default, long"),
+            (["acme.tasks.ping", "--queue", "short,long"], 2, "one queue"),
+            (["acme.tasks.ping", "--timeout", "-5"], 2, "timeout"),
+            (["acme.tasks.ping", "--site", "nowhere"], 2, "site1, site2"),
+            (["acme.tasks.ping", "--site", "../etc"], 2, "does not exist"),
+            (["acme.tasks.ping", "--nope"], 2, "nope"),
+            ([], 2, "METHOD"),
+        ],
+    )
+    def test_bad_input_is_said_clearly(self, shared, arguments, status, said):
+        assert_refused(shared.run("--site", "site1", "enqueue", *arguments), status, said)
+
+    def test_without_a_site_it_asks_which(self, shared):
+        assert_refused(shared.run("enqueue", "acme.tasks.ping"), 2, "--site")
+
+    def test_the_default_site_is_taken_else(self, make_bench):
+        bench = make_bench(default_site="site2")
+        assert bench.run("execute", "acme.tasks.install").returncode == 0
+        assert (bench.sites / "site2/site.db").exists()
+
+
+class TestExecute:
+    def test_it_runs_the_method_here_and_commits(self, bench):
+        assert bench.run("--site", "all", "execute", "acme.tasks.install").stdout == "null\nnull\n"
+        with frappe.site("site1"):
+            frappe.new_doc("Account", name="till").insert()
+        for balance in ("5", "10"):
+            arguments = ("--kwargs", '{"account": "till", "amount": 5}')
+            done = bench.run("--site", "site1", "execute", "acme.tasks.deposit", *arguments)
+            assert done.stdout == f"{balance}\n"
+
+    def test_what_no_worker_may_run_it_does_not_run_either(self, bench):
+        done = bench.run(
+            "--site", "site1", "execute", "os.system", "--kwargs", '{"command": "true"}'
+        )
+        assert_refused(done, 1, "may not run")
+
+
+class TestQueues:
+    def test_it_lists_workers_depth_and_the_oldest(self, bench):
+        with frappe.site("site1"):
+            frappe.enqueue(tasks.ping, "long"), frappe.enqueue(tasks.ping, "long", at_front=True)
+        with bench.worker("--queue", "short", "--concurrency", "2"):
+            done = bench.run("queues", "--format", "json")
+        short, default, long = json.loads(done.stdout)
+        assert short == {"name": "short", "timeout": 300, "workers": 2, "depth": 0, "oldest": None}
+        assert (default["workers"], long["depth"], long["timeout"]) == (0, 2, 1500)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", long["oldest"])
+
+    def test_for_people_it_is_a_table(self, bench):
+        lines = bench.run("queues").stdout.splitlines()
+        assert lines[0].split() == ["NAME", "TIMEOUT", "WORKERS", "DEPTH", "OLDEST"]
+        assert lines[1].split() == ["short", "300", "0", "0", "-"]
+
+
+class TestConfiguration:
+    """What a broken bench gets, whatever the command."""
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ('{"redis_queue": ', "line 1, column"),
+            ('{\n "workers": [1]\n}', "'workers' must be"),
+            ('{"workers": {"reports": {"timeout": -5}}}', "reports.timeout"),
+            ('{"workers": {"reports": {"timeout": "5"}}}', "reports.timeout"),
+            ('{"workers": {"reports": {"speed": 5}}}', "'speed'"),
+            ('["a list"]', "JSON object"),
+            ("{}", "redis_queue"),
+            ('{"redis_queue": "sqs://user:s3cret@host/"}', "not supported"),
+        ],
+    )
+    def test_it_is_named_with_its_file(self, bench, content, said):
+        bench.write("common_site_config.json", content)
+        done = bench.run("--site", "site1", "enqueue", "acme.tasks.ping")
+        assert_refused(done, 1, said)
+        assert "s3cret" not in done.stdout + done.stderr
+
+    def test_a_file_that_is_not_utf_8_is_named_with_line_and_column(self, bench):
+        (bench.sites / "site1/site_config.json").write_bytes(b'{\n "a": "\xff"}')
+        done = bench.run("--site", "site1", "enqueue", "acme.tasks.ping")
+        assert_refused(done, 1, "site_config.json, line 2, column 8")
+
+    def test_without_a_sites_folder_it_says_where_it_looked(self, tmp_path):
+        environment = {key: value for key, value in os.environ.items() if key != "SITES_PATH"}
+        done = subprocess.run(
+            [sys.executable, "-m", "frappe_jobs", "queues"], cwd=tmp_path, env=environment,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert_refused(done, 1, str(tmp_path))
+
+    @pytest.mark.parametrize("command", [["enqueue", "acme.tasks.ping"], ["queues"]])
+    def test_a_broker_that_is_down_is_one_line_and_69(self, make_bench, command):
+        bench = make_bench(redis_queue="redis://:s3cret@127.0.0.1:1/0")
+        done = bench.run("--site", "site1", *command)
+        assert done.returncode == 69
+        assert "redis://:***@127.0.0.1:1/0" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "s3cret" not in done.stdout + done.stderr
+
+    def test_an_unknown_queue_for_a_worker_is_wrong_usage(self, bench):
+        done = bench.run("worker", "--queue", "short,nope")
+        assert_refused(done, 2, "'nope'; known: short, default, long")
+
+
+class TestSetup:
+    def test_the_procfile_has_a_worker_for_each_queue(self, make_bench):
+        bench = make_bench(
+            workers={"reports": {"timeout": 9, "background_workers": 4}, "a.b": {}},
+            background_workers=2,
+        )
+        assert bench.run("setup", "procfile").stdout == (
+            "worker_short: frappe-jobs worker --queue short --concurrency 2\n"
+            "worker_default: frappe-jobs worker --queue default --concurrency 2\n"
+            "worker_long: frappe-jobs worker --queue long --concurrency 2\n"
+            "worker_reports: frappe-jobs worker --queue reports --concurrency 4\n"
+            "worker_a_b: frappe-jobs worker --queue a.b --concurrency 2\n"
+        )
+
+    def test_a_file_is_written_over_only_when_asked(self, bench):
+        assert bench.run("setup", "procfile", "--output", "Procfile").returncode == 0
+        file = bench.path / "Procfile"
+        file.write_text("mine")
+        assert bench.run("setup", "procfile", "--output", "Procfile", input="n\n").returncode == 1
+        assert file.read_text() == "mine"
+        bench.run("setup", "procfile", "--output", "Procfile", "--yes")
+        assert file.read_text().startswith("worker_short: ")
+
+    def test_the_repositorys_procfile_is_that_of_the_default_bench(self, bench):
+        assert (ROOT / "Procfile").read_text() == bench.run("setup", "procfile").stdout
+
+    def test_the_repositorys_procfile_runs_under_honcho(self, bench):
+        bin = str(Path(sys.executable).parent)
+        honcho = subprocess.Popen(
+            [f"{bin}/honcho", "-f", str(ROOT / "Procfile"), "-d", str(bench.path), "start"],
+            env=bench.environment | {"PATH": f"{bin}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            with frappe.site("site1"):
+                jobs = [
+                    frappe.enqueue(tasks.whoami, queue) for queue in ("short", "default", "long")
+                ]
+                assert [job.wait(30)[3] for job in jobs] == ["short", "default", "long"]
+        finally:
+            honcho.send_signal(signal.SIGTERM)
+            said, _ = honcho.communicate(timeout=30)
+        assert "Traceback" not in said
+        assert said.count(" ready") >= 3
+
+
+class TestEmbedded:
+    def test_it_runs_when_asked_for_and_other_shells_find_it(self, make_bench):
+        bench = make_bench(redis_queue=None)
+        assert_refused(bench.run("queues"), 1, "--embedded")
+        assert "No embedded server" in bench.run("embedded", "status").stdout
+        try:
+            with bench.worker_of("--embedded", "worker", "--queue", "default"):
+                arguments = ("--site", "site1", "enqueue", "acme.tasks.ping", "--wait")
+                assert bench.run("--embedded", *arguments).stdout == '"pong"\n'
+                shown = bench.run("embedded", "status").stdout
+                password = json.loads((bench.sites / ".frappe_jobs/server.json").read_text())["url"]
+                assert "***" in shown and password not in shown
+            modes = {
+                path.stat().st_mode & 0o077
+                for path in (bench.sites / ".frappe_jobs").glob("server.*n*")
+            }
+            assert modes == {0}
+        finally:
+            assert "is stopped" in bench.run("embedded", "stop").stdout
+        assert "No embedded server" in bench.run("embedded", "status").stdout
+
+    def test_what_it_holds_survives_its_restart(self, make_bench):
+        bench = make_bench(redis_queue=None)
+        try:
+            for _ in range(2):
+                bench.run("--embedded", "--site", "site1", "enqueue", "acme.tasks.ping")
+                bench.run("embedded", "stop")
+            rows = json.loads(bench.run("--embedded", "queues", "--format", "json").stdout)
+            assert rows[1]["depth"] == 2
+        finally:
+            bench.run("embedded", "stop")
+
+
+class TestCelery:
+    def test_celery_finds_the_app(self, bench):
+        celery = Path(sys.executable).with_name("celery")
+        worker = subprocess.Popen(
+            [celery, "-A", "frappe_jobs", "worker", "-c", "1"], cwd=bench.path,
+            env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            with frappe.site("site2"):
+                assert frappe.enqueue(tasks.whoami).wait(30)[0] == "site2"
+        finally:
+            worker.terminate()
+            worker.communicate(timeout=30)
+
+    def test_the_celeryconfig_holds_the_benchs_settings(self, bench, monkeypatch):
+        monkeypatch.setenv("SITES_PATH", str(bench.sites))
+        monkeypatch.syspath_prepend(str(ROOT))
+        from celery import Celery
+
+        app = Celery("team", set_as_current=False)
+        app.config_from_object("celeryconfig")
+        assert [queue.name for queue in app.conf.task_queues] == [
+            f"{bench.id}:{name}" for name in ("short", "default", "long")
+        ]
+        assert app.conf.accept_content == ["json"]
+
+
+def assert_refused(done, status, said):
+    """One clear sentence on standard error, no traceback, the exit status for scripts."""
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
