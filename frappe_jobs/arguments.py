@@ -8,6 +8,7 @@ that could be taken for such an object travels as a list of pairs.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -20,8 +21,13 @@ from zoneinfo import ZoneInfo
 from frappe_jobs.errors import BadMessage, JobNotSerializable
 
 TAG = "__frappe_jobs__"
-#: kombu's own JSON decoder looks at this key, and ours at TAG.
-RESERVED = {TAG, "__type__"}
+#: An object with these keys and no others is for kombu's own JSON decoder.
+KOMBUS = {"__type__", "__value__"}
+
+#: JSON's text form of a longer whole number is one that Python refuses to read or write.
+LONGEST = 1000  # bits
+#: Two characters that JSON's escapes would join to one.
+SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 Json = Any
 
@@ -63,7 +69,11 @@ CODECS = (
     of_type(tuple, list, tuple),
     of_type(set, list, set),
     of_type(frozenset, list, frozenset),
-    of_type(bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
+    of_type(
+        bytes,
+        lambda value: base64.b64encode(value).decode(),
+        lambda text: base64.b64decode(text, validate=True),
+    ),
     of_type(datetime, _encode_moment, _decode_moment(datetime)),
     of_type(date, date.isoformat, date.fromisoformat),
     of_type(time, _encode_moment, _decode_moment(time)),
@@ -74,7 +84,15 @@ CODECS = (
     ),
     of_type(Decimal, str, Decimal),
     of_type(UUID, str, UUID),
-    of_type(float, repr, float),  # only those that JSON has no word for: nan and infinity
+    # Of these only what JSON would change (_is_plain): nan, infinity, the longest numbers, halves
+    # of a character.
+    of_type(float, repr, float),
+    of_type(int, hex, lambda text: int(text, 16)),
+    of_type(
+        str,
+        lambda value: value.encode("utf-8", "surrogatepass").hex(),
+        lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
+    ),
 )
 
 
@@ -90,6 +108,11 @@ class Arguments:
 
         Raises JobNotSerializable with the argument's name, the way to the value and its type.
         """
+        if arguments.keys() == KOMBUS:
+            raise JobNotSerializable(
+                "Arguments called '__type__' and '__value__', and no others, cannot travel: kombu "
+                "would take them for one value of its own."
+            ).about(argument="__type__")
         return {name: self._encode(value, name, ()) for name, value in arguments.items()}
 
     def decode(self, arguments: Mapping[str, Json]) -> dict[str, Any]:
@@ -100,13 +123,19 @@ class Arguments:
         return self._encode(value, name, ())
 
     def decode_value(self, value: Json) -> Any:
+        try:
+            return self._decode(value)
+        except RecursionError:
+            raise BadMessage("An argument is nested too deep.") from None
+
+    def _decode(self, value: Json) -> Any:
         if isinstance(value, list):
-            return [self.decode_value(item) for item in value]
+            return [self._decode(item) for item in value]
         if not isinstance(value, dict):
             return value
         if TAG not in value:
-            return {key: self.decode_value(item) for key, item in value.items()}
-        kind, content = value[TAG], self.decode_value(value.get("value"))
+            return {key: self._decode(item) for key, item in value.items()}
+        kind, content = value[TAG], self._decode(value.get("value"))
         try:
             return dict(content) if kind == "dict" else self._decoders[kind](content)
         except BadMessage:
@@ -116,24 +145,22 @@ class Arguments:
 
     def _encode(self, value: Any, path: str, above: tuple[int, ...]) -> Json:
         kind = type(value)
-        if kind in (str, int, bool) or value is None or (kind is float and isfinite(value)):
+        if _is_plain(value):
             return value
         if id(value) in above:
             raise JobNotSerializable(f"Argument {path} contains itself.").about(argument=path)
         if len(above) > 100:
-            raise JobNotSerializable(f"Argument {path} is nested over 100 deep.").about(
-                argument=path
-            )
+            raise JobNotSerializable(f"Argument {path} is nested too deep.").about(argument=path)
         inside = (*above, id(value))
         if kind is list:
             return [self._encode(item, f"{path}[{n}]", inside) for n, item in enumerate(value)]
         if kind is dict:
-            if all(type(key) is str for key in value) and not RESERVED & value.keys():
+            if all(type(k) is str and _is_plain(k) for k in value) and not _is_tagged(value):
                 return {k: self._encode(item, f"{path}.{k}", inside) for k, item in value.items()}
             pairs = [
                 [
-                    self._encode(key, f"{path}'s key {key!r}", inside),
-                    self._encode(item, f"{path}[{key!r}]", inside),
+                    self._encode(key, f"{path}'s key {_shown(key)}", inside),
+                    self._encode(item, f"{path}[{_shown(key)}]", inside),
                 ]
                 for key, item in value.items()
             ]
@@ -145,3 +172,26 @@ class Arguments:
             f"Argument {path} is a {kind.__module__}.{kind.__qualname__}, which cannot travel as "
             "JSON. Send its name or its values instead."
         ).about(argument=path)
+
+
+def _is_tagged(value: dict[str, Any]) -> bool:
+    """Whether a decoder, ours or kombu's, would take it for something else than a dict."""
+    return TAG in value or value.keys() == KOMBUS
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it travels as itself."""
+    if type(value) is str:
+        return value.isascii() or not SURROGATES.search(value)
+    if type(value) is int:
+        return value.bit_length() <= LONGEST
+    if type(value) is float:
+        return isfinite(value)
+    return type(value) is bool or value is None
+
+
+def _shown(key: object) -> str:
+    try:
+        return repr(key)
+    except Exception:  # an object's own code; a number that is too long
+        return f"<{type(key).__name__}>"

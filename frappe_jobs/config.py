@@ -13,7 +13,6 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from frappe_jobs.errors import (
     BadWorkers,
@@ -186,10 +185,9 @@ class Settings:
     @property
     def redis_url(self) -> str:
         """Where the records live: beside the messages if the broker is Redis."""
-        if urlsplit(self.broker_url).scheme in REDIS_SCHEMES:
-            return self.broker_url
-        if self.redis_queue:
-            return self.redis_queue
+        for url in (self.broker_url, self.redis_queue):
+            if url and url.partition(":")[0] in REDIS_SCHEMES:
+                return url
         raise BrokerNotConfigured(
             f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
             "need a Redis: set 'redis_queue' in common_site_config.json."
@@ -201,7 +199,8 @@ class Settings:
 
     def sites(self) -> list[str]:
         """The sites of the folder, sorted: its folders that hold a site_config.json."""
-        return sorted(path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))
+        names = (path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))
+        return sorted(filter(self.has_site, names))
 
     def site_config(self, site: str) -> dict[str, Any]:
         """Frappe's conf: the common configuration and the site's own over it.
@@ -210,22 +209,25 @@ class Settings:
         """
         if not self.has_site(site):
             raise SiteNotFound.named(site, self.sites())
-        common = read_object(self.sites_path / COMMON_CONFIG)
-        return common | read_object(self.sites_path / site / SITE_CONFIG)
+        return read_common(self.sites_path) | read_object(self.sites_path / site / SITE_CONFIG)
 
     def has_site(self, site: object) -> bool:
         return (
             isinstance(site, str)
             and re.fullmatch(r"[\w-][\w.-]*", site) is not None
-            and (self.sites_path / site / SITE_CONFIG).is_file()
+            and os.path.isfile(self.sites_path / site / SITE_CONFIG)  # False for any bad name
         )
 
     def installed_apps(self, site: str) -> list[str]:
-        """``installed_apps`` of the site's configuration, else every line of apps.txt."""
+        """``installed_apps`` of the site's configuration, else every line of apps.txt.
+
+        As in Frappe a line that begins with ``#`` is none.
+        """
         apps = self.site_config(site).get("installed_apps")
         if apps is None:
             path = self.sites_path / APPS
-            return read_text(path).split() if path.exists() else []
+            lines = read_text(path).splitlines() if path.exists() else []
+            return [name for name in map(str.strip, lines) if name and name[0] != "#"]
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             path = self.sites_path / site / SITE_CONFIG
             raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
@@ -250,13 +252,13 @@ def load_settings(sites_path: str | Path | None = None) -> Settings:
     """
     folder = Path(sites_path) if sites_path else find_sites_path()
     path = folder.resolve() / COMMON_CONFIG
-    config = read_object(path) if path.exists() else {}
+    config = read_common(path.parent)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for item in settings_table():
         key, name = item.metadata["key"], variable(item.metadata["key"])
         if os.environ.get(name):
-            raw, origin = _from_environment(os.environ[name]), name
+            raw, origin = _from_environment(name, item.metadata["parse"]), name
         elif config.get(key) is not None:
             raw, origin = config[key], str(path)
         else:
@@ -270,7 +272,10 @@ def load_settings(sites_path: str | Path | None = None) -> Settings:
     return Settings(sites_path=path.parent, origins=MappingProxyType(origins), **values)
 
 
-def _from_environment(value: str) -> object:
+def _from_environment(name: str, parse: Callable[[object], Any]) -> object:
+    value = os.environ[name]
+    if parse is text:
+        return value
     try:
         return json.loads(value)
     except ValueError:
@@ -296,11 +301,17 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        good = error.object[: error.start]
-        line, column = good.count(b"\n") + 1, error.start - (good.rfind(b"\n") + 1) + 1
+        *above, last = error.object[: error.start].split(b"\n")
+        line, column = len(above) + 1, len(last.decode()) + 1
         raise ConfigError(f"{path}, line {line}, column {column}: not UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_common(sites_path: Path) -> dict[str, Any]:
+    """The bench's configuration; a sites folder need not have one."""
+    path = sites_path / COMMON_CONFIG
+    return read_object(path) if path.exists() else {}
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -316,20 +327,35 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
+SCHEME = re.compile(r"[\w+.-]+://")
+#: Where another URL begins, in a broker's list of servers.
+NEXT_URL = re.compile(r"(?<=[;,\s])(?=[\w+.-]+://)")
+SECRET_PARAMETER = re.compile(r"(?i)((?:^|[?&;\s])[\w-]*(?:password|passwd|pwd|secret)=)[^&;#\s]+")
+
+
 def masked(url: str) -> str:
-    """The URL with ``***`` for its password, for people to read."""
-    try:
-        parts = urlsplit(url)
-        password, host = parts.password, parts.netloc.rpartition("@")[2]
-    except ValueError:  # not a URL at all; whatever it is may hold a secret
-        return "***"
-    if password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL, or the list of them, with ``***`` for each password, for people to read.
+
+    In doubt it hides too much: a password may hold any character, escaped as it should be or not.
+    """
+    return "".join(_masked(part) for part in NEXT_URL.split(url))
+
+
+def _masked(url: str) -> str:
+    found = SCHEME.match(url)
+    scheme = found[0] if found else ""
+    rest = SECRET_PARAMETER.sub(r"\1***", url.removeprefix(scheme))
+    credentials, _, host = rest.rpartition("@")
+    if ":" in credentials:
+        rest = f"{credentials.partition(':')[0]}:***@{host}"
+    return scheme + rest
 
 
 def shown(key: str, value: object) -> str:
     """A setting's value for people to read: no password in it."""
-    if isinstance(value, str) and "://" in value:
+    if re.search("password|secret", key):
+        return "***"
+    if isinstance(value, str):
         return repr(masked(value))
-    return "***" if re.search("password|secret", key) else repr(value)
+    # What stands where a URL should may hold one.
+    return f"a {type(value).__name__}" if re.search("url|redis|backend", key) else repr(value)

@@ -31,9 +31,12 @@ class Retry:
     interval: int | Sequence[int] = 0
 
     def __post_init__(self) -> None:
-        waits = [self.interval] if isinstance(self.interval, int) else list(self.interval)
         if not _is_count(self.max) or self.max < 1:
             raise ArgumentError(f"Retry's max must be a whole number, 1 or more; not {self.max!r}.")
+        if isinstance(self.interval, Sequence) and not isinstance(self.interval, str):
+            # A list is the caller's, who may go on to change it.
+            object.__setattr__(self, "interval", tuple(self.interval))
+        waits = self.interval if isinstance(self.interval, tuple) else (self.interval,)
         if not waits or not all(_is_count(wait) and wait >= 0 for wait in waits):
             raise ArgumentError(
                 f"Retry's interval must be seconds, or a list of them; not {self.interval!r}."
@@ -89,8 +92,14 @@ class Message:
 
     @classmethod
     def from_json(cls, text: str) -> Message:
-        value = json.loads(text)
-        return cls.from_wire(value["header"], value["arguments"])
+        """Read what to_json wrote; raises BadMessage."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadMessage(f"The message is not JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise BadMessage(f"The message is {type(value).__name__}, no object.")
+        return cls.from_wire(value.get("header"), value.get("arguments"))
 
     @classmethod
     def from_wire(cls, header: object, arguments: object) -> Message:
@@ -101,7 +110,9 @@ class Message:
             raise BadMessage(f"The message's version is {header.get('version')!r}, not {VERSION}.")
         if not isinstance(arguments, dict):
             raise BadMessage(f"The message's arguments are {type(arguments).__name__}, no object.")
-        values = {key: value for key, value in header.items() if key != "version"}
+        values = {
+            key: value for key, value in header.items() if key != "version" and value is not None
+        }
         for name, kinds in _KINDS.items():
             value = values.get(name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -110,11 +121,11 @@ class Message:
         if unknown := values.keys() - _KINDS.keys():
             raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown))}.")
         try:
-            if retry := values.get("retry"):
-                values["retry"] = Retry(**retry)
+            if "retry" in values:
+                values["retry"] = Retry(**values["retry"])
         except (TypeError, ArgumentError) as error:
-            raise BadMessage(f"The message's 'retry' is {retry!r}: {error}") from None
-        return cls(arguments=arguments, **{"at_front": False} | values)
+            raise BadMessage(f"The message's 'retry' is {values['retry']!r}: {error}") from None
+        return cls(arguments=arguments, **values)
 
 
 _TEXT, _OPTIONAL = (str,), (str, type(None))

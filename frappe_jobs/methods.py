@@ -18,7 +18,11 @@ def register(method: Callable[..., Any]) -> Callable[..., Any]:
 
     The worker must import the module that registers it, for example from an app's ``hooks.py``.
     """
-    _registered[path_of(method)] = method
+    # A decorator comes before the name leads to the function, so path_of would not find it yet.
+    path = _path(method)
+    if "<" in path:
+        raise _unreachable(method, path)
+    _registered[path] = method
     return method
 
 
@@ -27,17 +31,13 @@ def path_of(method: Callable[..., Any]) -> str:
 
     A lambda, a nested function or an object under another name has none: no worker would find it.
     """
-    module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", None)
-    path = f"{module}.{name}"
+    path = _path(method)
     try:
-        found = module and name and "<" not in name and _find(path) == method
+        found = "<" not in path and _find(path) == method
     except MethodNotFound:
         found = False
     if not found:
-        raise MethodNotFound(
-            f"{method!r} cannot be enqueued: its path {path!r} does not lead back to it, so no "
-            "worker would find it. Use a function at the top of a module, or its dotted path."
-        )
+        raise _unreachable(method, path)
     return path
 
 
@@ -99,6 +99,19 @@ def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
     return method(**{name: value for name, value in arguments.items() if name in taken})
 
 
+def _path(method: object) -> str:
+    """Where the object says it is; with "<" in it where no path leads."""
+    module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", None)
+    return f"{module or '<no module>'}.{name or '<no name>'}"
+
+
+def _unreachable(method: object, path: str) -> MethodNotFound:
+    return MethodNotFound(
+        f"{method!r} cannot be enqueued: its path {path!r} does not lead back to it, so no "
+        "worker would find it. Use a function at the top of a module, or its dotted path."
+    )
+
+
 def _is_dunder(part: str) -> bool:
     return part.startswith("__") and part.endswith("__")
 
@@ -121,5 +134,7 @@ def _find(path: str) -> Any:
                 found = getattr(found, part)
             except AttributeError:
                 raise MethodNotFound(f"{path!r} was not found: {name} has no {part!r}.") from None
+            except Exception as error:  # a proxy's or a property's own code
+                raise MethodNotFound(f"{path!r} was not found: {part!r}: {error!r}.") from error
         return found
     raise MethodNotFound(f"{path!r} was not found: there is no module {parts[0]!r}.")

