@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
-.PHONY: venv demo test lint format benchmarks chaos test-bench
+.PHONY: venv demo test lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -28,3 +28,6 @@ lint: venv
 format: venv
 	$(BIN)/isort --quiet .
 	$(BLACK) .
+
+reference: venv  ## docs/settings.md and docs/api.md, made from the code
+	$(BIN)/python docs/generate.py

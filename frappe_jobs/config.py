@@ -109,11 +109,12 @@ class Settings:
     )
     background_workers: int = option(
         "background_workers", 1, "Processes for each queue that does not say.",
-        parse=whole_number(1),
+        parse=whole_number(1), unit="processes",
     )  # fmt: skip
     background_process_niceness: int = option(
-        "background_process_niceness", 10, "Added to a worker's niceness.", parse=whole_number(0)
-    )
+        "background_process_niceness", 10, "Added to a worker's niceness.",
+        parse=whole_number(0), unit="steps of nice",
+    )  # fmt: skip
     job_failure_ttl: int = option(
         "rq_job_failure_ttl", 7 * 24 * 3600, "How long a failed job is kept.",
         parse=whole_number(1), unit="s",
@@ -123,11 +124,12 @@ class Settings:
         parse=whole_number(1), unit="s",
     )  # fmt: skip
     failed_jobs_limit: int = option(
-        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.", parse=whole_number(1)
-    )
+        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.",
+        parse=whole_number(1), unit="jobs",
+    )  # fmt: skip
     max_queued_jobs: int = option(
         "max_queued_jobs", 0, "Over so many waiting jobs enqueue refuses; 0: never.",
-        parse=whole_number(0),
+        parse=whole_number(0), unit="jobs",
     )  # fmt: skip
     max_message_size: int = option(
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
