@@ -241,6 +241,7 @@ def test_what_cannot_be_called_is_an_error(path: str, kind: str) -> None:
     [
         ("import no_such_library", "ModuleNotFoundError"),
         ("import brokenapp.nope", "ModuleNotFoundError"),
+        ("import broken", "ModuleNotFoundError"),
         ("from acme.tasks import nope", "ImportError"),
         ("1 / 0", "ZeroDivisionError"),
         ("def x(:", "SyntaxError"),
@@ -327,8 +328,8 @@ def test_a_function_that_its_apps_import_registers_may_run(write_app: Callable[.
 
 @pytest.mark.parametrize(
     "method",
-    [lambda: None, nest(), functools.partial(print)],
-    ids=["lambda", "nested", "partial"],
+    [lambda: None, nest(), functools.partial(print), [].append],
+    ids=["lambda", "nested", "partial", "of a list"],
 )
 def test_what_has_no_path_cannot_be_registered(method: Callable[..., Any]) -> None:
     with pytest.raises(MethodNotFound, match="does not lead back to it"):
