@@ -147,7 +147,7 @@ def test_a_method_of_an_installed_app_is_found(path: str, method: object) -> Non
         ("acme.tasks.system", os.system.__module__),
         ("acme.tasks.os.system", os.system.__module__),
         ("acme.tasks.os.path.join", "posixpath"),
-        ("acme.tasks.Path", "pathlib"),
+        ("acme.tasks.Path", Path.__module__),
         ("acme.tasks.sys.modules.clear", None),
         ("acme.trace.json.loads", "json"),
         ("acme.tasks.frappe.enqueue", "frappe_jobs.api"),
@@ -366,7 +366,7 @@ def test_arguments_that_fit_are_fine(method: Callable[..., Any], arguments: Any)
         (takes, {"x": 1, "q": 2}, "got an unexpected keyword argument 'q'"),
         (takes_all, {}, "missing a required argument: 'x'"),
         (acme.tasks.ping, {"self": 1}, "got an unexpected keyword argument 'self'"),
-        (len, {"obj": []}, "'obj' parameter is positional only"),
+        (len, {"obj": []}, "'obj'"),
     ],
 )
 def test_arguments_that_do_not_fit_are_an_error_with_the_signature(
