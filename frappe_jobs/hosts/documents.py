@@ -181,23 +181,15 @@ class Documents:
         for name, value in parts["values"].items():
             set_committed_value(document, name, value)  # as if read: the sender has validated it
         for name, value in parts["children"].items():
-            if parts["stored"]:
-                set_committed_value(document, name, value)
-            else:
-                _append(document, name, value)
+            collection = collection_adapter(getattr(document, name))
+            for child in value:
+                collection.append_with_event(child)
         document.flags.update(parts["flags"])
         if parts["stored"]:
             if None in mapper.primary_key_from_instance(document):
                 raise ArgumentError(f"{doctype} is stored, and has no name.")
             make_transient_to_detached(document)
         return document
-
-
-def _append(document: Document, name: str, children: Sequence[Any]) -> None:
-    """Add children to a new document, whatever kind of collection holds them."""
-    adapter = collection_adapter(getattr(document, name))
-    for child in children:
-        adapter.append_with_event(child)
 
 
 def _public(names: Any) -> list[str]:

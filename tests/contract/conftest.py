@@ -34,6 +34,8 @@ override_doctype_class = {
 one_path = "library.models.stamp"
 """,
     "models.py": """
+import json
+
 from sqlalchemy import Column, ForeignKey, String, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, validates
 from sqlalchemy.orm.collections import attribute_keyed_dict
@@ -84,6 +86,8 @@ class Shelf(Document, Base):
 
     def count(self) -> int:
         return len(self.books)
+
+    borrowed = json.dumps
 
     @staticmethod
     def static() -> None:

@@ -643,10 +643,11 @@ class HostContract:
 
     def test_a_document_is_written_where_it_was_read_also_inside_another_site(self):
         store("anna")
-        with frappe.site("site1"):
+        with frappe.site("site1") as outer:
             account = frappe.get_doc("Account", "anna")
             with frappe.site("site2"):
                 account.deposit(4)
+                assert not outer.db.dirty
                 frappe.new_doc("Account", name="bert").insert()
         assert (stored(field="balance"), stored("site2")) == ([4], ["bert"])
 
@@ -838,6 +839,7 @@ class HostContract:
             library.Shelf("A", books=books).insert()
         with frappe.site("site1"):
             got = travel(self.host, frappe.get_doc("Book Shelf", "A"))
+            assert got.books[0].shelf is got
             del got.books[1]
             got.books[0].title = "Persuasion"
             got.books.append(library.Book(title="Walden"))
@@ -984,9 +986,12 @@ class HostContract:
             with pytest.raises(error):
                 self.host.checked(RUN_DOC_METHOD, arguments, "site1")
 
-    def test_a_static_method_is_no_documents_method(self):
-        arguments = {"doctype": "Book Shelf", "name": "A", "doc_method": "static"}
-        with frappe.site("site1"), pytest.raises(MethodNotFound):
+    @pytest.mark.parametrize(
+        ("method", "error"), [("static", MethodNotFound), ("borrowed", MethodNotAllowed)]
+    )
+    def test_what_is_no_method_of_the_apps_own_is_refused(self, method, error):
+        arguments = {"doctype": "Book Shelf", "name": "A", "doc_method": method}
+        with frappe.site("site1"), pytest.raises(error):
             self.host.checked(RUN_DOC_METHOD, arguments, "site1")
 
     # --- conflicts
