@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs.errors import HostNotReady
@@ -45,7 +46,10 @@ class StandaloneSession(Session):
         self._db.commit()
 
     def rollback(self) -> None:
-        self._db.rollback()
+        try:
+            self._db.rollback()
+        except DBAPIError:  # the connection is lost, and with it the transaction
+            logger.warning("%s could not be rolled back", self.site, exc_info=True)
 
     def after_commit(self, call: Callable[[], Any]) -> None:
         AfterCommit.of(self._db).add(call)
@@ -70,10 +74,7 @@ class StandaloneSession(Session):
             while db.in_transaction():  # once more for what the calls after it began
                 db.commit()
         except BaseException:
-            try:
-                db.rollback()
-            except Exception:  # the connection is lost, and with it the transaction
-                logger.warning("%s could not be rolled back", self.site, exc_info=True)
+            self.rollback()
             raise
         finally:
             db.close()
