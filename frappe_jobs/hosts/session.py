@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs.errors import HostNotReady
@@ -15,8 +17,7 @@ from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import Session
 from frappe_jobs.hosts.database import inherited
 
-#: What a child inherited and left: let go of, they would say goodbye on their parent's connection.
-_inherited: list[DatabaseSession] = []
+logger = logging.getLogger(__name__)
 
 
 class StandaloneSession(Session):
@@ -45,7 +46,10 @@ class StandaloneSession(Session):
         self._db.commit()
 
     def rollback(self) -> None:
-        self._db.rollback()
+        try:
+            self._db.rollback()
+        except DBAPIError:  # the connection is lost, and with it the transaction
+            logger.warning("%s could not be rolled back", self.site, exc_info=True)
 
     def after_commit(self, call: Callable[[], Any]) -> None:
         AfterCommit.of(self._db).add(call)
@@ -67,18 +71,14 @@ class StandaloneSession(Session):
         try:
             yield
             db.expire_on_commit = False  # so that documents can be read after the site is closed
-            while db.in_transaction() and not self.is_inherited:
-                db.commit()  # once more for what the calls after it began
+            while db.in_transaction():  # once more for what the calls after it began
+                db.commit()
         except BaseException:
-            if not self.is_inherited:
-                db.rollback()
+            self.rollback()
             raise
         finally:
-            if self.is_inherited:
-                _inherited.append(db)
-            else:
-                db.close()
-                db.bind = None  # whoever kept it must not open what nobody closes
+            db.close()
+            db.bind = None  # whoever kept it must not open what nobody closes
 
 
 _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)
