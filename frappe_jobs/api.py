@@ -13,6 +13,7 @@ from celery import Task
 from celery.local import Proxy
 
 from frappe_jobs import runtime
+from frappe_jobs.brokers.base import Sending
 from frappe_jobs.context import require_session
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, SiteNotFound
@@ -201,11 +202,11 @@ def get_all(
 def _dispatch(method: Method, kwargs: Mapping[str, Any], options: Options) -> Job | None:
     session, dispatcher = require_session(), runtime.current().dispatcher
     message = dispatcher.compose(method, kwargs, options, session)
-    send = functools.partial(dispatcher.dispatch, message, deduplicate=options.deduplicate)
-    if not options.enqueue_after_commit:
-        return send()
-    session.after_commit(send)
-    return None
+    sending = Sending(message, claim=options.deduplicate)
+    if options.enqueue_after_commit:
+        session.after_commit(functools.partial(dispatcher.dispatch, [sending]))
+        return None
+    return dispatcher.dispatch([sending])[0]
 
 
 def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:

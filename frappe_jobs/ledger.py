@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
 
+from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings, masked
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import Message
@@ -156,24 +157,31 @@ class Ledger:
             raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
 
     @reachable
-    def record(
-        self, message: Message, claim: bool = False, push: tuple[str, str] | None = None
-    ) -> bool:
-        """Write the record of a message that is about to be sent.
+    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+        """Write the records of messages that are about to be sent.
 
-        False, and nothing written, if ``claim`` is wanted and the job's id is taken.  ``push`` is a
-        Redis list and the broker's message for it, put there in the same step.
+        False for each whose job's id is taken where it claims it: nothing was written for that one.
         """
-        own_id = (
-            message.job_id != message.id
-        )  # a made id is the message's own, and needs no pointer
-        list_key, raw = push or ("", "")
-        keys = [*self._keys(message)[:3], *self._keys(message)[5:], list_key]
-        arguments = [
-            message.id, message.to_json(), message.enqueued_at, _rank(message),
-            self._settings.claim_ttl if claim else 0, int(own_id), raw,
+        if len(sendings) == 1:
+            keys, arguments = self._recording(sendings[0])
+            return [bool(self._record(keys=keys, args=arguments))]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for sending in sendings:
+                keys, arguments = self._recording(sending)
+                self._record(keys=keys, args=arguments, client=pipe)
+            return [bool(written) for written in pipe.execute()]
+
+    def _recording(self, sending: Sending) -> tuple[list[str], list[Any]]:
+        message = sending.message
+        record, opened, waiting, _, _, pointer, claim = self._keys(message)
+        list_key, raw = sending.push or ("", "")
+        # A made id is the message's own, and needs no pointer to it.
+        points = message.job_id != message.id
+        ttl = self._settings.claim_ttl if sending.claim else 0
+        return [record, opened, waiting, pointer, claim, list_key], [
+            message.id, message.to_json(), message.enqueued_at, _rank(message), ttl,
+            int(points), raw,
         ]  # fmt: skip
-        return bool(self._record(keys=keys, args=arguments))
 
     @reachable
     def start(self, message: Message, worker: str) -> Attempt | None:
@@ -185,7 +193,7 @@ class Ledger:
         arguments = [message.id, time.time(), worker]
         found = self._start(keys=[record, waiting], args=arguments)
         if found[0] < 0:
-            self.record(message)
+            self.record([Sending(message)])
             found = self._start(keys=[record, waiting], args=arguments)
         return Attempt(*found) if found[0] else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -85,10 +86,17 @@ class Message:
             key: value for key, value in values.items() if value is not None
         }
 
+    @cached_property
+    def header_json(self) -> str:
+        return json.dumps(self.header(), separators=(",", ":"))
+
+    @cached_property
+    def arguments_json(self) -> str:
+        return json.dumps(self.arguments, separators=(",", ":"))
+
     def to_json(self) -> str:
-        return json.dumps(
-            {"header": self.header(), "arguments": self.arguments}, separators=(",", ":")
-        )
+        """The whole message as the ledger keeps it."""
+        return f'{{"header":{self.header_json},"arguments":{self.arguments_json}}}'
 
     @classmethod
     def from_json(cls, text: str) -> Message:

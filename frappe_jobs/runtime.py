@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
 from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings, masked
@@ -79,7 +79,7 @@ class Runtime:
             report = replace(
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id
             )
-            self.dispatcher.dispatch(report)
+            self.dispatcher.dispatch([Sending(report)])
 
 
 _runtimes: dict[Path, Runtime] = {}
