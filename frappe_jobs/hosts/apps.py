@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from frappe_jobs.config import Settings
@@ -19,7 +19,7 @@ class Apps:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def installed(self, site: str) -> list[str]:
+    def installed(self, site: str) -> Sequence[str]:
         return self._settings.installed_apps(site)
 
     def paths(self, hook: str, site: str) -> list[str]:
