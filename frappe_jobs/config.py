@@ -28,7 +28,7 @@ SITE_CONFIG = "site_config.json"
 APPS = "apps.txt"
 DEFAULT_TIMEOUT = 300
 AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 
 # --- what a value must look like; each returns the value or raises ValueError with what is legal
 
@@ -189,6 +189,8 @@ class Settings:
         url = self.celery_broker_url or self.redis_queue
         if not url:
             raise BrokerNotConfigured()
+        if url.startswith("unix://"):  # redis-py's and so Frappe's; kombu spells it otherwise
+            url = url.replace("unix", "redis+socket", 1).replace("?db=", "?virtual_host=", 1)
         if url.partition(":")[0] not in REDIS_SCHEMES + AMQP_SCHEMES:
             raise ConfigError(
                 f"The broker {masked(url)} is not supported; legal are URLs that begin with "

@@ -18,7 +18,7 @@ import redis
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings, masked
-from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.message import Message
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -356,14 +356,16 @@ def redis_py_url(url: str) -> str:
 
 
 def _record(fields: Mapping[str, str]) -> Record | None:
-    if "envelope" not in fields:
+    try:
+        message = Message.from_json(fields["envelope"])
+    except (KeyError, BadMessage):  # there is none, or another version wrote it
         return None
 
     def number(name: str) -> float | None:
         return float(fields[name]) if name in fields else None
 
     return Record(
-        message=Message.from_json(fields["envelope"]),
+        message=message,
         status=fields["status"],
         starts=int(fields.get("starts", 0)),
         worker=fields.get("worker"),

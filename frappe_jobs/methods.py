@@ -127,7 +127,7 @@ def _find(path: str) -> Any:
             if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                 continue  # no such module, so this part is a class
             raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
-        except Exception as error:  # the module's own code
+        except (Exception, SystemExit) as error:  # the module's own code
             raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
         for part in parts[end:]:
             try:

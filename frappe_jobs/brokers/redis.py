@@ -1,8 +1,9 @@
 """Redis as the broker.
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
-name of the list that holds a priority's messages (``channel._q_for_pri``), the prefix of all keys
-(``channel.global_keyprefix``), and that a waiting message is JSON with its Celery headers inside.
+name of the list that holds a priority's messages (``channel._q_for_pri``), how many there are in all
+(``channel._size``), the prefix of all keys (``channel.global_keyprefix``), and that a waiting message
+is JSON with its Celery headers inside.
 """
 
 from __future__ import annotations
@@ -130,6 +131,11 @@ class RedisBroker(KombuBroker):
                 name = channel._q_for_pri(self.queue_name(message.queue), priority)
                 self._lists[key] = f"{channel.global_keyprefix}{name}"
         return self._lists[key]
+
+    def depth(self, queue: str) -> int:
+        # Not by a passive declare, which forgets the prefix of all keys.
+        with self._reaching(), self._app.connection_for_read() as connection:
+            return int(connection.default_channel._size(self.queue_name(queue)))
 
     def discard(self, message: Message) -> bool:
         key = self._list_of(message)
