@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -159,7 +159,7 @@ class Settings:
         """Begins the name of every key of ours in Redis."""
         return f"frappe_jobs:{self.bench_id}:"
 
-    @property
+    @cached_property
     def queues(self) -> dict[str, Queue]:
         """The bench's queues in Frappe's order: short, default, long, then the custom ones."""
         limits = {"short": DEFAULT_TIMEOUT, "default": DEFAULT_TIMEOUT, "long": 1500}

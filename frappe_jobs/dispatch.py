@@ -89,7 +89,7 @@ class Dispatcher:
             retry=_retry(options.retry),
         )
         limit = self._settings.max_message_size
-        if (size := len(message.to_json())) > limit:
+        if (size := len(message.header_json) + len(message.arguments_json)) > limit:
             raise MessageTooLarge(
                 f"{path} with these arguments makes a message of {size} bytes; "
                 f"'frappe_jobs_max_message_size' allows {limit}. Send a name instead of the data."

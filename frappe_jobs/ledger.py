@@ -19,7 +19,7 @@ import redis
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings, masked
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
-from frappe_jobs.message import Message
+from frappe_jobs.message import Message, to_json
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -31,17 +31,30 @@ OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
 
-# KEYS record, open, waiting, pointer, claim, the broker's list
-# ARGV message id, envelope, enqueued_at, rank, seconds of the claim (0: none), has pointer, push
+# ARGV prefix, sendings as JSON: message id, job id, site, queue, envelope, enqueued_at, rank,
+#      seconds of the claim (0: none), the broker's list, what to push there ('': nothing)
+# gives for each 1, or 0 where its job's id is taken
 RECORD = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end  -- sent before; only the reply was lost
-if ARGV[5] ~= '0' and not redis.call('SET', KEYS[5], ARGV[1], 'NX', 'EX', ARGV[5]) then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'envelope', ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
-if ARGV[6] == '1' then redis.call('SET', KEYS[4], ARGV[1]) end
-if ARGV[7] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[7]) end
-return 1
+local prefix, done = ARGV[1], {}
+for n, one in ipairs(cjson.decode(ARGV[2])) do
+  local id, job, site, queue, envelope, at, rank, claim, list, raw = unpack(one)
+  local record, named = prefix .. 'record:' .. id, site .. ':' .. job
+  done[n] = 1
+  if redis.call('EXISTS', record) == 1 then
+    -- sent before; only the reply was lost
+  elseif claim > 0
+    and not redis.call('SET', prefix .. 'claim:' .. named, id, 'NX', 'EX', claim) then
+    done[n] = 0
+  else
+    redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
+    redis.call('ZADD', prefix .. 'open:' .. site, at, id)
+    redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    -- a made id is the message's own, and needs no pointer to it
+    if job ~= id then redis.call('SET', prefix .. 'job:' .. named, id) end
+    if raw ~= '' then redis.call('LPUSH', list, raw) end
+  end
+end
+return done
 """
 
 # KEYS record, waiting · ARGV message id, now, worker
@@ -162,25 +175,16 @@ class Ledger:
 
         False for each whose job's id is taken where it claims it: nothing was written for that one.
         """
-        if len(sendings) == 1:
-            keys, arguments = self._recording(sendings[0])
-            return [bool(self._record(keys=keys, args=arguments))]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for sending in sendings:
-                keys, arguments = self._recording(sending)
-                self._record(keys=keys, args=arguments, client=pipe)
-            return [bool(written) for written in pipe.execute()]
+        rows = [self._row(sending) for sending in sendings]
+        written = self._record(args=[self._prefix, to_json(rows)])
+        return [bool(one) for one in written]
 
-    def _recording(self, sending: Sending) -> tuple[list[str], list[Any]]:
+    def _row(self, sending: Sending) -> list[Any]:
         message = sending.message
-        record, opened, waiting, _, _, pointer, claim = self._keys(message)
-        list_key, raw = sending.push or ("", "")
-        # A made id is the message's own, and needs no pointer to it.
-        points = message.job_id != message.id
-        ttl = self._settings.claim_ttl if sending.claim else 0
-        return [record, opened, waiting, pointer, claim, list_key], [
-            message.id, message.to_json(), message.enqueued_at, _rank(message), ttl,
-            int(points), raw,
+        return [
+            message.id, message.job_id, message.site, message.queue, message.to_json(),
+            repr(message.enqueued_at), repr(_rank(message)),
+            self._settings.claim_ttl if sending.claim else 0, *(sending.push or ("", "")),
         ]  # fmt: skip
 
     @reachable
@@ -201,11 +205,7 @@ class Ledger:
     def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
         """Note that the job waits for its next attempt."""
         record, _, waiting, *_ = self._keys(message)
-        arguments = [
-            message.id,
-            _rank(message),
-            *(part for item in fields.items() for part in item),
-        ]
+        arguments = [message.id, _rank(message), *_flat(fields)]
         self._retry(keys=[record, waiting], args=arguments)
 
     @reachable

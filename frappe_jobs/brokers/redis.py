@@ -1,9 +1,9 @@
 """Redis as the broker.
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
-name of the list that holds a priority's messages (``channel._q_for_pri``), how many there are in all
-(``channel._size``), the prefix of all keys (``channel.global_keyprefix``), and that a waiting message
-is JSON with its Celery headers inside.
+name of the list that holds a priority's messages (``channel._q_for_pri``), how many there are
+(``channel._size``), the prefix of all keys (``channel.global_keyprefix``), and that a message that
+waits is JSON with its Celery headers inside.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
-from uuid import uuid4
 
 import celery.app.base
 import celery.app.task
@@ -28,7 +26,7 @@ from frappe_jobs.brokers.base import Recorder, Sending
 from frappe_jobs.brokers.kombu import KombuBroker
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.message import HEADER, TASK, Message, to_json
 
 #: Messages looked at in one go while one is searched for, or pushed in one.
 CHUNK = 500
@@ -38,6 +36,9 @@ PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
 
 #: The rest of a Celery message's body: nothing that hangs on the job.
 EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+
+#: Where a message's JSON is filled in with JSON, not with text inside of quotes.
+GAPS = {"shadow": "%(name)s", "timelimit": "[%(hard)d,%(soft)d]", HEADER: "%(ours)s"}
 
 #: What a tracer puts itself in the place of, to see what is sent, and the files of the originals.
 WATCHED = (
@@ -56,6 +57,7 @@ class RedisBroker(KombuBroker):
     def __init__(self, app: Celery, settings: Settings) -> None:
         super().__init__(app, settings)
         self._lists: dict[tuple[str, bool], str] = {}
+        self._forms: dict[tuple[str, bool], str] = {}
 
     def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
         if not self._may_push():
@@ -95,31 +97,40 @@ class RedisBroker(KombuBroker):
         The exchange is "", Redis's default: what kombu takes back from a lost worker goes through
         its exchange, and a named one without a binding would swallow it.
         """
-        queue = self.queue_name(message.queue)
-        headers: dict[str, Any] = {
-            "lang": "py", "task": TASK, "id": message.id, "shadow": message.name,
-            "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
-            "timelimit": [message.timeout + self._settings.timeout_grace, message.timeout],
-            "root_id": message.id, "parent_id": None, "argsrepr": "", "kwargsrepr": "",
-            "origin": self._origin, "ignore_result": False, "replaced_task_nesting": 0,
-            "stamped_headers": None, "stamps": {},
-        }  # fmt: skip
-        properties = {
-            "correlation_id": message.id, "reply_to": "", "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": self.at_front if message.at_front else self.ordinary,
-            "body_encoding": "base64", "delivery_tag": str(uuid4()),
-        }  # fmt: skip
         body = f"[[{message.arguments_json}],{{}},{EMBED}]"
-        return (
-            f'{{"body":"{base64.b64encode(body.encode()).decode()}","content-encoding":"utf-8",'
-            f'"content-type":"application/json","headers":{json.dumps(headers)[:-1]},'
-            f'"{HEADER}":{message.header_json}}},"properties":{json.dumps(properties)}}}'
-        )
+        return self._form(message.queue, message.at_front) % {
+            "body": base64.b64encode(body.encode()).decode(),
+            "id": message.id,
+            "name": to_json(message.name),
+            "hard": message.timeout + self._settings.timeout_grace,
+            "soft": message.timeout,
+            "ours": message.header_json,
+        }
 
-    @cached_property
-    def _origin(self) -> str:
-        return str(anon_nodename())
+    def _form(self, queue: str, at_front: bool) -> str:
+        """What all messages of that queue share, with gaps for the rest; made once."""
+        if (queue, at_front) not in self._forms:
+            headers = {
+                "lang": "py", "task": TASK, "id": "%(id)s", "shadow": 0, "eta": None,
+                "expires": None, "group": None, "group_index": None, "retries": 0,
+                "timelimit": 0, "root_id": "%(id)s", "parent_id": None, "argsrepr": "",
+                "kwargsrepr": "", "origin": anon_nodename(), "ignore_result": False,
+                "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, HEADER: 0,
+            }  # fmt: skip
+            properties = {
+                "correlation_id": "%(id)s", "reply_to": "", "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": self.queue_name(queue)},
+                "priority": self.at_front if at_front else self.ordinary,
+                "body_encoding": "base64", "delivery_tag": "%(id)s",
+            }  # fmt: skip
+            text = json.dumps(
+                {"body": "%(body)s", "content-encoding": "utf-8",
+                 "content-type": "application/json", "headers": headers, "properties": properties}
+            )  # fmt: skip
+            for name, gap in GAPS.items():
+                text = text.replace(f'"{name}": 0', f'"{name}": {gap}')
+            self._forms[queue, at_front] = text
+        return self._forms[queue, at_front]
 
     def _list_of(self, message: Message) -> str:
         """The list that kombu reads for that queue and priority; asked of kombu once for each."""
