@@ -213,6 +213,11 @@ class Settings:
     def result_backend(self) -> str:
         return self.celery_result_backend or self.redis_url
 
+    @property
+    def keeps_results(self) -> bool:
+        """Whether the ledger keeps Celery's results as well, in the step that ends a job."""
+        return self.celery_result_backend is None and not self.is_guest
+
     def sites(self) -> list[str]:
         """The sites of the folder, sorted: its folders that hold a site_config.json."""
         names = (path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import redis
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings, masked
-from frappe_jobs.errors import BadMessage, BrokerUnavailable
+from frappe_jobs.errors import BadMessage, BrokerUnavailable, JobFailed
 from frappe_jobs.message import Message, to_json
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -27,6 +28,10 @@ QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
     "queued", "started", "finished", "failed", "cancelled",
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
+
+#: What Celery calls the ends of a job, and what an error is for it that nobody raised.
+CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
+JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
@@ -80,6 +85,7 @@ return 1
 
 # KEYS record, open, waiting, ended, failed, pointer, claim
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
+#      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      then fields and values of the record; gives 1 if this call ended the job
 END = """
 local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -87,7 +93,7 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
 redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 7 then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
+if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('ZREM', KEYS[2], id)
 redis.call('ZREM', KEYS[3], id)
@@ -105,6 +111,10 @@ end
 if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
 if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
+if ARGV[8] ~= '' then
+  redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
+  redis.call('PUBLISH', ARGV[8], ARGV[9])
+end
 return 1
 """
 
@@ -225,9 +235,36 @@ class Ledger:
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *_flat(fields or {}),
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
+            self._settings.results_ttl, *_flat(fields or {}),
         ]  # fmt: skip
         return bool(self._end(keys=self._keys(message), args=arguments))
+
+    def _celery_result(
+        self, message: Message, status: str, fields: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """The key and the text of Celery's result, so that AsyncResult finds it; or nothing.
+
+        Written here it costs no round trip, and is there for killed and cancelled jobs as well.
+        """
+        if not self._settings.keeps_results:
+            return "", ""
+        result: object = json.loads(fields.get("result", "null"))
+        if status != FINISHED:
+            error = "celery.exceptions.TaskRevokedError" if status == CANCELLED else ""
+            module, _, kind = (fields.get("error") or error or JOB_FAILED).rpartition(".")
+            reason = fields.get("reason", "")
+            said = reason.removeprefix(f"{kind}: ")
+            result = {"exc_type": kind, "exc_module": module, "exc_message": [said]}
+        meta = {
+            "status": CELERY_STATES[status],
+            "result": result,
+            "traceback": fields.get("traceback"),
+            "children": [],
+            "date_done": datetime.now(timezone.utc).isoformat(),
+            "task_id": message.id,
+        }
+        return f"{self._prefix}celery-task-meta-{message.id}", json.dumps(meta)
 
     @reachable
     def note(self, message: Message, fields: Mapping[str, str]) -> None:

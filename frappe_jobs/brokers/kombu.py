@@ -60,6 +60,7 @@ class KombuBroker(Broker):
             "soft_time_limit": message.timeout,
             "time_limit": message.timeout + self._settings.timeout_grace,
             "headers": {HEADER: message.header()},
+            "ignore_result": self._settings.keeps_results,  # Celery's part in it
             # Their text forms cost more than the rest of the message, and may hold secrets.
             "argsrepr": "",
             "kwargsrepr": "",

@@ -114,8 +114,9 @@ class RedisBroker(KombuBroker):
                 "lang": "py", "task": TASK, "id": "%(id)s", "shadow": 0, "eta": None,
                 "expires": None, "group": None, "group_index": None, "retries": 0,
                 "timelimit": 0, "root_id": "%(id)s", "parent_id": None, "argsrepr": "",
-                "kwargsrepr": "", "origin": anon_nodename(), "ignore_result": False,
-                "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, HEADER: 0,
+                "kwargsrepr": "", "origin": anon_nodename(),
+                "ignore_result": self._settings.keeps_results, "replaced_task_nesting": 0,
+                "stamped_headers": None, "stamps": {}, HEADER: 0,
             }  # fmt: skip
             properties = {
                 "correlation_id": "%(id)s", "reply_to": "", "delivery_mode": 2,
