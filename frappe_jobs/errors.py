@@ -8,6 +8,8 @@ FrappeJobsError
 ├── ScheduleError
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, DatabaseUnavailable
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
+
+and a warning: GuestWarning
 """
 
 from __future__ import annotations
@@ -150,3 +152,7 @@ class NotSupportedByBroker(BrokerError):
 
 class QueueOverloaded(BrokerError):
     """The queue holds more jobs than 'max_queued_jobs' allows."""
+
+
+class GuestWarning(UserWarning):
+    """In a team's own Celery app one of our promises does not hold on the team's workers."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import Terminated, WorkerLostError
+from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
 from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
 
 from frappe_jobs.celery.app import RUNTIME
 from frappe_jobs.errors import BadMessage
-from frappe_jobs.message import HEADER, Message
+from frappe_jobs.message import HEADER, TASK, Message
 
 
 class JobRequest(Request):  # type: ignore[misc]
     """A message of ours in the worker's parent."""
+
+    def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
+        # Before it is decoded: a team's app may accept pickle for its own tasks.
+        if message.content_type != "application/json":
+            raise InvalidTaskError(f"{TASK} takes JSON alone, not {message.content_type!r}")
+        super().__init__(message, *arguments, **options)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """At the hard limit the process is killed; only the parent is left to say so."""
