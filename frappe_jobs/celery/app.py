@@ -40,6 +40,7 @@ class Execute(Task):  # type: ignore[misc]
     max_retries = None
     typing = False
     Request = "frappe_jobs.celery.request:JobRequest"
+    Strategy = "frappe_jobs.celery.request:only_json"
 
     def run(self, arguments: Any = None) -> Any:
         runtime = symbol_by_name(RUNTIME)(self.app)
