@@ -188,6 +188,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     prefix = settings.prefix
     return {
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is down comes back some day
         "broker_transport_options": {
             # Earlier queues first, as RQ's workers take them.
             "queue_order_strategy": "priority",
