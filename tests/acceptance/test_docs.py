@@ -331,10 +331,21 @@ def test_the_commands_and_links_in_its_sentences_exist(path):
         words = command.split()
         if words[0] == "frappe-jobs":
             check_command(words[1:])
+        if words[0].startswith("--"):
+            assert words[0] in all_options(main), command
         if words[0] == "make" and len(words) == 2:
             assert words[1] in make_targets(), command
     for target in re.findall(r"\]\(([^)#\s]+)", prose):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def all_options(command: click.Command) -> set[str]:
+    """The options of a command and of those below it."""
+    found = {"--help"} | {name for parameter in command.params for name in parameter.opts}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(None):
+            found |= all_options(command.get_command(None, name))
+    return found
 
 
 def check_command(words: list[str]) -> None:
