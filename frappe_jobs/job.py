@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
 from frappe_jobs.ledger import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Ledger, Record
 
@@ -183,7 +183,7 @@ class Job:
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
         message = self._record.message.again(at=time.time())
-        self._broker.publish(message, lambda *, push=None: self._ledger.record(message, push=push))
+        self._broker.publish([Sending(message)], self._ledger.record)
         return Job(
             Record(message, QUEUED),
             ledger=self._ledger, broker=self._broker, arguments=self._arguments,
