@@ -16,7 +16,7 @@ A comment on the line above a block says what else is meant:
 
 A comment on a line of its own says what is meant for the page:
 
-    <!-- server -->               a Redis is there, as redis_queue
+    <!-- server -->               a Redis is there, as redis_queue; "server: REDIS_URL" says where
     <!-- inside: site1 -->        Python blocks run with that site open, but for those "outside"
 """
 
@@ -210,7 +210,7 @@ class Page:
                 start_new_session=True,
             )  # fmt: skip
         self.background.append(process)
-        said = re.compile(r"\bready$", re.MULTILINE)
+        said = re.compile(r"\bready\.?$", re.MULTILINE)
         wait_until(
             lambda: len(said.findall(log.read_text())) >= ready or process.poll() is not None,
             TIMEOUT,
@@ -298,7 +298,7 @@ def open_page(tmp_path: Path, left: list[Page]) -> Iterator[Callable[[str], Page
         }
         marks = page_marks(text)
         if "server" in marks:
-            environment[variable("redis_queue")] = start_server(tmp_path)
+            environment[marks["server"] or variable("redis_queue")] = start_server(tmp_path)
         opened.append(Page(folder, tmp_path / "state", marks, environment))
         return opened[-1]
 
