@@ -25,6 +25,9 @@ FOLDER = ".frappe_jobs"
 ADDRESS = "server.json"
 START_TIMEOUT = 10.0
 
+#: The servers that this process has started; they live on when it ends.
+_started: list[subprocess.Popen[bytes]] = []
+
 
 def start(sites_path: Path) -> str:
     """Start the folder's server, unless it runs already; returns its URL, with the password.
@@ -49,6 +52,7 @@ def _start(folder: Path) -> str:
             [_binary(), str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, close_fds=True,
         )  # fmt: skip
+    _started.append(process)
     deadline = time.monotonic() + START_TIMEOUT
     while not _answers(port, password):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -76,8 +80,11 @@ def stop(sites_path: Path) -> bool:
     pid = int(json.loads((sites_path / FOLDER / ADDRESS).read_text())["pid"])
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + START_TIMEOUT
-    while _alive(pid) and time.monotonic() < deadline:
+    while running(sites_path) and time.monotonic() < deadline:
         Event().wait(0.02)
+    for process in [one for one in _started if one.pid == pid]:
+        process.wait(START_TIMEOUT)
+        _started.remove(process)
     return True
 
 
@@ -145,16 +152,3 @@ def _answers(port: int, password: str) -> bool:
             return reply == b"+OK\r\n+PONG\r\n"
     except OSError:
         return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            return True
-    except ChildProcessError:  # somebody else's child
-        pass
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

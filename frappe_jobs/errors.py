@@ -14,7 +14,6 @@ and a warning: GuestWarning
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ class FrappeJobsError(Exception):
     details: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
-        return super().__str__() or inspect.cleandoc(type(self).__doc__ or "")
+        return super().__str__() or " ".join((type(self).__doc__ or "").split())
 
     def about(self, **details: object) -> Self:
         """The same error, with details."""

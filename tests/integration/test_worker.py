@@ -227,12 +227,11 @@ class TestBrokerAway:
         bench = make_bench(redis_queue=embedded.running(server))
         bench.use()
         embedded.stop(server)
-        worker = Worker(bench, "worker", "--queue", "default")
-        try:
+        with bench.process("worker", "--queue", "default") as worker:
             wait_until(lambda: "Cannot connect" in worker.log, 20)
             with frappe.site("site1"), pytest.raises(errors.BrokerUnavailable) as caught:
                 frappe.enqueue(tasks.ping)
-            password = embedded.running(server) or bench.redis_url
+            password = bench.redis_url[len("redis://:") :].partition("@")[0]
             assert ":***@" in str(caught.value) and password not in str(caught.value)
             embedded.start(server)
             worker.wait_ready()
@@ -241,7 +240,6 @@ class TestBrokerAway:
                 embedded.stop(server)
                 embedded.start(server)
                 assert frappe.enqueue(tasks.ping).wait(20) == "pong"
-        finally:
             assert worker.stop() == 0
 
 
