@@ -202,6 +202,11 @@ class Settings:
         return url
 
     @property
+    def is_amqp(self) -> bool:
+        """Whether the broker is RabbitMQ."""
+        return self.broker_url.partition(":")[0] in AMQP_SCHEMES
+
+    @property
     def redis_url(self) -> str:
         """Where the records live: beside the messages if the broker is Redis."""
         for url in (self.broker_url, self.redis_queue):

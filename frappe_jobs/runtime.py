@@ -13,17 +13,16 @@ from uuid import uuid4
 from celery import Celery
 
 from frappe_jobs.brokers.base import Broker, Sending
+from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
-from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings
+from frappe_jobs.config import Settings, find_sites_path, load_settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import NotSupportedByBroker
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
-from frappe_jobs.masking import masked
 from frappe_jobs.message import Message
 
 
@@ -59,12 +58,8 @@ class Runtime:
 
     @cached_property
     def broker(self) -> Broker:
-        url = self.celery_settings.broker_url
-        if url.partition(":")[0] not in REDIS_SCHEMES:
-            raise NotSupportedByBroker(
-                f"The broker {masked(url)} is not supported yet: RabbitMQ comes next; use Redis."
-            )
-        return RedisBroker(self.app, self.celery_settings)
+        adapter = RabbitBroker if self.celery_settings.is_amqp else RedisBroker
+        return adapter(self.app, self.celery_settings)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

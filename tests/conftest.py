@@ -19,9 +19,11 @@ from uuid import uuid4
 import pytest
 import redis
 from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
+from kombu import Connection
 
 from frappe_jobs import embedded, runtime
 from frappe_jobs.config import variable
+from frappe_jobs.masking import masked
 from frappe_jobs.testing import wait_until
 
 APPS = Path(__file__).parent / "apps"
@@ -69,6 +71,8 @@ class Bench:
 
     def __init__(self, path: Path, redis_url: str, **config: Any) -> None:
         self.path, self.redis_url = path, redis_url
+        url = str(config.get("celery_broker_url"))
+        self.amqp_url = url if url.startswith("amqp") else None
         self.sites = path / "sites"
         #: What its processes find in their environment, beside what the tests' own have.
         self.variables: dict[str, str] = {}
@@ -142,6 +146,13 @@ class Bench:
         return trace.marks(what)
 
     def remove_keys(self) -> None:
+        """And queues: nothing of this bench stays on a server that others use as well."""
+        if self.amqp_url and ":1//" not in self.amqp_url:  # where nothing ever answers
+            with Connection(self.amqp_url) as connection:
+                for name in ("short", "default", "long", "reports"):
+                    queue = f"{self.id}:{name}"
+                    connection.default_channel.queue_delete(queue)
+                    connection.default_channel.exchange_delete(queue)
         server = redis.Redis.from_url(self.redis_url)
         for key in server.scan_iter(f"*{self.id}*", count=1000):
             server.delete(key)
@@ -163,6 +174,19 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         embedded.stop(folder)
     else:
         yield url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    """AMQP_URL, else the server on the standard port; skips by name, and fails where CI is set."""
+    url = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+    try:
+        with Connection(url, connect_timeout=2) as connection:
+            connection.connect()
+    except OSError as error:
+        absent = pytest.fail if os.environ.get("CI") else pytest.skip
+        absent(f"No RabbitMQ answers at {masked(url)}; AMQP_URL may name another one. {error}")
+    return url
 
 
 @pytest.fixture(scope="session")

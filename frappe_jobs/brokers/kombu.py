@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
 from frappe_jobs.config import REDIS_SCHEMES, Settings
-from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.errors import BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -20,6 +21,7 @@ VISIBILITY_TIMEOUT = 3600
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
 
 class KombuBroker(Broker):
@@ -124,11 +126,9 @@ class KombuBroker(Broker):
         return self._settings.broker_url.partition(":")[0] in REDIS_SCHEMES
 
     def depth(self, queue: str) -> int:
-        with self._reaching(), self._app.connection_for_read() as connection:
+        with self._channel() as channel:
             try:
-                declared = connection.default_channel.queue_declare(
-                    self.queue_name(queue), passive=True
-                )
+                declared = channel.queue_declare(self.queue_name(queue), passive=True)
             except ChannelError:  # nobody has declared it yet, or (Redis) nothing is in it
                 return 0
             return int(declared.message_count)
@@ -139,7 +139,7 @@ class KombuBroker(Broker):
             self._app.control.revoke(message.id, terminate=True, signal="SIGKILL")
 
     def consumers(self) -> dict[str, int]:
-        with self._reaching():
+        with self._channel():
             inspect = self._app.control.inspect(timeout=1)
             queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
         ours = {self.queue_name(name): name for name in self._settings.queues}
@@ -156,9 +156,22 @@ class KombuBroker(Broker):
         return f"{self._settings.bench_id}:{queue}"
 
     @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        """A channel of kombu's; of a broker that is down it is said within a second."""
+        with self._reaching(), self._app.connection_for_write() as connection:
+            connection.ensure_connection(**CONNECT_POLICY)
+            yield connection.default_channel
+
+    @contextmanager
     def _reaching(self) -> Iterator[None]:
+        url = masked(self._settings.broker_url)
         try:
             yield
+        except PreconditionFailed as error:
+            raise NotSupportedByBroker(
+                f"The broker {url} has a queue of our name that was declared otherwise: "
+                f"{error.reply_text}. Delete it once it is empty (rabbitmqctl delete_queue), or "
+                "give the bench another 'bench_id'."
+            ) from None
         except (OperationalError, ConnectionError) as error:
-            url = masked(self._settings.broker_url)
             raise BrokerUnavailable(f"The broker {url} is out of reach: {error}") from None

@@ -144,14 +144,14 @@ class RedisBroker(KombuBroker):
 
     def depth(self, queue: str) -> int:
         # Not by a passive declare, which forgets the prefix of all keys.
-        with self._reaching(), self._app.connection_for_read() as connection:
-            return int(connection.default_channel._size(self.queue_name(queue)))
+        with self._channel() as channel:
+            return int(channel._size(self.queue_name(queue)))
 
     def discard(self, message: Message) -> bool:
         key = self._list_of(message)
-        with self._reaching(), self._app.connection_for_write() as connection:
+        with self._channel() as channel:
             # Another client than the channel's, which would put the prefix before the key again.
-            server: Any = redis.Redis(connection_pool=connection.default_channel.pool)
+            server: Any = redis.Redis(connection_pool=channel.pool)
             start = 0
             while waiting := server.lrange(key, start, start + CHUNK - 1):
                 for raw in waiting:

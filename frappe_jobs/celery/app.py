@@ -178,26 +178,17 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_queues": queues(settings),
         "task_default_queue": f"{settings.bench_id}:default",
         # Without one a message would be taken first: kombu's Redis serves priority 0 before all.
-        "task_default_priority": 6,
+        "task_default_priority": None if settings.is_amqp else 6,
         "task_acks_late": True,
     }
 
 
 def worker_settings(settings: Settings) -> dict[str, Any]:
     """What a worker of ours needs of its app, in its own process; clients need none of it."""
-    prefix = settings.prefix
     return {
+        "broker_transport_options": transport_options(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is down comes back some day
-        "broker_transport_options": {
-            # Earlier queues first, as RQ's workers take them.
-            "queue_order_strategy": "priority",
-            "visibility_timeout": VISIBILITY_TIMEOUT,
-            # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
-            "unacked_key": f"{prefix}unacked",
-            "unacked_index_key": f"{prefix}unacked_index",
-            "unacked_mutex_key": f"{prefix}unacked_mutex",
-        },
         # With more a worker would hold ordinary jobs that an at-front one must overtake.
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "frappe_jobs.celery.consumer:Consumer",
@@ -207,7 +198,27 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """What kombu's transport is told, for Redis or for RabbitMQ."""
+    if settings.is_amqp:
+        return {"confirm_publish": True}
+    prefix = settings.prefix
+    return {
+        # Earlier queues first, as RQ's workers take them.
+        "queue_order_strategy": "priority",
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
+        "unacked_key": f"{prefix}unacked",
+        "unacked_index_key": f"{prefix}unacked_index",
+        "unacked_mutex_key": f"{prefix}unacked_mutex",
+    }
+
+
 def queues(settings: Settings) -> list[Queue]:
-    """The bench's queues, as Celery declares them."""
+    """The bench's queues, as Celery declares them; on RabbitMQ with two priorities."""
     names = (f"{settings.bench_id}:{queue}" for queue in settings.queues)
-    return [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names]
+    arguments = {"x-max-priority": 1} if settings.is_amqp else None
+    return [
+        Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
+        for name in names
+    ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from kombu import Connection, Queue
 
 from frappe_jobs import errors, runtime
 from frappe_jobs.brokers.base import Sending
@@ -96,19 +97,32 @@ class BrokerContract:
         self.send(here, message(), message(at_front=True), replace(message(), queue="long"))
         assert (here.broker.depth("default"), here.broker.depth("long")) == (2, 1)
 
-    @pytest.mark.parametrize("at_front", [False, True])
-    def test_a_waiting_message_can_be_taken_away(self, here, at_front):
-        many = [message(str(number), at_front=at_front) for number in range(1200)]
-        self.send(here, *many)
-        assert here.broker.discard(many[7]) is True
-        assert here.broker.discard(many[7]) is False
-        assert here.broker.depth("default") == 1199
-        assert self.names(here, 8) == ["0", "1", "2", "3", "4", "5", "6", "8"]
-
     def test_a_broker_that_is_down_says_how_many_it_has(self, down):
         with pytest.raises(errors.BrokerUnavailable) as caught:
             self.send(down, message(), message())
         assert caught.value.details["sent"] == 0
+
+
+class TestRabbitmq(BrokerContract):
+    @pytest.fixture
+    def here(self, make_bench, amqp_url):
+        return make_bench(celery_broker_url=amqp_url).use()
+
+    @pytest.fixture
+    def down(self, make_bench):
+        return make_bench(celery_broker_url="amqp://guest:s3cret@127.0.0.1:1//").use()
+
+    def test_a_waiting_message_stays_where_it_is(self, here):
+        sent = message()
+        self.send(here, sent)
+        assert here.broker.discard(sent) is False
+        assert here.broker.depth("default") == 1
+
+    def test_a_queue_that_was_declared_otherwise_is_named_with_the_cure(self, here, amqp_url):
+        with Connection(amqp_url) as connection:
+            Queue(self.queue(here), channel=connection.default_channel).declare()
+        with pytest.raises(errors.NotSupportedByBroker, match=f"{self.queue(here)}.*delete_queue"):
+            self.send(here, message())
 
 
 class TestRedis(BrokerContract):
@@ -119,3 +133,12 @@ class TestRedis(BrokerContract):
     @pytest.fixture
     def down(self, make_bench):
         return make_bench(redis_queue="redis://127.0.0.1:1/0").use()
+
+    @pytest.mark.parametrize("at_front", [False, True])
+    def test_a_waiting_message_can_be_taken_away(self, here, at_front):
+        many = [message(str(number), at_front=at_front) for number in range(1200)]
+        self.send(here, *many)
+        assert here.broker.discard(many[7]) is True
+        assert here.broker.discard(many[7]) is False
+        assert here.broker.depth("default") == 1199
+        assert self.names(here, 8) == ["0", "1", "2", "3", "4", "5", "6", "8"]

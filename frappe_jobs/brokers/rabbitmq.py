@@ -1,0 +1,17 @@
+"""RabbitMQ as the broker: classic queues with two priorities; the ledger knows what waits there."""
+
+from __future__ import annotations
+
+from frappe_jobs.brokers.kombu import KombuBroker
+from frappe_jobs.message import Message
+
+
+class RabbitBroker(KombuBroker):
+    """RabbitMQ takes the highest number first; within one priority, first in, first out."""
+
+    at_front = 1
+    ordinary = 0
+
+    def discard(self, message: Message) -> bool:
+        """RabbitMQ cannot be searched: the worker drops the message by its record."""
+        return False

@@ -1,0 +1,125 @@
+"""The road through a real RabbitMQ: the same jobs, with the records in Redis."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from acme import tasks
+from celery.result import AsyncResult
+from kombu import Connection
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.testing import wait_until
+
+
+@pytest.fixture(scope="module")
+def rabbit(make_bench, amqp_url):
+    """A bench on RabbitMQ, with a worker of two processes on all queues."""
+    bench = make_bench(celery_broker_url=amqp_url, frappe_jobs_timeout_grace=1)
+    with bench.worker("--concurrency", "2") as worker:
+        yield bench, worker
+
+
+@pytest.fixture
+def site1(rabbit):
+    rabbit[0].use()
+    with frappe.site("site1", user="grete"):
+        yield rabbit[0]
+
+
+@pytest.fixture
+def idle(make_bench, amqp_url):
+    bench = make_bench(celery_broker_url=amqp_url)
+    bench.use()
+    with frappe.site("site1"):
+        yield bench
+
+
+@pytest.mark.parametrize("queue", ["short", "default", "long"])
+def test_a_job_runs_and_its_result_comes_back(site1, queue):
+    job = frappe.enqueue(tasks.whoami, queue)
+    assert job.wait(10) == ["site1", "grete", job.id, queue, "acme.tasks.whoami", 1]
+    assert AsyncResult(job.message_id, app=runtime.current().app).get(timeout=5) == job.result
+
+
+def test_many_run_in_order(site1):
+    jobs = frappe.enqueue_many({"method": tasks.add, "x": number} for number in range(50))
+    assert [job.wait(20) for job in jobs] == list(range(50))
+
+
+def test_a_failure_a_timeout_and_a_kill_are_told(site1):
+    failing = frappe.enqueue(tasks.fail)
+    slow = frappe.enqueue(tasks.sleep, timeout=1, seconds=60)
+    stubborn = frappe.enqueue(tasks.sleep_on, timeout=1, seconds=60)
+    for job, reason in (
+        (failing, "ValueError: on purpose"),
+        (slow, "timed out after 1 s"),
+        (stubborn, "timed out after 1 s and was killed"),
+    ):
+        with pytest.raises(frappe.JobFailed):
+            job.wait(15)
+        assert job.reason == reason
+    assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
+
+
+def test_a_retry_waits_and_runs(site1):
+    assert frappe.enqueue(tasks.succeed_at_last, attempts=2).wait(20) == 2
+
+
+def test_no_ordinary_job_starts_between_the_send_and_the_at_front_job(idle):
+    until = idle.path / f"until-{uuid4()}"
+    with idle.worker("--queue", "default"):
+        held = frappe.enqueue(tasks.hold, until=str(until))
+        wait_until(lambda: held.get_status() == "started", 10)
+        for name in ("a", "b", "c"):
+            frappe.enqueue(tasks.sleep, seconds=0, name=name)
+        for name in ("front 1", "front 2"):
+            frappe.enqueue(tasks.sleep, seconds=0, name=name, at_front=True)
+        until.touch()
+        wait_until(lambda: len(idle.marks("sleep")) == 5, 20)
+    names = [mark["name"] for mark in idle.marks("sleep")]
+    assert names == ["front 1", "front 2", "a", "b", "c"]
+
+
+def test_a_cancelled_job_never_runs_though_its_message_stays(idle):
+    job = frappe.enqueue(tasks.echo, tag="cancelled")
+    assert job.cancel() is True
+    with idle.worker("--queue", "default"):
+        assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+    assert idle.marks("echo") == []
+    assert runtime.current().broker.depth("default") == 0
+
+
+def test_damaged_messages_are_kept_aside_and_the_worker_goes_on(rabbit, site1, amqp_url):
+    bench, worker = rabbit
+    ledger = runtime.current().ledger
+    before = len(ledger.kept_aside())
+    with Connection(amqp_url) as connection:
+        producer = connection.Producer()
+        for body, headers in (("{half", {}), ("[]", {"task": "os.system", "id": "1"})):
+            producer.publish(
+                body, routing_key=f"{bench.id}:default", headers=headers,
+                content_type="application/json", content_encoding="utf-8",
+            )  # fmt: skip
+    wait_until(lambda: len(ledger.kept_aside()) == before + 2, 10)
+    assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+    assert worker.process.poll() is None
+
+
+def test_a_broker_that_is_down_is_one_line_and_69(make_bench):
+    bench = make_bench(celery_broker_url="amqp://guest:s3cret@127.0.0.1:1//")
+    done = bench.run("--site", "site1", "enqueue", "acme.tasks.ping")
+    assert (done.returncode, done.stderr.count("\n")) == (69, 1)
+    assert "amqp://guest:***@127.0.0.1:1//" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_the_queues_command_counts_workers_and_messages(idle):
+    frappe.enqueue(tasks.ping, "long")
+    with idle.worker("--queue", "short"):
+        lines = idle.run("queues").stdout.splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["short", "300", "1", "0"], ["default", "300", "0", "0"], ["long", "1500", "0", "1"],
+    ]  # fmt: skip
