@@ -147,6 +147,14 @@ class Settings:
         "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
         parse=whole_number(1), unit="s",
     )  # fmt: skip
+    lease: int = option(
+        "frappe_jobs_lease", 60, "How long a job is its worker's without a sign of life.",
+        parse=whole_number(2), unit="s",
+    )  # fmt: skip
+    max_starts: int = option(
+        "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
+        parse=whole_number(1), unit="starts",
+    )  # fmt: skip
     claim_ttl: int = option(
         "frappe_jobs_claim_ttl", 24 * 3600, "Longest time that a lost job blocks its job_id.",
         parse=whole_number(1), unit="s",

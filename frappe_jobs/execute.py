@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
@@ -22,7 +23,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import FAILED, FINISHED, Attempt
+from frappe_jobs.ledger.record import FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 
@@ -82,23 +83,20 @@ class Executor:
         self._host, self._ledger = host, ledger
         self._handle = handle  # the Job of a message, for the callbacks
 
-    def execute(self, message: Message, *, worker: str, timed_out: type[BaseException]) -> Any:
+    def execute(self, message: Message, *, holder: str, timed_out: type[BaseException]) -> Any:
         """Run the message's method and return its result as JSON carries it.
 
-        The job's end is in its record before this returns or raises the method's own error.
-        Raises RunAgain where another attempt is due; the record says that the job waits then.
-        ``timed_out`` is what the worker raises in a job at its timeout.  Nothing is run, and None
-        returned, if the record says that the job has ended.
+        ``holder`` is who holds the job's lease meanwhile, and renews it.  The job's end is in its
+        record before this returns or raises the method's own error.  Raises RunAgain where another
+        attempt is due, and where somebody else holds the lease.  ``timed_out`` is what the worker
+        raises in a job at its timeout.  Nothing is run, and None returned, if the record says that
+        the job has ended.
         """
+        attempt = self._ledger.start(message, holder)
+        if isinstance(attempt, Refusal):
+            return self._refuse(message, attempt)
         if message.failure_of:
-            return self._report_failure(message, worker)
-        attempt = self._ledger.start(message, worker)
-        if attempt is None:
-            logger.info(
-                "%s had ended before; its message is dropped", message.name,
-                extra={"action": "job_dropped", "job": message.job_id},
-            )  # fmt: skip
-            return None
+            return self._report_failure(message)
         outcome: Outcome | None = None
         try:
             with self._host.session(message.site, message.user) as session:
@@ -218,10 +216,23 @@ class Executor:
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 
-    def _report_failure(self, message: Message, worker: str) -> None:
+    def _refuse(self, message: Message, refusal: Refusal) -> None:
+        """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
+        if refusal.wait is not None:
+            raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.died:
+            reason = f"its process died {refusal.died} times"
+            if self._ledger.end(message, FAILED, {"reason": reason}) and message.on_failure:
+                with self._host.session(message.site, message.user):
+                    self._call_back(message, Outcome(error=JobFailed(reason), reason=reason))
+            raise JobFailed(reason)
+        logger.info(
+            "%s had ended before; its message is dropped", message.name,
+            extra={"action": "job_dropped", "job": message.job_id},
+        )  # fmt: skip
+
+    def _report_failure(self, message: Message) -> None:
         """Call the on_failure of another message, whose process was killed before it could."""
-        if self._ledger.start(message, worker) is None:
-            return
         self._ledger.end(message, FINISHED)
         record = self._ledger.read(str(message.failure_of))
         if record is None:  # deleted meanwhile

@@ -54,6 +54,10 @@ class Runtime:
 
     @cached_property
     def ledger(self) -> Ledger:
+        return self.make_ledger()
+
+    def make_ledger(self) -> Ledger:
+        """One with connections of its own."""
         return Ledger(self.celery_settings)
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,14 @@ from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.celery import child
+from frappe_jobs.celery import child, lease
+from frappe_jobs.celery.lease import RUNTIME
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 
 logger = logging.getLogger(__name__)
-
-#: The composition root stands above this room, so it is named here and not imported.
-RUNTIME = "frappe_jobs.runtime:of_app"
-
-#: Until leases decide who runs a job, no job may be longer than this on Redis.
-VISIBILITY_TIMEOUT = 24 * 3600
 
 #: The app of each sites folder in this process, and the settings that hold for it.
 _apps: dict[Path, tuple[Celery, Settings]] = {}
@@ -37,6 +33,7 @@ class Execute(Task):  # type: ignore[misc]
 
     name = TASK
     acks_late = True
+    reject_on_worker_lost = True  # how often, the ledger decides
     max_retries = None
     typing = False
     Request = "frappe_jobs.celery.request:JobRequest"
@@ -55,9 +52,8 @@ class Execute(Task):  # type: ignore[misc]
             runtime.ledger.keep_aside({"error": str(error), "header": repr(header)})
             raise Reject(str(error)) from None
         try:
-            return runtime.executor.execute(
-                message, worker=self.request.hostname, timed_out=SoftTimeLimitExceeded
-            )
+            holder = lease.holder(self.request.hostname, os.getpid())
+            return runtime.executor.execute(message, holder=holder, timed_out=SoftTimeLimitExceeded)
         except RunAgain as again:
             raise self.retry(countdown=again.delay, exc=again.__cause__) from again.__cause__
         except (TaskPredicate, MemoryError, SystemExit) as error:
@@ -157,6 +153,7 @@ def _import_team_app(name: str) -> None:
 def _adopt(app: Celery, settings: Settings) -> None:
     _apps[settings.sites_path] = app, settings
     app.register_task(Execute())
+    app.steps["consumer"].add(lease.LeaseKeeper)
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
 
@@ -206,7 +203,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     return {
         # Earlier queues first, as RQ's workers take them.
         "queue_order_strategy": "priority",
-        "visibility_timeout": VISIBILITY_TIMEOUT,
+        # Who runs a job is the lease's to say; a dead worker's messages come back as soon.
+        "visibility_timeout": settings.lease,
         # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
         "unacked_key": f"{prefix}unacked",
         "unacked_index_key": f"{prefix}unacked_index",

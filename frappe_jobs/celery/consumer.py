@@ -9,7 +9,7 @@ from typing import Any
 from celery.utils.imports import symbol_by_name
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from frappe_jobs.celery.app import RUNTIME
+from frappe_jobs.celery.lease import RUNTIME
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.message import TASK
 

@@ -12,7 +12,7 @@ from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.app import RUNTIME
+from frappe_jobs.celery.lease import RUNTIME, holder
 from frappe_jobs.errors import BadMessage
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -45,14 +45,20 @@ class JobRequest(Request):  # type: ignore[misc]
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
             error = error.exc
-        if isinstance(error, (WorkerLostError, Terminated)):
-            self._end(f"its process died: {error}")
+        if isinstance(error, (WorkerLostError, Terminated)) and self.worker_pid:
+            # The process is gone, and its lease may go: the message comes back at once.
+            if message := self._read():
+                runtime = symbol_by_name(RUNTIME)(self._app)
+                runtime.ledger.release(message, holder(self.hostname, self.worker_pid))
         return super().on_failure(exc_info, *arguments, **options)
 
     def _end(self, reason: str) -> None:
         """Twice is harmless: only the first end of a job counts."""
+        if message := self._read():
+            symbol_by_name(RUNTIME)(self._app).killed(message, reason)
+
+    def _read(self) -> Message | None:
         try:
-            message = Message.from_wire(self._request_dict.get(HEADER), self.args[0])
+            return Message.from_wire(self._request_dict.get(HEADER), self.args[0])
         except (BadMessage, IndexError):
-            return
-        symbol_by_name(RUNTIME)(self._app).killed(message, reason)
+            return None

@@ -26,9 +26,10 @@ from frappe_jobs.ledger.record import (
     FINISHED,
     Attempt,
     Record,
+    Refusal,
     parse_record,
 )
-from frappe_jobs.ledger.scripts import END, RECORD, RETRY, START
+from frappe_jobs.ledger.scripts import END, RECORD, RELEASE, RENEW, RETRY, START
 from frappe_jobs.masking import masked
 from frappe_jobs.message import Message, to_json
 
@@ -66,6 +67,8 @@ class Ledger:
         )
         self._record: Any = self.redis.register_script(RECORD)
         self._start: Any = self.redis.register_script(START)
+        self._renew: Any = self.redis.register_script(RENEW)
+        self._release: Any = self.redis.register_script(RELEASE)
         self._retry: Any = self.redis.register_script(RETRY)
         self._end: Any = self.redis.register_script(END)
 
@@ -95,25 +98,46 @@ class Ledger:
         ]  # fmt: skip
 
     @reachable
-    def start(self, message: Message, worker: str) -> Attempt | None:
-        """Note that a worker begins with it; None, and nothing noted, if the job has ended.
+    def start(self, message: Message, holder: str) -> Attempt | Refusal:
+        """Note that a worker begins with it, and give it the job's lease.
 
-        A record that was lost (a flushed Redis) is written anew, so that its job still runs.
+        A Refusal, and nothing noted, if the job has ended, is somebody else's, or was begun too
+        often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
+        that its job still runs.
         """
-        record, _, waiting, *_ = self._keys(message)
-        arguments = [message.id, time.time(), worker]
-        found = self._start(keys=[record, waiting], args=arguments)
-        if found[0] < 0:
+        record, _, waiting, *_, lease = self._keys(message)
+        milliseconds = self._settings.lease * 1000
+        arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
+        found = self._start(keys=[record, waiting, lease], args=arguments)
+        if found[0] == -1:
             self.record([Sending(message)])
-            found = self._start(keys=[record, waiting], args=arguments)
-        return Attempt(*found) if found[0] else None
+            found = self._start(keys=[record, waiting, lease], args=arguments)
+        if found[0] > 0:
+            return Attempt(*found)
+        if found[0] == -2:
+            return Refusal(wait=found[1] / 1000)
+        return Refusal(died=found[1]) if found[0] == -3 else Refusal()
+
+    @reachable
+    def renew(self, leases: Mapping[str, str]) -> set[str]:
+        """Renew these leases, holders by message id; gives the ids that are somebody else's now."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id, holder in leases.items():
+                arguments = [holder, self._settings.lease * 1000]
+                self._renew(keys=[self._key("lease", message_id)], args=arguments, client=pipe)
+            return {one for one, ours in zip(leases, pipe.execute(), strict=True) if not ours}
+
+    @reachable
+    def release(self, message: Message, holder: str) -> None:
+        """Give the lease back, if it is that holder's: its process is gone."""
+        self._release(keys=[self._key("lease", message.id)], args=[holder])
 
     @reachable
     def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
         """Note that the job waits for its next attempt."""
-        record, _, waiting, *_ = self._keys(message)
+        record, _, waiting, *_, lease = self._keys(message)
         arguments = [message.id, _rank(message), *_flat(fields)]
-        self._retry(keys=[record, waiting], args=arguments)
+        self._retry(keys=[record, waiting, lease], args=arguments)
 
     @reachable
     def end(
@@ -218,7 +242,7 @@ class Ledger:
     @reachable
     def forget(self, message: Message) -> None:
         """Remove the record of a job that has ended."""
-        record, _, _, ended, failed, pointer, _ = self._keys(message)
+        record, _, _, ended, failed, pointer, *_ = self._keys(message)
         with self.redis.pipeline() as pipe:
             pipe.delete(record)
             pipe.zrem(ended, message.id)
@@ -263,7 +287,7 @@ class Ledger:
         return self._prefix + ":".join(parts)
 
     def _keys(self, message: Message) -> list[str]:
-        """record, open, waiting, ended, failed, pointer, claim"""
+        """record, open, waiting, ended, failed, pointer, claim, lease"""
         return [
             self._key("record", message.id),
             self._key("open", message.site),
@@ -272,6 +296,7 @@ class Ledger:
             self._key("failed", message.queue),
             self._key("job", message.site, message.job_id),
             self._key("claim", message.site, message.job_id),
+            self._key("lease", message.id),
         ]
 
 

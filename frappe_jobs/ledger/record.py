@@ -21,7 +21,17 @@ class Attempt:
     """A worker's start of a message: which one it is, and how many retries the job has had."""
 
     number: int
-    retries: int
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a worker may not start a message."""
+
+    #: Somebody else runs it; ask again in so many seconds.
+    wait: float | None = None
+    #: So many processes died of it; it is not started once more.
+    died: int | None = None
 
 
 @dataclass(frozen=True)

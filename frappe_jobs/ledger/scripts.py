@@ -28,28 +28,51 @@ end
 return done
 """
 
-# KEYS record, waiting · ARGV message id, now, worker
-# gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record
+# KEYS record, waiting, lease
+# ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends
+# gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
+#       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them
 START = """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
+local holder = redis.call('GET', KEYS[3])
+if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end
+if status == 'started' then  -- the process that began with it is gone, and left no end
+  local died = redis.call('HINCRBY', KEYS[1], 'died', 1)
+  if died >= tonumber(ARGV[5]) then return {-3, died} end
+else
+  redis.call('HDEL', KEYS[1], 'died')
+end
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
 local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
 return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
 """
 
-# KEYS record, waiting · ARGV message id, rank, then fields and values of the record
+# KEYS lease · ARGV holder, milliseconds; gives 0 if it is somebody else's
+RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+# KEYS lease · ARGV holder
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
+
+# KEYS record, waiting, lease · ARGV message id, rank, then fields and values of the record
 RETRY = """
 if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 3))
 redis.call('HINCRBY', KEYS[1], 'retries', 1)
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('DEL', KEYS[3])
 return 1
 """
 
-# KEYS record, open, waiting, ended, failed, pointer, claim
+# KEYS record, open, waiting, ended, failed, pointer, claim, lease
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      then fields and values of the record; gives 1 if this call ended the job
@@ -61,6 +84,7 @@ redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
 if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('DEL', KEYS[8])
 redis.call('ZREM', KEYS[2], id)
 redis.call('ZREM', KEYS[3], id)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)

@@ -1,0 +1,121 @@
+"""Leases: a job is its worker's as long as the worker's parent says so, every few seconds.
+
+A broker may hand a message to a second worker at any time; that one finds the lease alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.utils.imports import symbol_by_name
+from celery.worker import state
+
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.message import TASK
+
+logger = logging.getLogger(__name__)
+
+#: The composition root stands above this room, so it is named here and not imported.
+RUNTIME = "frappe_jobs.runtime:of_app"
+
+#: Seconds between two looks for the messages of workers that are gone.
+SWEEP = 5.0
+
+
+def holder(hostname: str, pid: int) -> str:
+    """Who holds a lease: a process of a worker."""
+    return f"{hostname}/{pid}"
+
+
+class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Renews the leases of what this worker runs, and looks for what dead workers left (Redis)."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        runtime = symbol_by_name(RUNTIME)(consumer.app)
+        _keep(runtime.make_ledger(), runtime.settings.lease, consumer.hostname)
+        unacked = str(getattr(consumer.task_consumer.channel, "unacked_key", ""))
+        if unacked.startswith(runtime.settings.prefix):  # Redis, and not a team's own messages
+            # kombu's own pace is a look every 100 seconds.
+            consumer.timer.call_repeatedly(SWEEP, _sweep, (consumer,))
+
+
+_keeper: threading.Thread | None = None
+
+
+def _keep(ledger: Any, lease: int, hostname: str) -> None:
+    """Renew from a thread and a connection of their own: the worker's may be busy, or away.
+
+    The thread goes on while the worker reconnects and while it shuts down.
+    """
+    global _keeper
+    if _keeper is None:
+        arguments = (ledger, lease, hostname)
+        _keeper = threading.Thread(target=_renew, args=arguments, daemon=True, name="leases")
+        _keeper.start()
+
+
+def _renew(ledger: Any, lease: int, hostname: str) -> None:
+    """Renew for ever; kill the processes whose leases cannot be renewed for half their time."""
+    pause = threading.Event()
+    renewed: dict[str, float] = {}  # when, by message id
+    while not pause.wait(lease / 6):
+        running = _running()
+        now = time.monotonic()
+        renewed = {one: renewed.get(one, now) for one in running}
+        lost: set[str] = set()
+        try:
+            if running:
+                lost = ledger.renew({one: holder(hostname, pid) for one, pid in running.items()})
+            renewed.update(dict.fromkeys(running, time.monotonic()))
+        except BrokerUnavailable as error:
+            logger.error("the leases cannot be renewed: %s", error)
+        except Exception:  # whatever it is, it must not end the renewing
+            logger.exception("the leases cannot be renewed")
+        for one, since in renewed.items():
+            if one in lost or time.monotonic() - since > lease / 2:
+                _kill(one, running[one])
+
+
+def _running() -> dict[str, int]:
+    """The process that runs each message of ours here."""
+    while True:
+        try:
+            requests = list(state.active_requests)
+            break
+        except RuntimeError:  # it changed meanwhile
+            continue
+    return {
+        request.id: request.worker_pid
+        for request in requests
+        if request._type == TASK and request.worker_pid
+    }
+
+
+def _kill(message_id: str, pid: int) -> None:
+    logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
+    if pid != os.getpid():  # a pool of threads cannot be killed
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _sweep(consumer: Any) -> None:
+    """Put back what workers held that are gone, and keep what this one holds."""
+    channel = consumer.task_consumer.channel
+    try:
+        now = time.time()
+        if held := {tag: now for tag in list(channel.qos._delivered)}:
+            with channel.conn_or_acquire() as client:
+                client.zadd(channel.unacked_index_key, held, xx=True)
+        channel.qos.restore_visible(num=1000, interval=1)
+    except consumer.connection_errors:  # the consumer finds out by itself, and reconnects
+        logger.debug("no look for what dead workers left", exc_info=True)
