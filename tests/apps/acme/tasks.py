@@ -56,6 +56,14 @@ def sleep(seconds: float, name: str = "") -> str:
     return name
 
 
+def work(seconds: float, name: str = "") -> str:
+    """A run with a beginning and an end, so that two at once can be seen."""
+    mark("begin", name=name)
+    time.sleep(seconds)
+    mark("end", name=name)
+    return name
+
+
 def sleep_on(seconds: float) -> None:
     """Swallow the timeout, as badly written jobs do."""
     deadline = time.monotonic() + seconds

@@ -1,0 +1,149 @@
+"""Whatever a broker does with its messages, a job runs once at a time and is never lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+
+import pytest
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs import embedded, runtime
+from frappe_jobs.brokers.base import Sending
+from frappe_jobs.testing import wait_until
+
+LEASE = 2
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def make(request, make_bench):
+    """Makes benches with a short lease, on each broker."""
+    config = {"frappe_jobs_lease": LEASE}
+    if request.param == "rabbitmq":
+        config["celery_broker_url"] = request.getfixturevalue("amqp_url")
+    return lambda: make_bench(**config)
+
+
+@pytest.fixture
+def bench(make):
+    """One of the test's own, for tests that kill."""
+    bench = make()
+    bench.use()
+    with frappe.site("site1"):
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def _served(make):
+    bench = make()
+    with two_workers(bench):
+        yield bench
+
+
+@pytest.fixture
+def served(_served):
+    """One with two workers."""
+    _served.use()
+    with frappe.site("site1"):
+        yield _served
+
+
+@contextmanager
+def two_workers(bench):
+    with bench.process("worker", "--queue", "default") as one:
+        with bench.process("worker", "--queue", "default") as two:
+            for worker in (one, two):
+                worker.wait_ready()
+            yield one, two
+
+
+def runs(bench, name):
+    """begin and end of each run, in order of time."""
+    marks = [mark for mark in bench.marks() if mark["what"] in ("begin", "end")]
+    return [mark["what"] for mark in marks if mark["name"] == name]
+
+
+def begun(bench, name, seconds):
+    """A job that is in its method."""
+    job = frappe.enqueue(tasks.work, seconds=seconds, name=name)
+    wait_until(lambda: runs(bench, name), 10)
+    return job
+
+
+def test_a_job_longer_than_the_lease_runs_once_though_another_worker_idles(served):
+    job = begun(served, "long", seconds=3 * LEASE)
+    job.wait(30)
+    frappe.enqueue(tasks.ping).wait(10)
+    assert runs(served, "long") == ["begin", "end"]
+    assert job.attempt == 1
+
+
+def test_a_message_that_comes_twice_waits_until_the_first_run_has_ended(served):
+    job = begun(served, "twice", seconds=1.5 * LEASE)
+    here = runtime.current()
+    message = here.ledger.read(job.message_id).message
+    here.broker.publish([Sending(message)], lambda sendings: [True])
+    job.wait(20)
+    wait_until(lambda: here.broker.depth("default") == 0, 20)
+    frappe.enqueue(tasks.ping).wait(10)
+    assert runs(served, "twice") == ["begin", "end"]
+
+
+def test_a_killed_workers_job_is_started_again_once_its_lease_is_over(bench):
+    with two_workers(bench) as workers:
+        job = begun(bench, "killed", seconds=1.0)
+        (begin,) = bench.marks("begin")
+        record = runtime.current().ledger.read(job.message_id)
+        (killed,) = [one for one in workers if f".{one.process.pid}@" in record.worker]
+        os.killpg(killed.process.pid, signal.SIGKILL)
+        job.wait(LEASE + 15)
+    assert runs(bench, "killed") == ["begin", "begin", "end"]
+    again = bench.marks("begin")[1]
+    assert again["at"] - begin["at"] >= LEASE - 0.5  # no sooner, for it might have lived
+    assert job.attempt == 2
+
+
+def test_what_a_dead_worker_had_fetched_but_not_begun_does_not_count_as_a_start(bench):
+    with bench.worker("--queue", "default") as worker:
+        begun(bench, "held", seconds=60)
+        waiting = frappe.enqueue(tasks.work, seconds=0, name="waiting")
+        os.killpg(worker.process.pid, signal.SIGKILL)
+    with two_workers(bench):
+        waiting.wait(LEASE + 15)
+    assert (waiting.attempt, runs(bench, "waiting")) == (1, ["begin", "end"])
+
+
+class TestRedisAway:
+    """The ledger's own server, so that it can go."""
+
+    @pytest.fixture
+    def server(self, tmp_path):
+        embedded.start(tmp_path)
+        yield tmp_path
+        embedded.stop(tmp_path)
+
+    def test_a_worker_that_cannot_renew_kills_its_job_and_it_is_started_again(
+        self, make_bench, server
+    ):
+        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=LEASE)
+        bench.use()
+        with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+            job = begun(bench, "away", seconds=2 * LEASE)
+            embedded.stop(server)
+            wait_until(lambda: "is killed: the lease of message" in worker.log, 4 * LEASE)
+            embedded.start(server)
+            job.wait(30)
+        assert runs(bench, "away") == ["begin", "begin", "end"]
+
+    def test_a_short_absence_changes_nothing(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)
+        bench.use()
+        with two_workers(bench), frappe.site("site1"):
+            job = begun(bench, "away", seconds=4)
+            embedded.stop(server)
+            embedded.start(server)
+            job.wait(30)
+            frappe.enqueue(tasks.ping).wait(10)
+        assert runs(bench, "away") == ["begin", "end"]
