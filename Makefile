@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
+# Most tests wait for servers and workers; a file's tests stay together and share their workers.
+PARALLEL := -n 3 --dist loadfile
+
 .PHONY: venv demo test lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
@@ -18,7 +21,7 @@ demo: venv  ## the main job, on an embedded server and real workers; make demo A
 	$(BIN)/python examples/shop/demo.py $(ARGS)
 
 test: venv  ## every test; servers that are absent are named (and fail where CI is set)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: venv
 	$(BLACK) --check . && $(BIN)/isort --check --quiet . || { echo "run: make format"; exit 1; }
