@@ -13,6 +13,7 @@ from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child  # noqa: F401 - connects its signals
+from frappe_jobs.celery.stopping import FinishReading
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -91,6 +92,7 @@ def _build(settings: Settings) -> Celery:
     app = Celery("frappe_jobs", set_as_current=False)
     app.config_from_object(celery_settings(settings))
     app.register_task(Execute())
+    app.steps["worker"].add(FinishReading)
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
     return app
@@ -108,7 +110,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             # Earlier queues first, as RQ's workers take them.
-            "queue_order_strategy": "priority",
+            "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",
             "visibility_timeout": VISIBILITY_TIMEOUT,
             # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
             "unacked_key": f"{prefix}unacked",
