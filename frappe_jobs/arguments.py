@@ -149,8 +149,10 @@ class Arguments:
             return value
         if id(value) in above:
             raise JobNotSerializable(f"Argument {path} contains itself.").about(argument=path)
-        if len(above) > 100:
-            raise JobNotSerializable(f"Argument {path} is nested too deep.").about(argument=path)
+        if len(above) >= 100:
+            raise JobNotSerializable(f"Argument {path} is nested over 100 deep.").about(
+                argument=path
+            )
         inside = (*above, id(value))
         if kind is list:
             return [self._encode(item, f"{path}[{n}]", inside) for n, item in enumerate(value)]

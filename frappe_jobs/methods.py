@@ -33,7 +33,7 @@ def path_of(method: Callable[..., Any]) -> str:
     """
     path = _path(method)
     try:
-        found = "<" not in path and _find(path) == method
+        found = _find(path) == method
     except MethodNotFound:
         found = False
     if not found:

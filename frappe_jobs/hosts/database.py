@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from frappe_jobs.errors import ConfigError, DatabaseUnavailable, HostNotReady
 
@@ -32,7 +33,7 @@ def database_url(conf: Mapping[str, Any], folder: Path) -> URL:
     if text := conf.get("frappe_jobs_database_url"):
         return _from_text(text, folder)
     kind = conf.get("db_type") or "sqlite"
-    if kind not in DRIVERS:
+    if not isinstance(kind, str) or kind not in DRIVERS:
         raise ConfigError(f"{folder.name}: 'db_type' is {kind!r}; legal: {', '.join(DRIVERS)}.")
     name, socket = conf.get("db_name"), conf.get("db_socket")
     if kind == "sqlite":
@@ -49,7 +50,7 @@ def database_url(conf: Mapping[str, Any], folder: Path) -> URL:
             database=name,
             query={"host" if kind == "postgres" else "unix_socket": socket} if socket else {},
         )
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{folder.name}: the database's 'db_…' keys are wrong: {error}."
         ) from None
@@ -89,14 +90,12 @@ def make_engine(url: URL) -> Engine:
             f"The database {shown(url)} names an async driver. Jobs are plain functions: name one "
             f"such as {', '.join(DRIVERS.values())}."
         )
-    event.listen(engine, "connect", _made)
+    event.listen(engine, "checkout", _in_use)
     if url.get_backend_name() == "sqlite":
         # Python's driver begins transactions late and knows no savepoints; SQLAlchemy's documented
         # cure is to begin them ourselves.
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    for name in ("before_cursor_execute", "commit", "rollback"):
-        event.listen(engine, name, _require_own)
     event.listen(engine, "handle_error", _unreachable)
     return engine
 
@@ -112,13 +111,19 @@ def _connect_args(url: URL) -> dict[str, Any]:
     return {}
 
 
-def _made(_connection: object, record: Any) -> None:
-    record.info["pid"] = os.getpid()
+class _Abandoned:
+    """What a child process has in place of its parent's connection.
 
+    Letting go of it does nothing; the real one would end the transaction, and then the connection.
+    """
 
-def _require_own(connection: Connection, *_: object) -> None:
-    """Two processes that speak on one connection would mix their statements and answers."""
-    if connection.info.get("pid") != os.getpid():
+    def rollback(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
         raise inherited()
 
 
@@ -127,6 +132,28 @@ def inherited() -> HostNotReady:
         "The site was opened before this process was forked, and its connection stays its "
         "parent's. Open it in the child: with frappe_jobs.site(…): …"
     )
+
+
+#: The connections that are open, and in a child those that its parent had open: never closed.
+_used: WeakKeyDictionary[PoolProxiedConnection, ConnectionPoolEntry] = WeakKeyDictionary()
+_kept: list[object] = []
+
+
+def _in_use(_: object, entry: ConnectionPoolEntry, connection: PoolProxiedConnection) -> None:
+    _used[connection] = entry
+
+
+def _abandon() -> None:
+    """In a child: leave what is open to the parent."""
+    for connection, entry in [*_used.items()]:
+        _kept.append(connection.dbapi_connection)
+        holders: tuple[Any, ...] = (connection, entry)
+        for holder in holders:
+            holder.dbapi_connection = _Abandoned()
+    _used.clear()
+
+
+os.register_at_fork(after_in_child=_abandon)  # once: it can never be taken back
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:

@@ -173,14 +173,21 @@ class Documents:
         kind = self._class(doctype, session.site if session else parts["site"])
         mapper = inspect_mapping(kind)
         document: Document = mapper.class_manager.new_instance()
-        put = set_committed_value if parts["stored"] else setattr
-        known = {*mapper.columns.keys(), *(item.key for item in _children(mapper))}
-        for name, value in (parts["values"] | parts["children"]).items():
-            if name not in known:
-                raise ArgumentError(f"{doctype} has no field {name!r}.")
-            put(document, name, value)
+        children = [item.key for item in _children(mapper)]
+        if unknown := [*parts["values"].keys() - mapper.columns.keys()]:
+            raise ArgumentError(f"{doctype} has no field {unknown[0]!r}.")
+        if unknown := [*parts["children"].keys() - children]:
+            raise ArgumentError(f"{doctype} has no children {unknown[0]!r}.")
+        for name, value in parts["values"].items():
+            set_committed_value(document, name, value)  # as if read: the sender has validated it
+        for name, value in parts["children"].items():
+            collection = collection_adapter(getattr(document, name))
+            for child in value:
+                collection.append_with_event(child)
         document.flags.update(parts["flags"])
         if parts["stored"]:
+            if None in mapper.primary_key_from_instance(document):
+                raise ArgumentError(f"{doctype} is stored, and has no name.")
             make_transient_to_detached(document)
         return document
 

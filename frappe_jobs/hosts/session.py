@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,7 @@ from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import Session
 from frappe_jobs.hosts.database import inherited
 
-#: What a child inherited and left: let go of, they would say goodbye on their parent's connection.
-_inherited: list[DatabaseSession] = []
+logger = logging.getLogger(__name__)
 
 
 class StandaloneSession(Session):
@@ -67,18 +67,17 @@ class StandaloneSession(Session):
         try:
             yield
             db.expire_on_commit = False  # so that documents can be read after the site is closed
-            while db.in_transaction() and not self.is_inherited:
-                db.commit()  # once more for what the calls after it began
+            while db.in_transaction():  # once more for what the calls after it began
+                db.commit()
         except BaseException:
-            if not self.is_inherited:
+            try:
                 db.rollback()
+            except Exception:  # the connection is lost, and with it the transaction
+                logger.warning("%s could not be rolled back", self.site, exc_info=True)
             raise
         finally:
-            if self.is_inherited:
-                _inherited.append(db)
-            else:
-                db.close()
-                db.bind = None  # whoever kept it must not open what nobody closes
+            db.close()
+            db.bind = None  # whoever kept it must not open what nobody closes
 
 
 _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)

@@ -179,6 +179,7 @@ def test_nothing_sleeps(path: Path) -> None:
         for place, node in places(path, ast.Call)
         if isinstance(node, ast.Call)
         and getattr(node.func, "attr", getattr(node.func, "id", None)) == "sleep"
+        and ast.unparse(node) != "asyncio.sleep(0)"  # lets other tasks run, waits for no time
     ]
     renamed = [place for place, name in imported(path) if name.endswith(".sleep")]
     allowed = path == PACKAGE / "testing.py"

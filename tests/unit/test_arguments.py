@@ -110,6 +110,11 @@ def test_a_value_arrives_equal_and_of_the_same_type(road: str, value: Any) -> No
     assert form(arrived["value"]) == form(value)
 
 
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(type(value).__name__))
+def test_what_travels_is_json_for_every_reader(value: Any) -> None:
+    json.dumps(ARGUMENTS.encode({"value": value}), allow_nan=False)
+
+
 def test_a_zone_arrives_as_the_zone_and_keeps_its_rules() -> None:
     arrived = travelled("json", at=datetime(2024, 3, 30, 12, tzinfo=BERLIN))["at"]
     assert arrived.tzinfo is BERLIN
@@ -147,6 +152,15 @@ def test_a_hosts_own_type_travels_and_what_it_holds_is_encoded_in_turn() -> None
     codec = Codec("text", lambda v: isinstance(v, Text), lambda v: (str(v), {1}), lambda p: p)
     host = Arguments([codec])
     assert host.decode(ROADS["kombu"](host.encode({"x": [Text("a")]}))) == {"x": [("a", {1})]}
+
+
+def test_a_hosts_own_words_for_a_bad_message_are_kept() -> None:
+    def decode(parts: Any) -> Any:
+        raise BadMessage("Order has no field 'colour'.")
+
+    host = Arguments([Codec("order", lambda v: False, str, decode)])
+    with pytest.raises(BadMessage, match="^Order has no field 'colour'.$"):
+        host.decode({"x": {TAG: "order"}})
 
 
 SCALARS = (
@@ -225,11 +239,12 @@ def test_what_contains_itself_is_refused_with_the_way_to_it() -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {1: v}])
-def test_what_is_nested_too_deep_is_refused(wrap: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("depth", [101, 5000])
+def test_what_is_nested_deeper_is_refused(wrap: Callable[[Any], Any], depth: int) -> None:
     value: Any = 1
-    for _ in range(5000):
+    for _ in range(depth):
         value = wrap(value)
-    with pytest.raises(JobNotSerializable, match=r"Argument x\[.*is nested too deep"):
+    with pytest.raises(JobNotSerializable, match=r"Argument x\[.*is nested over 100 deep"):
         ARGUMENTS.encode({"x": value})
 
 

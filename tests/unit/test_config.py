@@ -391,6 +391,15 @@ def test_settings_without_a_path_are_those_of_the_folder_that_is_found(
     assert (found.sites_path, found.bench_id) == (sites.resolve(), "mine")
 
 
+def test_a_sites_folder_is_the_same_by_whatever_path(
+    sites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sites)
+    (sites.parent / "link").symlink_to(sites)
+    for path in (".", "../sites", sites.parent / "link"):
+        assert load_settings(path).sites_path == sites.resolve()
+
+
 # --- sites and apps
 
 
@@ -401,6 +410,7 @@ def test_sites_are_the_folders_with_a_site_config_sorted(sites: Path) -> None:
         (sites / name).mkdir()
     found = load_settings(sites)
     assert found.sites() == ["-dash", "acme.test", "zoo.test"]
+    assert not found.has_site("assets") and not found.has_site("nope")
     assert all(found.has_site(site) for site in found.sites())
 
 

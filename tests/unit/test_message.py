@@ -137,8 +137,8 @@ def test_a_whole_number_of_seconds_is_a_time_too() -> None:
 
 
 def test_unknown_fields_are_named() -> None:
-    with pytest.raises(BadMessage, match=r"^The message has unknown fields: color, zoo\.$"):
-        Message.from_wire(header(zoo=1, color="red"), {})
+    with pytest.raises(BadMessage, match=r"^The message has unknown fields: a, b, c, d, e, f\.$"):
+        Message.from_wire(header(**dict.fromkeys("fbdcae", 1)), {})
 
 
 @pytest.mark.parametrize("version", [None, 0, -1, 99, "1", [1]])
