@@ -10,10 +10,6 @@ from typing import Any
 
 from celery import bootsteps
 
-#: Seconds that a process has to send the rest of a result, in all and at a time.
-REST_TIMEOUT, REST_INTERVAL = 5.0, 0.1
-
-
 class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
     """Read the results to their end that were arriving when the worker was told to stop.
 
@@ -22,6 +18,9 @@ class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
     generator in the place of its pipe's reader, ``hub.readers``; no public interface tells.
     """
 
+    #: Seconds that a process has to send the rest.
+    timeout = 5.0
+
     requires = ("celery.worker.components:Pool",)  # so it is stopped before the pool is
 
     def stop(self, worker: Any) -> None:
@@ -29,15 +28,15 @@ class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
         if hub is None:  # a pool of threads
             return
         for fd, (reader, _) in [*hub.readers.items()]:
-            if isgenerator(reader) and not _read_to_end(fd, reader):
+            if isgenerator(reader) and not _read_to_end(fd, reader, self.timeout):
                 hub.remove_reader(fd)
 
 
-def _read_to_end(fd: int, reader: Generator[None, None, None]) -> bool:
+def _read_to_end(fd: int, reader: Generator[None, None, None], timeout: float) -> bool:
     """False if nothing more can come, or nothing came in time."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    deadline = time.monotonic() + REST_TIMEOUT
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             next(reader)
@@ -45,5 +44,5 @@ def _read_to_end(fd: int, reader: Generator[None, None, None]) -> bool:
             return True
         except (OSError, EOFError):
             return False
-        poller.poll(REST_INTERVAL * 1000)
+        poller.poll(100)  # milliseconds
     return False
