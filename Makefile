@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 FLOOR := .venv-floor
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
-.PHONY: venv demo test test-floor lint format benchmarks chaos test-bench
+.PHONY: venv demo test test-floor lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -40,3 +40,6 @@ lint: venv
 format: venv
 	$(BIN)/isort --quiet .
 	$(BLACK) .
+
+reference: venv  ## docs/settings.md and docs/api.md, made from the code
+	$(BIN)/python docs/generate.py

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from frappe_jobs.api import (
         enqueue,
         enqueue_doc,
+        enqueue_many,
         get_all,
         get_current_job,
         get_doc,
@@ -42,7 +43,7 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "api": (
         # Send
-        "enqueue", "enqueue_doc",
+        "enqueue", "enqueue_doc", "enqueue_many",
         # Look
         "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "is_job_enqueued",
         # In a job
@@ -61,7 +62,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Document", "FrappeJobsError", "Job", "JobFailed", "JobTimeout", "Retry",
-    "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "get_all",
+    "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "enqueue_many", "get_all",
     "get_current_job", "get_doc", "get_job", "get_job_status", "get_jobs", "get_queues_timeout",
     "is_job_enqueued", "local", "new_doc", "publish_progress", "register", "session", "site",
 ]  # fmt: skip

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from celery import Task
 from celery.local import Proxy
 
 from frappe_jobs import runtime
+from frappe_jobs.brokers.base import Sending
 from frappe_jobs.context import require_session
 from frappe_jobs.dispatch import UNNAMED, Options
-from frappe_jobs.errors import ArgumentError, SiteNotFound
+from frappe_jobs.errors import ArgumentError, FrappeJobsError, SiteNotFound
 from frappe_jobs.execute import CurrentJob, current_job
 from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
 from frappe_jobs.job import Job
@@ -24,6 +25,9 @@ from frappe_jobs.message import Retry
 from frappe_jobs.methods import path_of
 
 Method = Callable[..., Any] | str
+
+#: The names of enqueue's options, in an item of enqueue_many.
+OPTIONS = {item.name for item in fields(Options)}
 
 
 @contextmanager
@@ -81,16 +85,42 @@ def enqueue(
         if now or not is_async:
             return method(**kwargs)
         return runtime.current().dispatcher.send_task(method, kwargs, options)
-    if not callable(method) and not isinstance(method, str):
-        raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
-    host = runtime.current().host
-    if not isinstance(method, str) and (document := host.document_method(method)):
-        doctype, name, doc_method = document
-        method, options = RUN_DOC_METHOD, _named(options, f"{doctype}.{doc_method}")
-        kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | kwargs
     if now or not is_async:
         return _call(method, kwargs)
-    return _dispatch(method, kwargs, options)
+    sending = _compose(method, kwargs, options)
+    dispatcher = runtime.current().dispatcher
+    if enqueue_after_commit:
+        require_session().after_commit(functools.partial(dispatcher.dispatch, [sending]))
+        return None
+    return dispatcher.dispatch([sending])[0]
+
+
+def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
+    """Enqueue many jobs in as few round trips as the broker allows, in their order.
+
+    Each item holds ``enqueue``'s arguments: ``{"method": send_invoice, "queue": "long", "order":
+    "ORD-1"}``.  All are checked before any is sent: the first bad one raises ArgumentError with its
+    index and why.  Gives what ``enqueue`` would give for each; those with
+    ``enqueue_after_commit`` are sent together at the commit.  Should the broker fail midway, the
+    error's ``details["sent"]`` holds the jobs that were sent.
+    """
+    now: list[Sending] = []
+    later: list[Sending] = []
+    places: list[int | None] = []
+    for index, item in enumerate(items):
+        try:
+            sending, after_commit = _item(item)
+        except FrappeJobsError as error:
+            raise ArgumentError(f"Item {index}: {error} Nothing was sent.").about(
+                index=index
+            ) from error
+        places.append(None if after_commit else len(now))
+        (later if after_commit else now).append(sending)
+    dispatcher = runtime.current().dispatcher
+    if later:
+        require_session().after_commit(functools.partial(dispatcher.dispatch, later))
+    jobs = dispatcher.dispatch(now)
+    return [None if place is None else jobs[place] for place in places]
 
 
 def enqueue_doc(
@@ -198,24 +228,43 @@ def get_all(
     return runtime.current().host.get_all(doctype, filters or {}, fields, order_by, limit)
 
 
-def _dispatch(method: Method, kwargs: Mapping[str, Any], options: Options) -> Job | None:
-    session, dispatcher = require_session(), runtime.current().dispatcher
-    message = dispatcher.compose(method, kwargs, options, session)
-    send = functools.partial(dispatcher.dispatch, message, deduplicate=options.deduplicate)
-    if not options.enqueue_after_commit:
-        return send()
-    session.after_commit(send)
-    return None
+def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sending:
+    """The call as a message, checked."""
+    if document := _document_method(method):
+        doctype, name, doc_method = document
+        method = RUN_DOC_METHOD
+        options = replace(options, job_name=options.job_name or f"{doctype}.{doc_method}")
+        kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | dict(kwargs)
+    elif not callable(method) and not isinstance(method, str):
+        raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
+    message = runtime.current().dispatcher.compose(method, kwargs, options, require_session())
+    return Sending(message, claim=options.deduplicate)
+
+
+def _item(item: object) -> tuple[Sending, bool]:
+    """An item of enqueue_many, and whether it waits for the commit."""
+    if not isinstance(item, Mapping) or "method" not in item:
+        raise ArgumentError(f'it must be a dict such as {{"method": …}}; not {item!r}.')
+    kwargs = dict(item)
+    method = kwargs.pop("method")
+    if kwargs.pop("now", False) or not kwargs.pop("is_async", kwargs.pop("async", True)):
+        raise ArgumentError("it asks for a call here (now, is_async); a batch is for workers.")
+    if isinstance(method, (Task, Proxy)):
+        raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
+    options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
+    return _compose(method, kwargs, options), options.enqueue_after_commit
+
+
+def _document_method(method: object) -> tuple[str, str, str] | None:
+    return runtime.current().host.document_method(method) if callable(method) else None
 
 
 def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
     """now=True: a plain call, of a method that a worker would have run as well."""
+    if _document_method(method) and callable(method):
+        return method(**kwargs)
     path = method if isinstance(method, str) else path_of(method)
     return runtime.current().host.checked(path, kwargs, require_session().site)(**kwargs)
-
-
-def _named(options: Options, name: str) -> Options:
-    return replace(options, job_name=options.job_name or name)
 
 
 def _site(name: str | None) -> str:

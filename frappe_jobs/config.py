@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +27,8 @@ COMMON_CONFIG = "common_site_config.json"
 SITE_CONFIG = "site_config.json"
 APPS = "apps.txt"
 DEFAULT_TIMEOUT = 300
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "sentinel")
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 
 # --- what a value must look like; each returns the value or raises ValueError with what is legal
 
@@ -88,6 +90,8 @@ class Settings:
 
     sites_path: Path
     origins: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the Celery app is a team's own, extended with ours.
+    is_guest: bool = False
 
     redis_queue: str | None = option(
         "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named."
@@ -97,6 +101,9 @@ class Settings:
     )
     celery_result_backend: str | None = option(
         "celery_result_backend", None, "Celery's result backend; default: the records' Redis."
+    )
+    celery_app: str | None = option(
+        "frappe_jobs_celery_app", None, "The module in which a team extends its own Celery app."
     )
     custom_bench_id: str | None = option(
         "bench_id", None, "Begins every queue's and key's name; default: made from the folder."
@@ -109,11 +116,12 @@ class Settings:
     )
     background_workers: int = option(
         "background_workers", 1, "Processes for each queue that does not say.",
-        parse=whole_number(1),
+        parse=whole_number(1), unit="processes",
     )  # fmt: skip
     background_process_niceness: int = option(
-        "background_process_niceness", 10, "Added to a worker's niceness.", parse=whole_number(0)
-    )
+        "background_process_niceness", 10, "Added to a worker's niceness.",
+        parse=whole_number(0), unit="steps of nice",
+    )  # fmt: skip
     job_failure_ttl: int = option(
         "rq_job_failure_ttl", 7 * 24 * 3600, "How long a failed job is kept.",
         parse=whole_number(1), unit="s",
@@ -123,11 +131,12 @@ class Settings:
         parse=whole_number(1), unit="s",
     )  # fmt: skip
     failed_jobs_limit: int = option(
-        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.", parse=whole_number(1)
-    )
+        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.",
+        parse=whole_number(1), unit="jobs",
+    )  # fmt: skip
     max_queued_jobs: int = option(
         "max_queued_jobs", 0, "Over so many waiting jobs enqueue refuses; 0: never.",
-        parse=whole_number(0),
+        parse=whole_number(0), unit="jobs",
     )  # fmt: skip
     max_message_size: int = option(
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
@@ -152,7 +161,7 @@ class Settings:
         """Begins the name of every key of ours in Redis."""
         return f"frappe_jobs:{self.bench_id}:"
 
-    @property
+    @cached_property
     def queues(self) -> dict[str, Queue]:
         """The bench's queues in Frappe's order: short, default, long, then the custom ones."""
         limits = {"short": DEFAULT_TIMEOUT, "default": DEFAULT_TIMEOUT, "long": 1500}
@@ -178,9 +187,18 @@ class Settings:
 
     @property
     def broker_url(self) -> str:
-        if url := self.celery_broker_url or self.redis_queue:
-            return url
-        raise BrokerNotConfigured()
+        """Raises BrokerNotConfigured, or ConfigError for a kind of broker that is not supported."""
+        url = self.celery_broker_url or self.redis_queue
+        if not url:
+            raise BrokerNotConfigured()
+        if url.startswith("unix://"):  # redis-py's and so Frappe's; kombu spells it otherwise
+            url = url.replace("unix", "redis+socket", 1).replace("?db=", "?virtual_host=", 1)
+        if url.partition(":")[0] not in REDIS_SCHEMES + AMQP_SCHEMES:
+            raise ConfigError(
+                f"The broker {masked(url)} is not supported; legal are URLs that begin with "
+                f"{', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES + AMQP_SCHEMES)}."
+            )
+        return url
 
     @property
     def redis_url(self) -> str:
@@ -197,39 +215,45 @@ class Settings:
     def result_backend(self) -> str:
         return self.celery_result_backend or self.redis_url
 
+    @property
+    def keeps_results(self) -> bool:
+        """Whether the ledger keeps Celery's results as well, in the step that ends a job."""
+        return self.celery_result_backend is None and not self.is_guest
+
     def sites(self) -> list[str]:
         """The sites of the folder, sorted: its folders that hold a site_config.json."""
         names = (path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))
         return sorted(filter(self.has_site, names))
 
-    def site_config(self, site: str) -> dict[str, Any]:
+    def site_config(self, site: str) -> Mapping[str, Any]:
         """Frappe's conf: the common configuration and the site's own over it.
 
         Raises SiteNotFound, also for a name that climbs out of the sites folder.
         """
         if not self.has_site(site):
             raise SiteNotFound.named(site, self.sites())
-        return read_common(self.sites_path) | read_object(self.sites_path / site / SITE_CONFIG)
+        folder = self.sites_path
+        common, own = f"{folder}/{COMMON_CONFIG}", f"{folder}/{site}/{SITE_CONFIG}"
+        return _site_config(common, _version(common), own, _version(own))
 
     def has_site(self, site: object) -> bool:
         return (
             isinstance(site, str)
             and re.fullmatch(r"[\w-][\w.-]*", site) is not None
-            and os.path.isfile(self.sites_path / site / SITE_CONFIG)  # False for any bad name
+            and os.path.isfile(f"{self.sites_path}/{site}/{SITE_CONFIG}")  # False for any bad name
         )
 
-    def installed_apps(self, site: str) -> list[str]:
+    def installed_apps(self, site: str) -> Sequence[str]:
         """``installed_apps`` of the site's configuration, else every line of apps.txt.
 
         As in Frappe a line that begins with ``#`` is none.
         """
         apps = self.site_config(site).get("installed_apps")
         if apps is None:
-            path = self.sites_path / APPS
-            lines = read_text(path).splitlines() if path.exists() else []
-            return [name for name in map(str.strip, lines) if name and name[0] != "#"]
+            path = f"{self.sites_path}/{APPS}"
+            return _apps(path, _version(path))
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
-            path = self.sites_path / site / SITE_CONFIG
+            path = f"{self.sites_path}/{site}/{SITE_CONFIG}"
             raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
         return apps
 
@@ -306,6 +330,27 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{path}, line {line}, column {column}: not UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    """What changes whenever the file does; None while it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+# Read once for each version of a file: every enqueue asks for a site's apps.
+@lru_cache(maxsize=10_000)
+def _site_config(common: str, _: object, own: str, __: object) -> Mapping[str, Any]:
+    return MappingProxyType(read_common(Path(common).parent) | read_object(Path(own)))
+
+
+@lru_cache
+def _apps(path: str, version: object) -> Sequence[str]:
+    lines = read_text(Path(path)).splitlines() if version else []
+    return tuple(name for name in map(str.strip, lines) if name and name[0] != "#")
 
 
 def read_common(sites_path: Path) -> dict[str, Any]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, MessageTooLarge, QueueOverloaded
+from frappe_jobs.errors import ArgumentError, BrokerUnavailable, MessageTooLarge, QueueOverloaded
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import QUEUED, Ledger, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
-
-logger = logging.getLogger(__name__)
 
 #: at_front_when_starved: over so many waiting jobs, the job goes to the front.
 STARVED = 16
@@ -92,38 +89,44 @@ class Dispatcher:
             retry=_retry(options.retry),
         )
         limit = self._settings.max_message_size
-        if (size := len(message.to_json())) > limit:
+        if (size := len(message.header_json) + len(message.arguments_json)) > limit:
             raise MessageTooLarge(
                 f"{path} with these arguments makes a message of {size} bytes; "
                 f"'frappe_jobs_max_message_size' allows {limit}. Send a name instead of the data."
             )
         return message
 
-    def dispatch(self, message: Message, *, deduplicate: bool = False) -> Job | None:
-        """Send the message now.
+    def dispatch(self, sendings: Sequence[Sending]) -> list[Job | None]:
+        """Send the messages now, in order.
 
-        None, and nothing sent, if ``deduplicate`` finds its job's id taken.  Raises QueueOverloaded
-        or BrokerUnavailable.
+        None for each whose id is taken where it claims it.  Raises QueueOverloaded, and nothing is
+        sent; or BrokerUnavailable, whose details give under ``sent`` the jobs that were.
         """
-        limit = self._settings.max_queued_jobs
-        if limit and self._ledger.waiting(message.queue) >= limit:
-            raise QueueOverloaded(
-                f"{limit} jobs or more wait in {message.queue!r}; 'max_queued_jobs' allows no more."
-            )
-        record = functools.partial(self._ledger.record, message, deduplicate)
-        if not self._broker.publish(message, record):
-            logger.debug(
-                "%s is queued or runs already", message.job_id,
-                extra={"action": "job_deduplicated", "job": message.job_id},
-            )  # fmt: skip
-            return None
-        logger.debug(
-            "enqueued %s", message.name, extra={"action": "job_enqueued", "job": message.job_id}
-        )
+        self._refuse_overload(sendings)
+        try:
+            published = self._broker.publish(sendings, self._ledger.record)
+        except BrokerUnavailable as error:
+            sent = sendings[: error.details.get("sent", 0)]
+            raise error.about(sent=[self._job(sending.message) for sending in sent]) from None
+        return [
+            self._job(sending.message) if went else None
+            for sending, went in zip(sendings, published, strict=True)
+        ]
+
+    def _job(self, message: Message) -> Job:
         return Job(
             Record(message, QUEUED),
             ledger=self._ledger, broker=self._broker, arguments=self._host.arguments,
         )  # fmt: skip
+
+    def _refuse_overload(self, sendings: Sequence[Sending]) -> None:
+        if not (limit := self._settings.max_queued_jobs):
+            return
+        for queue, count in Counter(sending.message.queue for sending in sendings).items():
+            if self._ledger.waiting(queue) + count > limit:
+                raise QueueOverloaded(
+                    f"'max_queued_jobs' is {limit}, so {queue!r} takes no {count} more jobs now."
+                )
 
     def send_task(self, task: Any, arguments: Mapping[str, Any], options: Options) -> Any:
         """Send a Celery task as itself; gives Celery's AsyncResult.

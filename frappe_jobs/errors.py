@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,7 +24,7 @@ class FrappeJobsError(Exception):
     """Something in frappe_jobs went wrong."""
 
     #: What the message speaks of, for programs: ``error.details["queue"]``.
-    details: Mapping[str, object] = {}
+    details: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
         return super().__str__() or inspect.cleandoc(type(self).__doc__ or "")

@@ -170,7 +170,7 @@ class Executor:
             return self._ledger.end(message, FINISHED, {"result": result})
         fields = {
             "reason": outcome.reason,
-            "error": type(outcome.error).__name__,
+            "error": f"{type(outcome.error).__module__}.{type(outcome.error).__qualname__}",
             "traceback": "".join(traceback.format_exception(outcome.error)),
         }
         if outcome.run_again_in is None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
 from frappe_jobs.ledger import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Ledger, Record
 
@@ -39,22 +39,27 @@ class Job:
 
     @property
     def name(self) -> str:
+        """What people read in logs, events and listings: ``job_name``, else the method's path."""
         return self._record.message.name
 
     @property
     def method(self) -> str:
+        """The method's dotted path."""
         return self._record.message.method
 
     @property
     def site(self) -> str:
+        """The site that it runs on."""
         return self._record.message.site
 
     @property
     def user(self) -> str:
+        """Who it runs as: who enqueued it."""
         return self._record.message.user
 
     @property
     def queue(self) -> str:
+        """The queue's name, as in ``enqueue``."""
         return self._record.message.queue
 
     @property
@@ -69,6 +74,7 @@ class Job:
 
     @property
     def status(self) -> str:
+        """``queued``, ``started``, ``finished``, ``failed`` or ``cancelled``."""
         return self._record.status
 
     @property
@@ -98,10 +104,12 @@ class Job:
 
     @property
     def started_at(self) -> float | None:
+        """When its last attempt began; None before."""
         return self._record.started_at
 
     @property
     def ended_at(self) -> float | None:
+        """When it finished, failed or was cancelled; None before."""
         return self._record.ended_at
 
     @property
@@ -111,6 +119,7 @@ class Job:
 
     @property
     def stage(self) -> str | None:
+        """What it does, as the job last published it."""
         return self._record.stage
 
     @property
@@ -174,7 +183,7 @@ class Job:
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
         message = self._record.message.again(at=time.time())
-        self._broker.publish(message, lambda *, push=None: self._ledger.record(message, push=push))
+        self._broker.publish([Sending(message)], self._ledger.record)
         return Job(
             Record(message, QUEUED),
             ledger=self._ledger, broker=self._broker, arguments=self._arguments,

@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import redis
 
+from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings, masked
-from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import Message
+from frappe_jobs.errors import BadMessage, BrokerUnavailable, JobFailed
+from frappe_jobs.message import Message, to_json
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -27,20 +29,37 @@ QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
 
+#: What Celery calls the ends of a job, and what an error is for it that nobody raised.
+CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
+JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
+
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
 
-# KEYS record, open, waiting, pointer, claim, the broker's list
-# ARGV message id, envelope, enqueued_at, rank, seconds of the claim (0: none), has pointer, push
+# ARGV prefix, sendings as JSON: message id, job id, site, queue, envelope, enqueued_at, rank,
+#      seconds of the claim (0: none), the broker's list, what to push there ('': nothing)
+# gives for each 1, or 0 where its job's id is taken
 RECORD = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end  -- sent before; only the reply was lost
-if ARGV[5] ~= '0' and not redis.call('SET', KEYS[5], ARGV[1], 'NX', 'EX', ARGV[5]) then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'envelope', ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
-if ARGV[6] == '1' then redis.call('SET', KEYS[4], ARGV[1]) end
-if ARGV[7] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[7]) end
-return 1
+local prefix, done = ARGV[1], {}
+for n, one in ipairs(cjson.decode(ARGV[2])) do
+  local id, job, site, queue, envelope, at, rank, claim, list, raw = unpack(one)
+  local record, named = prefix .. 'record:' .. id, site .. ':' .. job
+  done[n] = 1
+  if redis.call('EXISTS', record) == 1 then
+    -- sent before; only the reply was lost
+  elseif claim > 0
+    and not redis.call('SET', prefix .. 'claim:' .. named, id, 'NX', 'EX', claim) then
+    done[n] = 0
+  else
+    redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
+    redis.call('ZADD', prefix .. 'open:' .. site, at, id)
+    redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    -- a made id is the message's own, and needs no pointer to it
+    if job ~= id then redis.call('SET', prefix .. 'job:' .. named, id) end
+    if raw ~= '' then redis.call('LPUSH', list, raw) end
+  end
+end
+return done
 """
 
 # KEYS record, waiting · ARGV message id, now, worker
@@ -66,6 +85,7 @@ return 1
 
 # KEYS record, open, waiting, ended, failed, pointer, claim
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
+#      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      then fields and values of the record; gives 1 if this call ended the job
 END = """
 local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -73,7 +93,7 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
 redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 7 then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
+if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('ZREM', KEYS[2], id)
 redis.call('ZREM', KEYS[3], id)
@@ -91,6 +111,10 @@ end
 if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
 if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
+if ARGV[8] ~= '' then
+  redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
+  redis.call('PUBLISH', ARGV[8], ARGV[9])
+end
 return 1
 """
 
@@ -156,24 +180,22 @@ class Ledger:
             raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
 
     @reachable
-    def record(
-        self, message: Message, claim: bool = False, push: tuple[str, str] | None = None
-    ) -> bool:
-        """Write the record of a message that is about to be sent.
+    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+        """Write the records of messages that are about to be sent.
 
-        False, and nothing written, if ``claim`` is wanted and the job's id is taken.  ``push`` is a
-        Redis list and the broker's message for it, put there in the same step.
+        False for each whose job's id is taken where it claims it: nothing was written for that one.
         """
-        own_id = (
-            message.job_id != message.id
-        )  # a made id is the message's own, and needs no pointer
-        list_key, raw = push or ("", "")
-        keys = [*self._keys(message)[:3], *self._keys(message)[5:], list_key]
-        arguments = [
-            message.id, message.to_json(), message.enqueued_at, _rank(message),
-            self._settings.claim_ttl if claim else 0, int(own_id), raw,
+        rows = [self._row(sending) for sending in sendings]
+        written = self._record(args=[self._prefix, to_json(rows)])
+        return [bool(one) for one in written]
+
+    def _row(self, sending: Sending) -> list[Any]:
+        message = sending.message
+        return [
+            message.id, message.job_id, message.site, message.queue, message.to_json(),
+            repr(message.enqueued_at), repr(_rank(message)),
+            self._settings.claim_ttl if sending.claim else 0, *(sending.push or ("", "")),
         ]  # fmt: skip
-        return bool(self._record(keys=keys, args=arguments))
 
     @reachable
     def start(self, message: Message, worker: str) -> Attempt | None:
@@ -185,7 +207,7 @@ class Ledger:
         arguments = [message.id, time.time(), worker]
         found = self._start(keys=[record, waiting], args=arguments)
         if found[0] < 0:
-            self.record(message)
+            self.record([Sending(message)])
             found = self._start(keys=[record, waiting], args=arguments)
         return Attempt(*found) if found[0] else None
 
@@ -193,11 +215,7 @@ class Ledger:
     def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
         """Note that the job waits for its next attempt."""
         record, _, waiting, *_ = self._keys(message)
-        arguments = [
-            message.id,
-            _rank(message),
-            *(part for item in fields.items() for part in item),
-        ]
+        arguments = [message.id, _rank(message), *_flat(fields)]
         self._retry(keys=[record, waiting], args=arguments)
 
     @reachable
@@ -217,9 +235,36 @@ class Ledger:
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *_flat(fields or {}),
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
+            self._settings.results_ttl, *_flat(fields or {}),
         ]  # fmt: skip
         return bool(self._end(keys=self._keys(message), args=arguments))
+
+    def _celery_result(
+        self, message: Message, status: str, fields: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """The key and the text of Celery's result, so that AsyncResult finds it; or nothing.
+
+        Written here it costs no round trip, and is there for killed and cancelled jobs as well.
+        """
+        if not self._settings.keeps_results:
+            return "", ""
+        result: object = json.loads(fields.get("result", "null"))
+        if status != FINISHED:
+            error = "celery.exceptions.TaskRevokedError" if status == CANCELLED else ""
+            module, _, kind = (fields.get("error") or error or JOB_FAILED).rpartition(".")
+            reason = fields.get("reason", "")
+            said = reason.removeprefix(f"{kind}: ")
+            result = {"exc_type": kind, "exc_module": module, "exc_message": [said]}
+        meta = {
+            "status": CELERY_STATES[status],
+            "result": result,
+            "traceback": fields.get("traceback"),
+            "children": [],
+            "date_done": datetime.now(timezone.utc).isoformat(),
+            "task_id": message.id,
+        }
+        return f"{self._prefix}celery-task-meta-{message.id}", json.dumps(meta)
 
     @reachable
     def note(self, message: Message, fields: Mapping[str, str]) -> None:
@@ -348,14 +393,16 @@ def redis_py_url(url: str) -> str:
 
 
 def _record(fields: Mapping[str, str]) -> Record | None:
-    if "envelope" not in fields:
+    try:
+        message = Message.from_json(fields["envelope"])
+    except (KeyError, BadMessage):  # there is none, or another version wrote it
         return None
 
     def number(name: str) -> float | None:
         return float(fields[name]) if name in fields else None
 
     return Record(
-        message=Message.from_json(fields["envelope"]),
+        message=message,
         status=fields["status"],
         starts=int(fields.get("starts", 0)),
         worker=fields.get("worker"),

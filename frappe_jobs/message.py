@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +18,10 @@ TASK = "frappe_jobs.execute"
 
 #: The message header that holds the envelope: everything but the arguments.
 HEADER = "frappe_jobs"
+
+
+#: JSON as short as it gets; our values hold no circles, they were made by Arguments.
+to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,30 @@ class Message:
 
     def header(self) -> dict[str, Any]:
         """The envelope without the arguments: read by whoever looks at a queue, never run."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        del values["arguments"]
+        given = {name: value for name, value in self.__dict__.items() if value is not None}
+        header = {"version": VERSION} | {name: given[name] for name in _KINDS if name in given}
         if self.retry:
-            values["retry"] = asdict(self.retry)
-        return {"version": VERSION} | {
-            key: value for key, value in values.items() if value is not None
-        }
+            header["retry"] = asdict(self.retry)
+        return header
+
+    @property
+    def header_json(self) -> str:
+        return self._once("header_json", self.header)
+
+    @property
+    def arguments_json(self) -> str:
+        return self._once("arguments_json", lambda: self.arguments)
+
+    def _once(self, name: str, value: Callable[[], object]) -> str:
+        """The value as JSON, made at its first use (cached_property takes a lock for that)."""
+        made: str | None = self.__dict__.get(f"_{name}")
+        if made is None:
+            made = self.__dict__[f"_{name}"] = to_json(value())
+        return made
 
     def to_json(self) -> str:
-        return json.dumps(
-            {"header": self.header(), "arguments": self.arguments}, separators=(",", ":")
-        )
+        """The whole message as the ledger keeps it."""
+        return f'{{"header":{self.header_json},"arguments":{self.arguments_json}}}'
 
     @classmethod
     def from_json(cls, text: str) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound
@@ -80,14 +81,30 @@ def require_origin(method: object, path: str, apps: Collection[str]) -> None:
 
 def check_arguments(method: Callable[..., Any], path: str, arguments: Mapping[str, Any]) -> None:
     """Raise ArgumentError where the method would refuse these keywords."""
-    try:
-        signature = inspect.signature(method)
-    except (TypeError, ValueError):  # written in C, or a signature that cannot be read
+    required, taken = _keywords(method)
+    if required <= arguments.keys() and (taken is None or arguments.keys() <= taken):
         return
+    signature = inspect.signature(method)
     try:
         signature.bind(**arguments)
     except TypeError as error:
         raise ArgumentError(f"{path}{signature}: {error}.") from None
+
+
+@lru_cache(maxsize=10_000)  # reading a signature costs more than all else that is checked
+def _keywords(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str] | None]:
+    """The keywords that a method needs, and those that it takes; None: any."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # written in C, or a signature that cannot be read
+        return frozenset(), None
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    required = frozenset(one.name for one in named if one.default is one.empty)
+    if any(one.kind is one.POSITIONAL_ONLY and one.default is one.empty for one in parameters):
+        required |= {""}  # which no keywords satisfy
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return required, None
+    return required, frozenset(one.name for one in named)
 
 
 def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
@@ -127,7 +144,7 @@ def _find(path: str) -> Any:
             if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                 continue  # no such module, so this part is a class
             raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
-        except Exception as error:  # the module's own code
+        except (Exception, SystemExit) as error:  # the module's own code
             raise MethodNotFound(f"{path!r}: importing {name} failed: {error!r}.") from error
         for part in parts[end:]:
             try:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
 from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings, masked
@@ -29,32 +29,40 @@ class Runtime:
     """Everything of one bench in this process, each part made when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
         # Apps of a team without Frappe lie beside the sites folder, or are installed.
         if (bench := str(settings.sites_path.parent)) not in sys.path:
             sys.path.insert(0, bench)
+        self.settings = settings
+
+    @cached_property
+    def _app_and_settings(self) -> tuple[Celery, Settings]:
+        return app_for(self.settings)
+
+    @property
+    def app(self) -> Celery:
+        return self._app_and_settings[0]
+
+    @property
+    def celery_settings(self) -> Settings:
+        """The settings with the broker that is in force: a team's own Celery app brings its own."""
+        return self._app_and_settings[1]
 
     @cached_property
     def host(self) -> StandaloneHost:
         return StandaloneHost(self.settings)
 
     @cached_property
-    def app(self) -> Celery:
-        return app_for(self.settings)
-
-    @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.settings)
+        return Ledger(self.celery_settings)
 
     @cached_property
     def broker(self) -> Broker:
-        url = self.settings.broker_url
+        url = self.celery_settings.broker_url
         if url.partition(":")[0] not in REDIS_SCHEMES:
             raise NotSupportedByBroker(
-                f"The broker {masked(url)} is not supported; legal: redis://, rediss://, "
-                "redis+socket://."
+                f"The broker {masked(url)} is not supported yet: RabbitMQ comes next; use Redis."
             )
-        return RedisBroker(self.app, self.settings)
+        return RedisBroker(self.app, self.celery_settings)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
@@ -79,7 +87,7 @@ class Runtime:
             report = replace(
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id
             )
-            self.dispatcher.dispatch(report)
+            self.dispatcher.dispatch([Sending(report)])
 
 
 _runtimes: dict[Path, Runtime] = {}

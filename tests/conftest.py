@@ -69,6 +69,8 @@ class Bench:
     def __init__(self, path: Path, redis_url: str, **config: Any) -> None:
         self.path, self.redis_url = path, redis_url
         self.sites = path / "sites"
+        #: What its processes find in their environment, beside what the tests' own have.
+        self.variables: dict[str, str] = {}
         self.id = f"test-{uuid4().hex[:12]}"
         for site in ("site1", "site2"):
             self.write(f"{site}/site_config.json", {"db_type": "sqlite"})
@@ -86,10 +88,14 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         ours = {variable("redis_queue"), variable("celery_broker_url")}
-        return {k: v for k, v in os.environ.items() if k not in ours} | {
-            "SITES_PATH": str(self.sites),
-            "PYTHONWARNINGS": "",
-        }
+        return (
+            {k: v for k, v in os.environ.items() if k not in ours}
+            | {
+                "SITES_PATH": str(self.sites),
+                "PYTHONWARNINGS": "",
+            }
+            | self.variables
+        )
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from frappe_jobs.message import Message
 
 
-class Recorder(Protocol):
-    """Writes the message's record; False if its job's id was taken, so that nothing may be sent."""
+@dataclass(frozen=True)
+class Sending:
+    """A message to be sent; with ``claim`` only if no other job of that id is waiting or runs."""
 
-    def __call__(self, *, push: tuple[str, str] | None = None) -> bool:
-        """``push``: a list of the ledger's Redis and a text to put there in the same step."""
+    message: Message
+    claim: bool = False
+    #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
+    push: tuple[str, str] | None = None
+
+
+class Recorder(Protocol):
+    """Writes the records of these sendings, in order.
+
+    Gives for each whether it may be sent: not where its job's id was taken.
+    """
+
+    def __call__(self, sendings: Sequence[Sending]) -> list[bool]: ...
 
 
 class Broker(ABC):
     """One broker, as seen by the bench that owns the queues on it."""
 
     @abstractmethod
-    def publish(self, message: Message, record: Recorder) -> bool:
-        """Record the message, then hand it to the broker; True once the broker has it.
+    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
+        """Record the messages, then hand them to the broker, in order, in as few round trips.
 
-        False, and nothing sent, if ``record`` said so.  Raises BrokerUnavailable; the record may
-        then be there without a message, and says that the job waits.
+        False for each that ``record`` did not let pass.  Raises BrokerUnavailable, whose details
+        say under ``sent`` for how many the broker has the message; the records of the others may
+        be there without one, and say that the job waits.
         """
 
     @abstractmethod

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
-from frappe_jobs.brokers.base import Broker, Recorder
+from frappe_jobs.brokers.base import Broker, Recorder, Sending
 from frappe_jobs.config import Settings, masked
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message
@@ -29,14 +29,26 @@ class KombuBroker(Broker):
         self._app = app
         self._settings = settings
 
-    def publish(self, message: Message, record: Recorder) -> bool:
+    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a
         # message without a record could run a job that nobody knows of.
-        if not record():
-            return False
-        with self._reaching():
-            self._app.send_task(TASK, args=(message.arguments,), **self.options(message))
-        return True
+        allowed = record(sendings)
+        sent = 0
+        try:
+            with self._reaching(), self._app.producer_or_acquire() as producer:
+                for sending, may_go in zip(sendings, allowed, strict=True):
+                    if may_go:
+                        self._send(sending.message, producer)
+                    sent += 1
+        except BrokerUnavailable as error:
+            raise error.about(sent=sent) from None
+        return allowed
+
+    def _send(self, message: Message, producer: Any) -> None:
+        """Celery's own way, with all who listen to it: signals, OpenTelemetry, Sentry."""
+        self._app.tasks[TASK].apply_async(
+            args=(message.arguments,), producer=producer, **self.options(message)
+        )
 
     def options(self, message: Message) -> dict[str, Any]:
         """Celery's options for a message of ours."""
@@ -48,6 +60,7 @@ class KombuBroker(Broker):
             "soft_time_limit": message.timeout,
             "time_limit": message.timeout + self._settings.timeout_grace,
             "headers": {HEADER: message.header()},
+            "ignore_result": self._settings.keeps_results,  # Celery's part in it
             # Their text forms cost more than the rest of the message, and may hold secrets.
             "argsrepr": "",
             "kwargsrepr": "",

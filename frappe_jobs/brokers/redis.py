@@ -1,19 +1,51 @@
 """Redis as the broker.
 
-What has no public interface in kombu, and is used here alone: the name of the list that holds a
-priority's messages (``channel._q_for_pri``), and that a waiting message is JSON with its Celery
-headers inside.
+What has no public interface in kombu, and is used here alone: the form of a pushed message, the
+name of the list that holds a priority's messages (``channel._q_for_pri``), how many there are
+(``channel._size``), the prefix of all keys (``channel.global_keyprefix``), and that a message that
+waits is JSON with its Celery headers inside.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import celery.app.base
+import celery.app.task
+import kombu.messaging
+import redis
+from celery import Celery, Task
+from celery.signals import after_task_publish, before_task_publish
+from celery.utils.nodenames import anon_nodename
+
+from frappe_jobs.brokers.base import Recorder, Sending
 from frappe_jobs.brokers.kombu import KombuBroker
-from frappe_jobs.message import Message
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.message import HEADER, TASK, Message, to_json
 
-#: Messages looked at in one go while one is searched for.
+#: Messages looked at in one go while one is searched for, or pushed in one.
 CHUNK = 500
+
+#: kombu's transports that speak to one Redis; Sentinel's go by kombu alone.
+PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
+
+#: The rest of a Celery message's body: nothing that hangs on the job.
+EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+
+#: Where a message's JSON is filled in with JSON, not with text inside of quotes.
+GAPS = {"shadow": "%(name)s", "timelimit": "[%(hard)d,%(soft)d]", HEADER: "%(ours)s"}
+
+#: What a tracer puts itself in the place of, to see what is sent, and the files of the originals.
+WATCHED = (
+    (Celery, "send_task", celery.app.base.__file__),
+    (Task, "apply_async", celery.app.task.__file__),
+    (kombu.messaging.Producer, "publish", kombu.messaging.__file__),
+)
 
 
 class RedisBroker(KombuBroker):
@@ -22,18 +54,118 @@ class RedisBroker(KombuBroker):
     at_front = 0
     ordinary = 6
 
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        super().__init__(app, settings)
+        self._lists: dict[tuple[str, bool], str] = {}
+        self._forms: dict[tuple[str, bool], str] = {}
+
+    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
+        if not self._may_push():
+            return super().publish(sendings, record)
+        written: list[bool] = []
+        for start in range(0, len(sendings), CHUNK):
+            try:
+                written += record([self._with_push(one) for one in sendings[start : start + CHUNK]])
+            except BrokerUnavailable as error:
+                raise error.about(sent=start) from None
+        return written
+
+    def _may_push(self) -> bool:
+        """Whether the message may be put beside its record, past Celery's own producer.
+
+        Not where somebody listens there, or the app wants more of a message than we make.
+        """
+        conf = self._app.conf
+        return (
+            not before_task_publish.receivers
+            and not after_task_publish.receivers
+            and all(_is_original(*watched) for watched in WATCHED)
+            and not conf.task_always_eager
+            and not conf.task_send_sent_event
+            and not conf.task_compression
+            and conf.task_protocol == 2
+            and self._settings.broker_url.partition(":")[0] in PUSHED_SCHEMES
+        )
+
+    def _with_push(self, sending: Sending) -> Sending:
+        message = sending.message
+        return replace(sending, push=(self._list_of(message), self._raw(message)))
+
+    def _raw(self, message: Message) -> str:
+        """The message as kombu's producer would push it.
+
+        The exchange is "", Redis's default: what kombu takes back from a lost worker goes through
+        its exchange, and a named one without a binding would swallow it.
+        """
+        body = f"[[{message.arguments_json}],{{}},{EMBED}]"
+        return self._form(message.queue, message.at_front) % {
+            "body": base64.b64encode(body.encode()).decode(),
+            "id": message.id,
+            "name": to_json(message.name),
+            "hard": message.timeout + self._settings.timeout_grace,
+            "soft": message.timeout,
+            "ours": message.header_json,
+        }
+
+    def _form(self, queue: str, at_front: bool) -> str:
+        """What all messages of that queue share, with gaps for the rest; made once."""
+        if (queue, at_front) not in self._forms:
+            headers = {
+                "lang": "py", "task": TASK, "id": "%(id)s", "shadow": 0, "eta": None,
+                "expires": None, "group": None, "group_index": None, "retries": 0,
+                "timelimit": 0, "root_id": "%(id)s", "parent_id": None, "argsrepr": "",
+                "kwargsrepr": "", "origin": anon_nodename(),
+                "ignore_result": self._settings.keeps_results, "replaced_task_nesting": 0,
+                "stamped_headers": None, "stamps": {}, HEADER: 0,
+            }  # fmt: skip
+            properties = {
+                "correlation_id": "%(id)s", "reply_to": "", "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": self.queue_name(queue)},
+                "priority": self.at_front if at_front else self.ordinary,
+                "body_encoding": "base64", "delivery_tag": "%(id)s",
+            }  # fmt: skip
+            text = json.dumps(
+                {"body": "%(body)s", "content-encoding": "utf-8",
+                 "content-type": "application/json", "headers": headers, "properties": properties}
+            )  # fmt: skip
+            for name, gap in GAPS.items():
+                text = text.replace(f'"{name}": 0', f'"{name}": {gap}')
+            self._forms[queue, at_front] = text
+        return self._forms[queue, at_front]
+
+    def _list_of(self, message: Message) -> str:
+        """The list that kombu reads for that queue and priority; asked of kombu once for each."""
+        key = (message.queue, message.at_front)
+        if key not in self._lists:
+            with self._reaching(), self._app.connection_for_write() as connection:
+                channel = connection.default_channel
+                priority = self.at_front if message.at_front else self.ordinary
+                name = channel._q_for_pri(self.queue_name(message.queue), priority)
+                self._lists[key] = f"{channel.global_keyprefix}{name}"
+        return self._lists[key]
+
+    def depth(self, queue: str) -> int:
+        # Not by a passive declare, which forgets the prefix of all keys.
+        with self._reaching(), self._app.connection_for_read() as connection:
+            return int(connection.default_channel._size(self.queue_name(queue)))
+
     def discard(self, message: Message) -> bool:
+        key = self._list_of(message)
         with self._reaching(), self._app.connection_for_write() as connection:
-            channel = connection.default_channel
-            priority = self.at_front if message.at_front else self.ordinary
-            key = channel._q_for_pri(self.queue_name(message.queue), priority)
+            # Another client than the channel's, which would put the prefix before the key again.
+            server: Any = redis.Redis(connection_pool=connection.default_channel.pool)
             start = 0
-            while waiting := channel.client.lrange(key, start, start + CHUNK - 1):
+            while waiting := server.lrange(key, start, start + CHUNK - 1):
                 for raw in waiting:
                     if message.id.encode() in raw and _id(raw) == message.id:
-                        return bool(channel.client.lrem(key, 1, raw))
+                        return bool(server.lrem(key, 1, raw))
                 start += CHUNK
         return False
+
+
+def _is_original(owner: Any, name: str, file: str) -> bool:
+    code = getattr(getattr(owner, name), "__code__", None)
+    return code is not None and code.co_filename == file
 
 
 def _id(raw: bytes) -> object:

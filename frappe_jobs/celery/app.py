@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.celery import child  # noqa: F401 - connects its signals
+from frappe_jobs.celery import child
 from frappe_jobs.celery.stopping import FinishReading
 from frappe_jobs.config import Settings, load_settings
-from frappe_jobs.errors import BadMessage, JobFailed
+from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -27,8 +29,8 @@ RUNTIME = "frappe_jobs.runtime:of_app"
 #: Until leases decide who runs a job, no job may be longer than this on Redis.
 VISIBILITY_TIMEOUT = 24 * 3600
 
-#: The app of each sites folder in this process.
-_apps: dict[Path, Celery] = {}
+#: The app of each sites folder in this process, and the settings that hold for it.
+_apps: dict[Path, tuple[Celery, Settings]] = {}
 
 
 class Execute(Task):  # type: ignore[misc]
@@ -68,34 +70,96 @@ def make_app(sites_path: str | Path | None = None) -> Celery:
 
     Its queues come from the bench's configuration.  Raises ConfigError.
     """
-    app = app_for(load_settings(sites_path))
+    app, _ = app_for(load_settings(sites_path))
     app.set_current()
     app.set_default()
     return app
 
 
-def app_for(settings: Settings) -> Celery:
-    """The app of that sites folder in this process; made, if need be, without becoming current."""
-    if settings.sites_path not in _apps:
-        app = _apps[settings.sites_path] = _build(settings)
+def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
+    """Put the bench's API and its one task onto a team's own Celery app, and return that app.
+
+    ``frappe_jobs.enqueue`` sends through this app's broker from then on.  The app's own tasks,
+    queues, routes, serializers and settings stay as they are; its workers serve the bench's queues
+    only where they are named (``-Q``), and ``frappe-jobs worker`` serves them in any case.
+    A second call with the same sites folder changes nothing.  Raises ConfigError where the app has
+    a task or queue of our names, belongs to another sites folder, or could not read our messages.
+    """
+    settings = load_settings(sites_path)
+    if app in (known := [guest for guest, _ in _apps.values()]) or settings.sites_path in _apps:
+        if _apps.get(settings.sites_path, (None,))[0] is app:
+            return app
+        raise ConfigError(
+            "The app is extended for another sites folder already."
+            if app in known
+            else f"{settings.sites_path} has a Celery app already in this process: extend the "
+            "team's app before anything is enqueued."
+        )
+    if TASK in app.tasks:
+        raise ConfigError(f"The app has a task {TASK!r} of its own; frappe_jobs needs that name.")
+    ours = {f"{settings.bench_id}:{queue}" for queue in settings.queues}
+    if taken := ours & {queue.name for queue in app.conf.task_queues or ()}:
+        raise ConfigError(
+            f"The app has queues of the bench's names: {', '.join(sorted(taken))}. Give the bench "
+            "another 'bench_id' in common_site_config.json."
+        )
+    if not {"json", "application/json"} & set(app.conf.accept_content):
+        raise ConfigError(
+            f"The app's workers accept {', '.join(app.conf.accept_content)} and would refuse our "
+            "messages, which are JSON: add 'json' to its accept_content."
+        )
+    if not app.conf.broker_url:
+        raise ConfigError("The app has no broker_url.")
+    _adopt(app, replace(settings, celery_broker_url=app.conf.broker_url, is_guest=True))
+    return app
+
+
+def app_for(settings: Settings) -> tuple[Celery, Settings]:
+    """The app of that sites folder in this process, and the settings that hold for it.
+
+    It is made if need be, without becoming current; or found, where ``frappe_jobs_celery_app``
+    names the module in which a team extends its own.
+    """
+    path = settings.sites_path
+    if path not in _apps and settings.celery_app:
+        _import_team_app(settings.celery_app)
+        if path not in _apps:
+            raise ConfigError(
+                f"'frappe_jobs_celery_app' is {settings.celery_app!r}, but importing it called no "
+                f"extend_app(app) for {path}."
+            )
+    if path not in _apps:
+        app = Celery("frappe_jobs", set_as_current=False)
+        app.config_from_object(celery_settings(settings))
+        child.connect()
+        app.steps["worker"].add(FinishReading)
+        _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
-    return _apps[settings.sites_path]
+    return _apps[path]
 
 
 def sites_path_of(app: Celery) -> Path:
-    """The sites folder that the app was made for."""
-    return next(path for path, made in _apps.items() if made is app)
+    """The sites folder that the app was made or extended for."""
+    return next(path for path, (made, _) in _apps.items() if made is app)
 
 
-def _build(settings: Settings) -> Celery:
-    app = Celery("frappe_jobs", set_as_current=False)
-    app.config_from_object(celery_settings(settings))
+def _import_team_app(name: str) -> None:
+    try:
+        importlib.import_module(name.partition(":")[0])
+    except FrappeJobsError:
+        raise
+    except Exception as error:  # the team's own code
+        raise ConfigError(
+            f"'frappe_jobs_celery_app' is {name!r}, and importing it failed: {error!r}."
+        ) from error
+
+
+def _adopt(app: Celery, settings: Settings) -> None:
+    _apps[settings.sites_path] = app, settings
     app.register_task(Execute())
-    app.steps["worker"].add(FinishReading)
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
-    return app
 
 
 def _preload(sender: Celery, **_: object) -> None:
@@ -104,9 +168,26 @@ def _preload(sender: Celery, **_: object) -> None:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's settings of a bench; what ``celeryconfig.py`` hands to Celery."""
+    return worker_settings(settings) | {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.result_backend,
+        "result_backend_transport_options": {"global_keyprefix": settings.prefix},
+        "result_expires": settings.results_ttl,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": queues(settings),
+        "task_default_queue": f"{settings.bench_id}:default",
+        # Without one a message would be taken first: kombu's Redis serves priority 0 before all.
+        "task_default_priority": 6,
+        "task_acks_late": True,
+    }
+
+
+def worker_settings(settings: Settings) -> dict[str, Any]:
+    """What a worker of ours needs of its app, in its own process; clients need none of it."""
     prefix = settings.prefix
     return {
-        "broker_url": settings.broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             # Earlier queues first, as RQ's workers take them.
@@ -117,26 +198,16 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "unacked_index_key": f"{prefix}unacked_index",
             "unacked_mutex_key": f"{prefix}unacked_mutex",
         },
-        "result_backend": settings.result_backend,
-        "result_backend_transport_options": {"global_keyprefix": prefix},
-        "result_expires": settings.results_ttl,
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "accept_content": ["json"],
-        "task_queues": [
-            Queue(name, Exchange(name, type="direct"), routing_key=name)
-            for name in (f"{settings.bench_id}:{queue}" for queue in settings.queues)
-        ],
-        "task_default_queue": f"{settings.bench_id}:default",
-        # Without one a message would be taken first: kombu's Redis serves priority 0 before all.
-        "task_default_priority": 6,
-        "task_acks_late": True,
         # With more a worker would hold ordinary jobs that an at-front one must overtake.
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "frappe_jobs.celery.consumer:Consumer",
         # A killed process may still have sent its result; its record says so at once.
         "worker_lost_wait": 1.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_hijack_root_logger": True,
-        "worker_redirect_stdouts_level": "INFO",
     }
+
+
+def queues(settings: Settings) -> list[Queue]:
+    """The bench's queues, as Celery declares them."""
+    names = (f"{settings.bench_id}:{queue}" for queue in settings.queues)
+    return [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names]

@@ -30,5 +30,7 @@ def outlive_sigterm(**_: object) -> None:
     signal.signal(signal.SIGTERM, on_sigterm)
 
 
-worker_process_init.connect(ignore_sigterm)
-task_prerun.connect(outlive_sigterm)
+def connect() -> None:
+    """Do so in the workers of this process's apps; called for ours alone."""
+    worker_process_init.connect(ignore_sigterm)
+    task_prerun.connect(outlive_sigterm)

@@ -51,7 +51,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """Celery's handler behind a look at the message: what it trips over would end the worker."""
+        """Celery's handler, behind a look at the message: what it trips over ends the worker."""
         handle = super().create_task_handler(*arguments, **options)
 
         def on_task_received(message: Any) -> None:

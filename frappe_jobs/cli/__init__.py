@@ -21,6 +21,7 @@ COMMANDS = {
     "enqueue": ("jobs:enqueue", "Have a worker run METHOD."),
     "execute": ("jobs:execute", "Run METHOD here and now, and commit."),
     "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
+    "settings": ("settings:settings", "List the settings in force, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),
 }

@@ -30,8 +30,8 @@ def worker(bench: Bench, queue: list[str], concurrency: int, quiet: bool, pool: 
     One job at a time unless --concurrency says more. Prints "ready" on standard error once it
     takes jobs. SIGTERM lets what runs finish.
     """
-    app = runtime.use(bench.settings.sites_path).app
+    here = runtime.use(bench.settings.sites_path)
     run_worker(
-        app, bench.settings, queue or list(bench.settings.queues),
+        here.app, here.celery_settings, queue or list(bench.settings.queues),
         concurrency=concurrency, quiet=quiet, pool=pool,
     )  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.hosts import session as sessions
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,11 @@ class Apps:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def installed(self, site: str) -> list[str]:
+    def installed(self, site: str) -> Sequence[str]:
+        """As they were when the site was opened here, else as they are now."""
+        session = sessions.current()
+        if session and session.site == site:
+            return session.apps
         return self._settings.installed_apps(site)
 
     def paths(self, hook: str, site: str) -> list[str]:

@@ -33,6 +33,7 @@ class Document:
 
     @property
     def doctype(self) -> str:
+        """The class's ``__doctype__``, else its name."""
         return str(getattr(type(self), "__doctype__", type(self).__name__))
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs.errors import HostNotReady
@@ -22,14 +23,24 @@ logger = logging.getLogger(__name__)
 class StandaloneSession(Session):
     """A site of the sites folder, open for a user."""
 
-    def __init__(self, site: str, user: str, conf: Mapping[str, Any], db: DatabaseSession) -> None:
-        self.site, self.user, self.conf = site, user, conf
-        self._db = db
+    def __init__(
+        self,
+        site: str,
+        user: str,
+        conf: Mapping[str, Any],
+        apps: Sequence[str],
+        open_db: Callable[[], DatabaseSession],
+    ) -> None:
+        self.site, self.user, self.conf, self.apps = site, user, conf, apps
+        self._open_db = open_db  # many a job never touches its database
+        self._db: DatabaseSession | None = None
         self._pid = os.getpid()
         self._is_closed = False
 
     @property
     def db(self) -> DatabaseSession:
+        if self._db is None:
+            self._db = self._open_db()
         return self._db
 
     @property
@@ -42,13 +53,18 @@ class StandaloneSession(Session):
         return not self._is_closed and not self.is_inherited
 
     def commit(self) -> None:
-        self._db.commit()
+        if self._db:
+            self._db.commit()
 
     def rollback(self) -> None:
-        self._db.rollback()
+        try:
+            if self._db:
+                self._db.rollback()
+        except DBAPIError:  # the connection is lost, and with it the transaction
+            logger.warning("%s could not be rolled back", self.site, exc_info=True)
 
     def after_commit(self, call: Callable[[], Any]) -> None:
-        AfterCommit.of(self._db).add(call)
+        AfterCommit.of(self.db).add(call)
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
@@ -63,21 +79,21 @@ class StandaloneSession(Session):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit on a clean exit, roll back on an exception, and close the connection."""
-        db = self._db
         try:
             yield
-            db.expire_on_commit = False  # so that documents can be read after the site is closed
-            while db.in_transaction():  # once more for what the calls after it began
-                db.commit()
+            if db := self._db:
+                db.expire_on_commit = False  # so that documents can be read after it is closed
+                while db.in_transaction():  # once more for what the calls after it began
+                    db.commit()
         except BaseException:
-            try:
-                db.rollback()
-            except Exception:  # the connection is lost, and with it the transaction
-                logger.warning("%s could not be rolled back", self.site, exc_info=True)
+            self.rollback()
             raise
         finally:
-            db.close()
-            db.bind = None  # whoever kept it must not open what nobody closes
+            # Whoever keeps it, or the session, must not open what nobody closes.
+            self._open_db = DatabaseSession
+            if db := self._db:
+                db.close()
+                db.bind = None
 
 
 _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Engine
@@ -41,7 +40,7 @@ class StandaloneHost(Host):
         self._settings = settings
         self._apps = Apps(settings)
         self._documents = Documents(self._apps)
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, tuple[Mapping[str, Any], Engine]] = {}
 
     @cached_property
     def arguments(self) -> Arguments:  # type: ignore[override]
@@ -58,9 +57,16 @@ class StandaloneHost(Host):
     def session(
         self, site: str, user: str | None = None, session: Any = None
     ) -> Iterator[StandaloneSession]:
-        conf = MappingProxyType(self._settings.site_config(site))
-        db = _given(session) if session is not None else DatabaseSession(self._engine(site, conf))
-        opened = StandaloneSession(site, user or ADMINISTRATOR, conf, db)
+        conf = self._settings.site_config(site)
+        given = None if session is None else _given(session)
+        engine = None if given else self._engine(site, conf)
+        opened = StandaloneSession(
+            site,
+            user or ADMINISTRATOR,
+            conf,
+            self._settings.installed_apps(site),
+            lambda: DatabaseSession(engine) if given is None else given,
+        )
         with opened.as_current(), opened.transaction() if session is None else nullcontext():
             yield opened
 
@@ -115,9 +121,13 @@ class StandaloneHost(Host):
         return self._documents.all(doctype, filters, fields, order_by, limit)
 
     def _engine(self, site: str, conf: Mapping[str, Any]) -> Engine:
+        """The site's, made anew when what its configuration says has changed."""
+        known = self._engines.get(site)
+        if known and known[0] is conf:
+            return known[1]
         url = database.database_url(conf, self._settings.sites_path / site)
-        if (engine := self._engines.get(site)) is None or engine.url != url:
-            engine = self._engines[site] = database.make_engine(url)
+        engine = known[1] if known and known[1].url == url else database.make_engine(url)
+        self._engines[site] = conf, engine
         return engine
 
 

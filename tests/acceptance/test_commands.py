@@ -132,7 +132,8 @@ class TestExecute:
 class TestQueues:
     def test_it_lists_workers_depth_and_the_oldest(self, bench):
         with frappe.site("site1"):
-            frappe.enqueue(tasks.ping, "long"), frappe.enqueue(tasks.ping, "long", at_front=True)
+            for at_front in (False, True):
+                frappe.enqueue(tasks.ping, "long", at_front=at_front)
         with bench.worker("--queue", "short", "--concurrency", "2"):
             done = bench.run("queues", "--format", "json")
         short, default, long = json.loads(done.stdout)

@@ -1123,7 +1123,17 @@ class ServerContract(HostContract):
             server.run(self.kill.format(number))
             frappe.db.execute(text("SELECT 1"))
         assert calls == [] and frappe.local.site is None
-        assert stored() == []
+
+    def test_a_rollback_after_a_lost_connection_leads_to_a_new_one(self, server, calls):
+        with frappe.site("site1") as opened:
+            frappe.new_doc("Account", name="anna").insert()
+            opened.after_commit(calls.later("dropped"))
+            number = frappe.db.execute(text(self.own_id)).scalar()
+            server.run(self.kill.format(number))
+            opened.rollback()
+            assert frappe.db.execute(text(self.own_id)).scalar() != number
+            frappe.new_doc("Account", name="bert").insert()
+        assert (calls, stored()) == ([], ["bert"])
 
     def test_its_name_is_needed(self, server, make_sites):
         config = {key: value for key, value in server.config("site1").items() if key != "db_name"}

@@ -205,11 +205,9 @@ class TestHostileMessages:
             assert runtime.current().broker.depth("default") == 0
             ledger = runtime.current().ledger
             aside = len(ledger.kept_aside())
-            failed = [
-                record for site in ("site1", "nowhere", "../site1") for record in ledger.records(site)
-                if record.status == "failed"
-            ]  # fmt: skip
-            assert aside + len(failed) == len(sent), (ledger.kept_aside(), failed, worker.log)
+            records = [ledger.records(site) for site in ("site1", "nowhere", "../site1")]
+            failed = [record for found in records for record in found if record.status == "failed"]
+            assert aside + len(failed) == len(sent), worker.log
             for record in failed:
                 assert record.reason.partition(":")[0] in (
                     "MethodNotAllowed", "MethodNotFound", "SiteNotFound", "BadMessage",

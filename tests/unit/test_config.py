@@ -462,14 +462,14 @@ def test_the_installed_apps_are_the_lines_of_apps_txt(
     write(sites, {}, "site1/site_config.json")
     if apps_txt is not None:
         write(sites, apps_txt, "apps.txt")
-    assert load_settings(sites).installed_apps("site1") == apps
+    assert list(load_settings(sites).installed_apps("site1")) == apps
 
 
 @pytest.mark.parametrize("apps", [["shop"], []])
 def test_a_site_may_name_its_own_apps(apps: list[str], sites: Path) -> None:
     write(sites, "acme\n", "apps.txt")
     write(sites, {"installed_apps": apps}, "site1/site_config.json")
-    assert load_settings(sites).installed_apps("site1") == apps
+    assert list(load_settings(sites).installed_apps("site1")) == apps
 
 
 @pytest.mark.parametrize("apps", ["acme", {"acme": 1}, ["acme", 1], 5])

@@ -1,0 +1,56 @@
+"""The settings of the bench, at a glance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import Field
+from typing import Any
+
+import click
+
+from frappe_jobs.cli.options import Bench, format_option, pass_bench, show
+from frappe_jobs.config import Settings, masked, settings_table, shown
+from frappe_jobs.errors import ConfigError
+
+#: Settings that follow from others where nobody set them.
+DERIVED: dict[str, Callable[[Settings], str]] = {
+    "celery_broker_url": lambda settings: settings.broker_url,
+    "celery_result_backend": lambda settings: settings.result_backend,
+    "bench_id": lambda settings: settings.bench_id,
+}
+#: Settings that --embedded sets, for its own process.
+EMBEDDED = ("redis_queue", "celery_broker_url")
+
+
+@click.command()
+@format_option
+@pass_bench
+def settings(bench: Bench, style: str) -> None:
+    """List the settings in force, and where each comes from.
+
+    The origin is a file, an environment variable, --embedded or "default". Passwords are not shown.
+    """
+    found, rows = bench.settings, []
+    for item in settings_table():
+        key, value = item.metadata["key"], _readable(item, found)
+        if style == "table" and isinstance(value, dict):
+            value = json.dumps(value)
+        origin = found.origins.get(item.name, "default")
+        if bench.embedded and key in EMBEDDED:
+            origin = "--embedded"
+        rows.append({"setting": key, "value": value, "origin": origin})
+    show(rows, ("setting", "value", "origin"), style)
+
+
+def _readable(item: Field[Any], found: Settings) -> Any:
+    """The value in force, as JSON has it and without a password."""
+    key, value = item.metadata["key"], getattr(found, item.name)
+    if value is None and key in DERIVED:
+        try:
+            value = DERIVED[key](found)
+        except ConfigError:  # there is no broker yet
+            return None
+    if shown(key, value) == "***":
+        return "***"
+    return masked(value) if isinstance(value, str) else value

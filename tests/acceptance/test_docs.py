@@ -1,0 +1,414 @@
+"""Every command and every Python snippet of the documentation, run for real.
+
+A page is run from top to bottom in a folder of its own, as a reader would.
+
+    ```sh       commands: run; those that install, and ``make``, are checked by their form
+    ```python   run in one Python for the whole page; an error counts as output, "Type: message"
+    ```json     must be JSON
+    ```text     what the block before it prints; "…" stands for anything
+
+A comment on the line above a block says what else is meant:
+
+    <!-- file: shop/tasks.py -->  the block is a file, and is written
+    <!-- background -->           a command that goes on; it must say "ready", "background: 3" times
+    <!-- exit: 1 -->              the commands' exit status
+    <!-- signature -->            how a function is called: nothing to run
+
+A comment on a line of its own says what is meant for the page:
+
+    <!-- server -->               a Redis is there, as redis_queue
+    <!-- inside: site1 -->        Python blocks run with that site open, but for those "outside"
+"""
+
+from __future__ import annotations
+
+import configparser
+import inspect
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import pytest
+
+import frappe_jobs
+from frappe_jobs import embedded
+from frappe_jobs.cli import COMMANDS, main
+from frappe_jobs.config import variable
+from frappe_jobs.testing import wait_until
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TIMEOUT = 30
+
+FENCE, MARK = re.compile(r"```(\w*)$"), re.compile(r"<!-- (\w+)(?:: (.+?))? -->$")
+PAGE_MARKS = ("server", "inside")
+#: Commands that change the reader's machine: only their form is checked.
+VENV = ("python3 -m venv .venv", ". .venv/bin/activate")
+
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+
+
+@dataclass
+class Block:
+    """A fenced block, its marks, and what the page says it prints."""
+
+    place: str
+    language: str
+    text: str
+    marks: dict[str, str | None]
+    prints: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self.language in ("sh", "python") and not self.marks.keys() & {"file", "signature"}
+
+
+def blocks(text: str, name: str) -> Iterator[Block]:
+    """The page's blocks; those of expected output are in the block before."""
+    marks: dict[str, str | None] = {}
+    found: list[Block] = []
+    lines = enumerate(text.splitlines(), 1)
+    for number, line in lines:
+        if mark := MARK.fullmatch(line):
+            marks[mark[1]] = mark[2]
+        elif fence := FENCE.fullmatch(line):
+            inside = []
+            for _, content in lines:
+                if content == "```":
+                    break
+                inside.append(content)
+            block = Block(f"{name}:{number}", fence[1], "\n".join(inside), marks)
+            if block.language == "text" and "file" not in marks:
+                assert found and found[-1].runs, f"{block.place}: what prints this?"
+                assert found[-1].prints is None, f"{block.place}: a second output"
+                found[-1].prints = block.text
+            else:
+                found.append(block)
+            marks = {}
+        else:
+            marks = {}
+    return iter(found)
+
+
+def page_marks(text: str) -> dict[str, str | None]:
+    found = [MARK.fullmatch(line) for line in text.splitlines()]
+    return {mark[1]: mark[2] for mark in found if mark and mark[1] in PAGE_MARKS}
+
+
+#: A Python that runs the blocks it reads, in one namespace.
+INTERPRETER = """
+import contextlib, io, json, sys, frappe_jobs
+names = {"__name__": "__main__"}
+for line in sys.stdin:
+    code, place, site = json.loads(line)
+    output, failed = io.StringIO(), False
+    with contextlib.redirect_stdout(output):
+        try:
+            with frappe_jobs.site(site) if site else contextlib.nullcontext():
+                exec(compile(code, place, "exec"), names)
+        except Exception as error:
+            failed = True
+            print(f"{type(error).__name__}: {error}")
+    print(json.dumps([output.getvalue(), failed]), flush=True)
+"""
+
+
+@dataclass
+class Page:
+    """A page's folder, with what its blocks have started there."""
+
+    folder: Path
+    state: Path  # a file for what a block leaves to the next
+    marks: dict[str, str | None]
+    environment: dict[str, str]
+    background: list[subprocess.Popen[str]] = field(default_factory=list)
+    python: subprocess.Popen[str] | None = None
+
+    def run(self, block: Block) -> None:
+        if name := block.marks.get("file"):
+            self.write(name, block)
+        elif block.language == "json":
+            json.loads(block.text)
+        elif "signature" in block.marks:
+            compile(f"def {block.text}: ...", block.place, "exec")
+        elif block.language == "python":
+            self.check(block, self.run_python(block))
+        elif block.language == "sh":
+            self.run_commands(block)
+        else:
+            raise AssertionError(f"{block.place}: nobody checks a block of {block.language!r}")
+
+    def write(self, name: str, block: Block) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text + "\n")
+        if file.suffix == ".py":
+            compile(block.text, block.place, "exec")
+        if file.suffix == ".json":
+            json.loads(block.text)
+
+    def run_commands(self, block: Block) -> None:
+        script = "\n".join(line for line in block.text.splitlines() if not is_form(line))
+        if not script.strip():
+            return
+        if "background" in block.marks:
+            self.start(script, int(block.marks["background"] or 1), block.place)
+            return
+        state = self.state
+        after = f'\n{{ printf "%s\\0" "$PWD"; env -0; }} > {shlex.quote(str(state))}'
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script + after], cwd=self.folder, text=True,
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, timeout=TIMEOUT,
+        )  # fmt: skip
+        expected = int(block.marks.get("exit") or 0)
+        assert done.returncode == expected, f"{block.place}: {done.returncode}\n{done.stdout}"
+        if expected == 0:  # a folder that was entered, a variable that was exported: they stay
+            folder, *variables = state.read_text().rstrip("\0").split("\0")
+            self.folder = Path(folder)
+            self.environment = dict(item.split("=", 1) for item in variables)
+        self.check(block, done.stdout)
+
+    def run_python(self, block: Block) -> str:
+        if self.python is None:
+            self.python = subprocess.Popen(
+                [sys.executable, "-c", INTERPRETER], cwd=self.folder, env=self.environment,
+                text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        assert self.python.stdin and self.python.stdout
+        own = "outside" in block.marks or "with frappe.site(" in block.text
+        site = None if own else self.marks.get("inside")
+        self.python.stdin.write(json.dumps([block.text, block.place, site]) + "\n")
+        self.python.stdin.flush()
+        output, failed = json.loads(self.python.stdout.readline())
+        assert not failed or block.prints is not None, f"{block.place}: {output}"
+        return output
+
+    def check(self, block: Block, output: str) -> None:
+        if block.prints is not None:
+            wanted, seen = tidy(block.prints), tidy(output)
+            pattern = ".*?".join(map(re.escape, wanted.split("…")))
+            assert re.fullmatch(
+                pattern, seen, re.DOTALL
+            ), f"{block.place} prints\n\n{seen}\n\nand not\n\n{wanted}"
+
+    def start(self, command: str, ready: int, place: str) -> None:
+        log = self.folder / f"background-{place.replace(':', '-')}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+        self.background.append(process)
+        said = re.compile(r"\bready$", re.MULTILINE)
+        wait_until(
+            lambda: len(said.findall(log.read_text())) >= ready or process.poll() is not None,
+            TIMEOUT,
+        )
+        assert process.poll() is None, f"{place}: {log.read_text()}"
+
+    def leave(self) -> None:
+        """Tell all that was started to stop."""
+        if self.python:
+            self.python.communicate(timeout=TIMEOUT)
+        for process in self.background:
+            process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Wait for what was told to stop; it must end."""
+        try:
+            for process in self.background:
+                process.wait(TIMEOUT)
+        finally:
+            for process in self.background:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            for address in self.state.parent.rglob(f"{embedded.FOLDER}/{embedded.ADDRESS}"):
+                os.kill(json.loads(address.read_text())["pid"], signal.SIGKILL)
+
+
+def tidy(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def is_form(line: str) -> bool:
+    """Whether the line is a command whose form is checked, and found right; else it is run."""
+    command = line.partition("  #")[0].strip()
+    if command in VENV:
+        return True
+    if command.startswith("make "):
+        assert command.split()[1] in make_targets(), line
+        return True
+    if "pip install" not in command:
+        return False
+    asked = re.fullmatch(r"pip install (?:-e )?'(?:\.|frappe_jobs)\[([\w,]+)\]'", command)
+    assert asked, f"not a form that is known: {line}"
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert set(asked[1].split(",")) <= set(setup["options.extras_require"]), line
+    return True
+
+
+def start_server(folder: Path) -> str:
+    """An embedded server, as a child of nobody's."""
+    code = (
+        "import pathlib, sys; from frappe_jobs import embedded\n"
+        "print(embedded.start(pathlib.Path(sys.argv[1])), end='')"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def left() -> Iterator[list[Page]]:
+    """Pages that were told to stop: workers need seconds for it, the next page need not wait."""
+    pages: list[Page] = []
+    yield pages
+    with ExitStack() as stack:
+        for page in pages:
+            stack.callback(page.close)
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, left: list[Page]) -> Iterator[Callable[[str], Page]]:
+    opened: list[Page] = []
+
+    def open_page(text: str) -> Page:
+        folder = tmp_path / "page"
+        folder.mkdir()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FRAPPE_")} | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONWARNINGS": "",
+            "PYTHONDONTWRITEBYTECODE": "1",  # a file that is written twice within a second
+        }
+        marks = page_marks(text)
+        if "server" in marks:
+            environment[variable("redis_queue")] = start_server(tmp_path)
+        opened.append(Page(folder, tmp_path / "state", marks, environment))
+        return opened[-1]
+
+    yield open_page
+    left += opened
+    for page in opened:
+        page.leave()
+
+
+def run(page: Page, text: str, name: str) -> None:
+    for block in blocks(text, name):
+        page.run(block)
+
+
+@each_page
+def test_what_the_page_shows_works(path, open_page):
+    text = path.read_text(encoding="utf-8")
+    run(open_page(text), text, path.name)
+
+
+INLINE = re.compile(r"`([^`\n]+)`")
+
+
+@each_page
+def test_the_commands_and_links_in_its_sentences_exist(path):
+    text = path.read_text(encoding="utf-8")
+    assert str(ROOT) not in text
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for command in INLINE.findall(prose):
+        words = command.split()
+        if words[0] == "frappe-jobs":
+            check_command(words[1:])
+        if words[0] == "make" and len(words) == 2:
+            assert words[1] in make_targets(), command
+    for target in re.findall(r"\]\(([^)#\s]+)", prose):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def check_command(words: list[str]) -> None:
+    """Whether each command and option that is named is one of ours."""
+    group: click.Command = main
+    options = {name for parameter in main.params for name in parameter.opts} | {"--help"}
+    for word in words:
+        name = word.partition("=")[0]
+        if isinstance(group, click.Group) and (found := group.get_command(None, word)):
+            group = found
+            options |= {name for parameter in group.params for name in parameter.opts}
+        assert not name.startswith("--") or name in options, f"{words}: no option {name}"
+    assert group is not main or not words or words[0].startswith("-"), words
+
+
+def test_enqueues_page_explains_each_of_its_options():
+    text = (ROOT / "docs/enqueue.md").read_text()
+    options = [name for name in inspect.signature(frappe_jobs.enqueue).parameters]
+    assert [name for name in options if f"| `{name}" not in text and name != "kwargs"] == []
+
+
+def test_the_workers_page_names_each_command_and_each_option_of_the_worker():
+    text = (ROOT / "docs/worker.md").read_text()
+    assert [name for name in COMMANDS if f"`frappe-jobs {name}" not in text] == []
+    options = [parameter.opts[0] for parameter in main.get_command(None, "worker").params]
+    assert [name for name in options if f"`{name}" not in text] == []
+
+
+class TestARunThatIsNotAsThePageSays:
+    """What the tests above are worth: each of these pages must be refused."""
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("```sh\nfalse\n```", "page:1: 1"),
+            ("```sh\nfrappe-jobs nope\n```", "No such command"),
+            ("```sh\necho one\n```\n```text\ntwo\n```", "prints"),
+            ("```sh\necho one; echo two\n```\n```text\none\n```", "prints"),
+            ("<!-- exit: 3 -->\n```sh\nexit 4\n```", "page:2: 4"),
+            ("```python\nprint(1)\n```\n```text\n2\n```", "prints"),
+            ("```python\nfrappe_jobs\n```", "NameError"),
+            ("```python\n1 / 0\n```\n```text\nKeyError: …\n```", "prints"),
+            ("```python\nprint(1)\n```\n\n```text\n1\n```\n\n```text\n1\n```", "a second output"),
+            ("```text\nprinted by nobody\n```", "what prints this"),
+            ("```ruby\nputs 1\n```", "nobody checks"),
+            ("```\nls\n```", "nobody checks"),
+            ("<!-- background -->\n```sh\necho never\n```", "page:2"),
+            ("```sh\nmake nonsense\n```", "nonsense"),
+            ("```sh\npip install 'frappe_jobs[nonsense]'\n```", "nonsense"),
+            ("```sh\npip install something-else\n```", "not a form"),
+        ],
+    )
+    def test_is_an_error(self, text, said, open_page):
+        with pytest.raises(AssertionError, match=re.escape(said)):
+            run(open_page(text), text, "page")
+
+    def test_a_json_block_must_be_json(self, open_page):
+        with pytest.raises(ValueError):
+            run(open_page(""), '```json\n{"half":\n```', "page")
+
+    @pytest.mark.parametrize(
+        "command", ["nope", "worker --nope", "--nope worker", "setup procfile --nope"]
+    )
+    def test_a_command_that_does_not_exist_is_found_in_a_sentence(self, command):
+        with pytest.raises(AssertionError):
+            check_command(command.split())
+
+    def test_what_is_right_passes(self, open_page):
+        text = (
+            "```sh\nmkdir -p a; cd a; export GREETING=hello\n```\n"
+            "<!-- file: b.py -->\n```python\nthree = 3\n```\n"
+            "```python\nimport os, b\nprint(os.environ['GREETING'], b.three)\n```\n"
+            "```text\nhel… 3\n```\n"
+            "```python\n1 / 0\n```\nA sentence.\n"
+            "```text\nZeroDivisionError: division by zero\n```\n"
+        )
+        run(open_page(text), text, "page")

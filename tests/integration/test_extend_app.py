@@ -1,0 +1,189 @@
+"""A team's own Celery app, extended: everything of theirs stays, and both kinds of job run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from acme import tasks
+from celery import Celery
+
+import frappe_jobs as frappe
+from frappe_jobs import errors
+from frappe_jobs.celery.app import extend_app
+
+APPS = Path(__file__).parents[1] / "apps"
+
+
+def team_app(broker, **conf):
+    app = Celery(f"team-{uuid4()}", broker=broker, backend=broker, set_as_current=False)
+    app.conf.update(**conf)
+    return app
+
+
+class Team:
+    """Their app, in processes of theirs."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        shutil.copy(APPS / "acme_celery.py", bench.path)
+        bench.variables |= {
+            "ACME_BROKER": bench.redis_url, "ACME_PREFIX": bench.id, "PYTHONPATH": str(bench.path),
+        }  # fmt: skip
+
+    @contextmanager
+    def worker(self, *arguments):
+        """Their worker, started as they always did."""
+        celery = Path(sys.executable).with_name("celery")
+        worker = subprocess.Popen(
+            [celery, "-A", "acme_celery", "worker", "-c", "1", *arguments],
+            cwd=self.bench.path, env=self.bench.environment, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            worker.terminate()
+            worker.wait(20)
+
+    def ask(self, code):
+        """Run code in a process of theirs, and read the JSON it prints."""
+        head = "import json, acme_celery, frappe_jobs as frappe\nfrom acme_celery import *\n"
+        done = subprocess.run(
+            [sys.executable, "-c", head + textwrap.dedent(code)],
+            env=self.bench.environment, cwd=self.bench.path, text=True, capture_output=True,
+            timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def team(make_bench):
+    """The bench names no broker of its own: the app's counts."""
+    bench = make_bench(redis_queue=None, frappe_jobs_celery_app="acme_celery")
+    return Team(bench)
+
+
+def test_what_is_theirs_stays_as_it_was(bench):
+    app = team_app(
+        bench.redis_url,
+        task_routes={"team.mail": {"queue": "mail"}},
+        task_default_priority=3,
+        worker_prefetch_multiplier=7,
+        broker_transport_options={"visibility_timeout": 1234},
+        beat_schedule={"mail": {"task": "team.mail", "schedule": 3600.0}},
+        accept_content=["json", "pickle"],
+        task_serializer="pickle",
+    )
+    app.task(tasks.ping, name="team.mail", shared=False)
+    before = copy.deepcopy(dict(app.conf.items()))
+    queues = dict(app.amqp.queues)
+    known = set(app.tasks)
+    other = bench.sites.parent / "other"
+    bench.sites.rename(other)  # a folder that has no app yet
+    assert extend_app(app, other) is app
+    assert dict(app.conf.items()) == before
+    assert dict(app.amqp.queues) == queues
+    assert set(app.tasks) - known == {"frappe_jobs.execute"}
+    assert extend_app(app, other) is app  # once more changes nothing
+
+
+def test_both_kinds_of_job_run_on_their_own_worker(team):
+    queues = ",".join(f"{team.bench.id}{name}" for name in ("-celery", "-mail", ":default"))
+    with team.worker("-Q", queues):
+        code = """
+            with frappe.site("site1", user="grete"):
+                job = frappe.enqueue("acme.tasks.whoami")
+                theirs = frappe.enqueue(mail, to="Otto")
+            answers = [job.wait(20)[:2], theirs.get(timeout=20), double.delay(4).get(timeout=20)]
+            answers.append(app.amqp.router.route({}, "team.mail")["queue"].name)
+            print(json.dumps(answers))
+        """
+        expected = [["site1", "grete"], "mailed Otto", 8, f"{team.bench.id}-mail"]
+        assert team.ask(code) == expected
+
+
+def test_without_being_told_their_worker_leaves_the_benchs_queues_alone(team):
+    with team.worker():
+        code = """
+            with frappe.site("site1"):
+                job = frappe.enqueue("acme.tasks.ping")
+            answer = double.delay(5).get(timeout=20)
+            print(json.dumps([answer, job.get_status()]))
+        """
+        assert team.ask(code) == [10, "queued"]
+
+
+def test_a_worker_of_ours_runs_both_on_the_benchs_queues(team):
+    with team.bench.worker("--queue", "short"):
+        code = """
+            with frappe.site("site2"):
+                job = frappe.enqueue("acme.tasks.whoami", "short")
+                theirs = frappe.enqueue(double, "short", x=21)
+            print(json.dumps([job.wait(20)[0], theirs.get(timeout=20)]))
+        """
+        assert team.ask(code) == ["site2", 42]
+
+
+def test_their_redbeat_entries_stay(team):
+    code = """
+        from celery.schedules import schedule
+        from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry, get_redis
+
+        RedBeatSchedulerEntry("hourly", "team.double", schedule(3600), args=[1], app=app).save()
+        RedBeatScheduler(app)
+        with frappe.site("site1"):
+            frappe.enqueue("acme.tasks.ping")
+        keys = [key for key in get_redis(app).keys("*") if key.startswith(f"{PREFIX}-redbeat:")]
+        print(json.dumps(sorted(key.partition(":")[2] for key in keys)))
+    """
+    assert {"hourly", "mail"} <= set(team.ask(code))
+
+
+class TestRefused:
+    def test_an_app_of_another_sites_folder(self, make_bench):
+        one, two = make_bench(), make_bench()
+        app = extend_app(team_app(one.redis_url), one.sites)
+        with pytest.raises(errors.ConfigError, match="another sites folder"):
+            extend_app(app, two.sites)
+
+    def test_a_sites_folder_that_has_an_app_already(self, bench):
+        with frappe.site("site1"):
+            frappe.enqueue(tasks.ping)
+        with pytest.raises(errors.ConfigError, match="before anything is enqueued"):
+            extend_app(team_app(bench.redis_url), bench.sites)
+
+    def test_an_app_with_a_task_of_our_name(self, make_bench):
+        bench = make_bench()
+        app = team_app(bench.redis_url)
+        app.task(tasks.ping, name="frappe_jobs.execute", shared=False)
+        with pytest.raises(errors.ConfigError, match="frappe_jobs.execute"):
+            extend_app(app, bench.sites)
+
+    def test_an_app_with_a_queue_of_our_name(self, make_bench):
+        from kombu import Queue
+
+        bench = make_bench()
+        app = team_app(bench.redis_url, task_queues=[Queue(f"{bench.id}:short")])
+        with pytest.raises(errors.ConfigError, match=f"{bench.id}:short.*bench_id"):
+            extend_app(app, bench.sites)
+
+    def test_an_app_whose_workers_would_refuse_json(self, make_bench):
+        bench = make_bench()
+        app = team_app(bench.redis_url, accept_content=["pickle"])
+        with pytest.raises(errors.ConfigError, match="accept_content"):
+            extend_app(app, bench.sites)
+
+    def test_a_module_that_extends_no_app(self, make_bench):
+        make_bench(frappe_jobs_celery_app="acme.tasks").use()
+        with frappe.site("site1"), pytest.raises(errors.ConfigError, match="extend_app"):
+            frappe.enqueue(tasks.ping)
