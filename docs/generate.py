@@ -19,7 +19,7 @@ WIDTH = 88
 
 #: Where each group of public names has its heading; what is in no group comes last.
 GROUPS: dict[str, Sequence[str]] = {
-    "Send": ("enqueue", "enqueue_doc", "Retry", "register"),
+    "Send": ("enqueue", "enqueue_many", "enqueue_doc", "Retry", "register"),
     "Look": ("get_job", "get_job_status", "is_job_enqueued", "get_jobs", "get_queues_timeout"),
     "In a job": ("get_current_job", "publish_progress"),
     "Sites and documents": (
@@ -30,6 +30,7 @@ GROUPS: dict[str, Sequence[str]] = {
 #: Public, but in a module of their own.
 BESIDE = (
     "frappe_jobs.celery.app:make_app",
+    "frappe_jobs.celery.app:extend_app",
     "frappe_jobs.embedded:start",
     "frappe_jobs.embedded:stop",
     "frappe_jobs.testing:wait_until",

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import bootsteps
 
+
 class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
     """Read the results to their end that were arriving when the worker was told to stop.
 

@@ -16,7 +16,7 @@ A comment on the line above a block says what else is meant:
 
 A comment on a line of its own says what is meant for the page:
 
-    <!-- server -->               a Redis is there, as redis_queue
+    <!-- server -->               a Redis is there, as redis_queue; "server: REDIS_URL" says where
     <!-- inside: site1 -->        Python blocks run with that site open, but for those "outside"
 """
 
@@ -210,7 +210,7 @@ class Page:
                 start_new_session=True,
             )  # fmt: skip
         self.background.append(process)
-        said = re.compile(r"\bready$", re.MULTILINE)
+        said = re.compile(r"\bready\.?$", re.MULTILINE)
         wait_until(
             lambda: len(said.findall(log.read_text())) >= ready or process.poll() is not None,
             TIMEOUT,
@@ -298,7 +298,7 @@ def open_page(tmp_path: Path, left: list[Page]) -> Iterator[Callable[[str], Page
         }
         marks = page_marks(text)
         if "server" in marks:
-            environment[variable("redis_queue")] = start_server(tmp_path)
+            environment[marks["server"] or variable("redis_queue")] = start_server(tmp_path)
         opened.append(Page(folder, tmp_path / "state", marks, environment))
         return opened[-1]
 
@@ -331,10 +331,21 @@ def test_the_commands_and_links_in_its_sentences_exist(path):
         words = command.split()
         if words[0] == "frappe-jobs":
             check_command(words[1:])
+        if words[0].startswith("--"):
+            assert words[0] in all_options(main), command
         if words[0] == "make" and len(words) == 2:
             assert words[1] in make_targets(), command
     for target in re.findall(r"\]\(([^)#\s]+)", prose):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def all_options(command: click.Command) -> set[str]:
+    """The options of a command and of those below it."""
+    found = {"--help"} | {name for parameter in command.params for name in parameter.opts}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(None):
+            found |= all_options(command.get_command(None, name))
+    return found
 
 
 def check_command(words: list[str]) -> None:
