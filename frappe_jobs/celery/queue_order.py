@@ -1,4 +1,4 @@
-"""Earlier queues first, on Redis: kombu's strategy of that name, also where it forgets the order."""
+"""Earlier queues first, on Redis: kombu's strategy, also where kombu forgets the order."""
 
 from __future__ import annotations
 
