@@ -7,7 +7,7 @@ from collections.abc import Collection
 from kombu.utils.scheduling import priority_cycle
 
 
-class InTheOrderTheyCame(priority_cycle):  # type: ignore[misc]
+class InTheOrderTheyCame(priority_cycle):
     """The queues in the order in which the worker began to consume them.
 
     kombu 5.6 hands them over as a set, again with each one that joins or leaves.

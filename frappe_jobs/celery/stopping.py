@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from inspect import isgenerator
 from typing import Any
 
@@ -33,7 +33,7 @@ class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
                 hub.remove_reader(fd)
 
 
-def _read_to_end(fd: int, reader: Generator[None, None, None], timeout: float) -> bool:
+def _read_to_end(fd: int, reader: Iterator[object], timeout: float) -> bool:
     """False if nothing more can come, or nothing came in time."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
