@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.context import require_session
 from frappe_jobs.dispatch import UNNAMED, Options
-from frappe_jobs.errors import ArgumentError, FrappeJobsError, SiteNotFound
+from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
 from frappe_jobs.execute import CurrentJob, current_job
 from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
 from frappe_jobs.job import Job
@@ -238,6 +239,8 @@ def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sen
     elif not callable(method) and not isinstance(method, str):
         raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
     message = runtime.current().dispatcher.compose(method, kwargs, options, require_session())
+    for promise in runtime.current().broker.broken_promises(message):
+        warnings.warn(promise, GuestWarning, stacklevel=4)
     return Sending(message, claim=options.deduplicate)
 
 

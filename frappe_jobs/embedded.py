@@ -25,6 +25,9 @@ FOLDER = ".frappe_jobs"
 ADDRESS = "server.json"
 START_TIMEOUT = 10.0
 
+#: The servers that this process has started; they live on when it ends.
+_started: list[subprocess.Popen[bytes]] = []
+
 
 def start(sites_path: Path) -> str:
     """Start the folder's server, unless it runs already; returns its URL, with the password.
@@ -39,7 +42,9 @@ def start(sites_path: Path) -> str:
 
 
 def _start(folder: Path) -> str:
-    password, port = secrets.token_urlsafe(24), _free_port()
+    password, port = _address(folder) or ("", 0)
+    if not port or not _is_free(port):  # the address it had, so that who knew it finds it again
+        password, port = secrets.token_urlsafe(24), _free_port()
     config = folder / "server.conf"
     _write_private(config, _configuration(folder, port, password))
     with (folder / "server.log").open("ab") as log:
@@ -47,39 +52,50 @@ def _start(folder: Path) -> str:
             [_binary(), str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, close_fds=True,
         )  # fmt: skip
-    url = f"redis://:{password}@127.0.0.1:{port}/0"
+    _started.append(process)
     deadline = time.monotonic() + START_TIMEOUT
     while not _answers(port, password):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise BrokerUnavailable(f"The embedded server did not start; see {log.name}.")
         Event().wait(0.02)
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
     _write_private(folder / ADDRESS, json.dumps({"url": url, "pid": process.pid}))
     return url
 
 
 def running(sites_path: Path) -> str | None:
     """The URL of the folder's server if it runs."""
-    try:
-        url = str(json.loads((sites_path / FOLDER / ADDRESS).read_text())["url"])
-    except (OSError, ValueError, KeyError):
+    address = _address(sites_path / FOLDER)
+    if address is None or not _answers(address[1], address[0]):
         return None
-    password, _, port = url.removeprefix("redis://:").removesuffix("/0").partition("@127.0.0.1:")
-    return url if _answers(int(port), password) else None
+    password, port = address
+    return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def stop(sites_path: Path) -> bool:
-    """Stop the folder's server; its data stays. False if none ran."""
+    """Stop the folder's server; its data and its address stay. False if none ran."""
     if running(sites_path) is None:
         return False
-    address = sites_path / FOLDER / ADDRESS
-    pid = int(json.loads(address.read_text())["pid"])
-    address.unlink()
+    pid = int(json.loads((sites_path / FOLDER / ADDRESS).read_text())["pid"])
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + START_TIMEOUT
-    while _alive(pid) and time.monotonic() < deadline:
+    while running(sites_path) and time.monotonic() < deadline:
         Event().wait(0.02)
+    for process in [one for one in _started if one.pid == pid]:
+        process.wait(START_TIMEOUT)
+        _started.remove(process)
     return True
+
+
+def _address(folder: Path) -> tuple[str, int] | None:
+    """The password and the port that the server has, or had last."""
+    try:
+        url = str(json.loads((folder / ADDRESS).read_text())["url"])
+        password, _, rest = url.removeprefix("redis://:").partition("@127.0.0.1:")
+        return password, int(rest.removesuffix("/0"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _binary() -> str:
@@ -109,6 +125,16 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -126,16 +152,3 @@ def _answers(port: int, password: str) -> bool:
             return reply == b"+OK\r\n+PONG\r\n"
     except OSError:
         return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            return True
-    except ChildProcessError:  # somebody else's child
-        pass
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

@@ -8,11 +8,12 @@ FrappeJobsError
 ├── ScheduleError
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, DatabaseUnavailable
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
+
+and a warning: GuestWarning
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ class FrappeJobsError(Exception):
     details: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
-        return super().__str__() or inspect.cleandoc(type(self).__doc__ or "")
+        return super().__str__() or " ".join((type(self).__doc__ or "").split())
 
     def about(self, **details: object) -> Self:
         """The same error, with details."""
@@ -150,3 +151,7 @@ class NotSupportedByBroker(BrokerError):
 
 class QueueOverloaded(BrokerError):
     """The queue holds more jobs than 'max_queued_jobs' allows."""
+
+
+class GuestWarning(UserWarning):
+    """In a team's own Celery app one of our promises does not hold on the team's workers."""

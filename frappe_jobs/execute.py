@@ -106,7 +106,8 @@ class Executor:
                     self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
-                outcome = self._failure(message, error, attempt, timed_out)
+                never_reached = isinstance(error, DatabaseUnavailable)
+                outcome = self._failure(message, error, attempt, timed_out, never_reached)
                 self._settle(message, outcome)
             else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
@@ -121,6 +122,7 @@ class Executor:
     ) -> Outcome:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
+        returned = False
         with self._as_current(message, kwargs, attempt.number):
             try:
                 kwargs.update(self._host.arguments.decode(message.arguments))
@@ -128,11 +130,15 @@ class Executor:
                 for path in self._host.hooks("before_job", message.site):
                     self._call_hook(path, message, kwargs, transaction_type="job")
                 value = method(**kwargs)
+                returned = True
                 session.commit()
                 outcome = Outcome(_as_json(value, message, self._host.arguments), value)
             except (Exception, SystemExit) as error:
                 session.rollback()
-                outcome = self._failure(message, error, attempt, timed_out)
+                never_reached = isinstance(error, DatabaseUnavailable) and not session.was_connected
+                outcome = self._failure(
+                    message, error, attempt, timed_out, never_reached, may_be_committed=returned
+                )
             if outcome.run_again_in is None:
                 if outcome.error:
                     self._host.log_error(message.name, outcome.error)
@@ -145,20 +151,32 @@ class Executor:
         error: BaseException,
         attempt: Attempt,
         timed_out: type[BaseException],
+        never_reached: bool,
+        *,
+        may_be_committed: bool = False,
     ) -> Outcome:
-        """What an error means: the end of the job, or another attempt later."""
+        """What an error means: the end of the job, or another attempt later.
+
+        ``never_reached``: the job could do nothing yet, its database is away.
+        ``may_be_committed``: a call that waited for the commit may have raised it, when the
+        method's work was done.
+        """
         if isinstance(error, timed_out):
             reason = f"timed out after {message.timeout} s"
         else:
             reason = f"{type(error).__name__}: {error}"
         retries, delay = attempt.retries, None
-        if isinstance(error, DatabaseUnavailable):
-            delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes; nothing was done yet
-        elif isinstance(error, RetryBackgroundJobError) or self._host.is_conflict(error):
+        if never_reached:
+            delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes
+        elif self._is_passing(error):
             delay = retries + 1 if retries < CONFLICT_RETRIES else None
-        elif message.retry and retries < message.retry.max:
+        elif message.retry and retries < message.retry.max and not may_be_committed:
             delay = message.retry.delay(retries + 1)
         return Outcome(error=error, reason=reason, run_again_in=delay)
+
+    def _is_passing(self, error: BaseException) -> bool:
+        passing = (RetryBackgroundJobError, DatabaseUnavailable)
+        return isinstance(error, passing) or self._host.is_conflict(error)
 
     def _settle(self, message: Message, outcome: Outcome) -> bool:
         """Write into the record what became of the attempt; whether this ended the job.

@@ -175,7 +175,7 @@ class Job:
         return waited or stopped
 
     def requeue(self) -> Job:
-        """Send an ended job once more, with the same id and arguments; returns the new one.
+        """Send an ended job once more, with the same id and arguments; returns it in its new place.
 
         Raises JobError while it waits or runs.
         """
@@ -184,6 +184,7 @@ class Job:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
         message = self._record.message.again(at=time.time())
         self._broker.publish([Sending(message)], self._ledger.record)
+        self._ledger.forget(self._record.message)
         return Job(
             Record(message, QUEUED),
             ledger=self._ledger, broker=self._broker, arguments=self._arguments,

@@ -118,9 +118,15 @@ class Bench:
     @contextmanager
     def worker_of(self, *command: str) -> Iterator[Worker]:
         """The same, of any command that begins one."""
+        with self.process(*command) as worker:
+            worker.wait_ready()
+            yield worker
+
+    @contextmanager
+    def process(self, *command: str) -> Iterator[Worker]:
+        """A worker as it starts; stopped at the end, whatever happened."""
         worker = Worker(self, *command)
         try:
-            worker.wait_ready()
             yield worker
         finally:
             worker.stop()

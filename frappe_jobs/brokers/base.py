@@ -41,6 +41,10 @@ class Broker(ABC):
         be there without one, and say that the job waits.
         """
 
+    def broken_promises(self, message: Message) -> list[str]:
+        """What cannot be kept of what this message asks for, in words; [] as a rule."""
+        return []
+
     @abstractmethod
     def send_task(
         self,

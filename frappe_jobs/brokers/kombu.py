@@ -10,9 +10,12 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
-from frappe_jobs.config import Settings, masked
+from frappe_jobs.config import REDIS_SCHEMES, Settings, masked
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message
+
+#: kombu's own, in seconds, where the app says nothing.
+VISIBILITY_TIMEOUT = 3600
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
@@ -87,6 +90,37 @@ class KombuBroker(Broker):
             return self._app.send_task(
                 task.name, kwargs=dict(arguments), queue=self.queue_name(queue), **options
             )
+
+    def broken_promises(self, message: Message) -> list[str]:
+        """In a team's own app its settings stay; on workers of ours every promise holds."""
+        if not self._settings.is_guest:
+            return []
+        conf, broken = self._app.conf, []
+        ours = "let a worker of ours (frappe-jobs worker) serve the queue"
+        options = conf.broker_transport_options
+        limit = options.get("visibility_timeout", VISIBILITY_TIMEOUT)
+        if self._is_redis and message.timeout > limit:
+            broken.append(
+                f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
+                f"hands a message to a second one after {limit} s (visibility_timeout): {ours}, or "
+                "raise it."
+            )
+        if message.at_front and conf.worker_prefetch_multiplier != 1:
+            broken.append(
+                f"{message.name} goes to the front, but the team's workers hold "
+                f"{conf.worker_prefetch_multiplier} jobs for each process, which run before it "
+                f"(worker_prefetch_multiplier): {ours}, or set it to 1."
+            )
+        if message.at_front and len(options.get("priority_steps", (0, 1))) < 2:
+            broken.append(
+                f"{message.name} cannot go to the front: the app's 'priority_steps' knows one "
+                "priority only."
+            )
+        return broken
+
+    @property
+    def _is_redis(self) -> bool:
+        return self._settings.broker_url.partition(":")[0] in REDIS_SCHEMES
 
     def depth(self, queue: str) -> int:
         with self._reaching(), self._app.connection_for_read() as connection:

@@ -1,15 +1,15 @@
 """Redis as the broker.
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
-name of the list that holds a priority's messages (``channel._q_for_pri``), how many there are
-(``channel._size``), the prefix of all keys (``channel.global_keyprefix``), and that a message that
-waits is JSON with its Celery headers inside.
+name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
+(``Channel._size``), and that a message that waits is JSON with its Celery headers inside.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,7 @@ import redis
 from celery import Celery, Task
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
+from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import Recorder, Sending
 from frappe_jobs.brokers.kombu import KombuBroker
@@ -56,7 +57,6 @@ class RedisBroker(KombuBroker):
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         super().__init__(app, settings)
-        self._lists: dict[tuple[str, bool], str] = {}
         self._forms: dict[tuple[str, bool], str] = {}
 
     def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
@@ -134,15 +134,13 @@ class RedisBroker(KombuBroker):
         return self._forms[queue, at_front]
 
     def _list_of(self, message: Message) -> str:
-        """The list that kombu reads for that queue and priority; asked of kombu once for each."""
-        key = (message.queue, message.at_front)
-        if key not in self._lists:
-            with self._reaching(), self._app.connection_for_write() as connection:
-                channel = connection.default_channel
-                priority = self.at_front if message.at_front else self.ordinary
-                name = channel._q_for_pri(self.queue_name(message.queue), priority)
-                self._lists[key] = f"{channel.global_keyprefix}{name}"
-        return self._lists[key]
+        """The list that kombu reads for that queue and priority, as its Channel names it."""
+        options = self._app.conf.broker_transport_options
+        steps = options.get("priority_steps") or Channel.priority_steps
+        step = steps[bisect(steps, self.at_front if message.at_front else self.ordinary) - 1]
+        queue = self.queue_name(message.queue)
+        name = f"{queue}{options.get('sep', Channel.sep)}{step}" if step else queue
+        return f"{options.get('global_keyprefix', '')}{name}"
 
     def depth(self, queue: str) -> int:
         # Not by a passive declare, which forgets the prefix of all keys.

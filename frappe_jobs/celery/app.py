@@ -41,6 +41,7 @@ class Execute(Task):  # type: ignore[misc]
     max_retries = None
     typing = False
     Request = "frappe_jobs.celery.request:JobRequest"
+    Strategy = "frappe_jobs.celery.request:only_json"
 
     def run(self, arguments: Any = None) -> Any:
         runtime = symbol_by_name(RUNTIME)(self.app)
@@ -189,6 +190,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     prefix = settings.prefix
     return {
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is down comes back some day
         "broker_transport_options": {
             # Earlier queues first, as RQ's workers take them.
             "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",

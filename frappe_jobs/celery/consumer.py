@@ -11,6 +11,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 from frappe_jobs.celery.app import RUNTIME
 from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.message import TASK
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ BODY_LIMIT = 10_000
 
 def fault_of(message: Any) -> str | None:
     """What is wrong with a message so that Celery could not even refuse it; None if nothing is."""
+    is_ours = isinstance(message.headers, dict) and message.headers.get("task") == TASK
+    if is_ours and message.content_type != "application/json":
+        return f"is {message.content_type!r}, not JSON"
     try:
         payload = message.payload
     except Exception as error:  # whatever a decoder does with whatever came

@@ -17,6 +17,8 @@ class Session(ABC):
     site: str
     user: str
     conf: Mapping[str, Any]
+    #: Whether its database has been reached, so that something may have been asked of it.
+    was_connected: bool = False
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
@@ -41,7 +42,11 @@ class StandaloneSession(Session):
     def db(self) -> DatabaseSession:
         if self._db is None:
             self._db = self._open_db()
+            event.listen(self._db, "after_begin", self._note_connection, once=True)
         return self._db
+
+    def _note_connection(self, *_: object) -> None:
+        self.was_connected = True
 
     @property
     def is_inherited(self) -> bool:

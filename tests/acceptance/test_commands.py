@@ -191,6 +191,15 @@ class TestConfiguration:
         assert done.stderr.count("\n") == 1
         assert "s3cret" not in done.stdout + done.stderr
 
+    def test_a_database_that_is_out_of_reach_is_one_line_and_69(self, bench):
+        config = {"frappe_jobs_database_url": "postgresql+psycopg://u:s3cret@127.0.0.1:1/x"}
+        bench.write("site1/site_config.json", config)
+        done = bench.run("--site", "site1", "execute", "acme.tasks.install")
+        assert done.returncode == 69
+        assert "127.0.0.1:1" in done.stderr and "out of reach" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+
     def test_an_unknown_queue_for_a_worker_is_wrong_usage(self, bench):
         done = bench.run("worker", "--queue", "short,nope")
         assert_refused(done, 2, "'nope'; known: short, default, long")

@@ -14,7 +14,7 @@ app.conf.update(
     task_default_queue=f"{PREFIX}-celery",
     task_routes={"team.mail": {"queue": f"{PREFIX}-mail"}},
     task_serializer="json",
-    accept_content=["json", "yaml"],
+    accept_content=os.environ.get("ACME_ACCEPT", "json,yaml").split(","),
     task_default_priority=3,
     worker_prefetch_multiplier=2,
     broker_transport_options={"visibility_timeout": 1234, "priority_steps": [0, 3, 6, 9]},

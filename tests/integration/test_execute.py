@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from acme import tasks
 from acme.models import Account
+from celery.exceptions import TaskRevokedError
+from celery.result import AsyncResult
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
@@ -166,3 +170,53 @@ class TestTimeout:
             wait_until(lambda: bench.marks("on_failure"), 10)
             frappe.enqueue(tasks.ping).wait(10)
             assert [mark["job"] for mark in bench.marks("on_failure")] == [job.id]
+
+
+class TestDatabaseAway:
+    """A site on a database server that is down when its job opens, and comes back."""
+
+    @pytest.fixture
+    def away(self, shared):
+        site = "site-away"
+        shared.write(
+            f"{site}/site_config.json", {"frappe_jobs_database_url": "sqlite:///no/such.db"}
+        )
+        yield site
+        shutil.rmtree(shared.sites / site)
+
+    def test_the_job_waits_and_runs_when_it_is_back(self, shared, away):
+        with frappe.site(away):
+            job = frappe.enqueue(tasks.install)
+        wait_until(lambda: job.get_status() == "queued" and job.attempt == 1, 10)
+        assert "DatabaseUnavailable" in job.reason
+        (shared.sites / away / "no").mkdir()
+        job.wait(20)
+        assert (job.status, job.reason) == ("finished", None)
+
+    def test_one_that_had_reached_its_own_database_is_not_tried_for_ever(self, shared, away):
+        with frappe.site("site1"):
+            job = frappe.enqueue(tasks.reach_other, site=away)
+            ledger = runtime.current().ledger
+            wait_until(lambda: job.get_status() == "queued" and job.attempt == 1, 10)
+            ledger.redis.hset(ledger._key("record", job.message_id), "retries", 5)
+            assert "DatabaseUnavailable" in failed(job).reason
+
+    def test_an_error_of_a_call_after_the_commit_does_not_run_the_method_again(self, shared):
+        with frappe.site("site1"):
+            job = failed(frappe.enqueue(tasks.fail_after_commit, retry=3))
+        assert (job.attempt, job.reason) == (1, "ValueError: after the commit")
+
+
+class TestAgainstTheAsyncResult:
+    def test_celery_sees_a_failure_and_a_cancellation(self, shared):
+        app = runtime.current().app
+        with frappe.site("site1"):
+            job = failed(frappe.enqueue(tasks.fail, text="for Celery"))
+            gone = frappe.enqueue(tasks.sleep, seconds=60)
+            gone.cancel()
+        result = AsyncResult(job.message_id, app=app)
+        with pytest.raises(ValueError, match="for Celery"):
+            result.get(timeout=10)
+        assert "raise ValueError(text)" in result.traceback
+        with pytest.raises(TaskRevokedError):
+            AsyncResult(gone.message_id, app=app).get(timeout=10)

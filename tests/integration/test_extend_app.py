@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -147,6 +148,73 @@ def test_their_redbeat_entries_stay(team):
         print(json.dumps(sorted(key.partition(":")[2] for key in keys)))
     """
     assert {"hourly", "mail"} <= set(team.ask(code))
+
+
+class TestPromises:
+    """What the team's settings make impossible is said at the call."""
+
+    @pytest.fixture
+    def guest(self, make_bench):
+        """Enqueues on an extended app with those settings, and gives what was said."""
+
+        def enqueue(conf, **options):
+            bench = make_bench()
+            extend_app(team_app(bench.redis_url, **conf), bench.sites)
+            bench.use()
+            with frappe.site("site1"), warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                frappe.enqueue(tasks.ping, **options)
+            assert {warning.filename for warning in said} <= {__file__}
+            return [str(warning.message) for warning in said]
+
+        return enqueue
+
+    def test_a_job_longer_than_the_visibility_timeout(self, guest):
+        (said,) = guest({}, timeout=7200)
+        assert "visibility_timeout" in said and "3600 s" in said
+        options = {"broker_transport_options": {"visibility_timeout": 7200}}
+        assert guest(options, timeout=7200) == []
+
+    def test_at_front_with_workers_that_prefetch(self, guest):
+        (said,) = guest({}, at_front=True)
+        assert "worker_prefetch_multiplier" in said
+        assert guest({"worker_prefetch_multiplier": 1}, at_front=True) == []
+
+    def test_at_front_with_one_priority(self, guest):
+        options = {"broker_transport_options": {"priority_steps": [0]}}
+        (said,) = guest(options | {"worker_prefetch_multiplier": 1}, at_front=True)
+        assert "priority_steps" in said
+
+    def test_an_ordinary_job_needs_no_word(self, guest):
+        assert guest({}) == []
+
+
+def test_where_the_team_accepts_pickle_our_task_still_refuses_it(team, tmp_path):
+    bench, touched = team.bench, tmp_path / "touched"
+    # As root Celery refuses to start a worker that accepts pickle, unless it is forced to.
+    bench.variables |= {"ACME_ACCEPT": "json,pickle", "C_FORCE_ROOT": "1"}
+    theirs, ours = f"{bench.id}-celery", f"{bench.id}:default"
+    code = f"""
+        from kombu import Connection
+        import os
+
+        class Exploit:
+            def __reduce__(self):
+                return os.system, ("touch {touched}",)
+
+        for queue, task in (({ours!r}, "frappe_jobs.execute"), ({theirs!r}, "team.double")):
+            argument = Exploit() if "execute" in task else 4
+            options = {{"queue": queue, "serializer": "pickle", "task_id": f"p-{{task}}"}}
+            app.send_task(task, args=(argument,), **options)
+        from celery.result import AsyncResult
+        answer = AsyncResult("p-team.double", app=app).get(timeout=20)
+        with frappe.site("site1"):
+            frappe.enqueue("acme.tasks.ping").wait(20)
+        print(json.dumps(answer))
+    """
+    with team.worker("-Q", f"{theirs},{ours}"):
+        assert team.ask(code) == 8
+    assert not touched.exists()
 
 
 class TestRefused:

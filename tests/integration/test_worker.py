@@ -15,7 +15,7 @@ from acme import tasks
 from kombu import Connection
 
 import frappe_jobs as frappe
-from frappe_jobs import runtime
+from frappe_jobs import embedded, errors, runtime
 from frappe_jobs.message import HEADER, TASK
 from frappe_jobs.testing import wait_until
 
@@ -212,3 +212,39 @@ class TestHostileMessages:
                 assert record.reason.partition(":")[0] in (
                     "MethodNotAllowed", "MethodNotFound", "SiteNotFound", "BadMessage",
                 )  # fmt: skip
+
+
+class TestBrokerAway:
+    """A Redis of the test's own; what it holds survives its restarts."""
+
+    @pytest.fixture
+    def server(self, tmp_path):
+        embedded.start(tmp_path)
+        yield tmp_path
+        embedded.stop(tmp_path)
+
+    def test_a_worker_waits_for_it_and_finds_it_again(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server))
+        bench.use()
+        embedded.stop(server)
+        with bench.process("worker", "--queue", "default") as worker:
+            wait_until(lambda: "Cannot connect" in worker.log, 20)
+            with frappe.site("site1"), pytest.raises(errors.BrokerUnavailable) as caught:
+                frappe.enqueue(tasks.ping)
+            password = bench.redis_url[len("redis://:") :].partition("@")[0]
+            assert ":***@" in str(caught.value) and password not in str(caught.value)
+            embedded.start(server)
+            worker.wait_ready()
+            with frappe.site("site1"):
+                assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+                embedded.stop(server)
+                embedded.start(server)
+                assert frappe.enqueue(tasks.ping).wait(20) == "pong"
+            assert worker.stop() == 0
+
+
+def test_a_worker_is_as_nice_as_the_settings_say(make_bench):
+    bench = make_bench(background_process_niceness=3)
+    with bench.worker("--queue", "short") as worker:
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) == ours + 3

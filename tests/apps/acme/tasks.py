@@ -137,3 +137,21 @@ def succeed_at_last(attempts: int) -> int:
     if attempt < attempts:
         raise frappe.RetryBackgroundJobError(f"attempt {attempt}")
     return attempt
+
+
+def reach_other(site: str) -> None:
+    """Work on this site, then on another one."""
+    Base.metadata.create_all(frappe.db.get_bind())
+    frappe.get_all("Account")
+    with frappe.site(site):
+        frappe.get_all("Account")
+
+
+def fail_after_commit() -> None:
+    """Leave a call behind that fails when this job is committed."""
+    from frappe_jobs.context import require_session
+
+    def object_to_it() -> None:
+        raise ValueError("after the commit")
+
+    require_session().after_commit(object_to_it)

@@ -1,0 +1,121 @@
+"""What every broker does for us; each adapter passes the same tests, on its real server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from frappe_jobs import errors, runtime
+from frappe_jobs.brokers.base import Sending
+from frappe_jobs.message import TASK, Message
+
+
+def message(name="ping", **values):
+    message_id = str(uuid4())
+    return Message(
+        id=message_id, job_id=message_id, site="site1", user="grete", method="acme.tasks.ping",
+        queue="default", name=name, timeout=300, enqueued_at=time.time(), **values,
+    )  # fmt: skip
+
+
+def taken(app, queue, count):
+    """The next messages of a queue as a worker takes them; acknowledged."""
+    found = []
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+
+        def take(body, raw):
+            found.append((raw.headers, body))
+            raw.ack()
+
+        with connection.Consumer([app.amqp.queues[queue]], callbacks=[take], channel=channel):
+            while len(found) < count:
+                connection.drain_events(timeout=5)
+    return found
+
+
+class BrokerContract:
+    """The fixture ``here`` gives a bench's runtime on the broker."""
+
+    def send(self, here, *messages, **options):
+        sendings = [Sending(one, **options) for one in messages]
+        return here.broker.publish(sendings, here.ledger.record)
+
+    def names(self, here, count):
+        headers = [headers for headers, _ in taken(here.app, self.queue(here), count)]
+        return [one["frappe_jobs"]["name"] for one in headers]
+
+    def queue(self, here):
+        return f"{here.settings.bench_id}:default"
+
+    def test_a_message_arrives_whole(self, here):
+        sent = message('a name: "é" %(id)s 100 %', arguments={"x": [1, {"y": "é"}]}, event="night")
+        assert self.send(here, sent) == [True]
+        ((headers, body),) = taken(here.app, self.queue(here), 1)
+        assert (headers["task"], headers["id"], headers["shadow"]) == (TASK, sent.id, sent.name)
+        assert headers["timelimit"] == [310, 300]
+        assert Message.from_wire(headers["frappe_jobs"], body[0][0]) == sent
+
+    def test_the_record_is_there_before_the_message_can_be_taken(self, here):
+        sent = message()
+        recorded = []
+
+        def record(sendings):
+            assert here.broker.depth("default") == 0
+            recorded.extend(sendings)
+            return here.ledger.record(sendings)
+
+        here.broker.publish([Sending(sent)], record)
+        assert [one.message for one in recorded] == [sent]
+        assert here.ledger.read(sent.id).status == "queued"
+        assert here.broker.depth("default") == 1
+
+    def test_nothing_is_sent_where_the_record_says_no(self, here):
+        first, second = message(), message()
+        second = replace(second, job_id=first.job_id)
+        assert self.send(here, first, second, claim=True) == [True, False]
+        assert here.broker.depth("default") == 1
+        assert here.ledger.read(second.id) is None
+
+    def test_first_in_first_out(self, here):
+        self.send(here, *(message(str(number)) for number in range(5)))
+        assert self.names(here, 5) == list("01234")
+
+    def test_at_front_goes_before_what_waits_and_stays_first_in_first_out(self, here):
+        self.send(here, message("a"), message("b"))
+        self.send(here, message("front 1", at_front=True), message("front 2", at_front=True))
+        self.send(here, message("c"))
+        assert self.names(here, 5) == ["front 1", "front 2", "a", "b", "c"]
+
+    def test_depth_counts_a_queue_front_and_all(self, here):
+        assert here.broker.depth("default") == 0
+        self.send(here, message(), message(at_front=True), replace(message(), queue="long"))
+        assert (here.broker.depth("default"), here.broker.depth("long")) == (2, 1)
+
+    @pytest.mark.parametrize("at_front", [False, True])
+    def test_a_waiting_message_can_be_taken_away(self, here, at_front):
+        many = [message(str(number), at_front=at_front) for number in range(1200)]
+        self.send(here, *many)
+        assert here.broker.discard(many[7]) is True
+        assert here.broker.discard(many[7]) is False
+        assert here.broker.depth("default") == 1199
+        assert self.names(here, 8) == ["0", "1", "2", "3", "4", "5", "6", "8"]
+
+    def test_a_broker_that_is_down_says_how_many_it_has(self, down):
+        with pytest.raises(errors.BrokerUnavailable) as caught:
+            self.send(down, message(), message())
+        assert caught.value.details["sent"] == 0
+
+
+class TestRedis(BrokerContract):
+    @pytest.fixture
+    def here(self, bench):
+        return runtime.current()
+
+    @pytest.fixture
+    def down(self, make_bench):
+        return make_bench(redis_queue="redis://127.0.0.1:1/0").use()

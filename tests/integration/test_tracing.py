@@ -1,0 +1,88 @@
+"""OpenTelemetry's and Sentry's own Celery integrations, unchanged, see our jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from frappe_jobs.testing import wait_until
+
+APPS = Path(__file__).parents[1] / "apps"
+
+
+class Traced:
+    """A bench whose worker and whose client are both instrumented."""
+
+    def __init__(self, bench, tracer):
+        self.bench, self.file = bench, bench.path / "traced.jsonl"
+        shutil.copytree(APPS / "traced", bench.path / "traced")
+        bench.write("apps.txt", "acme\ntraced\n")
+        bench.variables = {"TRACED_WITH": tracer, "TRACED_FILE": str(self.file)}
+
+    def lines(self):
+        text = self.file.read_text() if self.file.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def client(self, code):
+        """Run code in an instrumented process; gives the JSON that it prints last."""
+        head = "import json, os, frappe_jobs as frappe, traced.hooks\n"
+        done = subprocess.run(
+            [sys.executable, "-c", head + textwrap.dedent(code)], cwd=self.bench.path,
+            env=self.bench.environment | {"PYTHONPATH": str(self.bench.path)}, text=True,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("queue", ["default", "short"])
+def test_opentelemetrys_parent_span_arrives(make_bench, queue):
+    traced = Traced(make_bench(), "opentelemetry")
+    with traced.bench.worker("--queue", queue):
+        code = f"""
+            from opentelemetry import trace
+
+            with trace.get_tracer("test").start_as_current_span("the request") as span:
+                with frappe.site("site1"):
+                    frappe.enqueue("acme.tasks.ping", {queue!r}).wait(20)
+            print(json.dumps([span.get_span_context().trace_id, os.getpid()]))
+        """
+        trace_id, client_pid = traced.client(code)
+        spans = wait_until(
+            lambda: [
+                line
+                for line in traced.lines()
+                if line["name"].startswith("run/") and line["trace"] == trace_id
+            ]
+        )
+    assert [span["pid"] == client_pid for span in spans] == [False]
+    sent = {line["span"]: line for line in traced.lines() if line["pid"] == client_pid}
+    assert sent[spans[0]["parent"]]["name"].startswith("apply_async/")
+
+
+def test_sentry_captures_the_jobs_own_error_in_the_callers_trace(make_bench):
+    traced = Traced(make_bench(), "sentry")
+    with traced.bench.worker("--queue", "default"):
+        code = """
+            import sentry_sdk
+
+            with sentry_sdk.start_transaction(name="the request") as transaction:
+                with frappe.site("site1"):
+                    job = frappe.enqueue("acme.tasks.fail", text="seen by Sentry")
+                    try:
+                        job.wait(20)
+                    except frappe.JobFailed:
+                        pass
+            sentry_sdk.flush()
+            print(json.dumps([transaction.trace_id, os.getpid()]))
+        """
+        trace_id, client_pid = traced.client(code)
+        captured = wait_until(lambda: [line for line in traced.lines() if line["errors"]])
+    assert [line["errors"] for line in captured] == [[["ValueError", "seen by Sentry"]]]
+    assert (captured[0]["trace"], captured[0]["pid"] == client_pid) == (trace_id, False)
