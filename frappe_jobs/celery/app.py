@@ -17,6 +17,7 @@ from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child, lease
 from frappe_jobs.celery.lease import RUNTIME
+from frappe_jobs.celery.stopping import FinishReading
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -128,6 +129,7 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
         app = Celery("frappe_jobs", set_as_current=False)
         app.config_from_object(celery_settings(settings))
         child.connect()
+        app.steps["worker"].add(FinishReading)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
@@ -202,7 +204,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     prefix = settings.prefix
     return {
         # Earlier queues first, as RQ's workers take them.
-        "queue_order_strategy": "priority",
+        "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",
         # Who runs a job is the lease's to say; a dead worker's messages come back as soon.
         "visibility_timeout": settings.lease,
         # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
