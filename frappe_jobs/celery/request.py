@@ -14,6 +14,7 @@ from celery.worker.strategy import default
 
 from frappe_jobs.celery.lease import RUNTIME, holder
 from frappe_jobs.errors import BadMessage
+from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, TASK, Message
 
 
@@ -45,11 +46,12 @@ class JobRequest(Request):  # type: ignore[misc]
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
             error = error.exc
-        if isinstance(error, (WorkerLostError, Terminated)) and self.worker_pid:
-            # The process is gone, and its lease may go: the message comes back at once.
-            if message := self._read():
-                runtime = symbol_by_name(RUNTIME)(self._app)
-                runtime.ledger.release(message, holder(self.hostname, self.worker_pid))
+        if isinstance(error, (WorkerLostError, Terminated)) and (message := self._read()):
+            ledger = symbol_by_name(RUNTIME)(self._app).ledger
+            if isinstance(error, Terminated):  # somebody's revoke; Celery drops the message
+                ledger.end(message, CANCELLED, {"reason": "terminated by Celery"})
+            elif self.worker_pid:  # the process is gone; the message comes back at once
+                ledger.release(message, holder(self.hostname, self.worker_pid))
         return super().on_failure(exc_info, *arguments, **options)
 
     def _end(self, reason: str) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ class TestEnqueue:
         done = shared.run("enqueue", *arguments, "--at-front", "--site", "site2")
         assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "")
 
+    def test_its_options_are_the_jobs(self, bench):
+        with frappe.site("site1"):
+            waiting = frappe.enqueue(tasks.ping, "long")
+            options = ("--queue", "long", "--timeout", "7", "--at-front", "--job-id", "typed")
+            done = bench.run("--site", "site1", "enqueue", "acme.tasks.ping", *options)
+            assert done.returncode == 0, done.stderr
+            job = frappe.get_job("typed")
+            assert (job.timeout, job.position, waiting.position) == (7, 0, 1)
+
     def test_on_all_sites_it_is_sent_to_each(self, shared):
         done = shared.run("enqueue", "acme.tasks.whoami", "--wait", "--site", "all")
         assert [json.loads(line)[0] for line in done.stdout.splitlines()] == ["site1", "site2"]
@@ -110,6 +120,10 @@ class TestEnqueue:
         bench = make_bench(default_site="site2")
         assert bench.run("execute", "acme.tasks.install").returncode == 0
         assert (bench.sites / "site2/site.db").exists()
+        assert not (bench.sites / "site1/site.db").exists()
+        bench.variables["FRAPPE_SITE"] = "site1"
+        assert bench.run("execute", "acme.tasks.install").returncode == 0
+        assert (bench.sites / "site1/site.db").exists()
 
 
 class TestExecute:
@@ -132,14 +146,15 @@ class TestExecute:
 class TestQueues:
     def test_it_lists_workers_depth_and_the_oldest(self, bench):
         with frappe.site("site1"):
-            for at_front in (False, True):
-                frappe.enqueue(tasks.ping, "long", at_front=at_front)
+            jobs = [frappe.enqueue(tasks.ping, "long", at_front=front) for front in (True, False)]
         with bench.worker("--queue", "short", "--concurrency", "2"):
             done = bench.run("queues", "--format", "json")
         short, default, long = json.loads(done.stdout)
         assert short == {"name": "short", "timeout": 300, "workers": 2, "depth": 0, "oldest": None}
         assert (default["workers"], long["depth"], long["timeout"]) == (0, 2, 1500)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", long["oldest"])
+        oldest = datetime.fromisoformat(long["oldest"]).timestamp()
+        assert abs(oldest - jobs[0].enqueued_at) < 0.0015
 
     def test_for_people_it_is_a_table(self, bench):
         lines = bench.run("queues").stdout.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -146,6 +147,14 @@ class TestOptions:
             job.wait(15)
         assert job.attempt == 2
 
+    def test_each_retry_has_its_own_delay(self, site1, shared):
+        job = frappe.enqueue(tasks.fail, retry=frappe.Retry(4, interval=[0, 0, 0, 2]))
+        with pytest.raises(frappe.JobFailed):
+            job.wait(20)
+        assert job.attempt == 5
+        moments = [mark["at"] for mark in shared.marks("fail")[-5:]]
+        assert moments[4] - moments[3] > 1.9 > moments[1] - moments[0]
+
     @pytest.mark.parametrize("retry", [-1, "twice", 1.5, True])
     def test_a_retry_that_is_no_number_is_refused(self, site1, retry):
         with pytest.raises(errors.ArgumentError, match="(?i)retry"):
@@ -209,7 +218,7 @@ class TestDocuments:
     def test_enqueue_doc_calls_the_documents_method(self, accounts):
         with frappe.site("site1"):
             job = frappe.enqueue_doc("Account", "cash", "deposit", "short", amount=4)
-        assert job.wait(10) == 4
+        assert (job.wait(10), job.timeout) == (4, 300)
         assert (job.name, job.queue, balance()) == ("Account.deposit", "short", 4)
 
     def test_a_documents_bound_method_becomes_enqueue_doc(self, accounts):
@@ -249,6 +258,15 @@ class TestCeleryTasks:
         assert result.get(timeout=10) == 3
         assert runtime.current().ledger.read(result.id) is None
 
+    def test_it_goes_behind_the_jobs_that_wait_or_to_the_front(self, bench):
+        server = runtime.current().ledger.redis
+        with frappe.site("site1"):
+            frappe.enqueue(tasks.celery_add, "short", timeout=20, x=1, y=2)
+            frappe.enqueue(tasks.celery_add, "short", at_front=True, x=1, y=2)
+        behind, front = (server.lindex(f"{bench.id}:short{end}", 0) for end in ("\x06\x166", ""))
+        assert json.loads(behind)["headers"]["timelimit"] == [30, 20]
+        assert json.loads(front)["headers"]["timelimit"] == [310, 300]
+
     def test_now_calls_it(self, site1):
         assert frappe.enqueue(tasks.celery_add, now=True, x=1, y=2) == 3
 
@@ -263,6 +281,11 @@ class TestCallbacks:
         mark = wait_until(lambda: of(shared, "on_success", job))
         assert (mark["result"], mark["status"], mark["ping"]) == (5, "finished", True)
         assert (mark["site"], mark["user"]) == ("site1", "grete@acme.test")
+
+    def test_on_success_gets_the_result_as_the_method_returned_it(self, shared, site1):
+        job = frappe.enqueue(tasks.return_it, what="object", on_success=tasks.on_success)
+        mark = wait_until(lambda: of(shared, "on_success", job))
+        assert "object object" in mark["result"]
 
     def test_on_failure_gets_the_error(self, shared, site1):
         job = frappe.enqueue(tasks.fail, on_failure="acme.tasks.on_failure")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pytest
 from acme import tasks
@@ -66,7 +67,12 @@ class TestOrder:
     def test_after_a_failure_after_job_is_called_all_the_same(self, site1):
         start = len(site1.marks("after_job"))
         failed(frappe.enqueue(tasks.fail))
-        assert [mark["result"] for mark in site1.marks("after_job")[start:]] == [None]
+        failed(frappe.enqueue(tasks.steer, how="exit"))
+        assert [mark["result"] for mark in site1.marks("after_job")[start:]] == [None] * 2
+
+    def test_a_failure_is_logged_under_the_jobs_name(self, site1, shared_worker):
+        failed(frappe.enqueue(tasks.fail, text="to be read", job_name="Read me"))
+        wait_until(lambda: "Read me failed: to be read" in shared_worker.log)
 
 
 class TestTransaction:
@@ -75,9 +81,10 @@ class TestTransaction:
             frappe.enqueue(tasks.deposit, account="cash", amount=5).wait(10)
         assert balance() == 5
 
-    def test_a_failed_job_is_rolled_back(self, account, shared):
+    def test_a_failed_job_is_rolled_back(self, account, shared_worker):
         with frappe.site("site1"):
-            failed(frappe.enqueue(tasks.deposit, account="cash", amount=5, fail=True))
+            job = failed(frappe.enqueue(tasks.deposit, account="cash", amount=5, fail=True))
+        wait_until(lambda: f"[{job.message_id}] raised" in shared_worker.log)  # its site is closed
         assert balance() == 0
 
     def test_sites_do_not_mix_whatever_the_jobs_before_did(self, shared):
@@ -102,6 +109,7 @@ class TestTransaction:
                 job = frappe.enqueue(tasks.deposit, account="cash", amount=5)
                 wait_until(lambda: job.get_status() == "queued" and job.attempt == 1, 20)
                 assert "database is locked" in job.reason
+                assert job.position == 0
             job.wait(20)
             assert len(site1.marks("after_job")) == start + 1
         assert (job.attempt, job.reason, balance()) == (2, None, 15)
@@ -109,9 +117,12 @@ class TestTransaction:
 
 class TestErrors:
     @pytest.mark.parametrize("how", ["ignore", "reject", "exit", "memory"])
-    def test_what_would_steer_celery_or_end_the_worker_is_a_failure(self, site1, how):
+    def test_what_would_steer_celery_or_end_the_worker_is_a_failure(
+        self, site1, shared_worker, how
+    ):
         job = failed(frappe.enqueue(tasks.steer, how=how))
         assert job.status == "failed"
+        wait_until(lambda: f"[{job.message_id}] raised" in shared_worker.log)  # for Celery as well
         assert frappe.enqueue(tasks.ping).wait(10) == "pong"
 
     def test_a_result_that_cannot_travel_is_dropped_and_the_job_finished(
@@ -122,8 +133,10 @@ class TestErrors:
         wait_until(lambda: "Its result is not kept" in shared_worker.log)
 
     def test_retry_background_job_error_runs_it_again(self, site1):
-        job = frappe.enqueue(tasks.succeed_at_last, attempts=2)
-        assert job.wait(20) == 2
+        job = frappe.enqueue(tasks.succeed_at_last, attempts=3)
+        assert job.wait(20) == 3
+        first, last = (mark["at"] for mark in site1.marks("attempt")[-2:])
+        assert last - first > 1.9  # the second delay is longer than the first
 
     def test_after_five_retries_it_has_failed(self, site1):
         until = site1.path / "go"
@@ -140,7 +153,51 @@ class TestErrors:
         assert (job.reason, job.attempt) == ("its process died 3 times", 3)
         assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
         marks = [mark for mark in site1.marks("on_failure") if mark["job"] == job.id]
-        assert [mark["type"] for mark in marks] == ["JobFailed"]
+        assert [(one["type"], one["user"], one["status"]) for one in marks] == [
+            ("JobFailed", "grete@acme.test", "failed")
+        ]
+
+    def test_one_that_is_killed_by_celerys_own_revoke_is_cancelled(self, site1):
+        job = frappe.enqueue(tasks.sleep, seconds=60)
+        wait_until(lambda: job.get_status() == "started", 10)
+        control = runtime.current().app.control
+        control.revoke(job.message_id, terminate=True, signal="SIGKILL")
+        job = failed(job)
+        assert (job.status, job.reason) == ("cancelled", "terminated by Celery")
+
+    def test_who_cancels_a_job_that_ends_meanwhile_has_no_callback_called(self, site1):
+        until = site1.path / "cancelled"
+        job = frappe.enqueue(tasks.hold, until=str(until), on_success=tasks.on_success)
+        wait_until(lambda: job.get_status() == "started", 10)
+        ledger = runtime.current().ledger
+        ledger.end(ledger.read(job.message_id).message, "cancelled")
+        seen = len(site1.marks("after_job"))
+        until.touch()
+        wait_until(lambda: len(site1.marks("after_job")) > seen)
+        for _ in range(4):
+            frappe.enqueue(tasks.ping).wait(10)
+        assert job.id not in [mark["job"] for mark in site1.marks("on_success")]
+        assert job.get_status() == "cancelled"
+
+    def test_a_job_whose_record_was_lost_runs_all_the_same(self, bench):
+        with frappe.site("site1"):
+            job = frappe.enqueue(tasks.add, x=1)
+            ledger = runtime.current().ledger
+            ledger.redis.delete(ledger._key("record", job.message_id))
+            with bench.worker("--queue", "default"):
+                wait_until(lambda: bench.marks("add"), 10)
+                assert job.wait(10) == 1
+
+    def test_a_cancelled_job_is_not_brought_back_by_its_retry(self, bench):
+        ledger = runtime.current().ledger
+        with frappe.site("site1"):
+            job = frappe.enqueue(tasks.ping)
+        message = ledger.read(job.message_id).message
+        assert ledger.start(message, "a worker").number == 1
+        assert job.position is None
+        ledger.end(message, "cancelled")
+        ledger.wait_for_retry(message, {"reason": "locked"})
+        assert (job.get_status(), job.reason, job.position) == ("cancelled", None, None)
 
     def test_a_site_that_is_gone_fails_the_job(self, bench):
         bench.write("site3/site_config.json", {})
@@ -149,6 +206,23 @@ class TestErrors:
         (bench.sites / "site3/site_config.json").unlink()
         with bench.worker("--queue", "default"):
             assert "SiteNotFound" in failed(job).reason
+
+
+class TestProcesses:
+    def test_what_a_job_starts_or_forks_ends_by_sigterm_as_anywhere(self, site1):
+        ends = frappe.enqueue(tasks.start_processes).wait(15)
+        assert ends == [signal.SIGTERM, signal.SIGTERM]
+
+    def test_while_it_runs_its_message_is_kept_under_the_benchs_own_keys(self, site1, tmp_path):
+        until = tmp_path / "until"
+        job = frappe.enqueue(tasks.hold, until=str(until))
+        wait_until(lambda: job.get_status() == "started", 10)
+        ledger = runtime.current().ledger
+        unacked = ledger.redis.hvals(f"{ledger._prefix}unacked")
+        assert [job.message_id in one for one in unacked].count(True) == 1
+        assert ledger.redis.zcard(f"{ledger._prefix}unacked_index") == len(unacked)
+        until.touch()
+        job.wait(10)
 
 
 class TestTimeout:

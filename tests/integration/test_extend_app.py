@@ -125,14 +125,19 @@ def test_without_being_told_their_worker_leaves_the_benchs_queues_alone(team):
 
 
 def test_a_worker_of_ours_runs_both_on_the_benchs_queues(team):
-    with team.bench.worker("--queue", "short"):
-        code = """
+    with team.bench.worker("--queue", "short") as worker:
+        code = f"""
             with frappe.site("site2"):
                 job = frappe.enqueue("acme.tasks.whoami", "short")
                 theirs = frappe.enqueue(double, "short", x=21)
-            print(json.dumps([job.wait(20)[0], theirs.get(timeout=20)]))
+            answers = [job.wait(20)[0], theirs.get(timeout=20)]
+            found = app.control.inspect().conf()  # of every worker on this server
+            (conf,) = [found[name] for name in found if ".{worker.process.pid}@" in name]
+            options = conf["broker_transport_options"]
+            answers += [conf["worker_prefetch_multiplier"], options["priority_steps"]]
+            print(json.dumps(answers))
         """
-        assert team.ask(code) == ["site2", 42]
+        assert team.ask(code) == ["site2", 42, 1, [0, 3, 6, 9]]
 
 
 def test_their_redbeat_entries_stay(team):
@@ -189,7 +194,8 @@ class TestPromises:
         assert guest({}) == []
 
 
-def test_where_the_team_accepts_pickle_our_task_still_refuses_it(team, tmp_path):
+@pytest.mark.parametrize("whose", ["theirs", "ours"])
+def test_where_the_team_accepts_pickle_our_task_still_refuses_it(team, tmp_path, whose):
     bench, touched = team.bench, tmp_path / "touched"
     # As root Celery refuses to start a worker that accepts pickle, unless it is forced to.
     bench.variables |= {"ACME_ACCEPT": "json,pickle", "C_FORCE_ROOT": "1"}
@@ -202,7 +208,8 @@ def test_where_the_team_accepts_pickle_our_task_still_refuses_it(team, tmp_path)
             def __reduce__(self):
                 return os.system, ("touch {touched}",)
 
-        for queue, task in (({ours!r}, "frappe_jobs.execute"), ({theirs!r}, "team.double")):
+        there = {theirs!r} if {whose!r} == "theirs" else {ours!r}
+        for queue, task in (({ours!r}, "frappe_jobs.execute"), (there, "team.double")):
             argument = Exploit() if "execute" in task else 4
             options = {{"queue": queue, "serializer": "pickle", "task_id": f"p-{{task}}"}}
             app.send_task(task, args=(argument,), **options)
@@ -212,7 +219,8 @@ def test_where_the_team_accepts_pickle_our_task_still_refuses_it(team, tmp_path)
             frappe.enqueue("acme.tasks.ping").wait(20)
         print(json.dumps(answer))
     """
-    with team.worker("-Q", f"{theirs},{ours}"):
+    worker = team.worker("-Q", f"{theirs},{ours}")
+    with worker if whose == "theirs" else bench.worker("--queue", "default"):
         assert team.ask(code) == 8
     assert not touched.exists()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from acme import tasks
 
@@ -41,6 +44,7 @@ class TestWaiting:
     def test_wait_returns_the_result(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=0.2, name="rested")
         assert job.wait() == "rested"
+        assert time.time() - job.ended_at < 0.5  # woken, not looked at now and then
         assert job.result == "rested"
         assert job.started_at and job.ended_at and job.ended_at - job.started_at > 0.2
 
@@ -97,6 +101,8 @@ class TestIds:
         assert frappe.get_job("twice").message_id == new.message_id != old.message_id
         old.cancel()
         assert frappe.get_job("twice").message_id == new.message_id
+        ledger = runtime.current().ledger
+        assert ledger.redis.ttl(ledger._key("job", "site1", "twice")) == -1  # for as long as it is
         assert frappe.get_job_status("twice") == "queued"
 
     def test_deduplicate_needs_an_id(self, site1):
@@ -108,6 +114,8 @@ class TestIds:
         assert frappe.enqueue(tasks.ping, job_id="once", deduplicate=True) is None
         assert runtime.current().broker.depth("default") == 1
         assert frappe.is_job_enqueued("once")
+        ledger = runtime.current().ledger  # should its message vanish: for a day
+        assert 86000 < ledger.redis.ttl(ledger._key("claim", "site1", "once")) <= 86400
 
     def test_deduplicate_sends_nothing_while_the_job_runs(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=0.5, job_id="runs", deduplicate=True)
@@ -151,13 +159,19 @@ class TestCancel:
         assert frappe.enqueue(tasks.ping).wait(10) == "pong"  # behind it in the queue
         assert {"tag": "dropped"} not in [mark["kwargs"] for mark in busy.marks("echo")]
 
-    def test_a_running_job_is_killed_and_its_worker_goes_on(self, site1):
-        job = frappe.enqueue(tasks.sleep, seconds=60)
+    def test_a_running_job_is_killed_and_its_worker_goes_on(self, site1, shared):
+        job = frappe.enqueue(
+            tasks.sleep, seconds=60, name="to be killed", job_id="to be killed",
+            on_failure=tasks.on_failure,
+        )  # fmt: skip
         wait_until(lambda: job.get_status() == "started")
+        mark = wait_until(lambda: [one for one in shared.marks("sleep") if one["name"] == job.id])
         assert job.cancel() is True
         assert (job.status, job.reason) == ("cancelled", "cancelled while it ran")
+        wait_until(lambda: not Path(f"/proc/{mark[0]['pid']}").exists())
         assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
         assert job.get_status() == "cancelled"
+        assert job.id not in [mark["job"] for mark in shared.marks("on_failure")]
 
 
 class TestAgain:
@@ -170,6 +184,9 @@ class TestAgain:
         assert again.message_id != job.message_id
         with pytest.raises(frappe.JobFailed, match="twice"):
             again.wait(10)
+        assert frappe.get_job("again").message_id == again.message_id
+        with pytest.raises(errors.JobNotFound):  # in its new place alone
+            job.get_status()
 
     def test_a_job_that_waits_is_not_run_again(self, idle):
         with pytest.raises(errors.JobError, match="queued"):
@@ -199,8 +216,12 @@ class TestKept:
         job = frappe.enqueue(tasks.ping, job_id="short-lived")
         job.wait(10)
         ledger = runtime.current().ledger
-        for key in (ledger._key("record", job.message_id), ledger._key("job", "site1", job.id)):
+        of_celery = f"{ledger._prefix}celery-task-meta-{job.message_id}"
+        of_ours = ledger._key("record", job.message_id), ledger._key("job", "site1", job.id)
+        for key in (*of_ours, of_celery):
             assert 540 < ledger.redis.ttl(key) <= 600
+        found = [record.message.id for record in ledger.records("site1")]
+        assert found.count(job.message_id) == 1
 
     def test_only_the_newest_failed_jobs_of_a_queue_are_kept(self, make_bench):
         bench = make_bench(rq_failed_jobs_limit=3)
@@ -220,7 +241,7 @@ class TestKept:
 class TestLooking:
     def test_get_jobs_lists_what_waits_by_site_queue_and_key(self, idle):
         frappe.enqueue(tasks.add, "short", x=1)
-        frappe.enqueue(tasks.ping, "long", job_name="pong?")
+        frappe.enqueue(tasks.ping, "long", job_name="pong?", event="nightly")
         with frappe.site("site2"):
             frappe.enqueue(tasks.ping, "long").cancel()
             frappe.enqueue(tasks.add, "long", x=3)
@@ -228,6 +249,7 @@ class TestLooking:
             "site1": ["acme.tasks.add", "acme.tasks.ping"], "site2": ["acme.tasks.add"],
         }  # fmt: skip
         assert frappe.get_jobs("site1", "long", "job_name") == {"site1": ["pong?"]}
+        assert frappe.get_jobs(key="event") == {"site1": ["nightly"]}
         assert frappe.get_jobs(key="x") == {"site1": [1], "site2": [3]}
         with pytest.raises(errors.UnknownQueue):
             frappe.get_jobs(queue="nope")

@@ -107,9 +107,10 @@ def test_a_killed_workers_job_is_started_again_once_its_lease_is_over(bench):
 
 def test_what_a_dead_worker_had_fetched_but_not_begun_does_not_count_as_a_start(bench):
     with bench.worker("--queue", "default") as worker:
-        begun(bench, "held", seconds=60)
+        held = begun(bench, "held", seconds=60)
         waiting = frappe.enqueue(tasks.work, seconds=0, name="waiting")
         os.killpg(worker.process.pid, signal.SIGKILL)
+    held.cancel()
     with two_workers(bench):
         waiting.wait(LEASE + 15)
     assert (waiting.attempt, runs(bench, "waiting")) == (1, ["begin", "end"])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from os import system  # noqa: F401 - re-exported, and must not be runnable
@@ -95,6 +96,18 @@ def die(signal_name: str = "SIGKILL") -> None:
     os.kill(os.getpid(), getattr(signal, signal_name))
 
 
+def start_processes() -> list:
+    """How those that a job starts, and that it forks, end when they are sent SIGTERM."""
+    started = subprocess.Popen(["sleep", "30"])
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(30)
+        os._exit(0)
+    started.terminate()
+    os.kill(forked, signal.SIGTERM)
+    return [-started.wait(10), os.waitpid(forked, 0)[1]]
+
+
 def return_it(what: str) -> object:
     return {"object": object(), "upset": "upset the after_job hook", "tuple": (1, 2)}[what]
 
@@ -142,6 +155,7 @@ def celery_add(x: int, y: int) -> int:
 def succeed_at_last(attempts: int) -> int:
     """Ask for another attempt until there were so many."""
     attempt = frappe.get_current_job().attempt
+    mark("attempt", attempt=attempt)
     if attempt < attempts:
         raise frappe.RetryBackgroundJobError(f"attempt {attempt}")
     return attempt
