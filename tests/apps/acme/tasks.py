@@ -99,10 +99,13 @@ def die(signal_name: str = "SIGKILL") -> None:
 def start_processes() -> list:
     """How those that a job starts, and that it forks, end when they are sent SIGTERM."""
     started = subprocess.Popen(["sleep", "30"])
+    ready, tell = os.pipe()
     forked = os.fork()
     if forked == 0:
+        os.write(tell, b"!")
         time.sleep(30)
         os._exit(0)
+    os.read(ready, 1)  # Python forgets a signal that comes in the middle of its fork
     started.terminate()
     os.kill(forked, signal.SIGTERM)
     return [-started.wait(10), os.waitpid(forked, 0)[1]]
