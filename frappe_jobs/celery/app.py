@@ -14,7 +14,7 @@ from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.celery import child
+from frappe_jobs.celery import child, timers
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -132,6 +132,7 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
         app = Celery("frappe_jobs", set_as_current=False)
         app.config_from_object(celery_settings(settings))
         child.connect()
+        timers.connect(app)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
