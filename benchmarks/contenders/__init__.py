@@ -106,7 +106,7 @@ PEERS = (
         module="dramatiq",
         worker=(*PYTHON, "dramatiq", "benchmarks.contenders.dramatiq", "--processes", "1"),
         waiting=_list("dramatiq:default"),
-        remark="late acknowledgement, a result for each job, one process of 8 threads (its default)",
+        remark="late acknowledgement, a result for each job, one process, its usual 8 threads",
         packages=("dramatiq",),
     ),
     Contender(
@@ -124,7 +124,7 @@ PEERS = (
         worker=(*PYTHON, "taskiq", "worker", "benchmarks.contenders.taskiq:broker",
                 "--workers", "1", "--max-async-tasks", "1", "--log-level", "WARNING"),
         waiting=_stream("taskiq"),
-        remark="a stream, late acknowledgement, fetches 100 at once, a result for each, one process",
+        remark="a stream, late acknowledgement, up to 100 fetched at once, a result for each",
         packages=("taskiq", "taskiq_redis"),
     ),
 )  # fmt: skip
