@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FLOOR := .venv-floor
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
-.PHONY: venv demo test lint format reference benchmarks chaos test-bench
+.PHONY: venv demo test test-floor lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -19,6 +20,17 @@ demo: venv  ## the main job, on an embedded server and real workers; make demo A
 
 test: venv  ## every test; servers that are absent are named (and fail where CI is set)
 	$(BIN)/python -m pytest $(ARGS)
+
+$(FLOOR)/installed: setup.cfg pyproject.toml tests/floor.txt
+	test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint tests/floor.txt --editable '.[frappe15,test]' hiredis
+	touch $@
+
+test-floor: $(FLOOR)/installed  ## the tests that meet other libraries, on the oldest ones that we run on
+	$(FLOOR)/bin/python -m pip check
+	$(FLOOR)/bin/python -m pip freeze --exclude-editable
+	$(FLOOR)/bin/python -m pytest tests/contract tests/acceptance tests/integration $(ARGS)
 
 lint: venv
 	$(BLACK) --check . && $(BIN)/isort --check --quiet . || { echo "run: make format"; exit 1; }

@@ -21,7 +21,7 @@ from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, Sit
 from frappe_jobs.execute import CurrentJob, current_job
 from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
 from frappe_jobs.job import Job
-from frappe_jobs.ledger import OPEN
+from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry
 from frappe_jobs.methods import path_of
 

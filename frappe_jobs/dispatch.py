@@ -14,7 +14,8 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import ArgumentError, BrokerUnavailable, MessageTooLarge, QueueOverloaded
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
-from frappe_jobs.ledger import QUEUED, Ledger, Record
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
 

@@ -21,7 +21,8 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
-from frappe_jobs.ledger import FAILED, FINISHED, Attempt, Ledger
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import FAILED, FINISHED, Attempt
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 

@@ -8,7 +8,8 @@ from typing import Any
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
-from frappe_jobs.ledger import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Ledger, Record
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 
 
 class Job:

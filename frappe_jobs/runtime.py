@@ -15,13 +15,15 @@ from celery import Celery
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
-from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings, masked
+from frappe_jobs.config import REDIS_SCHEMES, Settings, find_sites_path, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import NotSupportedByBroker
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
-from frappe_jobs.ledger import FAILED, QUEUED, Ledger, Record
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import FAILED, QUEUED, Record
+from frappe_jobs.masking import masked
 from frappe_jobs.message import Message
 
 

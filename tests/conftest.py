@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -216,3 +217,11 @@ def shared(_shared: tuple[Bench, Worker]) -> Bench:
 @pytest.fixture
 def shared_worker(shared: Bench, _shared: tuple[Bench, Worker]) -> Worker:
     return _shared[1]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests did not run: a server that is absent, by name."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).partition("\n")[0] for report in reports)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} tests did not run. {reason}", yellow=True)

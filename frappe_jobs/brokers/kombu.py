@@ -10,8 +10,9 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
-from frappe_jobs.config import REDIS_SCHEMES, Settings, masked
+from frappe_jobs.config import REDIS_SCHEMES, Settings
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
 #: kombu's own, in seconds, where the app says nothing.

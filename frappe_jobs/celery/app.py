@@ -14,7 +14,9 @@ from celery.signals import import_modules
 from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.celery import child, timers
+from frappe_jobs.celery import child
+from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -132,7 +134,8 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
         app = Celery("frappe_jobs", set_as_current=False)
         app.config_from_object(celery_settings(settings))
         child.connect()
-        timers.connect(app)
+        app.steps["worker"].add(FinishReading)
+        app.steps["consumer"].add(DropTimers)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
@@ -192,7 +195,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,  # a broker that is down comes back some day
         "broker_transport_options": {
             # Earlier queues first, as RQ's workers take them.
-            "queue_order_strategy": "priority",
+            "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",
             "visibility_timeout": VISIBILITY_TIMEOUT,
             # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
             "unacked_key": f"{prefix}unacked",

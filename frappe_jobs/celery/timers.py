@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import bootsteps
 from kombu.asynchronous.timer import Timer
 
 #: Seconds between two looks. The worker's loop wakes as often by itself.
@@ -31,11 +31,6 @@ class DropTimers(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def connect(app: Celery) -> None:
-    """Add the step to that app's workers; only to apps whose workers are ours."""
-    app.steps["consumer"].add(DropTimers)
 
 
 def drop_cancelled(timer: Timer) -> None:

@@ -10,9 +10,11 @@ from celery import Celery
 from celery.signals import worker_ready
 from celery.utils.nodenames import gethostname, nodename
 
-from frappe_jobs.celery import child, timers
+from frappe_jobs.celery import child
 from frappe_jobs.celery.app import queues as bench_queues
 from frappe_jobs.celery.app import worker_settings
+from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings
 
 
@@ -35,7 +37,8 @@ def run_worker(
         print(f"A {pool} pool cannot enforce timeouts: a job may run for ever.", file=sys.stderr)
     if settings.is_guest:  # the team's app, in a process of ours: it gets our worker's settings
         child.connect()
-        timers.connect(app)
+        app.steps["worker"].add(FinishReading)
+        app.steps["consumer"].add(DropTimers)
         options = app.conf.broker_transport_options
         app.conf.update(worker_settings(settings))
         app.conf.broker_transport_options = options | app.conf.broker_transport_options

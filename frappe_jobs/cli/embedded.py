@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import embedded as server
-from frappe_jobs.config import find_sites_path, masked
+from frappe_jobs.config import find_sites_path
+from frappe_jobs.masking import masked
 
 
 @click.group()

@@ -563,16 +563,13 @@ class HostContract:
                 frappe.site("site1", session=wrong).__enter__()
 
     def test_an_async_session_is_followed(self, server, calls):
-        pytest.importorskip("greenlet")
         from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
         with frappe.site("site1"):
             url = frappe.db.get_bind().url
-        if server.kind == "mariadb":
-            pytest.skip("no async driver for MariaDB is among the tests' requirements")
-        if server.kind == "sqlite":
-            pytest.importorskip("aiosqlite")
-            url = url.set(drivername="sqlite+aiosqlite")
+        drivers = {"mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
+        if server.kind in drivers:
+            url = url.set(drivername=drivers[server.kind])
 
         async def main() -> None:
             engine = create_async_engine(url, poolclass=NullPool)

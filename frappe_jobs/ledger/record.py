@@ -1,0 +1,67 @@
+"""What the ledger knows of one message of a job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from frappe_jobs.errors import BadMessage
+from frappe_jobs.message import Message
+
+QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
+    "queued", "started", "finished", "failed", "cancelled",
+)  # fmt: skip
+OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A worker's start of a message: which one it is, and how many retries the job has had."""
+
+    number: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one message of a job; the fields that are unknown yet are None."""
+
+    message: Message
+    status: str
+    starts: int = 0
+    worker: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    result: Any = None  # as JSON carries it
+    progress: float | None = None
+    stage: str | None = None
+
+
+def parse_record(fields: Mapping[str, str]) -> Record | None:
+    try:
+        message = Message.from_json(fields["envelope"])
+    except (KeyError, BadMessage):  # there is none, or another version wrote it
+        return None
+
+    def number(name: str) -> float | None:
+        return float(fields[name]) if name in fields else None
+
+    return Record(
+        message=message,
+        status=fields["status"],
+        starts=int(fields.get("starts", 0)),
+        worker=fields.get("worker"),
+        started_at=number("started_at"),
+        ended_at=number("ended_at"),
+        reason=fields.get("reason"),
+        error=fields.get("error"),
+        traceback=fields.get("traceback"),
+        result=json.loads(fields["result"]) if "result" in fields else None,
+        progress=number("progress"),
+        stage=fields.get("stage"),
+    )

@@ -1,0 +1,85 @@
+"""The ledger's changes of Redis, each one script: one round trip, and whole or not at all."""
+
+from __future__ import annotations
+
+# ARGV prefix, sendings as JSON: message id, job id, site, queue, envelope, enqueued_at, rank,
+#      seconds of the claim (0: none), the broker's list, what to push there ('': nothing)
+# gives for each 1, or 0 where its job's id is taken
+RECORD = """
+local prefix, done = ARGV[1], {}
+for n, one in ipairs(cjson.decode(ARGV[2])) do
+  local id, job, site, queue, envelope, at, rank, claim, list, raw = unpack(one)
+  local record, named = prefix .. 'record:' .. id, site .. ':' .. job
+  done[n] = 1
+  if redis.call('EXISTS', record) == 1 then
+    -- sent before; only the reply was lost
+  elseif claim > 0
+    and not redis.call('SET', prefix .. 'claim:' .. named, id, 'NX', 'EX', claim) then
+    done[n] = 0
+  else
+    redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
+    redis.call('ZADD', prefix .. 'open:' .. site, at, id)
+    redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    -- a made id is the message's own, and needs no pointer to it
+    if job ~= id then redis.call('SET', prefix .. 'job:' .. named, id) end
+    if raw ~= '' then redis.call('LPUSH', list, raw) end
+  end
+end
+return done
+"""
+
+# KEYS record, waiting · ARGV message id, now, worker
+# gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record
+START = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return {-1} end
+if status ~= 'queued' and status ~= 'started' then return {0} end
+redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
+return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
+"""
+
+# KEYS record, waiting · ARGV message id, rank, then fields and values of the record
+RETRY = """
+if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 3))
+redis.call('HINCRBY', KEYS[1], 'retries', 1)
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 1
+"""
+
+# KEYS record, open, waiting, ended, failed, pointer, claim
+# ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
+#      Celery's key of the result ('': none), what goes there, seconds to keep it,
+#      then fields and values of the record; gives 1 if this call ended the job
+END = """
+local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local present = redis.call('HGET', KEYS[1], 'status')
+if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
+redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
+redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
+if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
+redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('ZREM', KEYS[2], id)
+redis.call('ZREM', KEYS[3], id)
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+redis.call('ZADD', KEYS[4], now + ttl, id)
+if status == 'failed' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl)
+  redis.call('ZADD', KEYS[5], now, id)
+  local surplus = redis.call('ZCARD', KEYS[5]) - tonumber(ARGV[5])
+  if surplus > 0 then
+    local popped = redis.call('ZPOPMIN', KEYS[5], surplus)
+    for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
+  end
+end
+if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
+if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
+redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
+if ARGV[8] ~= '' then
+  redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
+  redis.call('PUBLISH', ARGV[8], ARGV[9])
+end
+return 1
+"""

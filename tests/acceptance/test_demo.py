@@ -1,0 +1,27 @@
+"""`make demo` says so when something is not as it must be; that it is, `.ci/run` sees."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from frappe_jobs import embedded
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop"
+
+
+def test_what_differs_is_named_and_the_exit_status_is_1(tmp_path):
+    shop = tmp_path / "examples" / "shop"
+    shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns("__pycache__"))
+    tasks = shop / "shop" / "tasks.py"
+    tasks.write_text(tasks.read_text().replace('"Confirmed"', '"Forgotten"'))
+    done = subprocess.run(
+        [sys.executable, str(shop / "demo.py")], capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not as expected: a function: 'Forgotten'" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.endswith("  NO")]
+    assert len(lines) == 1 and lines[0].startswith("a function ")
+    assert embedded.running(tmp_path / ".demo" / "sites") is None  # it stopped what it started
