@@ -53,7 +53,7 @@ def run(sizes: Sizes, *, peers: bool = True) -> Results:
         ]  # fmt: skip
         held = memory.measure(place, jobs=sizes.memory_jobs)
     facts["load"] = f"{before} before, {machine.load()} after (its own)"
-    return Results(facts, sizes.rounds, rates, held, contenders)
+    return Results(facts, rates, held, contenders)
 
 
 def write(results: Results, folder: Path) -> None:

@@ -31,7 +31,7 @@ def draw(results: Results, path: Path) -> None:
     figure.suptitle("frappe_jobs, bare Celery and their peers", fontsize=12)
     figure.text(
         0.5, 0.005, f"{results.facts['processor']} · {results.facts['Python']} · "
-        f"medians of {results.rounds} rounds, lines: quartiles",
+        "medians, lines: quartiles",
         ha="center", color="#57606a", fontsize=8,
     )  # fmt: skip
     figure.tight_layout(rect=(0, 0.02, 1, 0.99))

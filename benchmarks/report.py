@@ -18,7 +18,6 @@ class Results:
     """A whole run."""
 
     facts: Mapping[str, str]
-    rounds: int
     rates: Sequence[Rates]
     memory: Memory | None
     contenders: Sequence[Contender]
@@ -44,7 +43,8 @@ def _pairs(pairs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _rates(rates: Rates) -> Iterator[str]:
-    yield f"{rates.title} ({rates.remark})"
+    rounds = len(rates.series[rates.base].values)
+    yield f"{rates.title} ({rates.remark}; {rounds} rounds)"
     yield f"  {'':<28}{'median':>10}{'spread':>9}   of {rates.base}"
     for name, series in rates.series.items():
         ratio = rates.ratio(name)

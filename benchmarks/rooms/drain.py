@@ -26,7 +26,7 @@ def measure(
     )
     return Rates(
         TITLE,
-        f"no-op jobs a second, as many as take {seconds:g} s in each round, their middle 80 %",
+        f"no-op jobs a second, as many as take {seconds:g} s, their middle 80 %",
         series,
         BARE.name,
         Claim("drain", WANTED, series[OURS.name].over(series[BARE.name])),
