@@ -46,3 +46,10 @@ format: venv
 
 reference: venv  ## docs/settings.md and docs/api.md, made from the code
 	$(BIN)/python docs/generate.py
+
+benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about three minutes
+	$(BIN)/python -m benchmarks --write docs $(ARGS)
+
+$(VENV)/benchmarks: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmarks]'
+	touch $@

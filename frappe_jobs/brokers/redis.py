@@ -11,7 +11,6 @@ import base64
 import json
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import celery.app.base
@@ -63,9 +62,11 @@ class RedisBroker(KombuBroker):
         if not self._may_push():
             return super().publish(sendings, record)
         written: list[bool] = []
+        lists: dict[tuple[str, bool], str] = {}
         for start in range(0, len(sendings), CHUNK):
+            chunk = [self._with_push(one, lists) for one in sendings[start : start + CHUNK]]
             try:
-                written += record([self._with_push(one) for one in sendings[start : start + CHUNK]])
+                written += record(chunk)
             except BrokerUnavailable as error:
                 raise error.about(sent=start) from None
         return written
@@ -87,9 +88,12 @@ class RedisBroker(KombuBroker):
             and self._settings.broker_url.partition(":")[0] in PUSHED_SCHEMES
         )
 
-    def _with_push(self, sending: Sending) -> Sending:
+    def _with_push(self, sending: Sending, lists: dict[tuple[str, bool], str]) -> Sending:
         message = sending.message
-        return replace(sending, push=(self._list_of(message), self._raw(message)))
+        key = message.queue, message.at_front
+        if key not in lists:
+            lists[key] = self._list_of(message)
+        return Sending(message, sending.claim, (lists[key], self._raw(message)))
 
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.

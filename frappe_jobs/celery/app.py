@@ -18,6 +18,7 @@ from kombu.entity import Exchange, Queue
 from frappe_jobs.celery import child, lease
 from frappe_jobs.celery.lease import RUNTIME
 from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
 from frappe_jobs.execute import RunAgain
@@ -130,6 +131,7 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
         app.config_from_object(celery_settings(settings))
         child.connect()
         app.steps["worker"].add(FinishReading)
+        app.steps["consumer"].add(DropTimers)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()

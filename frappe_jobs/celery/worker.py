@@ -14,6 +14,7 @@ from frappe_jobs.celery import child
 from frappe_jobs.celery.app import queues as bench_queues
 from frappe_jobs.celery.app import worker_settings
 from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings
 
 
@@ -37,6 +38,7 @@ def run_worker(
     if settings.is_guest:  # the team's app, in a process of ours: it gets our worker's settings
         child.connect()
         app.steps["worker"].add(FinishReading)
+        app.steps["consumer"].add(DropTimers)
         options = app.conf.broker_transport_options
         app.conf.update(worker_settings(settings))
         app.conf.broker_transport_options = options | app.conf.broker_transport_options

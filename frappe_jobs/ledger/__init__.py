@@ -85,17 +85,17 @@ class Ledger:
 
         False for each whose job's id is taken where it claims it: nothing was written for that one.
         """
-        rows = [self._row(sending) for sending in sendings]
-        written = self._record(args=[self._prefix, to_json(rows)])
-        return [bool(one) for one in written]
-
-    def _row(self, sending: Sending) -> list[Any]:
-        message = sending.message
-        return [
-            message.id, message.job_id, message.site, message.queue, message.to_json(),
-            repr(message.enqueued_at), repr(_rank(message)),
-            self._settings.claim_ttl if sending.claim else 0, *(sending.push or ("", "")),
-        ]  # fmt: skip
+        rows: list[list[Any]] = []
+        texts: list[str] = []
+        for sending in sendings:
+            message, (push_list, raw) = sending.message, sending.push or ("", "")
+            rows.append([
+                message.id, message.job_id, message.site, message.queue,
+                repr(message.enqueued_at), repr(_rank(message)),
+                self._settings.claim_ttl if sending.claim else 0, push_list,
+            ])  # fmt: skip
+            texts += message.to_json(), raw
+        return [bool(one) for one in self._record(args=[self._prefix, to_json(rows), *texts])]
 
     @reachable
     def start(self, message: Message, holder: str) -> Attempt | Refusal:

@@ -1,0 +1,16 @@
+"""huey, with its results."""
+
+from __future__ import annotations
+
+from huey import RedisHuey
+
+from benchmarks.contenders.url import URL
+from benchmarks.tasks import ARGUMENTS, noop
+
+queue = RedisHuey("benchmarks", url=URL)
+task = queue.task()(noop)
+
+
+def enqueue(count: int) -> None:
+    for _ in range(count):
+        task(**ARGUMENTS)

@@ -1,0 +1,1 @@
+"""What the app of these jobs tells frappe_jobs: nothing."""
