@@ -18,6 +18,7 @@ def ignore_sigterm(**_: object) -> None:
 
 def outlive_sigterm(**_: object) -> None:
     """From its first job: programs that a job starts would inherit SIG_IGN, but not a function."""
+    task_prerun.disconnect(outlive_sigterm)  # once is enough, and Celery's signals take their time
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         return
     own_pid = os.getpid()

@@ -159,7 +159,10 @@ class Ledger:
             int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
             self._settings.results_ttl, *_flat(fields or {}),
         ]  # fmt: skip
-        return bool(self._end(keys=self._keys(message), args=arguments))
+        keys = self._keys(message)
+        if message.job_id == message.id:
+            keys[5:7] = "", ""
+        return bool(self._end(keys=keys, args=arguments))
 
     def _celery_result(
         self, message: Message, status: str, fields: Mapping[str, str]
@@ -170,22 +173,22 @@ class Ledger:
         """
         if not self._settings.keeps_results:
             return "", ""
-        result: object = json.loads(fields.get("result", "null"))
+        result = fields.get("result", "null")
         if status != FINISHED:
             error = "celery.exceptions.TaskRevokedError" if status == CANCELLED else ""
             module, _, kind = (fields.get("error") or error or JOB_FAILED).rpartition(".")
-            reason = fields.get("reason", "")
-            said = reason.removeprefix(f"{kind}: ")
-            result = {"exc_type": kind, "exc_module": module, "exc_message": [said]}
-        meta = {
-            "status": CELERY_STATES[status],
-            "result": result,
-            "traceback": fields.get("traceback"),
-            "children": [],
-            "date_done": datetime.now(timezone.utc).isoformat(),
-            "task_id": message.id,
-        }
-        return f"{self._prefix}celery-task-meta-{message.id}", json.dumps(meta)
+            said = fields.get("reason", "").removeprefix(f"{kind}: ")
+            result = to_json({"exc_type": kind, "exc_module": module, "exc_message": [said]})
+        meta = to_json(
+            {
+                "status": CELERY_STATES[status],
+                "traceback": fields.get("traceback"),
+                "children": [],
+                "date_done": datetime.now(timezone.utc).isoformat(),
+                "task_id": message.id,
+            }
+        )
+        return f"{self._prefix}celery-task-meta-{message.id}", f'{meta[:-1]},"result":{result}}}'
 
     @reachable
     def note(self, message: Message, fields: Mapping[str, str]) -> None:

@@ -74,7 +74,7 @@ redis.call('DEL', KEYS[3])
 return 1
 """
 
-# KEYS record, open, waiting, ended, failed, pointer, claim, lease
+# KEYS record, open, waiting, ended, failed, pointer ('': a made id), claim, lease
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      then fields and values of the record; gives 1 if this call ended the job
@@ -88,7 +88,7 @@ if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('DEL', KEYS[8])
 redis.call('ZREM', KEYS[2], id)
-redis.call('ZREM', KEYS[3], id)
+if present == 'queued' then redis.call('ZREM', KEYS[3], id) end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 redis.call('ZADD', KEYS[4], now + ttl, id)
 if status == 'failed' then
@@ -100,8 +100,10 @@ if status == 'failed' then
     for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
   end
 end
-if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
-if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
+if KEYS[6] ~= '' then  -- a made id has neither
+  if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
+  if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
+end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
 if ARGV[8] ~= '' then
   redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
