@@ -83,8 +83,8 @@ class KombuBroker(Broker):
         time_limits: tuple[int, int] | None,
     ) -> Any:
         options: dict[str, Any] = {"retry_policy": RETRY_POLICY}
-        if at_front:
-            options["priority"] = self.at_front
+        if at_front or queue is not None:  # Celery 5.6 sends it without the app's default priority
+            options["priority"] = self.at_front if at_front else self.ordinary
         if time_limits:
             options["soft_time_limit"], options["time_limit"] = time_limits
         with self._reaching():

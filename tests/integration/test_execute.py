@@ -152,6 +152,7 @@ class TestErrors:
         job = failed(frappe.enqueue(tasks.die, on_failure=tasks.on_failure), 40)
         assert (job.reason, job.attempt) == ("its process died 3 times", 3)
         assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
+        wait_until(lambda: job.id in [mark["job"] for mark in site1.marks("on_failure")])
         marks = [mark for mark in site1.marks("on_failure") if mark["job"] == job.id]
         assert [(one["type"], one["user"], one["status"]) for one in marks] == [
             ("JobFailed", "grete@acme.test", "failed")
