@@ -12,11 +12,10 @@ from typing import Any
 from celery import Celery, Task, _state
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
 from celery.signals import import_modules
-from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child, lease
-from frappe_jobs.celery.lease import RUNTIME
+from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.stopping import FinishReading
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
@@ -42,7 +41,7 @@ class Execute(Task):  # type: ignore[misc]
     Strategy = "frappe_jobs.celery.request:only_json"
 
     def run(self, arguments: Any = None) -> Any:
-        runtime = symbol_by_name(RUNTIME)(self.app)
+        runtime = runtime_of(self.app)
         header = (self.request.headers or {}).get(HEADER)
         try:
             message = Message.from_wire(header, arguments)
@@ -163,7 +162,7 @@ def _adopt(app: Celery, settings: Settings) -> None:
 
 
 def _preload(sender: Celery, **_: object) -> None:
-    symbol_by_name(RUNTIME)(sender).host.preload()
+    runtime_of(sender).host.preload()
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:

@@ -13,16 +13,13 @@ import time
 from typing import Any
 
 from celery import bootsteps
-from celery.utils.imports import symbol_by_name
 from celery.worker import state
 
+from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import TASK
 
 logger = logging.getLogger(__name__)
-
-#: The composition root stands above this room, so it is named here and not imported.
-RUNTIME = "frappe_jobs.runtime:of_app"
 
 #: Seconds between two looks for the messages of workers that are gone.
 SWEEP = 5.0
@@ -39,7 +36,7 @@ class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        runtime = symbol_by_name(RUNTIME)(consumer.app)
+        runtime = runtime_of(consumer.app)
         _keep(runtime.make_ledger(), runtime.settings.lease, consumer.hostname)
         unacked = str(getattr(consumer.task_consumer.channel, "unacked_key", ""))
         if unacked.startswith(runtime.settings.prefix):  # Redis, and not a team's own messages

@@ -8,11 +8,11 @@ from typing import Any
 from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
 from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
-from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.lease import RUNTIME, holder
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.lease import holder
 from frappe_jobs.errors import BadMessage
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, TASK, Message
@@ -47,7 +47,7 @@ class JobRequest(Request):  # type: ignore[misc]
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
             error = error.exc
         if isinstance(error, (WorkerLostError, Terminated)) and (message := self._read()):
-            ledger = symbol_by_name(RUNTIME)(self._app).ledger
+            ledger = runtime_of(self._app).ledger
             if isinstance(error, Terminated):  # somebody's revoke; Celery drops the message
                 ledger.end(message, CANCELLED, {"reason": "terminated by Celery"})
             elif self.worker_pid:  # the process is gone; the message comes back at once
@@ -57,7 +57,7 @@ class JobRequest(Request):  # type: ignore[misc]
     def _end(self, reason: str) -> None:
         """Twice is harmless: only the first end of a job counts."""
         if message := self._read():
-            symbol_by_name(RUNTIME)(self._app).killed(message, reason)
+            runtime_of(self._app).killed(message, reason)
 
     def _read(self) -> Message | None:
         try:

@@ -281,11 +281,6 @@ class Ledger:
         """The messages that could not be run, newest first."""
         return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
 
-    @reachable
-    def once(self, what: str, message: Message) -> bool:
-        """True for the first who asks this of that message."""
-        return bool(self.redis.hsetnx(self._key("record", message.id), what, "1"))
-
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
