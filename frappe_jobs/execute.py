@@ -23,7 +23,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import FAILED, FINISHED, Attempt, Refusal
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 
@@ -194,7 +194,7 @@ class Executor:
             return self._ledger.end(message, FAILED, fields)
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
-        self._ledger.wait_for_retry(message, fields)
+        self._ledger.wait_for_retry(message, outcome.run_again_in, fields)
         logger.warning(
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},
@@ -220,6 +220,8 @@ class Executor:
         """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.superseded:
+            self._ledger.end(message, CANCELLED, {"reason": "superseded: its job_id is another's"})
         if refusal.died:
             reason = f"its process died {refusal.died} times"
             if self._ledger.end(message, FAILED, {"reason": reason}) and message.on_failure:

@@ -197,7 +197,7 @@ class TestErrors:
         assert ledger.start(message, "a worker").number == 1
         assert job.position is None
         ledger.end(message, "cancelled")
-        ledger.wait_for_retry(message, {"reason": "locked"})
+        ledger.wait_for_retry(message, 1, {"reason": "locked"})
         assert (job.get_status(), job.reason, job.position) == ("cancelled", None, None)
 
     def test_a_site_that_is_gone_fails_the_job(self, bench):

@@ -11,7 +11,6 @@ from acme import tasks
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.testing import wait_until
 
 LEASE = 2
@@ -84,7 +83,7 @@ def test_a_message_that_comes_twice_waits_until_the_first_run_has_ended(served):
     job = begun(served, "twice", seconds=1.5 * LEASE)
     here = runtime.current()
     message = here.ledger.read(job.message_id).message
-    here.broker.publish([Sending(message)], lambda sendings: [True])
+    here.broker.send_again([message])
     job.wait(20)
     wait_until(lambda: here.broker.depth("default") == 0, 20)
     frappe.enqueue(tasks.ping).wait(10)

@@ -14,7 +14,7 @@ from celery.concurrency.asynpool import ResultHandler
 from kombu.asynchronous import Hub
 
 from frappe_jobs.celery.queue_order import InTheOrderTheyCame
-from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.results import FinishReading
 
 
 def test_queues_stand_in_the_order_they_came_in_however_they_are_handed_over():
