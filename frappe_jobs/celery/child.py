@@ -15,6 +15,8 @@ import threading
 from billiard.process import current_process
 from celery.signals import task_prerun, worker_process_init
 
+from frappe_jobs.celery.timeout import raise_timeout
+
 #: From Linux's <sys/prctl.h>: which signal a process gets when its parent ends.
 PR_SET_PDEATHSIG = 1
 
@@ -55,11 +57,12 @@ def ignore_sigterm(**_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def outlive_sigterm(**_: object) -> None:
+def take_signals(**_: object) -> None:
     """From its first job: programs that a job starts would inherit SIG_IGN, but not a function."""
-    task_prerun.disconnect(outlive_sigterm)  # once is enough, and Celery's signals take their time
+    task_prerun.disconnect(take_signals)  # once is enough, and Celery's signals take their time
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         return
+    signal.signal(signal.SIGUSR1, raise_timeout)  # in the place of billiard's
     own_pid = os.getpid()
 
     def on_sigterm(number: int, _frame: object) -> None:
@@ -74,4 +77,4 @@ def connect() -> None:
     """Do so in the workers of this process's apps; called for ours alone."""
     worker_process_init.connect(die_with_parent)
     worker_process_init.connect(ignore_sigterm)
-    task_prerun.connect(outlive_sigterm)
+    task_prerun.connect(take_signals)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -87,3 +89,16 @@ class TestFinishReading:
 
     def test_without_an_event_loop_there_is_nothing_to_do(self):
         FinishReading(None).stop(SimpleNamespace(hub=None))
+
+
+@pytest.mark.parametrize(("blocked", "rqs"), [("", True), ("sys.modules['rq'] = None; ", False)])
+def test_the_timeouts_exception_is_rqs_too_only_where_rq_is_installed(blocked, rqs):
+    code = (
+        f"import sys; {blocked}"
+        "from frappe_jobs.celery.timeout import JobTimeoutException as raised\n"
+        "print([base.__module__ for base in raised.__mro__][1:])"
+    )
+    command = [sys.executable, "-c", code]
+    bases = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "billiard.exceptions" in bases
+    assert ("rq.timeouts" in bases) is rqs
