@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from frappe_jobs.celery.child import send_signal
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.lease import holder
 from frappe_jobs.celery.stopping import stopping
-from frappe_jobs.errors import BadMessage
+from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, TASK, Message
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that Celery's own timers have, before a time limit is enforced in their place.
 OVERDUE = 5.0
@@ -73,22 +76,34 @@ class JobRequest(Request):  # type: ignore[misc]
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
             error = error.exc
-        if isinstance(error, (WorkerLostError, Terminated)) and (message := self._read()):
-            ledger = runtime_of(self._app).ledger
-            if isinstance(error, Terminated):  # somebody's revoke; Celery drops the message
-                ledger.end(message, CANCELLED, {"reason": "terminated by Celery"})
-            elif self.worker_pid:  # the process is gone; the message comes back at once
+        if isinstance(error, (WorkerLostError, Terminated)):
+            self._note_loss(is_terminated=isinstance(error, Terminated))
+        return super().on_failure(exc_info, *arguments, **options)
+
+    def _note_loss(self, is_terminated: bool) -> None:
+        """The process is gone; without this its lease runs out by itself."""
+
+        def note(runtime: Any, message: Message) -> None:
+            if is_terminated:  # somebody's revoke; Celery drops the message
+                reason = {"reason": "terminated by Celery"}
+                runtime.ledger.end(message, CANCELLED, reason)
+            elif self.worker_pid:  # the message comes back at once
+                ledger = runtime.ledger
                 give_up = ledger.hand_back if stopping.handing_back else ledger.release
                 give_up(message, holder(self.hostname, self.worker_pid))
-        return super().on_failure(exc_info, *arguments, **options)
+
+        self._write(note)
 
     def _end(self, reason: str) -> None:
         """Twice is harmless: only the first end of a job counts."""
-        if message := self._read():
-            runtime_of(self._app).killed(message, reason)
+        self._write(lambda runtime, message: runtime.killed(message, reason))
 
-    def _read(self) -> Message | None:
+    def _write(self, note: Callable[[Any, Message], None]) -> None:
+        """The worker goes on, whether the ledger can be reached or not."""
         try:
-            return Message.from_wire(self._request_dict.get(HEADER), self.args[0])
+            message = Message.from_wire(self._request_dict.get(HEADER), self.args[0])
+            note(runtime_of(self._app), message)
         except (BadMessage, IndexError):
-            return None
+            pass
+        except BrokerUnavailable as error:
+            logger.error("what became of %s cannot be written: %s", self.name, error)

@@ -137,6 +137,18 @@ class TestRedisAway:
             job.wait(30)
         assert runs(bench, "away") == ["begin", "begin", "end"]
 
+    def test_a_job_that_ends_meanwhile_has_not_to_run_again(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=20)
+        bench.use()
+        with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+            job = begun(bench, "away", seconds=1)
+            embedded.stop(server)
+            wait_until(lambda: "cannot be written yet" in worker.log, 10)
+            embedded.start(server)
+            job.wait(20)
+            assert frappe.enqueue(tasks.ping).wait(30) == "pong"
+        assert (runs(bench, "away"), job.attempt) == (["begin", "end"], 1)
+
     def test_a_short_absence_changes_nothing(self, make_bench, server):
         bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)
         bench.use()
