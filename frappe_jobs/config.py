@@ -143,6 +143,10 @@ class Settings:
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
         parse=whole_number(1024), unit="bytes",
     )  # fmt: skip
+    scheduler_interval: int = option(
+        "scheduler_interval", 240, "How often the jobs of the event 'all' run.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
     timeout_grace: int = option(
         "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
         parse=whole_number(1), unit="s",
