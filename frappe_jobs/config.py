@@ -160,6 +160,14 @@ class Settings:
         "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
         parse=whole_number(0), unit="s",
     )  # fmt: skip
+    redbeat_redis_url: str | None = option(
+        "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis."
+    )
+    scheduler_lock: int = option(
+        "frappe_jobs_scheduler_lock", 30,
+        "How long a scheduler leads without a sign of life; then another takes over.",
+        parse=whole_number(2), unit="s",
+    )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",
@@ -234,6 +242,11 @@ class Settings:
             f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
             "need a Redis: set 'redis_queue' in common_site_config.json."
         )
+
+    @property
+    def schedule_url(self) -> str:
+        """Where the schedule lives, RedBeat's entries."""
+        return self.redbeat_redis_url or self.redis_url
 
     @property
     def result_backend(self) -> str:
