@@ -2,8 +2,8 @@
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
 name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
-(``Channel._size``), that they are pushed at its left end and popped at its right, and that a message
-that waits is JSON with its Celery headers inside.
+(``Channel._size``), that they are pushed at its left end and popped at its right, and that a
+message that waits is JSON with its Celery headers inside.
 """
 
 from __future__ import annotations
