@@ -142,7 +142,7 @@ def test_one_method_may_have_several_frequencies_and_expressions() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["60 * * * *", "0 0 31 2 *", "often", "", "* * * * * * *", 5]
+    "expression", ["60 * * * *", "0 0 31 2 *", "often", "", "* * * * * * *", "cron", 5]
 )
 def test_a_bad_expression_is_named_with_its_app_and_event_and_left_out(expression: object) -> None:
     finding = only_finding({"cron": {expression: ["bad.tasks.a", "bad.tasks.b"]}})
@@ -184,6 +184,11 @@ def test_a_method_that_is_no_text_is_named(method: object) -> None:
 def test_a_good_method_beside_a_bad_one_stays() -> None:
     jobs, findings = scheduled_jobs({"shop": {"daily": [None, "shop.tasks.good"]}})
     assert jobs == [GOOD_JOB] and len(findings) == 1
+
+
+def test_what_follows_a_bad_value_in_merged_hooks_stays() -> None:
+    jobs, findings = scheduled_jobs({"shop": [5, {"cron": ["x.y", {"@daily": ["shop.a"]}]}, GOOD]})
+    assert jobs == [ScheduledJob("shop.a", "Cron", "@daily"), GOOD_JOB] and len(findings) == 2
 
 
 @pytest.mark.parametrize("value", [["bad.tasks.a"], "bad.tasks.a", None])
