@@ -16,7 +16,7 @@ from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
-from frappe_jobs.config import Settings, find_sites_path, load_settings
+from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
@@ -26,6 +26,7 @@ from frappe_jobs.ledger.record import FAILED, QUEUED, Record
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.sites_folder import find_sites_path
 
 
 class Runtime:
