@@ -27,6 +27,7 @@ from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import find_sites_path
+from frappe_jobs.sync import Sync
 
 
 class Runtime:
@@ -66,6 +67,10 @@ class Runtime:
     @cached_property
     def timetable(self) -> Timetable:
         return Timetable(self.celery_settings.schedule_url, self.settings.prefix)
+
+    @cached_property
+    def sync(self) -> Sync:
+        return Sync(self.settings, self.host, self.timetable)
 
     @cached_property
     def scheduling(self) -> Scheduling:

@@ -201,7 +201,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "accept_content": ["json"],
             "task_queues": queues(settings),
             "task_default_queue": f"{settings.bench_id}:default",
-            # Without one a message would be taken first: kombu's Redis serves priority 0 before all.
+            # Without one a message would be taken first: kombu's Redis serves priority 0 first.
             "task_default_priority": None if settings.is_amqp else 6,
             "task_acks_late": True,
         }

@@ -84,7 +84,10 @@ def status(bench: Bench, style: str) -> None:
 @with_site
 @pass_bench
 def set_maintenance_mode(bench: Bench, mode: str) -> None:
-    """Put sites into maintenance mode, in which nothing is queued by the clock, or take them out."""
+    """Put sites into maintenance mode, or take them out.
+
+    Nothing is queued by the clock meanwhile.
+    """
     for site in bench.chosen_sites():
         write_site_config(bench.settings, site, {"maintenance_mode": int(mode == "on")})
         click.echo(f"{site}: maintenance mode is {mode}.")

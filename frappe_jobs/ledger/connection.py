@@ -12,6 +12,9 @@ import redis
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.masking import masked
 
+#: How Redis says that it is full, a replica, or cannot write to its disk.
+REFUSALS = ("OOM", "command not allowed when used memory", "READONLY", "You can't write", "MISCONF")
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -31,6 +34,10 @@ class Connected:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
+        except redis.ResponseError as error:
+            if not str(error).startswith(REFUSALS):
+                raise
+            raise BrokerUnavailable(f"Redis at {self._url} takes nothing: {error}") from None
 
 
 def reachable(method: Method) -> Method:
