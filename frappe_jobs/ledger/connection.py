@@ -12,8 +12,8 @@ import redis
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.masking import masked
 
-#: How Redis says that it is full, a replica, or cannot write to its disk.
-REFUSALS = ("OOM", "command not allowed when used memory", "READONLY", "You can't write", "MISCONF")
+#: What Redis says when it is full, a replica, or cannot write to its disk.
+REFUSALS = ("'maxmemory'", "read only replica", "MISCONF")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ class Connected:
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
         except redis.ResponseError as error:
-            if not str(error).startswith(REFUSALS):
+            if not any(word in str(error) for word in REFUSALS):
                 raise
             raise BrokerUnavailable(f"Redis at {self._url} takes nothing: {error}") from None
 
