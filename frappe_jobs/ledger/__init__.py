@@ -92,7 +92,7 @@ class Ledger(Connected):
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
-        keys = self._moving_keys(message)
+        keys = [*self._moving_keys(message), self._key("open", message.site)]
         milliseconds = self._settings.lease * 1000
         arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
         found = self._start(keys=keys, args=arguments)
@@ -107,7 +107,7 @@ class Ledger(Connected):
             return Refusal(wait=found[1] / 1000)
         if found[0] == -3:
             return Refusal(died=found[1])
-        return Refusal(superseded=found[0] == -4)
+        return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
 
     @reachable
     def renew(self, leases: Mapping[str, str]) -> set[str]:

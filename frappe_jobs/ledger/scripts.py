@@ -47,15 +47,16 @@ end
 return done
 """
 
-# KEYS record, waiting, lease, running
+# KEYS record, waiting, lease, running, open
 # ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
-#       {-4}: another job took its id
+#       {-4}: another job took its id, {-5}: the id is a message's of another site
 START = """
 local status, superseded = unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
+if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {-5} end
 if superseded then return {-4} end
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end

@@ -377,3 +377,15 @@ class TestAgainstTheAsyncResult:
         assert "raise ValueError(text)" in result.traceback
         with pytest.raises(TaskRevokedError):
             AsyncResult(gone.message_id, app=app).get(timeout=10)
+
+
+def test_a_message_with_the_id_of_another_sites_job_leaves_that_one_alone(bench):
+    here = runtime.current()
+    with frappe.site("site2"):
+        job = frappe.enqueue(tasks.echo, tag="site2's own")
+    forged = replace(here.ledger.read(job.message_id).message, site="site1")
+    here.broker.discard([forged])
+    here.broker.send_again([forged])
+    with bench.worker("--queue", "default") as worker:
+        wait_until(lambda: "says that it is of site1, and is not" in worker.log, 10)
+    assert (job.get_status(), bench.marks("echo")) == ("queued", [])
