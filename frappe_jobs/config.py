@@ -155,12 +155,26 @@ class Settings:
         "frappe_jobs_lease", 60, "How long a job is its worker's without a sign of life.",
         parse=whole_number(2), unit="s",
     )  # fmt: skip
+    stop_grace: int = option(
+        "frappe_jobs_stop_grace", 0,
+        "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
+        parse=whole_number(0), unit="s",
+    )  # fmt: skip
+    redbeat_redis_url: str | None = option(
+        "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis."
+    )
+    scheduler_lock: int = option(
+        "frappe_jobs_scheduler_lock", 30,
+        "How long a scheduler leads without a sign of life; then another takes over.",
+        parse=whole_number(2), unit="s",
+    )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",
     )  # fmt: skip
     claim_ttl: int = option(
-        "frappe_jobs_claim_ttl", 24 * 3600, "Longest time that a lost job blocks its job_id.",
+        "frappe_jobs_claim_ttl", 24 * 3600,
+        "On RabbitMQ: how long a job waits before its message counts as lost.",
         parse=whole_number(1), unit="s",
     )  # fmt: skip
 
@@ -228,6 +242,11 @@ class Settings:
             f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
             "need a Redis: set 'redis_queue' in common_site_config.json."
         )
+
+    @property
+    def schedule_url(self) -> str:
+        """Where the schedule lives, RedBeat's entries."""
+        return self.redbeat_redis_url or self.redis_url
 
     @property
     def result_backend(self) -> str:

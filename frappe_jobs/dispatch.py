@@ -105,14 +105,24 @@ class Dispatcher:
         """
         self._refuse_overload(sendings)
         try:
-            published = self._broker.publish(sendings, self._ledger.record)
+            published = self._broker.publish(sendings, self._ledger)
         except BrokerUnavailable as error:
-            sent = sendings[: error.details.get("sent", 0)]
-            raise error.about(sent=[self._job(sending.message) for sending in sent]) from None
+            sent = error.details.get("sent", 0)
+            self._call_off([sending.message for sending in sendings[sent:]])
+            jobs = [self._job(sending.message) for sending in sendings[:sent]]
+            raise error.about(sent=jobs) from None
         return [
             self._job(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
+
+    def _call_off(self, messages: Sequence[Message]) -> None:
+        """End the jobs that could not be sent; a message that arrived all the same is dropped."""
+        reason = "never sent: the broker was out of reach"
+        try:
+            self._ledger.cancel(messages, reason, waiting_only=True)
+        except BrokerUnavailable:  # no record without it, then; or the sweep finds it
+            pass
 
     def _job(self, message: Message) -> Job:
         return Job(

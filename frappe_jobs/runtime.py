@@ -23,7 +23,9 @@ from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
+from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
+from frappe_jobs.scheduling import Scheduling
 
 
 class Runtime:
@@ -59,6 +61,14 @@ class Runtime:
     def make_ledger(self) -> Ledger:
         """One with connections of its own."""
         return Ledger(self.celery_settings)
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        return Timetable(self.celery_settings.schedule_url, self.settings.prefix)
+
+    @cached_property
+    def scheduling(self) -> Scheduling:
+        return Scheduling(self.settings, self.dispatcher)
 
     @cached_property
     def broker(self) -> Broker:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from frappe_jobs.brokers.kombu import KombuBroker
 from frappe_jobs.message import Message
 
@@ -12,6 +14,9 @@ class RabbitBroker(KombuBroker):
     at_front = 1
     ordinary = 0
 
-    def discard(self, message: Message) -> bool:
-        """RabbitMQ cannot be searched: the worker drops the message by its record."""
-        return False
+    def lost(self, messages: Sequence[Message]) -> list[Message]:
+        return []
+
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        """RabbitMQ cannot be searched: the worker drops the messages by their records."""
+        return set()

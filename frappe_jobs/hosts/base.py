@@ -10,6 +10,14 @@ from typing import Any
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.methods import check_arguments
 
+#: Frappe's own default for whoever opens a site without saying who he is.
+ADMINISTRATOR = "Administrator"
+
+#: The methods that every host has itself; what enqueue_doc sends, and the scheduler.
+RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
+RUN_SCHEDULED_JOB = "frappe_jobs.run_scheduled_job"
+SCHEDULED_JOB_FAILED = "frappe_jobs.scheduled_job_failed"
+
 
 class Session(ABC):
     """One site, opened for one user, with one transaction after another."""

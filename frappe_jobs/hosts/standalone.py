@@ -18,19 +18,13 @@ from frappe_jobs.errors import ArgumentError
 from frappe_jobs.hosts import database
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.apps import Apps
-from frappe_jobs.hosts.base import Host
+from frappe_jobs.hosts.base import ADMINISTRATOR, RUN_DOC_METHOD, Host
 from frappe_jobs.hosts.documents import Documents
 from frappe_jobs.hosts.session import StandaloneSession
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["ADMINISTRATOR", "RUN_DOC_METHOD", "StandaloneHost", "StandaloneSession"]
-
-#: What enqueue_doc sends; the host itself is found behind it.
-RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
-
-#: Frappe's own default for whoever opens a site without saying who he is.
-ADMINISTRATOR = "Administrator"
 
 
 class StandaloneHost(Host):

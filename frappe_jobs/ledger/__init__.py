@@ -6,34 +6,29 @@ also where another broker carries the messages.
 
 from __future__ import annotations
 
-import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeVar
-
-import redis
+from typing import Any
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import BrokerUnavailable, JobFailed
+from frappe_jobs.errors import JobFailed
+from frappe_jobs.ledger.connection import Connected, reachable
 from frappe_jobs.ledger.record import (
     CANCELLED,
     ENDED,
     FAILED,
     FINISHED,
+    QUEUED,
     Attempt,
     Record,
     Refusal,
     parse_record,
 )
-from frappe_jobs.ledger.scripts import END, RECORD, RELEASE, RENEW, RETRY, START
-from frappe_jobs.masking import masked
+from frappe_jobs.ledger.scripts import END, HAND_BACK, RECORD, RELEASE, RENEW, RETRY, START
 from frappe_jobs.message import Message, to_json
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
@@ -42,42 +37,27 @@ JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
 
+#: Of each queue so many jobs are looked at, where messages may be lost.
+SUSPECTS = 100
 
-def reachable(method: Method) -> Method:
-    """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
-
-    @functools.wraps(method)
-    def call(self: Ledger, *arguments: Any, **options: Any) -> Any:
-        with self.reaching():
-            return method(self, *arguments, **options)
-
-    return call  # type: ignore[return-value]
+#: Seconds for which a cancelled job's message may wait in a queue without being run after all.
+DROPPED_TTL = 30 * 24 * 3600
 
 
-class Ledger:
+class Ledger(Connected):
     """The records of one bench."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.redis_url)
         self._settings = settings
         self._prefix = settings.prefix
-        self._url = masked(settings.redis_url)
-        # Any: the types of redis-py are not the same from one version to the next.
-        self.redis: Any = redis.Redis.from_url(
-            redis_py_url(settings.redis_url), decode_responses=True, socket_connect_timeout=5
-        )
         self._record: Any = self.redis.register_script(RECORD)
         self._start: Any = self.redis.register_script(START)
         self._renew: Any = self.redis.register_script(RENEW)
         self._release: Any = self.redis.register_script(RELEASE)
+        self._hand_back: Any = self.redis.register_script(HAND_BACK)
         self._retry: Any = self.redis.register_script(RETRY)
         self._end: Any = self.redis.register_script(END)
-
-    @contextmanager
-    def reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
 
     @reachable
     def record(self, sendings: Sequence[Sending]) -> list[bool]:
@@ -92,10 +72,17 @@ class Ledger:
             rows.append([
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(_rank(message)),
-                self._settings.claim_ttl if sending.claim else 0, push_list,
+                self._patience() if sending.claim else 0, push_list,
+                self._key("due", sending.due) if sending.due else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
         return [bool(one) for one in self._record(args=[self._prefix, to_json(rows), *texts])]
+
+    @reachable
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Note that the broker has these messages; those that were pushed it has in any case."""
+        if messages:
+            self.redis.zrem(self._key("unsent"), *(message.id for message in messages))
 
     @reachable
     def start(self, message: Message, holder: str) -> Attempt | Refusal:
@@ -105,18 +92,22 @@ class Ledger:
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
-        record, _, waiting, *_, lease = self._keys(message)
+        keys = self._moving_keys(message)
         milliseconds = self._settings.lease * 1000
         arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
-        found = self._start(keys=[record, waiting, lease], args=arguments)
+        found = self._start(keys=keys, args=arguments)
         if found[0] == -1:
+            if self.redis.exists(self._key("dropped", message.id)):
+                return Refusal()
             self.record([Sending(message)])
-            found = self._start(keys=[record, waiting, lease], args=arguments)
+            found = self._start(keys=keys, args=arguments)
         if found[0] > 0:
             return Attempt(*found)
         if found[0] == -2:
             return Refusal(wait=found[1] / 1000)
-        return Refusal(died=found[1]) if found[0] == -3 else Refusal()
+        if found[0] == -3:
+            return Refusal(died=found[1])
+        return Refusal(superseded=found[0] == -4)
 
     @reachable
     def renew(self, leases: Mapping[str, str]) -> set[str]:
@@ -133,11 +124,17 @@ class Ledger:
         self._release(keys=[self._key("lease", message.id)], args=[holder])
 
     @reachable
-    def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
-        """Note that the job waits for its next attempt."""
-        record, _, waiting, *_, lease = self._keys(message)
-        arguments = [message.id, _rank(message), *_flat(fields)]
-        self._retry(keys=[record, waiting, lease], args=arguments)
+    def hand_back(self, message: Message, holder: str) -> None:
+        """Note that the job waits again: that holder's process was ended, and not by the job."""
+        arguments = [message.id, _rank(message), holder]
+        self._hand_back(keys=self._moving_keys(message), args=arguments)
+
+    @reachable
+    def wait_for_retry(self, message: Message, delay: float, fields: Mapping[str, str]) -> None:
+        """Note that the job waits for its next attempt, so many seconds from now."""
+        due = {"due": repr(time.time() + delay)}
+        arguments = [message.id, _rank(message), *_flat(due), *_flat(fields)]
+        self._retry(keys=self._moving_keys(message), args=arguments)
 
     @reachable
     def end(
@@ -152,17 +149,53 @@ class Ledger:
 
         False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
         """
+        keys, arguments = self._ending(message, status, fields or {}, waiting_only)
+        return bool(self._end(keys=keys, args=arguments))
+
+    @reachable
+    def cancel(
+        self, messages: Sequence[Message], reason: str, *, waiting_only: bool = False
+    ) -> list[bool]:
+        """End these jobs as cancelled, in one round trip; what ``end`` says of each.
+
+        Their messages may lie on the broker for longer than the records are kept: until
+        ``forget_dropped`` a worker that gets one drops it, whether or not there is a record.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                keys, arguments = self._ending(one, CANCELLED, {"reason": reason}, waiting_only)
+                self._end(keys=keys, args=arguments, client=pipe)
+                pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
+            replies = pipe.execute()
+        ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
+        self.forget_dropped(
+            one.id
+            for one, done, ours in zip(messages, ended, marked, strict=True)
+            if ours and not done
+        )
+        return ended
+
+    @reachable
+    def forget_dropped(self, message_ids: Iterable[str]) -> None:
+        """Note that no worker will get these messages."""
+        if keys := [self._key("dropped", message_id) for message_id in message_ids]:
+            self.redis.delete(*keys)
+
+    def _ending(
+        self, message: Message, status: str, fields: Mapping[str, str], waiting_only: bool
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and the arguments of the script that ends a job."""
         failed = status == FAILED
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
-            self._settings.results_ttl, *_flat(fields or {}),
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
+            self._settings.results_ttl, *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
-            keys[5:7] = "", ""
-        return bool(self._end(keys=keys, args=arguments))
+            keys[5] = ""
+        return keys, arguments
 
     def _celery_result(
         self, message: Message, status: str, fields: Mapping[str, str]
@@ -216,11 +249,7 @@ class Ledger:
         """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
         ids = self.redis.zrange(self._key("open", site), 0, -1)
         ids += self.redis.zrange(self._key("ended", site), 0, -1)
-        with self.redis.pipeline(transaction=False) as pipe:
-            for message_id in ids:
-                pipe.hgetall(self._key("record", message_id))
-            found = [record for record in map(parse_record, pipe.execute()) if record]
-        wanted = [record for record in found if queue in (None, record.message.queue)]
+        wanted = [one for one in self._read_all(ids) if queue in (None, one.message.queue)]
         return sorted(wanted, key=lambda record: record.message.enqueued_at)
 
     @reachable
@@ -235,6 +264,58 @@ class Ledger:
         behind = self.redis.zrangebyscore(self._key("waiting", queue), 0, "+inf", 0, 1, True)
         moments = [score % AHEAD for _, score in (*front, *behind)]
         return min(moments, default=None)
+
+    @reachable
+    def unsent(self, until: float) -> list[Record]:
+        """What was recorded until then and still waits, though nobody noted that it was sent."""
+        ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until)
+        records = self._read_all(ids)
+        begun = {*ids} - {one.message.id for one in records if one.status == QUEUED}
+        if begun:  # so they were sent
+            self.redis.zrem(self._key("unsent"), *begun)
+        return [one for one in records if one.status == QUEUED]
+
+    @reachable
+    def suspects(
+        self, queues: Iterable[str], *, waiting_since: float, looked_for: float
+    ) -> list[Record]:
+        """The jobs whose messages may be lost: of each queue those that have waited longest.
+
+        They wait, or have been without a lease, since that time or before, and nobody has looked
+        for their messages since the other one.
+        """
+        ids = self.redis.zrangebyscore(self._key("running"), "-inf", waiting_since)
+        leases = self.redis.mget([self._key("lease", one) for one in ids]) if ids else []
+        ids = [one for one, lease in zip(ids, leases, strict=True) if lease is None]
+        for queue in queues:
+            for ahead in (AHEAD, 0):
+                ids += self.redis.zrangebyscore(
+                    self._key("waiting", queue), -ahead, waiting_since - ahead, 0, SUSPECTS
+                )
+        return [
+            one
+            for one in self._read_all(ids)
+            if (one.due or 0) <= waiting_since and (one.looked_for or 0) <= looked_for
+        ]
+
+    @reachable
+    def looked_for(self, messages: Sequence[Message], now: float) -> None:
+        """Note that these messages were looked for, and found or sent again."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message in messages:
+                pipe.hset(self._key("record", message.id), "looked_for", now)
+            pipe.execute()
+
+    @reachable
+    def take_turn(self, what: str, seconds: int) -> bool:
+        """True for the first of all processes that asks, then for nobody until they are over."""
+        return bool(self.redis.set(self._key("turn", what), "taken", nx=True, ex=seconds))
+
+    def _read_all(self, ids: Sequence[str]) -> list[Record]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hgetall(self._key("record", message_id))
+            return [record for record in map(parse_record, pipe.execute()) if record]
 
     @reachable
     def position(self, message: Message) -> int | None:
@@ -281,16 +362,11 @@ class Ledger:
         """The messages that could not be run, newest first."""
         return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
 
-    @reachable
-    def once(self, what: str, message: Message) -> bool:
-        """True for the first who asks this of that message."""
-        return bool(self.redis.hsetnx(self._key("record", message.id), what, "1"))
-
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
     def _keys(self, message: Message) -> list[str]:
-        """record, open, waiting, ended, failed, pointer, claim, lease"""
+        """record, open, waiting, ended, failed, pointer, lease, running"""
         return [
             self._key("record", message.id),
             self._key("open", message.site),
@@ -298,9 +374,21 @@ class Ledger:
             self._key("ended", message.site),
             self._key("failed", message.queue),
             self._key("job", message.site, message.job_id),
-            self._key("claim", message.site, message.job_id),
             self._key("lease", message.id),
+            self._key("running"),
         ]
+
+    def _moving_keys(self, message: Message) -> list[str]:
+        """record, waiting, lease, running"""
+        record, _, waiting, _, _, _, lease, running = self._keys(message)
+        return [record, waiting, lease, running]
+
+    def _patience(self) -> int:
+        """So many seconds a waiting job holds its id; -1: as long as it waits.
+
+        Where the messages cannot be looked at, it may be lost.
+        """
+        return self._settings.claim_ttl if self._settings.is_amqp else -1
 
 
 def _rank(message: Message) -> float:
@@ -310,8 +398,3 @@ def _rank(message: Message) -> float:
 
 def _flat(fields: Mapping[str, str]) -> list[str]:
     return [part for item in fields.items() for part in item]
-
-
-def redis_py_url(url: str) -> str:
-    """kombu and redis-py spell the URL of a Unix socket differently."""
-    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
