@@ -169,6 +169,71 @@ class TestScheduler:
         assert BenchEntry.from_key(key, app=app).kwargs["method"] == "acme.tasks.ping"
 
 
+class TestRecords:
+    """Made, changed and deleted in code; in force after the commit, and only then."""
+
+    @pytest.fixture
+    def migrated(self, bench):
+        with_hooks(bench, {})
+        migrated(bench)
+        return bench
+
+    def test_a_job_of_an_event_is_scheduled_changed_and_removed_with_the_commits(self, migrated):
+        with frappe.site("site1"):
+            event = frappe.new_doc("Scheduler Event", scheduled_against="Account").insert()
+            event.method = "acme.tasks.often"
+            event.save()
+            record = frappe.new_doc(
+                "Scheduled Job Type", scheduler_event=event.name, frequency="Daily"
+            ).insert()
+            assert entries() == {}
+        daily = entries()["acme.tasks.often"]
+        with frappe.site("site1"):
+            record = frappe.get_doc("Scheduled Job Type", record.name)
+            record.frequency, record.cron_format = "Cron", OFTEN
+            record.save()
+        assert entries()["acme.tasks.often"] < daily
+        assert migrated_lines(migrated)[0].startswith("site1: 0 added, 0 removed, 0 unchanged")
+        assert entries()["acme.tasks.often"] < daily
+        with frappe.site("site1"):
+            frappe.get_doc("Scheduled Job Type", record.name).delete()
+            assert entries() != {}
+        assert entries() == {}
+
+    def test_what_is_rolled_back_never_reaches_the_schedule(self, migrated):
+        with pytest.raises(ZeroDivisionError), frappe.site("site1"):
+            frappe.new_doc(
+                "Scheduled Job Type", method="acme.tasks.often", frequency="Daily"
+            ).insert()
+            1 / 0
+        assert entries() == {}
+
+    def test_a_stopped_job_is_not_scheduled_and_stays_stopped(self, bench):
+        migrated(bench)
+        with frappe.site("site1"):
+            (found,) = frappe.get_all("Scheduled Job Type", {"method": "acme.tasks.often"})
+            record = frappe.get_doc("Scheduled Job Type", found["name"])
+            record.stopped = True
+            record.save()
+        assert set(entries()) == {"acme.tasks.ping"}
+        migrated(bench)
+        assert set(entries()) == {"acme.tasks.ping"}
+
+    def test_a_change_is_in_force_within_seconds_while_the_scheduler_runs(self, migrated):
+        with migrated.worker("--queue", "default"), migrated.process("schedule") as scheduler:
+            wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+            with frappe.site("site1"):
+                frappe.new_doc(
+                    "Scheduled Job Type", method="acme.tasks.often", frequency="Cron",
+                    cron_format=OFTEN,
+                ).insert()  # fmt: skip
+            wait_until(lambda: runs(migrated), 5)
+
+
+def migrated_lines(bench):
+    return [line for line in migrated(bench) if line.startswith("site1")]
+
+
 def keys(pattern):
     here = runtime.current()
     return list(here.ledger.redis.scan_iter(here.settings.prefix + pattern))
