@@ -80,8 +80,11 @@ class Broker(ABC):
         """How many messages wait in that queue, at the front or not."""
 
     @abstractmethod
-    def discard(self, message: Message) -> bool:
-        """Take a waiting message away; False if the broker cannot, or it is no longer there."""
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        """Take waiting messages away, in one pass over each queue; gives the ids of those it took.
+
+        The others are with a worker already, or this broker cannot be searched.
+        """
 
     @abstractmethod
     def stop(self, message: Message) -> None:

@@ -19,8 +19,18 @@ from frappe_jobs.cli.options import Bench, site_option
 COMMANDS = {
     "worker": ("worker:worker", "Run the jobs of these queues."),
     "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
-    "enqueue": ("jobs:enqueue", "Have a worker run METHOD."),
-    "execute": ("jobs:execute", "Run METHOD here and now, and commit."),
+    "enqueue": ("enqueue:enqueue", "Have a worker run METHOD."),
+    "execute": ("enqueue:execute", "Run METHOD here and now, and commit."),
+    "jobs": ("jobs:jobs", "Look at jobs: list, show, retry, cancel, delete, wait."),
+    "show-pending-jobs": (
+        "pending:show_pending_jobs",
+        "Count the jobs that wait, by queue and method.",
+    ),
+    "purge-jobs": ("pending:purge_jobs", "Remove jobs that wait; what runs goes on."),
+    "ready-for-migration": (
+        "pending:ready_for_migration",
+        "Say whether no job of the site waits or runs.",
+    ),
     "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
     "settings": ("settings:settings", "List the settings in force, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),

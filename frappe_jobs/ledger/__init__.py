@@ -46,6 +46,9 @@ AHEAD = 10**10
 #: Of each queue so many jobs are looked at, where messages may be lost.
 SUSPECTS = 100
 
+#: Seconds for which a cancelled job's message may wait in a queue without being run after all.
+DROPPED_TTL = 30 * 24 * 3600
+
 
 def reachable(method: Method) -> Method:
     """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
@@ -121,6 +124,8 @@ class Ledger:
         arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
         found = self._start(keys=keys, args=arguments)
         if found[0] == -1:
+            if self.redis.exists(self._key("dropped", message.id)):
+                return Refusal()
             self.record([Sending(message)])
             found = self._start(keys=keys, args=arguments)
         if found[0] > 0:
@@ -171,17 +176,53 @@ class Ledger:
 
         False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
         """
+        keys, arguments = self._ending(message, status, fields or {}, waiting_only)
+        return bool(self._end(keys=keys, args=arguments))
+
+    @reachable
+    def cancel(
+        self, messages: Sequence[Message], reason: str, *, waiting_only: bool = False
+    ) -> list[bool]:
+        """End these jobs as cancelled, in one round trip; what ``end`` says of each.
+
+        Their messages may lie on the broker for longer than the records are kept: until
+        ``forget_dropped`` a worker that gets one drops it, whether or not there is a record.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                keys, arguments = self._ending(one, CANCELLED, {"reason": reason}, waiting_only)
+                self._end(keys=keys, args=arguments, client=pipe)
+                pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
+            replies = pipe.execute()
+        ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
+        self.forget_dropped(
+            one.id
+            for one, done, ours in zip(messages, ended, marked, strict=True)
+            if ours and not done
+        )
+        return ended
+
+    @reachable
+    def forget_dropped(self, message_ids: Iterable[str]) -> None:
+        """Note that no worker will get these messages."""
+        if keys := [self._key("dropped", message_id) for message_id in message_ids]:
+            self.redis.delete(*keys)
+
+    def _ending(
+        self, message: Message, status: str, fields: Mapping[str, str], waiting_only: bool
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and the arguments of the script that ends a job."""
         failed = status == FAILED
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
-            self._settings.results_ttl, *_flat(fields or {}),
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
+            self._settings.results_ttl, *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
             keys[5] = ""
-        return bool(self._end(keys=keys, args=arguments))
+        return keys, arguments
 
     def _celery_result(
         self, message: Message, status: str, fields: Mapping[str, str]
