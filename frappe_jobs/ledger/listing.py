@@ -126,9 +126,8 @@ class Listing:
             if not fresh:
                 return
             yield fresh
-            if page[-1][1] != highest:
-                highest, last = page[-1][1], set()
-            last |= {message_id for message_id, score in page if score == highest}
+            highest = page[-1][1]
+            last = {message_id for message_id, score in page if score == highest}
 
     def _page(self, key: str, highest: float, lowest: float, size: int) -> list[tuple[str, float]]:
         with self._ledger.reaching():
