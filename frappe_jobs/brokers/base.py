@@ -16,6 +16,8 @@ class Sending:
 
     message: Message
     claim: bool = False
+    #: Names a due time of a scheduled job, for which nothing is sent a second time within a day.
+    due: str | None = None
     #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
     push: tuple[str, str] | None = None
 

@@ -14,6 +14,7 @@ import json
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -122,7 +123,7 @@ class RedisBroker(KombuBroker):
         key = message.queue, message.at_front
         if key not in lists:
             lists[key] = self._list_of(message)
-        return Sending(message, sending.claim, (lists[key], self._raw(message)))
+        return replace(sending, push=(lists[key], self._raw(message)))
 
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.

@@ -31,6 +31,18 @@ COMMANDS = {
         "pending:ready_for_migration",
         "Say whether no job of the site waits or runs.",
     ),
+    "migrate": ("migrate:migrate", "Bring the sites' schedules in line with their apps' hooks."),
+    "schedule": ("scheduler:schedule", "Queue the sites' scheduled jobs when they are due."),
+    "scheduler": (
+        "scheduler:scheduler",
+        "Pause or resume, disable or enable the scheduler for sites, or say how it is.",
+    ),
+    "enable-scheduler": ("scheduler:enable_scheduler", "Queue jobs again."),
+    "disable-scheduler": ("scheduler:disable_scheduler", "Queue nothing."),
+    "set-maintenance-mode": (
+        "scheduler:set_maintenance_mode",
+        "Put sites into maintenance mode, or take them out.",
+    ),
     "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
     "settings": ("settings:settings", "List the settings in force, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from frappe_jobs import embedded
-from frappe_jobs.config import Settings, find_sites_path, load_settings, variable
+from frappe_jobs.config import Settings, load_settings, variable
+from frappe_jobs.sites_folder import find_sites_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
