@@ -9,7 +9,7 @@ from os import system  # noqa: F401 - re-exported, and must not be runnable
 from pathlib import Path
 
 from acme.models import Base
-from acme.trace import mark
+from acme.trace import alone, mark
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
 
@@ -63,6 +63,19 @@ def work(seconds: float, name: str = "") -> str:
     time.sleep(seconds)
     mark("end", name=name)
     return name
+
+
+def run(number: int, seconds: float = 0.0) -> int:
+    """A run whose begin and end are written down, and whether another one of it lived then."""
+    job = frappe.get_current_job()
+    facts = {"number": number, "job": job.id, "message": job.message.id}
+    with alone(job.message.id) as is_alone:
+        mark("begin", alone=is_alone, **facts)
+        try:
+            time.sleep(seconds)
+        finally:
+            mark("end", **facts)
+    return number
 
 
 def sleep_on(seconds: float) -> None:
