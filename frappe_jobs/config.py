@@ -151,12 +151,18 @@ class Settings:
         "frappe_jobs_lease", 60, "How long a job is its worker's without a sign of life.",
         parse=whole_number(2), unit="s",
     )  # fmt: skip
+    stop_grace: int = option(
+        "frappe_jobs_stop_grace", 0,
+        "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
+        parse=whole_number(0), unit="s",
+    )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",
     )  # fmt: skip
     claim_ttl: int = option(
-        "frappe_jobs_claim_ttl", 24 * 3600, "Longest time that a lost job blocks its job_id.",
+        "frappe_jobs_claim_ttl", 24 * 3600,
+        "On RabbitMQ: how long a job waits before its message counts as lost.",
         parse=whole_number(1), unit="s",
     )  # fmt: skip
 

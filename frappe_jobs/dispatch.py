@@ -15,7 +15,7 @@ from frappe_jobs.errors import ArgumentError, BrokerUnavailable, MessageTooLarge
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import QUEUED, Record
+from frappe_jobs.ledger.record import CANCELLED, QUEUED, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
 
@@ -105,14 +105,25 @@ class Dispatcher:
         """
         self._refuse_overload(sendings)
         try:
-            published = self._broker.publish(sendings, self._ledger.record)
+            published = self._broker.publish(sendings, self._ledger)
         except BrokerUnavailable as error:
-            sent = sendings[: error.details.get("sent", 0)]
-            raise error.about(sent=[self._job(sending.message) for sending in sent]) from None
+            sent = error.details.get("sent", 0)
+            self._call_off([sending.message for sending in sendings[sent:]])
+            jobs = [self._job(sending.message) for sending in sendings[:sent]]
+            raise error.about(sent=jobs) from None
         return [
             self._job(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
+
+    def _call_off(self, messages: Sequence[Message]) -> None:
+        """End the jobs that could not be sent; a message that arrived all the same is dropped."""
+        reason = {"reason": "never sent: the broker was out of reach"}
+        try:
+            for message in messages:
+                self._ledger.end(message, CANCELLED, reason, waiting_only=True)
+        except BrokerUnavailable:  # no record without it, then; or the sweep finds it
+            pass
 
     def _job(self, message: Message) -> Job:
         return Job(

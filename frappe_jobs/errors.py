@@ -91,6 +91,10 @@ class BadMessage(JobError):
     """A message on the broker is damaged, or is not one of ours."""
 
 
+class LaterVersion(BadMessage):
+    """A message was sent by a version of frappe_jobs that this worker is too old for."""
+
+
 class JobNotFound(JobError):
     """There is no such job: it never was, belongs to another site, or was cleared away."""
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import (
+    BrokerUnavailable,
     DatabaseUnavailable,
     FrappeJobsError,
     JobFailed,
@@ -23,16 +25,20 @@ from frappe_jobs.errors import (
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import FAILED, FINISHED, Attempt, Refusal
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 
 logger = logging.getLogger(__name__)
 
+Value = TypeVar("Value")
+
 #: How often a deadlock, a lock wait timeout or RetryBackgroundJobError is tried again (Frappe's).
 CONFLICT_RETRIES = 5
 #: Seconds at most between two attempts to reach a database.
 LONGEST_DELAY = 60
+#: Seconds between two attempts to reach the ledger, when a job begins or ends.
+LEDGER_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Executor:
         raises in a job at its timeout.  Nothing is run, and None returned, if the record says that
         the job has ended.
         """
-        attempt = self._ledger.start(message, holder)
+        attempt = _insist(lambda: self._ledger.start(message, holder), message, timed_out)
         if isinstance(attempt, Refusal):
             return self._refuse(message, attempt)
         if message.failure_of:
@@ -101,13 +107,13 @@ class Executor:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, timed_out)
-                if self._settle(message, outcome):
+                if self._settle_for_sure(message, outcome, timed_out):
                     self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
                 never_reached = isinstance(error, DatabaseUnavailable)
                 outcome = self._failure(message, error, attempt, timed_out, never_reached)
-                self._settle(message, outcome)
+                self._settle_for_sure(message, outcome, timed_out)
             else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
         if outcome.run_again_in is not None:
@@ -177,6 +183,11 @@ class Executor:
         passing = (RetryBackgroundJobError, DatabaseUnavailable)
         return isinstance(error, passing) or self._host.is_conflict(error)
 
+    def _settle_for_sure(
+        self, message: Message, outcome: Outcome, timed_out: type[BaseException]
+    ) -> bool:
+        return _insist(lambda: self._settle(message, outcome), message, timed_out)
+
     def _settle(self, message: Message, outcome: Outcome) -> bool:
         """Write into the record what became of the attempt; whether this ended the job.
 
@@ -194,7 +205,7 @@ class Executor:
             return self._ledger.end(message, FAILED, fields)
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
-        self._ledger.wait_for_retry(message, fields)
+        self._ledger.wait_for_retry(message, outcome.run_again_in, fields)
         logger.warning(
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},
@@ -220,6 +231,8 @@ class Executor:
         """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.superseded:
+            self._ledger.end(message, CANCELLED, {"reason": "superseded: its job_id is another's"})
         if refusal.died:
             reason = f"its process died {refusal.died} times"
             if self._ledger.end(message, FAILED, {"reason": reason}) and message.on_failure:
@@ -274,6 +287,21 @@ class Executor:
             yield
         finally:
             _current.reset(token)
+
+
+def _insist(call: Callable[[], Value], message: Message, timed_out: type[BaseException]) -> Value:
+    """Call it until the ledger can be reached: what is done must not be done again.
+
+    Should that take too long for the job's lease, the worker's parent kills this process.
+    """
+    while True:
+        try:
+            return call()
+        except BrokerUnavailable as error:
+            logger.error("the record of %s cannot be written yet: %s", message.name, error)
+            threading.Event().wait(LEDGER_PAUSE)
+        except timed_out:  # too early or too late: the method does not run
+            continue
 
 
 def _as_json(value: Any, message: Message, arguments: Arguments) -> Any:

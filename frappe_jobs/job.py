@@ -184,7 +184,7 @@ class Job:
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
         message = self._record.message.again(at=time.time())
-        self._broker.publish([Sending(message)], self._ledger.record)
+        self._broker.publish([Sending(message)], self._ledger)
         self._ledger.forget(self._record.message)
         return Job(
             Record(message, QUEUED),

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.errors import ArgumentError, BadMessage
+from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion
 
 #: The version of the wire form. A worker reads its own and the versions beside it.
 VERSION = 1
+READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
 TASK = "frappe_jobs.execute"
@@ -122,7 +123,12 @@ class Message:
         """Read a message from the broker; raises BadMessage that says what is wrong with it."""
         if not isinstance(header, dict):
             raise BadMessage(f"The message has no {HEADER!r} header.")
-        if header.get("version") != VERSION:
+        if is_of_later_version(header):
+            raise LaterVersion(
+                f"The message's version is {header['version']}, not {VERSION}: it is for a newer "
+                "worker."
+            )
+        if header.get("version") not in READABLE or isinstance(header["version"], bool):
             raise BadMessage(f"The message's version is {header.get('version')!r}, not {VERSION}.")
         if not isinstance(arguments, dict):
             raise BadMessage(f"The message's arguments are {type(arguments).__name__}, no object.")
@@ -134,7 +140,10 @@ class Message:
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 if value is not None or type(None) not in kinds:
                     raise BadMessage(f"The message's {name!r} is {value!r}.")
-        if unknown := values.keys() - _KINDS.keys():
+        unknown = values.keys() - _KINDS.keys()
+        if header["version"] > VERSION:  # what that one has added, we can do without
+            values = {name: values[name] for name in values.keys() - unknown}
+        elif unknown:
             raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown))}.")
         try:
             if "retry" in values:
@@ -162,6 +171,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "retry": (dict, type(None)),
     "failure_of": _OPTIONAL,
 }
+
+
+def is_of_later_version(header: object) -> bool:
+    """Whether only a newer worker can read the message with that header."""
+    version = header.get("version") if isinstance(header, dict) else None
+    return isinstance(version, int) and version >= READABLE.stop
 
 
 def _is_count(value: object) -> bool:

@@ -55,6 +55,20 @@ class Worker:
         wait_until(lambda: "ready" in self.lines or self.process.poll() is not None, START_TIMEOUT)
         assert self.process.poll() is None, self.log
 
+    @property
+    def children(self) -> list[int]:
+        """Its processes: those of a pool are its workers, those of a worker run jobs."""
+        pid = self.process.pid
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @staticmethod
+    def is_alive(pid: int) -> bool:
+        """Whether that process runs; one that nobody has reaped yet does not."""
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
     def stop(self, timeout: float = 20) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

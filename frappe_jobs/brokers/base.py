@@ -21,24 +21,39 @@ class Sending:
 
 
 class Recorder(Protocol):
-    """Writes the records of these sendings, in order.
+    """What keeps the records of the messages: the ledger."""
 
-    Gives for each whether it may be sent: not where its job's id was taken.
-    """
+    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+        """Write the records of these sendings, in order, and push what is to be pushed.
 
-    def __call__(self, sendings: Sequence[Sending]) -> list[bool]: ...
+        Gives for each whether it may be sent: not where its job's id was taken.
+        """
+
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Note that the broker has these messages."""
 
 
 class Broker(ABC):
     """One broker, as seen by the bench that owns the queues on it."""
 
     @abstractmethod
-    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
+    def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         """Record the messages, then hand them to the broker, in order, in as few round trips.
 
-        False for each that ``record`` did not let pass.  Raises BrokerUnavailable, whose details
+        False for each that the recorder did not let pass.  Raises BrokerUnavailable, whose details
         say under ``sent`` for how many the broker has the message; the records of the others may
         be there without one, and say that the job waits.
+        """
+
+    @abstractmethod
+    def send_again(self, messages: Sequence[Message]) -> None:
+        """Hand messages to the broker whose records are there; raises BrokerUnavailable."""
+
+    @abstractmethod
+    def lost(self, messages: Sequence[Message]) -> list[Message]:
+        """Those of these messages that the broker has no longer, neither waiting nor at a worker.
+
+        None of them where it cannot tell.  One that moves meanwhile may seem to be lost.
         """
 
     def broken_promises(self, message: Message) -> list[str]:

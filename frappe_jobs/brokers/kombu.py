@@ -35,20 +35,29 @@ class KombuBroker(Broker):
         self._app = app
         self._settings = settings
 
-    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
+    def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a
         # message without a record could run a job that nobody knows of.
-        allowed = record(sendings)
-        sent = 0
+        allowed = recorder.record(sendings)
+        sent: list[Message] = []
+        tried = 0
         try:
             with self._reaching(), self._app.producer_or_acquire() as producer:
                 for sending, may_go in zip(sendings, allowed, strict=True):
                     if may_go:
                         self._send(sending.message, producer)
-                    sent += 1
+                        sent.append(sending.message)
+                    tried += 1
         except BrokerUnavailable as error:
-            raise error.about(sent=sent) from None
+            raise error.about(sent=tried) from None
+        finally:
+            recorder.sent(sent)
         return allowed
+
+    def send_again(self, messages: Sequence[Message]) -> None:
+        with self._reaching(), self._app.producer_or_acquire() as producer:
+            for message in messages:
+                self._send(message, producer)
 
     def _send(self, message: Message, producer: Any) -> None:
         """Celery's own way, with all who listen to it: signals, OpenTelemetry, Sentry."""

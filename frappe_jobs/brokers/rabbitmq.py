@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from frappe_jobs.brokers.kombu import KombuBroker
 from frappe_jobs.message import Message
 
@@ -11,6 +13,9 @@ class RabbitBroker(KombuBroker):
 
     at_front = 1
     ordinary = 0
+
+    def lost(self, messages: Sequence[Message]) -> list[Message]:
+        return []
 
     def discard(self, message: Message) -> bool:
         """RabbitMQ cannot be searched: the worker drops the message by its record."""

@@ -2,7 +2,8 @@
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
 name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
-(``Channel._size``), and that a message that waits is JSON with its Celery headers inside.
+(``Channel._size``), that a message that waits is JSON with its Celery headers inside, and where
+those are that a worker holds (``unacked_key``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from frappe_jobs.message import HEADER, TASK, Message, to_json
 #: Messages looked at in one go while one is searched for, or pushed in one.
 CHUNK = 500
 
+#: And so many once more, which may have moved on since the last look.
+OVERLAP = 100
+
 #: kombu's transports that speak to one Redis; Sentinel's go by kombu alone.
 PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
 
@@ -58,15 +62,15 @@ class RedisBroker(KombuBroker):
         super().__init__(app, settings)
         self._forms: dict[tuple[str, bool], str] = {}
 
-    def publish(self, sendings: Sequence[Sending], record: Recorder) -> list[bool]:
+    def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         if not self._may_push():
-            return super().publish(sendings, record)
+            return super().publish(sendings, recorder)
         written: list[bool] = []
         lists: dict[tuple[str, bool], str] = {}
         for start in range(0, len(sendings), CHUNK):
             chunk = [self._with_push(one, lists) for one in sendings[start : start + CHUNK]]
             try:
-                written += record(chunk)
+                written += recorder.record(chunk)
             except BrokerUnavailable as error:
                 raise error.about(sent=start) from None
         return written
@@ -151,6 +155,25 @@ class RedisBroker(KombuBroker):
         with self._channel() as channel:
             return int(channel._size(self.queue_name(queue)))
 
+    def lost(self, messages: Sequence[Message]) -> list[Message]:
+        missing = {message.id: message for message in messages}
+        lists = {self._list_of(message): None for message in messages}
+        options = self._app.conf.broker_transport_options
+        unacked = options.get("unacked_key", Channel.unacked_key)
+        with self._channel() as channel:
+            server: Any = redis.Redis(connection_pool=channel.pool)
+
+            def strike_out_what_workers_hold() -> None:
+                for _, held in server.hscan_iter(f"{options.get('global_keyprefix', '')}{unacked}"):
+                    missing.pop(str(_id(held)), None)
+
+            # Twice, as messages move from the one to the other.
+            strike_out_what_workers_hold()
+            for key in lists:
+                _strike_out_what_waits(server, key, missing)
+            strike_out_what_workers_hold()
+        return [*missing.values()]
+
     def discard(self, message: Message) -> bool:
         key = self._list_of(message)
         with self._channel() as channel:
@@ -170,8 +193,19 @@ def _is_original(owner: Any, name: str, file: str) -> bool:
     return code is not None and code.co_filename == file
 
 
+def _strike_out_what_waits(server: Any, key: str, missing: dict[str, Message]) -> None:
+    """From the end on: what has waited longest is there. Workers take from it meanwhile."""
+    end = -1
+    while missing and (waiting := server.lrange(key, end - CHUNK - OVERLAP, end)):
+        for raw in waiting:
+            missing.pop(str(_id(raw)), None)
+        end -= CHUNK
+
+
 def _id(raw: bytes) -> object:
+    """The message's id; of one that a worker holds, which is the first of three, too."""
     try:
-        return json.loads(raw)["headers"]["id"]
-    except (ValueError, KeyError, TypeError):
+        value = json.loads(raw)
+        return (value[0] if isinstance(value, list) else value)["headers"]["id"]
+    except (ValueError, LookupError, TypeError):
         return None

@@ -7,24 +7,29 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, Task, _state
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
 from celery.signals import import_modules
-from celery.utils.imports import symbol_by_name
 from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child, lease
-from frappe_jobs.celery.lease import RUNTIME
-from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.burst import Burst
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.results import FinishReading
+from frappe_jobs.celery.stopping import Drain, TakeSignals
+from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
-from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed
+from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed, LaterVersion
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for which a message of a later version is put back, until a newer worker takes it.
+NEWER_WORKER_DELAY = 30
 
 #: The app of each sites folder in this process, and the settings that hold for it.
 _apps: dict[Path, tuple[Celery, Settings]] = {}
@@ -42,10 +47,12 @@ class Execute(Task):  # type: ignore[misc]
     Strategy = "frappe_jobs.celery.request:only_json"
 
     def run(self, arguments: Any = None) -> Any:
-        runtime = symbol_by_name(RUNTIME)(self.app)
+        runtime = runtime_of(self.app)
         header = (self.request.headers or {}).get(HEADER)
         try:
             message = Message.from_wire(header, arguments)
+        except LaterVersion as error:
+            self._leave_to_a_newer_worker(error)
         except BadMessage as error:
             logger.error(
                 "message %s is kept aside: %s", self.request.id, error,
@@ -61,6 +68,14 @@ class Execute(Task):  # type: ignore[misc]
         except (TaskPredicate, MemoryError, SystemExit) as error:
             # Raised by a method, these would steer Celery, or end the worker.
             raise JobFailed(f"{type(error).__name__}: {error}") from error
+
+    def _leave_to_a_newer_worker(self, error: LaterVersion) -> NoReturn:
+        if not self.request.retries:
+            logger.warning(
+                "message %s is put back: %s", self.request.id, error,
+                extra={"action": "message_put_back"},
+            )  # fmt: skip
+        raise self.retry(countdown=NEWER_WORKER_DELAY)
 
 
 def make_app(sites_path: str | Path | None = None) -> Celery:
@@ -129,13 +144,18 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
     if path not in _apps:
         app = Celery("frappe_jobs", set_as_current=False)
         app.config_from_object(celery_settings(settings))
-        child.connect()
-        app.steps["worker"].add(FinishReading)
-        app.steps["consumer"].add(DropTimers)
+        equip(app)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
     return _apps[path]
+
+
+def equip(app: Celery) -> None:
+    """Give the workers of that app in this process what workers of ours do beside Celery's."""
+    child.connect()
+    app.steps["worker"] |= {FinishReading, TakeSignals}
+    app.steps["consumer"] |= {Burst, Drain, DropTimers}
 
 
 def sites_path_of(app: Celery) -> Path:
@@ -157,13 +177,13 @@ def _import_team_app(name: str) -> None:
 def _adopt(app: Celery, settings: Settings) -> None:
     _apps[settings.sites_path] = app, settings
     app.register_task(Execute())
-    app.steps["consumer"].add(lease.LeaseKeeper)
+    app.steps["consumer"] |= {lease.LeaseKeeper, Sweeper}
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
 
 
 def _preload(sender: Celery, **_: object) -> None:
-    symbol_by_name(RUNTIME)(sender).host.preload()
+    runtime_of(sender).host.preload()
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:

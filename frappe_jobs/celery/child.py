@@ -1,14 +1,55 @@
-"""A worker's process outlives a SIGTERM that goes to the whole process group.
+"""A worker's process: it outlives a SIGTERM to the process group, but not its parent.
 
-honcho and systemd send it to all.  The parent is told as well, and lets its processes finish.
+honcho and systemd send SIGTERM to all.  The parent is told as well, and lets its processes finish.
+A parent that was killed can do nothing for them: nobody would renew the lease of what they run.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
+import threading
 
+from billiard.process import current_process
 from celery.signals import task_prerun, worker_process_init
+
+from frappe_jobs.celery.timeout import raise_timeout
+
+#: From Linux's <sys/prctl.h>: which signal a process gets when its parent ends.
+PR_SET_PDEATHSIG = 1
+
+
+def send_signal(pid: int, number: signal.Signals) -> bool:
+    """False if that process is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def die_with_parent(**_: object) -> None:
+    """Be killed when the worker's parent is, whatever runs here."""
+    follow(current_process()._parent_pid, signal.SIGKILL)
+
+
+def follow(parent: int, number: signal.Signals) -> None:
+    """Have this process sent that signal when that parent of it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it was quicker
+            os.kill(os.getpid(), number)
+    else:
+        threading.Thread(target=_watch, args=(parent, number), daemon=True, name="parent").start()
+
+
+def _watch(parent: int, number: signal.Signals) -> None:
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(1)
+    os.kill(os.getpid(), number)
 
 
 def ignore_sigterm(**_: object) -> None:
@@ -16,11 +57,12 @@ def ignore_sigterm(**_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def outlive_sigterm(**_: object) -> None:
+def take_signals(**_: object) -> None:
     """From its first job: programs that a job starts would inherit SIG_IGN, but not a function."""
-    task_prerun.disconnect(outlive_sigterm)  # once is enough, and Celery's signals take their time
+    task_prerun.disconnect(take_signals)  # once is enough, and Celery's signals take their time
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         return
+    signal.signal(signal.SIGUSR1, raise_timeout)  # in the place of billiard's
     own_pid = os.getpid()
 
     def on_sigterm(number: int, _frame: object) -> None:
@@ -33,5 +75,6 @@ def outlive_sigterm(**_: object) -> None:
 
 def connect() -> None:
     """Do so in the workers of this process's apps; called for ours alone."""
+    worker_process_init.connect(die_with_parent)
     worker_process_init.connect(ignore_sigterm)
-    task_prerun.connect(outlive_sigterm)
+    task_prerun.connect(take_signals)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery.utils.imports import symbol_by_name
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from frappe_jobs.celery.lease import RUNTIME
+from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.message import TASK
 
@@ -87,6 +86,6 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             "body": repr(message.body)[:BODY_LIMIT],
         }
         try:
-            symbol_by_name(RUNTIME)(self.app).ledger.keep_aside(kept)
+            runtime_of(self.app).ledger.keep_aside(kept)
         except FrappeJobsError:
             logger.exception("it could not be kept: %s", kept)

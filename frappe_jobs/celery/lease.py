@@ -13,19 +13,16 @@ import time
 from typing import Any
 
 from celery import bootsteps
-from celery.utils.imports import symbol_by_name
-from celery.worker import state
 
+from frappe_jobs.celery.child import send_signal
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.held import running
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import TASK
 
 logger = logging.getLogger(__name__)
 
-#: The composition root stands above this room, so it is named here and not imported.
-RUNTIME = "frappe_jobs.runtime:of_app"
-
 #: Seconds between two looks for the messages of workers that are gone.
-SWEEP = 5.0
+TAKE_BACK = 5.0
 
 
 def holder(hostname: str, pid: int) -> str:
@@ -39,76 +36,63 @@ class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        runtime = symbol_by_name(RUNTIME)(consumer.app)
-        _keep(runtime.make_ledger(), runtime.settings.lease, consumer.hostname)
+        runtime = runtime_of(consumer.app)
+        _keep(runtime, consumer.hostname)
         unacked = str(getattr(consumer.task_consumer.channel, "unacked_key", ""))
         if unacked.startswith(runtime.settings.prefix):  # Redis, and not a team's own messages
             # kombu's own pace is a look every 100 seconds.
-            consumer.timer.call_repeatedly(SWEEP, _sweep, (consumer,))
+            consumer.timer.call_repeatedly(TAKE_BACK, _take_back, (consumer,))
 
 
 _keeper: threading.Thread | None = None
 
 
-def _keep(ledger: Any, lease: int, hostname: str) -> None:
+def _keep(runtime: Any, hostname: str) -> None:
     """Renew from a thread and a connection of their own: the worker's may be busy, or away.
 
     The thread goes on while the worker reconnects and while it shuts down.
     """
     global _keeper
     if _keeper is None:
-        arguments = (ledger, lease, hostname)
-        _keeper = threading.Thread(target=_renew, args=arguments, daemon=True, name="leases")
+        _keeper = threading.Thread(
+            target=_renew, args=(runtime, hostname), daemon=True, name="leases"
+        )
         _keeper.start()
 
 
-def _renew(ledger: Any, lease: int, hostname: str) -> None:
+def _renew(runtime: Any, hostname: str) -> None:
     """Renew for ever; kill the processes whose leases cannot be renewed for half their time."""
+    ledger, lease = runtime.make_ledger(), runtime.settings.lease
     pause = threading.Event()
     renewed: dict[str, float] = {}  # when, by message id
     while not pause.wait(lease / 6):
-        running = _running()
+        requests = {request.id: request for request in running()}
         now = time.monotonic()
-        renewed = {one: renewed.get(one, now) for one in running}
+        renewed = {one: renewed.get(one, now) for one in requests}
         lost: set[str] = set()
         try:
-            if running:
-                lost = ledger.renew({one: holder(hostname, pid) for one, pid in running.items()})
-            renewed.update(dict.fromkeys(running, time.monotonic()))
+            if requests:
+                holders = {one: holder(hostname, r.worker_pid) for one, r in requests.items()}
+                lost = ledger.renew(holders)
+            renewed.update(dict.fromkeys(requests, time.monotonic()))
         except BrokerUnavailable as error:
             logger.error("the leases cannot be renewed: %s", error)
         except Exception:  # whatever it is, it must not end the renewing
             logger.exception("the leases cannot be renewed")
         for one, since in renewed.items():
             if one in lost or time.monotonic() - since > lease / 2:
-                _kill(one, running[one])
-
-
-def _running() -> dict[str, int]:
-    """The process that runs each message of ours here."""
-    while True:
-        try:
-            requests = list(state.active_requests)
-            break
-        except RuntimeError:  # it changed meanwhile
-            continue
-    return {
-        request.id: request.worker_pid
-        for request in requests
-        if request._type == TASK and request.worker_pid
-    }
+                _kill(one, requests[one].worker_pid)
+            else:
+                requests[one].enforce_time_limits()
 
 
 def _kill(message_id: str, pid: int) -> None:
     logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
     if pid != os.getpid():  # a pool of threads cannot be killed
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        send_signal(pid, signal.SIGKILL)
 
 
-def _sweep(consumer: Any) -> None:
+def _take_back(consumer: Any) -> None:
     """Put back what workers held that are gone, and keep what this one holds."""
     channel = consumer.task_consumer.channel
     try:

@@ -1,7 +1,11 @@
-"""Earlier queues first, on Redis: kombu's strategy, also where kombu forgets the order."""
+"""In which order a worker looks into its queues, on Redis; RabbitMQ takes turns by itself.
+
+kombu's own ``round_robin`` is the third way: the queue that gave a job goes to the end.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 
 from kombu.utils.scheduling import priority_cycle
@@ -16,3 +20,10 @@ class InTheOrderTheyCame(priority_cycle):
     def update(self, it: Collection[str]) -> None:
         kept = [queue for queue in self.items if queue in it]
         self.items[:] = kept + [queue for queue in it if queue not in kept]
+
+
+class Random(priority_cycle):
+    """Another order at each look."""
+
+    def consume(self, n: int) -> list[str]:
+        return random.sample(self.items, min(n, len(self.items)))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
 from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
-from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.lease import RUNTIME, holder
-from frappe_jobs.errors import BadMessage
+from frappe_jobs.celery.child import send_signal
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.lease import holder
+from frappe_jobs.celery.stopping import stopping
+from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, TASK, Message
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that Celery's own timers have, before a time limit is enforced in their place.
+OVERDUE = 5.0
 
 
 def only_json(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -36,31 +46,64 @@ def only_json(task: Task, app: Celery, consumer: Any, **options: Any) -> Callabl
 class JobRequest(Request):  # type: ignore[misc]
     """A message of ours in the worker's parent."""
 
+    _was_told = False
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """At the hard limit the process is killed; only the parent is left to say so."""
-        if not soft:
+        if soft:
+            self._was_told = True
+        else:
             self._end(f"timed out after {self.time_limits[1]} s and was killed")
         super().on_timeout(soft, timeout)
+
+    def enforce_time_limits(self) -> None:
+        """See to what Celery's timers should have done some seconds ago.
+
+        They are lost when the broker goes away, and stand still until it is back.
+        """
+        if not self.time_start or not any(self.time_limits):
+            return
+        hard, soft = self.time_limits
+        overdue = time.time() - self.time_start - OVERDUE
+        if hard and overdue > hard:
+            self._end(f"timed out after {soft} s and was killed")
+            send_signal(self.worker_pid, signal.SIGKILL)
+        elif soft and overdue > soft and not self._was_told:
+            self._was_told = True
+            send_signal(self.worker_pid, signal.SIGUSR1)  # as billiard does
 
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
             error = error.exc
-        if isinstance(error, (WorkerLostError, Terminated)) and (message := self._read()):
-            ledger = symbol_by_name(RUNTIME)(self._app).ledger
-            if isinstance(error, Terminated):  # somebody's revoke; Celery drops the message
-                ledger.end(message, CANCELLED, {"reason": "terminated by Celery"})
-            elif self.worker_pid:  # the process is gone; the message comes back at once
-                ledger.release(message, holder(self.hostname, self.worker_pid))
+        if isinstance(error, (WorkerLostError, Terminated)):
+            self._note_loss(is_terminated=isinstance(error, Terminated))
         return super().on_failure(exc_info, *arguments, **options)
+
+    def _note_loss(self, is_terminated: bool) -> None:
+        """The process is gone; without this its lease runs out by itself."""
+
+        def note(runtime: Any, message: Message) -> None:
+            if is_terminated:  # somebody's revoke; Celery drops the message
+                reason = {"reason": "terminated by Celery"}
+                runtime.ledger.end(message, CANCELLED, reason)
+            elif self.worker_pid:  # the message comes back at once
+                ledger = runtime.ledger
+                give_up = ledger.hand_back if stopping.handing_back else ledger.release
+                give_up(message, holder(self.hostname, self.worker_pid))
+
+        self._write(note)
 
     def _end(self, reason: str) -> None:
         """Twice is harmless: only the first end of a job counts."""
-        if message := self._read():
-            symbol_by_name(RUNTIME)(self._app).killed(message, reason)
+        self._write(lambda runtime, message: runtime.killed(message, reason))
 
-    def _read(self) -> Message | None:
+    def _write(self, note: Callable[[Any, Message], None]) -> None:
+        """The worker goes on, whether the ledger can be reached or not."""
         try:
-            return Message.from_wire(self._request_dict.get(HEADER), self.args[0])
+            message = Message.from_wire(self._request_dict.get(HEADER), self.args[0])
+            note(runtime_of(self._app), message)
         except (BadMessage, IndexError):
-            return None
+            pass
+        except BrokerUnavailable as error:
+            logger.error("what became of %s cannot be written: %s", self.name, error)

@@ -1,49 +1,134 @@
-"""What a worker does between its last job and its end."""
+"""How a worker stops: it finishes what runs, or hands it back.
+
+Celery's own warm shutdown leaves its loop at once, and with it the timeouts of what still runs and
+the broker's heartbeats. So a worker that is told to stop takes nothing more, stays in its loop
+until its jobs are done, and only then begins Celery's shutdown.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import select
+import signal
+import threading
 import time
-from collections.abc import Iterator
-from inspect import isgenerator
 from typing import Any
 
 from celery import bootsteps
+from celery.concurrency.prefork import TaskPool
+from celery.signals import worker_shutting_down
+from celery.worker import state
+
+from frappe_jobs.celery.child import send_signal
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.held import running
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+#: Process managers send SIGTERM to a process and to its group: within so many seconds it is one.
+TWICE = 1.0
+
+#: Seconds between two looks whether the jobs are done.
+INTERVAL = 0.2
 
 
-class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Read the results to their end that were arriving when the worker was told to stop.
+class Stopping:
+    """What this process was told."""
 
-    Celery 5.6 would take their middle for a beginning, lose them, and wait 30 s for the process
-    that sent them (5.7 does as we do).  Celery's loop keeps a result that has come in part as a
-    generator in the place of its pipe's reader, ``hub.readers``; no public interface tells.
-    """
+    def __init__(self) -> None:
+        self.told = False
+        #: The processes are killed, and their jobs go back to their queues.
+        self.handing_back = False
+        #: The worker is in its loop, and can wait there.
+        self.in_loop = False
+        self._told_at = 0.0
+        self._read, self._write = -1, -1
 
-    #: Seconds that a process has to send the rest.
-    timeout = 5.0
+    def listen(self, grace: float | None) -> None:
+        """Take the signals over; ``grace`` is in seconds from the first to handing back."""
+        self._read, self._write = os.pipe()
+        own_pid = os.getpid()
 
-    requires = ("celery.worker.components:Pool",)  # so it is stopped before the pool is
+        def on_signal(number: int, _frame: object) -> None:
+            if os.getpid() == own_pid:  # a process just forked still has this handler
+                self._on_signal(number)
 
-    def stop(self, worker: Any) -> None:
-        hub = worker.hub
-        if hub is None:  # a pool of threads
+        for number in SIGNALS:
+            signal.signal(number, on_signal)
+        threading.Thread(target=self._wait, args=(grace,), daemon=True, name="stopping").start()
+
+    def _on_signal(self, number: int) -> None:
+        now = time.monotonic()
+        if not self.told:
+            self.told, self._told_at = True, now
+            os.write(self._write, b"1")
+            if not self.in_loop:
+                state.should_stop = 0
+        elif now - self._told_at > TWICE:
+            os.write(self._write, b"2")
+        if number == signal.SIGQUIT:
+            os.write(self._write, b"2")
+
+    def _wait(self, grace: float | None) -> None:
+        os.read(self._read, 1)
+        logger.info("told to stop: what runs is finished; told again, it is handed back")
+        select.select([self._read], [], [], grace)
+        self.handing_back = True
+        state.should_stop = 0
+        pause = threading.Event()
+        while not pause.wait(INTERVAL):  # until this process ends
+            for request in running():
+                if send_signal(request.worker_pid, signal.SIGKILL):
+                    logger.warning("%s is handed back: its time to finish is over", request.name)
+
+
+stopping = Stopping()
+
+
+class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Listen to SIGTERM, SIGINT and SIGQUIT in Celery's place; in pools of processes only."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.enabled = issubclass(worker.pool_cls, TaskPool)
+
+    def start(self, worker: Any) -> None:
+        stopping.listen(runtime_of(worker.app).settings.stop_grace or None)
+
+
+class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Once told to stop: take nothing more, and begin Celery's shutdown when the jobs are done."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self.enabled = isinstance(consumer.pool, TaskPool)
+        self._drains = False
+
+    def start(self, consumer: Any) -> None:
+        if stopping.told:  # the broker was away meanwhile; what comes back is not for us
+            state.should_stop = 0
             return
-        for fd, (reader, _) in [*hub.readers.items()]:
-            if isgenerator(reader) and not _read_to_end(fd, reader, self.timeout):
-                hub.remove_reader(fd)
+        stopping.in_loop = True
+        consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer,))
 
+    def stop(self, consumer: Any) -> None:
+        stopping.in_loop = False
 
-def _read_to_end(fd: int, reader: Iterator[object], timeout: float) -> bool:
-    """False if nothing more can come, or nothing came in time."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            next(reader)
-        except StopIteration:
-            return True
-        except (OSError, EOFError):
-            return False
-        poller.poll(100)  # milliseconds
-    return False
+    def _look(self, consumer: Any) -> None:
+        if not stopping.told:
+            return
+        if not self._drains:
+            self._drains = True
+            worker_shutting_down.send(
+                sender=consumer.hostname, sig="SIGTERM", how="Warm", exitcode=0
+            )
+            consumer.task_consumer.cancel()
+        if not state.reserved_requests:
+            state.should_stop = 0

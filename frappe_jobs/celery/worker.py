@@ -4,53 +4,69 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 from celery import Celery
 from celery.signals import worker_ready
 from celery.utils.nodenames import gethostname, nodename
 
-from frappe_jobs.celery import child
-from frappe_jobs.celery.app import queues as bench_queues
-from frappe_jobs.celery.app import worker_settings
-from frappe_jobs.celery.stopping import FinishReading
-from frappe_jobs.celery.timers import DropTimers
+from frappe_jobs.celery.app import equip, queues, worker_settings
 from frappe_jobs.config import Settings
+
+#: In which order a worker looks into its queues, on Redis; as kombu names or finds them.
+STRATEGIES = {"round_robin": "round_robin", "random": "frappe_jobs.celery.queue_order:Random"}
+
+MEBIBYTE = 1024  # in the unit that Celery takes
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker was asked to do."""
+
+    queues: Sequence[str]
+    concurrency: int = 1
+    pool: str = "prefork"
+    quiet: bool = False
+    burst: bool = False
+    strategy: str | None = None
+    #: A process is replaced after so many jobs, and after a job that leaves it above so many MiB.
+    max_jobs: int | None = None
+    max_memory: int | None = None
 
 
 def run_worker(
-    app: Celery,
-    settings: Settings,
-    queues: Sequence[str],
-    *,
-    concurrency: int,
-    quiet: bool,
-    pool: str,
-) -> None:
-    """Run the jobs of these queues until the process is told to stop; then exits it.
+    app: Celery, settings: Settings, asked: Worker, on_ready: Callable[[], object]
+) -> NoReturn:
+    """Run the jobs of its queues until the process is told to stop; then exits it.
 
-    On Redis earlier queues go first.  Raises the process's niceness by
-    ``background_process_niceness``, as Frappe's workers do.
+    On Redis earlier queues go first, unless ``strategy`` says otherwise.  Raises the process's
+    niceness by ``background_process_niceness``, as Frappe's workers do.
     """
     os.nice(settings.background_process_niceness)
-    if pool != "prefork":
-        print(f"A {pool} pool cannot enforce timeouts: a job may run for ever.", file=sys.stderr)
+    if asked.pool != "prefork":
+        text = f"A {asked.pool} pool cannot enforce timeouts: a job may run for ever."
+        print(text, file=sys.stderr)
     if settings.is_guest:  # the team's app, in a process of ours: it gets our worker's settings
-        child.connect()
-        app.steps["worker"].add(FinishReading)
-        app.steps["consumer"].add(DropTimers)
+        equip(app)
         options = app.conf.broker_transport_options
         app.conf.update(worker_settings(settings))
         app.conf.broker_transport_options = options | app.conf.broker_transport_options
-        for one in bench_queues(settings):
+        for one in queues(settings):
             app.amqp.queues.add(one)
-    worker_ready.connect(_say_ready, weak=False)
+    if asked.strategy:
+        app.conf.broker_transport_options |= {"queue_order_strategy": STRATEGIES[asked.strategy]}
+    worker_ready.connect(lambda **_: on_ready(), weak=False)
     worker = app.Worker(
-        hostname=nodename(f"{'+'.join(queues)}.{os.getpid()}", gethostname()),
-        queues=[f"{settings.bench_id}:{queue}" for queue in queues],
-        concurrency=concurrency,
-        pool=pool,
-        loglevel="WARNING" if quiet else "INFO",
+        hostname=nodename(f"{'+'.join(asked.queues)}.{os.getpid()}", gethostname()),
+        queues=[f"{settings.bench_id}:{queue}" for queue in asked.queues],
+        concurrency=asked.concurrency,
+        pool=asked.pool,
+        burst=asked.burst,
+        max_tasks_per_child=asked.max_jobs,
+        max_memory_per_child=asked.max_memory and asked.max_memory * MEBIBYTE,
+        loglevel="WARNING" if asked.quiet else "INFO",
         quiet=True,  # no banner: standard output is for what was asked for
         without_gossip=True,
         without_mingle=True,
@@ -59,6 +75,7 @@ def run_worker(
     sys.exit(worker.exitcode)
 
 
-def _say_ready(**_: object) -> None:
+def say_ready() -> None:
+    """On standard error, for whoever started the process."""
     # Celery has put its log in the place of sys.stderr by now.
     print("ready", file=sys.__stderr__, flush=True)

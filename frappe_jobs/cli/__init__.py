@@ -18,6 +18,7 @@ from frappe_jobs.cli.options import Bench, site_option
 #: Each command: where it is, and what the list of commands says of it (its first sentence).
 COMMANDS = {
     "worker": ("worker:worker", "Run the jobs of these queues."),
+    "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
     "enqueue": ("jobs:enqueue", "Have a worker run METHOD."),
     "execute": ("jobs:execute", "Run METHOD here and now, and commit."),
     "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),

@@ -1,12 +1,42 @@
-"""The worker."""
+"""The workers."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.celery.worker import run_worker
+from frappe_jobs.celery.worker import STRATEGIES, Worker, run_worker, say_ready
+from frappe_jobs.celery.worker_pool import WorkerPool
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--burst", is_flag=True, help="End when the queues are empty and all is done."),
+    click.option("--quiet", is_flag=True, help="Say only what is wrong."),
+    click.option(
+        "--strategy", type=click.Choice([*STRATEGIES]),
+        help="Take turns between the queues, or look at random; default: earlier ones first. "
+        "Redis only.",
+    ),
+    click.option(
+        "--max-jobs", type=click.IntRange(1), help="Replace a process after so many jobs."
+    ),
+    click.option(
+        "--max-memory", type=click.IntRange(1), metavar="MIB",
+        help="Replace a process after a job that leaves it larger than that.",
+    ),
+)  # fmt: skip
+
+
+def worker_options(command: Command) -> Command:
+    """The options that one worker and a pool of them share."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -18,20 +48,67 @@ from frappe_jobs.cli.options import Bench, known_queues, pass_bench
     "--concurrency", type=click.IntRange(1), default=1, show_default=True,
     help="How many jobs at once, each in a process of its own.",
 )  # fmt: skip
-@click.option("--quiet", is_flag=True, help="Say only what is wrong.")
 @click.option(
     "--pool", type=click.Choice(["prefork", "threads", "gevent", "solo"]), default="prefork",
     show_default=True, help="Celery's; only prefork can enforce timeouts.",
 )  # fmt: skip
+@worker_options
 @pass_bench
-def worker(bench: Bench, queue: list[str], concurrency: int, quiet: bool, pool: str) -> None:
+def worker(bench: Bench, /, queue: list[str], **options: Any) -> None:
     """Run the jobs of these queues.
 
     One job at a time unless --concurrency says more. Prints "ready" on standard error once it
-    takes jobs. SIGTERM lets what runs finish.
+    takes jobs. SIGTERM lets what runs finish; a second one hands it back to its queue at once.
     """
     here = runtime.use(bench.settings.sites_path)
-    run_worker(
-        here.app, here.celery_settings, queue or list(bench.settings.queues),
-        concurrency=concurrency, quiet=quiet, pool=pool,
-    )  # fmt: skip
+    asked = Worker(queue or list(bench.settings.queues), **options)
+    run_worker(here.app, here.celery_settings, asked, say_ready)
+
+
+def _groups(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[list[str], int | None]]:
+    """Each "short,default:4" as its queues and its number of processes."""
+    groups = []
+    for value in values:
+        names, colon, count = value.partition(":")
+        if colon and not (count.isdecimal() and int(count) > 0):
+            raise click.BadParameter(f"{count!r} is no number of processes, 1 or more.")
+        if not (queues := known_queues(context, parameter, names)):
+            raise click.BadParameter(f"{value!r} names no queue.")
+        groups.append((queues, int(count) if colon else None))
+    return groups
+
+
+@click.command("worker-pool")
+@click.option(
+    "--queue", "groups", multiple=True, callback=_groups, metavar="QUEUES[:NUMBER]",
+    help="A group of processes, and the queues that they serve; default: one for all queues. "
+    "May be given more than once.",
+)  # fmt: skip
+@click.option(
+    "--num-workers", type=click.IntRange(1), default=2, show_default=True,
+    help="Processes of each group that does not say.",
+)  # fmt: skip
+@worker_options
+@pass_bench
+def worker_pool(
+    bench: Bench, /, groups: list[tuple[list[str], int | None]], num_workers: int, **options: Any
+) -> None:
+    """Run several groups of workers under one parent.
+
+    They start once and share the memory of what they have loaded; a worker that dies is replaced.
+    Prints "ready" on standard error once all take jobs. Signals mean what they mean to a worker.
+    """
+    here = runtime.use(bench.settings.sites_path)
+    workers = [
+        Worker(queues, number or num_workers, **options)
+        for queues, number in groups or [([*bench.settings.queues], None)]
+    ]
+
+    def start(asked: Worker, on_ready: Callable[[], object]) -> NoReturn:
+        run_worker(here.app, here.celery_settings, asked, on_ready)
+
+    here.app.finalize()
+    here.host.preload()
+    WorkerPool(workers, start).run()

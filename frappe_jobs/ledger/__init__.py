@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -24,12 +24,13 @@ from frappe_jobs.ledger.record import (
     ENDED,
     FAILED,
     FINISHED,
+    QUEUED,
     Attempt,
     Record,
     Refusal,
     parse_record,
 )
-from frappe_jobs.ledger.scripts import END, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.ledger.scripts import END, HAND_BACK, RECORD, RELEASE, RENEW, RETRY, START
 from frappe_jobs.masking import masked
 from frappe_jobs.message import Message, to_json
 
@@ -41,6 +42,9 @@ JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
+
+#: Of each queue so many jobs are looked at, where messages may be lost.
+SUSPECTS = 100
 
 
 def reachable(method: Method) -> Method:
@@ -69,6 +73,7 @@ class Ledger:
         self._start: Any = self.redis.register_script(START)
         self._renew: Any = self.redis.register_script(RENEW)
         self._release: Any = self.redis.register_script(RELEASE)
+        self._hand_back: Any = self.redis.register_script(HAND_BACK)
         self._retry: Any = self.redis.register_script(RETRY)
         self._end: Any = self.redis.register_script(END)
 
@@ -92,10 +97,16 @@ class Ledger:
             rows.append([
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(_rank(message)),
-                self._settings.claim_ttl if sending.claim else 0, push_list,
+                self._patience() if sending.claim else 0, push_list,
             ])  # fmt: skip
             texts += message.to_json(), raw
         return [bool(one) for one in self._record(args=[self._prefix, to_json(rows), *texts])]
+
+    @reachable
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Note that the broker has these messages; those that were pushed it has in any case."""
+        if messages:
+            self.redis.zrem(self._key("unsent"), *(message.id for message in messages))
 
     @reachable
     def start(self, message: Message, holder: str) -> Attempt | Refusal:
@@ -105,18 +116,20 @@ class Ledger:
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
-        record, _, waiting, *_, lease = self._keys(message)
+        keys = self._moving_keys(message)
         milliseconds = self._settings.lease * 1000
         arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
-        found = self._start(keys=[record, waiting, lease], args=arguments)
+        found = self._start(keys=keys, args=arguments)
         if found[0] == -1:
             self.record([Sending(message)])
-            found = self._start(keys=[record, waiting, lease], args=arguments)
+            found = self._start(keys=keys, args=arguments)
         if found[0] > 0:
             return Attempt(*found)
         if found[0] == -2:
             return Refusal(wait=found[1] / 1000)
-        return Refusal(died=found[1]) if found[0] == -3 else Refusal()
+        if found[0] == -3:
+            return Refusal(died=found[1])
+        return Refusal(superseded=found[0] == -4)
 
     @reachable
     def renew(self, leases: Mapping[str, str]) -> set[str]:
@@ -133,11 +146,17 @@ class Ledger:
         self._release(keys=[self._key("lease", message.id)], args=[holder])
 
     @reachable
-    def wait_for_retry(self, message: Message, fields: Mapping[str, str]) -> None:
-        """Note that the job waits for its next attempt."""
-        record, _, waiting, *_, lease = self._keys(message)
-        arguments = [message.id, _rank(message), *_flat(fields)]
-        self._retry(keys=[record, waiting, lease], args=arguments)
+    def hand_back(self, message: Message, holder: str) -> None:
+        """Note that the job waits again: that holder's process was ended, and not by the job."""
+        arguments = [message.id, _rank(message), holder]
+        self._hand_back(keys=self._moving_keys(message), args=arguments)
+
+    @reachable
+    def wait_for_retry(self, message: Message, delay: float, fields: Mapping[str, str]) -> None:
+        """Note that the job waits for its next attempt, so many seconds from now."""
+        due = {"due": repr(time.time() + delay)}
+        arguments = [message.id, _rank(message), *_flat(due), *_flat(fields)]
+        self._retry(keys=self._moving_keys(message), args=arguments)
 
     @reachable
     def end(
@@ -161,7 +180,7 @@ class Ledger:
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
-            keys[5:7] = "", ""
+            keys[5] = ""
         return bool(self._end(keys=keys, args=arguments))
 
     def _celery_result(
@@ -216,11 +235,7 @@ class Ledger:
         """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
         ids = self.redis.zrange(self._key("open", site), 0, -1)
         ids += self.redis.zrange(self._key("ended", site), 0, -1)
-        with self.redis.pipeline(transaction=False) as pipe:
-            for message_id in ids:
-                pipe.hgetall(self._key("record", message_id))
-            found = [record for record in map(parse_record, pipe.execute()) if record]
-        wanted = [record for record in found if queue in (None, record.message.queue)]
+        wanted = [one for one in self._read_all(ids) if queue in (None, one.message.queue)]
         return sorted(wanted, key=lambda record: record.message.enqueued_at)
 
     @reachable
@@ -235,6 +250,58 @@ class Ledger:
         behind = self.redis.zrangebyscore(self._key("waiting", queue), 0, "+inf", 0, 1, True)
         moments = [score % AHEAD for _, score in (*front, *behind)]
         return min(moments, default=None)
+
+    @reachable
+    def unsent(self, until: float) -> list[Record]:
+        """What was recorded until then and still waits, though nobody noted that it was sent."""
+        ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until)
+        records = self._read_all(ids)
+        begun = {*ids} - {one.message.id for one in records if one.status == QUEUED}
+        if begun:  # so they were sent
+            self.redis.zrem(self._key("unsent"), *begun)
+        return [one for one in records if one.status == QUEUED]
+
+    @reachable
+    def suspects(
+        self, queues: Iterable[str], *, waiting_since: float, looked_for: float
+    ) -> list[Record]:
+        """The jobs whose messages may be lost: of each queue those that have waited longest.
+
+        They wait, or have been without a lease, since that time or before, and nobody has looked
+        for their messages since the other one.
+        """
+        ids = self.redis.zrangebyscore(self._key("running"), "-inf", waiting_since)
+        leases = self.redis.mget([self._key("lease", one) for one in ids]) if ids else []
+        ids = [one for one, lease in zip(ids, leases, strict=True) if lease is None]
+        for queue in queues:
+            for ahead in (AHEAD, 0):
+                ids += self.redis.zrangebyscore(
+                    self._key("waiting", queue), -ahead, waiting_since - ahead, 0, SUSPECTS
+                )
+        return [
+            one
+            for one in self._read_all(ids)
+            if (one.due or 0) <= waiting_since and (one.looked_for or 0) <= looked_for
+        ]
+
+    @reachable
+    def looked_for(self, messages: Sequence[Message], now: float) -> None:
+        """Note that these messages were looked for, and found or sent again."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message in messages:
+                pipe.hset(self._key("record", message.id), "looked_for", now)
+            pipe.execute()
+
+    @reachable
+    def take_turn(self, what: str, seconds: int) -> bool:
+        """True for the first of all processes that asks, then for nobody until they are over."""
+        return bool(self.redis.set(self._key("turn", what), "taken", nx=True, ex=seconds))
+
+    def _read_all(self, ids: Sequence[str]) -> list[Record]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hgetall(self._key("record", message_id))
+            return [record for record in map(parse_record, pipe.execute()) if record]
 
     @reachable
     def position(self, message: Message) -> int | None:
@@ -281,16 +348,11 @@ class Ledger:
         """The messages that could not be run, newest first."""
         return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
 
-    @reachable
-    def once(self, what: str, message: Message) -> bool:
-        """True for the first who asks this of that message."""
-        return bool(self.redis.hsetnx(self._key("record", message.id), what, "1"))
-
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
     def _keys(self, message: Message) -> list[str]:
-        """record, open, waiting, ended, failed, pointer, claim, lease"""
+        """record, open, waiting, ended, failed, pointer, lease, running"""
         return [
             self._key("record", message.id),
             self._key("open", message.site),
@@ -298,9 +360,21 @@ class Ledger:
             self._key("ended", message.site),
             self._key("failed", message.queue),
             self._key("job", message.site, message.job_id),
-            self._key("claim", message.site, message.job_id),
             self._key("lease", message.id),
+            self._key("running"),
         ]
+
+    def _moving_keys(self, message: Message) -> list[str]:
+        """record, waiting, lease, running"""
+        record, _, waiting, _, _, _, lease, running = self._keys(message)
+        return [record, waiting, lease, running]
+
+    def _patience(self) -> int:
+        """So many seconds a waiting job holds its id; -1: as long as it waits.
+
+        Where the messages cannot be looked at, it may be lost.
+        """
+        return self._settings.claim_ttl if self._settings.is_amqp else -1
 
 
 def _rank(message: Message) -> float:

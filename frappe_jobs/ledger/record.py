@@ -32,6 +32,8 @@ class Refusal:
     wait: float | None = None
     #: So many processes died of it; it is not started once more.
     died: int | None = None
+    #: Another job took its id, when its message seemed to be lost.
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Record:
     result: Any = None  # as JSON carries it
     progress: float | None = None
     stage: str | None = None
+    #: Not before then is the next attempt.
+    due: float | None = None
+    #: When somebody looked whether the broker still has its message.
+    looked_for: float | None = None
 
 
 def parse_record(fields: Mapping[str, str]) -> Record | None:
@@ -74,4 +80,6 @@ def parse_record(fields: Mapping[str, str]) -> Record | None:
         result=json.loads(fields["result"]) if "result" in fields else None,
         progress=number("progress"),
         stage=fields.get("stage"),
+        due=number("due"),
+        looked_for=number("looked_for"),
     )

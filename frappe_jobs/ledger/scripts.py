@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
-# ARGV prefix, sendings as JSON: message id, job id, site, queue, enqueued_at, rank, seconds of the
-#      claim (0: none), the broker's list; then for each sending its envelope and what to push to
+# ARGV prefix, sendings as JSON: message id, job id, site, queue, enqueued_at, rank, whether it
+#      claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for so many
+#      seconds as well; the broker's list; then for each sending its envelope and what to push to
 #      that list ('': nothing), which cost more inside of the JSON
 # gives for each 1, or 0 where its job's id is taken
 RECORD = """
 local prefix, done = ARGV[1], {}
+-- the id means its newest message: taken while that one waits or runs
+local function is_taken(pointer, claim, site, at)
+  local other = redis.call('GET', pointer)
+  if not other then return false end
+  local record = prefix .. 'record:' .. other
+  local status, due = unpack(redis.call('HMGET', record, 'status', 'due'))
+  if status ~= 'queued' then return status == 'started' end
+  local since = due or redis.call('ZSCORE', prefix .. 'open:' .. site, other) or at
+  if claim < 0 or at - since < claim then return true end
+  redis.call('HSET', record, 'superseded', '1')
+  return false
+end
 for n, one in ipairs(cjson.decode(ARGV[2])) do
   local id, job, site, queue, at, rank, claim, list = unpack(one)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
-  local record, named = prefix .. 'record:' .. id, site .. ':' .. job
+  local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
   if redis.call('EXISTS', record) == 1 then
     -- sent before; only the reply was lost
-  elseif claim > 0
-    and not redis.call('SET', prefix .. 'claim:' .. named, id, 'NX', 'EX', claim) then
+  elseif claim ~= 0 and is_taken(pointer, claim, site, at) then
     done[n] = 0
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
     redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
     -- a made id is the message's own, and needs no pointer to it
-    if job ~= id then redis.call('SET', prefix .. 'job:' .. named, id) end
-    if raw ~= '' then redis.call('LPUSH', list, raw) end
+    if job ~= id then redis.call('SET', pointer, id) end
+    if raw ~= '' then
+      redis.call('LPUSH', list, raw)
+    else
+      redis.call('ZADD', prefix .. 'unsent', at, id)
+    end
   end
 end
 return done
 """
 
-# KEYS record, waiting, lease
+# KEYS record, waiting, lease, running
 # ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
-#       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them
+#       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
+#       {-4}: another job took its id
 START = """
-local status = redis.call('HGET', KEYS[1], 'status')
+local status, superseded = unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
+if superseded then return {-4} end
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end
 if status == 'started' then  -- the process that began with it is gone, and left no end
@@ -49,6 +67,7 @@ end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
 return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
 """
@@ -64,17 +83,29 @@ return 1
 # KEYS lease · ARGV holder
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
 
-# KEYS record, waiting, lease · ARGV message id, rank, then fields and values of the record
+# KEYS record, waiting, lease, running · ARGV message id, rank, holder
+HAND_BACK = """
+if redis.call('GET', KEYS[3]) ~= ARGV[3] then return 0 end
+redis.call('DEL', KEYS[3])
+if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued')
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+return 1
+"""
+
+# KEYS record, waiting, lease, running · ARGV message id, rank, then fields and values of the record
 RETRY = """
 if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 3))
 redis.call('HINCRBY', KEYS[1], 'retries', 1)
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('DEL', KEYS[3])
+redis.call('ZREM', KEYS[4], ARGV[1])
 return 1
 """
 
-# KEYS record, open, waiting, ended, failed, pointer ('': a made id), claim, lease
+# KEYS record, open, waiting, ended, failed, pointer ('': a made id), lease, running
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      then fields and values of the record; gives 1 if this call ended the job
@@ -86,9 +117,9 @@ redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
 if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('EXPIRE', KEYS[1], ttl)
-redis.call('DEL', KEYS[8])
+redis.call('DEL', KEYS[7])
 redis.call('ZREM', KEYS[2], id)
-if present == 'queued' then redis.call('ZREM', KEYS[3], id) end
+redis.call('ZREM', present == 'queued' and KEYS[3] or KEYS[8], id)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 redis.call('ZADD', KEYS[4], now + ttl, id)
 if status == 'failed' then
@@ -100,9 +131,8 @@ if status == 'failed' then
     for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
   end
 end
-if KEYS[6] ~= '' then  -- a made id has neither
-  if redis.call('GET', KEYS[6]) == id then redis.call('EXPIRE', KEYS[6], ttl) end
-  if redis.call('GET', KEYS[7]) == id then redis.call('DEL', KEYS[7]) end
+if KEYS[6] ~= '' and redis.call('GET', KEYS[6]) == id then
+  redis.call('EXPIRE', KEYS[6], ttl)
 end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
 if ARGV[8] ~= '' then

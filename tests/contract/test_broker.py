@@ -44,7 +44,7 @@ class BrokerContract:
 
     def send(self, here, *messages, **options):
         sendings = [Sending(one, **options) for one in messages]
-        return here.broker.publish(sendings, here.ledger.record)
+        return here.broker.publish(sendings, here.ledger)
 
     def names(self, here, count):
         headers = [headers for headers, _ in taken(here.app, self.queue(here), count)]
@@ -65,19 +65,21 @@ class BrokerContract:
         sent = message()
         recorded = []
 
-        def record(sendings):
-            assert here.broker.depth("default") == 0
-            recorded.extend(sendings)
-            return here.ledger.record(sendings)
+        class Recorder:
+            sent = here.ledger.sent
 
-        here.broker.publish([Sending(sent)], record)
+            def record(self, sendings):
+                assert here.broker.depth("default") == 0
+                recorded.extend(sendings)
+                return here.ledger.record(sendings)
+
+        here.broker.publish([Sending(sent)], Recorder())
         assert [one.message for one in recorded] == [sent]
         assert here.ledger.read(sent.id).status == "queued"
         assert here.broker.depth("default") == 1
 
     def test_nothing_is_sent_where_the_record_says_no(self, here):
-        first, second = message(), message()
-        second = replace(second, job_id=first.job_id)
+        first, second = (replace(message(), job_id="the same") for _ in range(2))
         assert self.send(here, first, second, claim=True) == [True, False]
         assert here.broker.depth("default") == 1
         assert here.ledger.read(second.id) is None

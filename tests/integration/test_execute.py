@@ -197,7 +197,7 @@ class TestErrors:
         assert ledger.start(message, "a worker").number == 1
         assert job.position is None
         ledger.end(message, "cancelled")
-        ledger.wait_for_retry(message, {"reason": "locked"})
+        ledger.wait_for_retry(message, 1, {"reason": "locked"})
         assert (job.get_status(), job.reason, job.position) == ("cancelled", None, None)
 
     def test_a_site_that_is_gone_fails_the_job(self, bench):
@@ -231,6 +231,17 @@ class TestTimeout:
         job = failed(frappe.enqueue(tasks.sleep, timeout=1, seconds=60))
         assert job.reason == "timed out after 1 s"
         assert job.ended_at - job.started_at < 3
+
+    @pytest.mark.parametrize(
+        ("module", "name"),
+        [
+            ("celery.exceptions", "SoftTimeLimitExceeded"),
+            ("rq.timeouts", "JobTimeoutException"),
+        ],
+    )
+    def test_an_app_catches_it_as_celerys_or_as_rqs(self, site1, module, name):
+        job = frappe.enqueue(tasks.catch_timeout, timeout=1, module=module, name=name)
+        assert job.wait(10) == "caught"
 
     def test_a_job_that_goes_on_is_killed_a_grace_later(self, make_bench):
         bench = make_bench(frappe_jobs_timeout_grace=1)

@@ -109,7 +109,7 @@ class TestOneRoundTrip:
         here = runtime.current()
         frappe.enqueue(tasks.add, x=1)
         message = here.ledger.records("site1")[0].message
-        assert here.broker.publish([Sending(message)], here.ledger.record) == [True]
+        assert here.broker.publish([Sending(message)], here.ledger) == [True]
         assert here.broker.depth("default") == 1
 
 

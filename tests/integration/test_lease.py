@@ -11,7 +11,6 @@ from acme import tasks
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.testing import wait_until
 
 LEASE = 2
@@ -84,7 +83,7 @@ def test_a_message_that_comes_twice_waits_until_the_first_run_has_ended(served):
     job = begun(served, "twice", seconds=1.5 * LEASE)
     here = runtime.current()
     message = here.ledger.read(job.message_id).message
-    here.broker.publish([Sending(message)], lambda sendings: [True])
+    here.broker.send_again([message])
     job.wait(20)
     wait_until(lambda: here.broker.depth("default") == 0, 20)
     frappe.enqueue(tasks.ping).wait(10)
@@ -137,6 +136,18 @@ class TestRedisAway:
             embedded.start(server)
             job.wait(30)
         assert runs(bench, "away") == ["begin", "begin", "end"]
+
+    def test_a_job_that_ends_meanwhile_has_not_to_run_again(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=20)
+        bench.use()
+        with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+            job = begun(bench, "away", seconds=1)
+            embedded.stop(server)
+            wait_until(lambda: "cannot be written yet" in worker.log, 10)
+            embedded.start(server)
+            job.wait(20)
+            assert frappe.enqueue(tasks.ping).wait(30) == "pong"
+        assert (runs(bench, "away"), job.attempt) == (["begin", "end"], 1)
 
     def test_a_short_absence_changes_nothing(self, make_bench, server):
         bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)

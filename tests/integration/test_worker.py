@@ -178,7 +178,7 @@ class TestHostileMessages:
             task({}, name="celery.backend_cleanup.nope"),
             task(None),
             task("a text"),
-            task({"version": 99, "method": "acme.tasks.ping"}),
+            task({"version": 0, "method": "acme.tasks.ping"}),
             task({"method": 5}),
             task({"method": "acme.tasks.ping", "surprise": 1}),
             task({"method": "acme.tasks.ping"}, arguments=[1]),

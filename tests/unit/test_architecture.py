@@ -18,7 +18,7 @@ TIERS = (
     "errors",
     "config masking message arguments methods embedded cron scheduler_events",
     "hosts.base brokers.base",
-    "ledger job dispatch execute background_task sync doctor deploy",
+    "ledger job dispatch execute sweep background_task sync doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands __main__ __init__",

@@ -145,7 +145,7 @@ def test_unknown_fields_are_named() -> None:
 def test_another_version_is_refused_and_named(version: Any) -> None:
     with pytest.raises(BadMessage, match="^The message's version is ") as refused:
         Message.from_wire(header(version=version), {})
-    assert f" {version!r}, not 1." in str(refused.value)
+    assert f" {version!r}, not 1" in str(refused.value)
 
 
 def test_the_version_comes_first_as_another_one_may_have_other_fields() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from celery.concurrency.asynpool import ResultHandler
 from kombu.asynchronous import Hub
 
 from frappe_jobs.celery.queue_order import InTheOrderTheyCame
-from frappe_jobs.celery.stopping import FinishReading
+from frappe_jobs.celery.results import FinishReading
 
 
 def test_queues_stand_in_the_order_they_came_in_however_they_are_handed_over():
@@ -87,3 +89,16 @@ class TestFinishReading:
 
     def test_without_an_event_loop_there_is_nothing_to_do(self):
         FinishReading(None).stop(SimpleNamespace(hub=None))
+
+
+@pytest.mark.parametrize(("blocked", "rqs"), [("", True), ("sys.modules['rq'] = None; ", False)])
+def test_the_timeouts_exception_is_rqs_too_only_where_rq_is_installed(blocked, rqs):
+    code = (
+        f"import sys; {blocked}"
+        "from frappe_jobs.celery.timeout import JobTimeoutException as raised\n"
+        "print([base.__module__ for base in raised.__mro__][1:])"
+    )
+    command = [sys.executable, "-c", code]
+    bases = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "billiard.exceptions" in bases
+    assert ("rq.timeouts" in bases) is rqs

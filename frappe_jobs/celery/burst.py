@@ -1,0 +1,53 @@
+"""``--burst``: a worker that ends when there is nothing left to do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.held import is_idle
+from frappe_jobs.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks. A message on its way here is in no queue, so it takes two.
+INTERVAL = 0.2
+LOOKS = 2
+
+
+class Burst(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Stop the worker once its queues are empty and what it took is done, retries included."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, burst: bool = False, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self.enabled = burst
+        self._empty = 0
+
+    def start(self, consumer: Any) -> None:
+        self._empty = 0
+        consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer,))
+
+    def _look(self, consumer: Any) -> None:
+        self._empty = self._empty + 1 if is_idle(consumer) and _is_empty(consumer) else 0
+        if self._empty >= LOOKS:
+            state.should_stop = 0
+
+
+def _is_empty(consumer: Any) -> bool:
+    runtime = runtime_of(consumer.app)
+    consumed = {queue.name for queue in consumer.task_consumer.queues}
+    try:
+        return not any(
+            runtime.broker.depth(queue)
+            for queue in runtime.settings.queues
+            if runtime.broker.queue_name(queue) in consumed
+        )
+    except BrokerUnavailable as error:  # the worker waits for it, and so do we
+        logger.debug("nobody knows whether the queues are empty: %s", error)
+        return False

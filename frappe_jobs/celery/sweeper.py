@@ -1,0 +1,48 @@
+"""One worker of the bench at a time looks for jobs whose messages are lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from celery import Celery, bootsteps
+
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.sweep import sweep
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two sweeps of a bench, whichever worker does them.
+INTERVAL = 30
+
+
+class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sweeps from a thread of its own: a long queue takes its time."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    _thread: threading.Thread | None = None
+
+    def start(self, consumer: Any) -> None:
+        if Sweeper._thread is None:
+            Sweeper._thread = threading.Thread(
+                target=_sweep_for_ever, args=(consumer.app,), daemon=True, name="sweep"
+            )
+            Sweeper._thread.start()
+
+
+def _sweep_for_ever(app: Celery) -> None:
+    runtime = runtime_of(app)
+    ledger = runtime.make_ledger()
+    pause = threading.Event()
+    while not pause.wait(INTERVAL):
+        try:
+            if ledger.take_turn("sweep", INTERVAL):
+                sweep(runtime.celery_settings, ledger, runtime.broker, time.time())
+        except BrokerUnavailable as error:
+            logger.debug("no sweep: %s", error)
+        except Exception:  # whatever it is, it must not end the sweeping
+            logger.exception("the sweep failed")

@@ -1,0 +1,25 @@
+"""What a job gets at its timeout."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+
+def _bases() -> tuple[type[Exception], ...]:
+    if find_spec("rq") is None:
+        return (SoftTimeLimitExceeded,)
+    return SoftTimeLimitExceeded, import_module("rq.timeouts").JobTimeoutException
+
+
+#: Celery's exception, and where RQ is installed RQ's as well: apps written for RQ catch that one.
+JobTimeoutException: type[Exception] = type(
+    "JobTimeoutException", _bases(), {"__module__": __name__, "__doc__": "The job's time is over."}
+)
+
+
+def raise_timeout(*_: object) -> None:
+    """The handler of billiard's signal, in a job's process."""
+    raise JobTimeoutException()

@@ -1,0 +1,110 @@
+"""Several workers under one parent: one start-up, its memory shared by forking."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from frappe_jobs.celery.child import follow, send_signal
+from frappe_jobs.celery.stopping import SIGNALS
+from frappe_jobs.celery.worker import Worker, say_ready
+
+#: A worker that ends before so many seconds is started again that much later.
+PAUSE = 1.0
+
+#: What runs in a forked process: the worker, and what it calls once it takes jobs.
+Start = Callable[[Worker, Callable[[], object]], NoReturn]
+
+
+class WorkerPool:
+    """Starts the workers, replaces those that die, and ends when all have ended."""
+
+    def __init__(self, workers: Sequence[Worker], start: Start) -> None:
+        self._start = start
+        self._waiting = [(0.0, worker) for worker in workers]  # when to start which
+        self._running: dict[int, tuple[float, Worker]] = {}  # by process: since when, which
+        self._missing = len(workers)  # so many have never been ready
+        self._stops = False
+        self._status = 0
+        self._own_pid = os.getpid()
+        self._ready, self._say_ready = os.pipe()
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def run(self) -> NoReturn:
+        """Run until every worker has ended, by itself (burst) or told to stop; then exits."""
+        for number in SIGNALS:
+            signal.signal(number, self._forward)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop
+        gc.freeze()  # what is there now stays shared: the collector must not touch it
+        while self._running or self._waiting:
+            self._start_due()
+            self._wait()
+            self._reap()
+        sys.exit(self._status)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        due = [worker for when, worker in self._waiting if when <= now]
+        self._waiting = [(when, worker) for when, worker in self._waiting if when > now]
+        for worker in due:
+            if (pid := os.fork()) == 0:
+                self._become(worker)
+            self._running[pid] = now, worker
+
+    def _become(self, worker: Worker) -> NoReturn:
+        """In the forked process: be that worker, and nothing of its parent."""
+        signal.set_wakeup_fd(-1)
+        for number in (*SIGNALS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        follow(self._own_pid, signal.SIGTERM)
+        status = 1
+        try:
+            self._start(worker, lambda: os.write(self._say_ready, b"!"))
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _wait(self) -> None:
+        """Until a signal comes, a worker is ready, or one is to be started."""
+        pause = PAUSE if self._waiting else None
+        for fd in select.select([self._ready, self._woken], [], [], pause)[0]:
+            came = len(os.read(fd, 4096))
+            if fd == self._ready and self._missing > 0:
+                self._missing -= came
+                if self._missing <= 0:
+                    say_ready()
+
+    def _reap(self) -> None:
+        while self._running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if pid not in self._running:
+                continue
+            since, worker = self._running.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0 and (self._stops or worker.burst):
+                continue
+            if self._stops:
+                self._status = 1
+                continue
+            print(f"worker {pid} ({','.join(worker.queues)}) ended with {code}: it is started anew",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            now = time.monotonic()
+            self._waiting.append((now if now - since > PAUSE else now + PAUSE, worker))
+
+    def _forward(self, number: int, _frame: object) -> None:
+        self._stops = True
+        self._waiting.clear()
+        for pid in [*self._running]:
+            send_signal(pid, signal.Signals(number))
