@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from amqp.exceptions import PreconditionFailed
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.transport import virtual
 
@@ -51,8 +52,28 @@ def _is_limit(value: object) -> bool:
     return value is None or (isinstance(value, (int, float)) and value > 0)
 
 
+def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
+    """Celery's loop, for which a channel that RabbitMQ closes is a connection that is lost.
+
+    RabbitMQ does so to who holds a message over its ``consumer_timeout`` (30 minutes); Celery would
+    end the worker, with the job that takes so long.
+    """
+
+    def run(*arguments: Any) -> None:
+        try:
+            loop(*arguments)
+        except PreconditionFailed as error:
+            raise ConnectionError(f"RabbitMQ closed the channel: {error}") from error
+
+    return run
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.loop = _outliving_its_channel(self.loop)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the channel as a whole first, while its connection still has an address.

@@ -7,9 +7,8 @@ import signal
 import subprocess
 from contextlib import AbstractContextManager, ExitStack
 from random import Random
+from threading import Event
 from typing import Any
-
-from frappe_jobs.testing import wait_until
 
 #: Whom a kill meets: a process that runs jobs, a worker's parent alone, a worker with all it has.
 CHILD, PARENT, GROUP = "child", "parent", "group"
@@ -66,15 +65,20 @@ class Crew(AbstractContextManager["Crew"]):
         self._workers[place] = self._start()
         return kind
 
-    def stop(self, *, to_group: bool = False, times: int = 1) -> list[int]:
-        """SIGTERM to each of them, so often; their exit statuses."""
-        for _ in range(times):
+    def stop(self, *, to_group: bool, times: int, pause: float) -> list[int]:
+        """SIGTERM to each of them, so often, so many seconds apart; their exit statuses."""
+        tell = os.killpg if to_group else os.kill
+        for number in range(times):
+            if number:
+                Event().wait(pause)
             for worker in self._workers:
                 if worker.process.poll() is None:
-                    tell = os.killpg if to_group else os.kill
                     tell(worker.process.pid, signal.SIGTERM)
-        wait_until(lambda: all(one.process.poll() is not None for one in self._workers), 60)
-        return [worker.process.returncode for worker in self._workers]
+        return self.wait(60)
+
+    def wait(self, timeout: float) -> list[int]:
+        """The exit statuses, once all have ended by themselves."""
+        return [worker.process.wait(timeout) for worker in self._workers]
 
 
 def children_of(pid: int) -> list[int]:

@@ -45,6 +45,7 @@ def test_each_id_is_sent_once_and_runs_once(scene, random, size, found):
         one.stdin.close()
     sent = Counter(number for one in started for number in json.loads(one.stdout.read()))
     for one in started:
+        one.stdout.close()
         assert one.wait(60) == 0
     messages = runtime.current().broker.depth("default")
     with Crew(scene.bench, "--concurrency", "2", size=1):

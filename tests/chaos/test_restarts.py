@@ -21,7 +21,11 @@ import frappe_jobs as frappe
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.testing import wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    # This process's own connections to a server that is gone.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 #: Seconds at most until work goes on after the broker's return.
 WANTED = 10
@@ -77,7 +81,7 @@ def config(broker, server) -> dict[str, Any]:
 def test_nothing_is_lost_and_work_goes_on(scene, server, random, size, found):
     restarts = size(5, 1)
     absences: list[float] = []
-    with Crew(scene.bench, "--concurrency", "2") as crew:
+    with Crew(scene.bench, "--concurrency", "2", "--quiet") as crew:
         with Load(Random(random.random())) as load:
             for _ in range(restarts):
                 wait_for_more(scene, random.randrange(20, 200 if restarts > 1 else 60))
@@ -86,12 +90,12 @@ def test_nothing_is_lost_and_work_goes_on(scene, server, random, size, found):
                 server.start()
                 absences.append(seconds_until_work(scene))
         sent = load.sent
-        wait_until(lambda: not scene.judge(sent).lost, 60, interval=0.5)
-        crew.assert_alive()
+        healed = scene.heal(20, crew.assert_alive)
         verdict = scene.judge(sent)
     found(
         f"{restarts} restarts, {len(sent):,} jobs sent meanwhile ({load.refused:,} refused calls "
-        f"were made again): {verdict}; work went on {max(absences):.1f} s after the broker's "
+        f"were made again): {verdict}; {healed} messages were sent "
+        f"again by the sweep; work went on {max(absences):.1f} s after the broker's "
         f"return at the latest"
     )
     assert verdict.faults == []
@@ -110,4 +114,4 @@ def seconds_until_work(scene):
     def first():
         return next((one for one in scene.runs.begins() if one["at"] > now), None)
 
-    return wait_until(first, 30)["at"] - now
+    return wait_until(first, 60)["at"] - now
