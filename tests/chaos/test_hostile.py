@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections import Counter
 from uuid import UUID
 
@@ -24,6 +25,9 @@ from frappe_jobs.testing import wait_until
 pytestmark = pytest.mark.timeout(300)
 
 JSON, PICKLE = "application/json", "application/x-python-serialize"
+
+#: A message that is kept aside, and a job that fails.
+LOGGED = re.compile(": ERROR/.*(is kept aside|raised unexpected)")
 
 
 class Exploit:
@@ -75,8 +79,8 @@ def of_the_system(random, command, _):
 
 
 def another_sites_id(random, command, theirs):
-    """The id of a job of the other site that waits, in the name of this one."""
-    return message(random, command, id=theirs.message_id, job_id=theirs.id)
+    """The job id of one of the other site that waits, in the name of this one."""
+    return message(random, command, job_id=theirs.id)
 
 
 def another_site(random, command, _):
@@ -103,13 +107,14 @@ def test_none_is_executed_and_each_is_logged_once(scene, random, size, found):
         assert frappe.enqueue(tasks.ping).wait(120) == "pong"
         wait_until(lambda: runtime.current().broker.depth("default") == 0, 30)
         crew.assert_alive()
-        logged = [line for line in crew.logs.splitlines() if ": ERROR/" in line]
+        # What the host writes for people, as it does for each job that fails, is beside these.
+        logged = [line for line in crew.logs.splitlines() if LOGGED.search(line)]
         assert not touched.exists()
         assert theirs.get_status() == "queued"
     with Crew(scene.bench, "--queue", "long", size=1):
         assert theirs.wait(30) == "pong"
     found(
         f"{count:,} messages of {len(sent)} kinds: worker alive, 0 executed, {len(logged):,} "
-        f"lines in the log; the other site's job ran"
+        f"logged; the other site's job ran"
     )
-    assert len(logged) == count
+    assert len(logged) == count, "\n".join(logged)
