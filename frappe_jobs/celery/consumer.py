@@ -71,6 +71,8 @@ def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
 
+    loop: Callable[..., None]
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.loop = _outliving_its_channel(self.loop)

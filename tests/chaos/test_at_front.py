@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 from acme import tasks
-from chaos.crew import Crew
 
 import frappe_jobs as frappe
+from chaos.crew import Crew
 from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,7 +35,9 @@ def test_no_ordinary_job_starts_between_the_send_and_the_at_front_job(scene, ran
                 within[number] = before["number"]
         scene.wait_for_all(120)
     order = [begin["number"] for begin in scene.runs.begins()]
-    overtook = {number: ordinary_between(order, during, number) for number, during in within.items()}
+    overtook = {
+        number: ordinary_between(order, during, number) for number, during in within.items()
+    }
     found(
         f"{jobs} jobs waiting, {sends} at-front jobs, {len(within)} of them sent within one run: "
         f"{sum(map(len, overtook.values()))} ordinary jobs started before them"
