@@ -9,6 +9,10 @@ BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 # Most tests wait for servers and workers; a file's tests stay together and share their workers.
 PARALLEL := -n 3 --dist loadfile
 
+# Those that meet other libraries: servers, Celery, click, croniter.
+FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
+	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py
+
 .PHONY: venv demo test test-floor lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
@@ -33,7 +37,7 @@ $(FLOOR)/installed: setup.cfg pyproject.toml tests/floor.txt
 test-floor: $(FLOOR)/installed  ## the tests that meet other libraries, on the oldest ones that we run on
 	$(FLOOR)/bin/python -m pip check
 	$(FLOOR)/bin/python -m pip freeze --exclude-editable
-	$(FLOOR)/bin/python -m pytest $(PARALLEL) tests/contract tests/acceptance tests/integration $(ARGS)
+	$(FLOOR)/bin/python -m pytest $(PARALLEL) $(FLOOR_TESTS) $(ARGS)
 
 lint: venv
 	$(BLACK) --check . && $(BIN)/isort --check --quiet . || { echo "run: make format"; exit 1; }

@@ -1,7 +1,4 @@
-"""The sites folder's JSON files and the environment, as frozen settings.
-
-The only reader of ``common_site_config.json``, ``site_config.json`` and ``apps.txt``.
-"""
+"""The bench's settings: what its configuration and the environment say, checked and frozen."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,10 +20,18 @@ from frappe_jobs.errors import (
     UnknownQueue,
 )
 from frappe_jobs.masking import masked, shown
+from frappe_jobs.sites_folder import (
+    APPS,
+    COMMON_CONFIG,
+    SITE_CONFIG,
+    app_names,
+    find_sites_path,
+    read_common,
+    site_config,
+    version_of,
+    write_object,
+)
 
-COMMON_CONFIG = "common_site_config.json"
-SITE_CONFIG = "site_config.json"
-APPS = "apps.txt"
 DEFAULT_TIMEOUT = 300
 AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -143,6 +148,10 @@ class Settings:
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
         parse=whole_number(1024), unit="bytes",
     )  # fmt: skip
+    scheduler_interval: int = option(
+        "scheduler_interval", 240, "How often the jobs of the event 'all' run.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
     timeout_grace: int = option(
         "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
         parse=whole_number(1), unit="s",
@@ -155,6 +164,14 @@ class Settings:
         "frappe_jobs_stop_grace", 0,
         "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
         parse=whole_number(0), unit="s",
+    )  # fmt: skip
+    redbeat_redis_url: str | None = option(
+        "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis."
+    )
+    scheduler_lock: int = option(
+        "frappe_jobs_scheduler_lock", 30,
+        "How long a scheduler leads without a sign of life; then another takes over.",
+        parse=whole_number(2), unit="s",
     )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
@@ -232,6 +249,11 @@ class Settings:
         )
 
     @property
+    def schedule_url(self) -> str:
+        """Where the schedule lives, RedBeat's entries."""
+        return self.redbeat_redis_url or self.redis_url
+
+    @property
     def result_backend(self) -> str:
         return self.celery_result_backend or self.redis_url
 
@@ -254,7 +276,7 @@ class Settings:
             raise SiteNotFound.named(site, self.sites())
         folder = self.sites_path
         common, own = f"{folder}/{COMMON_CONFIG}", f"{folder}/{site}/{SITE_CONFIG}"
-        return _site_config(common, _version(common), own, _version(own))
+        return site_config(common, version_of(common), own, version_of(own))
 
     def has_site(self, site: object) -> bool:
         return (
@@ -271,11 +293,18 @@ class Settings:
         apps = self.site_config(site).get("installed_apps")
         if apps is None:
             path = f"{self.sites_path}/{APPS}"
-            return _apps(path, _version(path))
+            return app_names(path, version_of(path))
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             path = f"{self.sites_path}/{site}/{SITE_CONFIG}"
             raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
         return apps
+
+
+def write_site_config(settings: Settings, site: str, changes: Mapping[str, Any]) -> None:
+    """Set these keys of the site's own configuration; raises SiteNotFound, ConfigError."""
+    if not settings.has_site(site):
+        raise SiteNotFound.named(site, settings.sites())
+    write_object(settings.sites_path / site / SITE_CONFIG, changes)
 
 
 def settings_table() -> tuple[Field[Any], ...]:
@@ -324,69 +353,3 @@ def _from_environment(name: str, parse: Callable[[object], Any]) -> object:
         return json.loads(value)
     except ValueError:
         return value
-
-
-def find_sites_path() -> Path:
-    """``SITES_PATH``, else the current folder, else its ``sites/``; raises ConfigError."""
-    if named := os.environ.get("SITES_PATH"):
-        if not Path(named).is_dir():
-            raise ConfigError(f"SITES_PATH is {named!r}, and that is no folder.")
-        return Path(named).resolve()
-    for folder in (Path.cwd(), Path.cwd() / "sites"):
-        if any((folder / name).is_file() for name in (COMMON_CONFIG, APPS)):
-            return folder
-    raise ConfigError(
-        f"No sites folder: neither {Path.cwd()} nor its 'sites' holds a {COMMON_CONFIG} or an "
-        f"{APPS}. Go there, or set SITES_PATH."
-    )
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        *above, last = error.object[: error.start].split(b"\n")
-        line, column = len(above) + 1, len(last.decode()) + 1
-        raise ConfigError(f"{path}, line {line}, column {column}: not UTF-8.") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _version(path: str) -> tuple[int, ...] | None:
-    """What changes whenever the file does; None while it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-# Read once for each version of a file: every enqueue asks for a site's apps.
-@lru_cache(maxsize=10_000)
-def _site_config(common: str, _: object, own: str, __: object) -> Mapping[str, Any]:
-    return MappingProxyType(read_common(Path(common).parent) | read_object(Path(own)))
-
-
-@lru_cache
-def _apps(path: str, version: object) -> Sequence[str]:
-    lines = read_text(Path(path)).splitlines() if version else []
-    return tuple(name for name in map(str.strip, lines) if name and name[0] != "#")
-
-
-def read_common(sites_path: Path) -> dict[str, Any]:
-    """The bench's configuration; a sites folder need not have one."""
-    path = sites_path / COMMON_CONFIG
-    return read_object(path) if path.exists() else {}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in that file; raises ConfigError with file, line and column."""
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})."
-        ) from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} must hold a JSON object, not {type(value).__name__}.")
-    return value

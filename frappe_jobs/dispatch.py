@@ -15,7 +15,7 @@ from frappe_jobs.errors import ArgumentError, BrokerUnavailable, MessageTooLarge
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import CANCELLED, QUEUED, Record
+from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
 
@@ -118,10 +118,9 @@ class Dispatcher:
 
     def _call_off(self, messages: Sequence[Message]) -> None:
         """End the jobs that could not be sent; a message that arrived all the same is dropped."""
-        reason = {"reason": "never sent: the broker was out of reach"}
+        reason = "never sent: the broker was out of reach"
         try:
-            for message in messages:
-                self._ledger.end(message, CANCELLED, reason, waiting_only=True)
+            self._ledger.cancel(messages, reason, waiting_only=True)
         except BrokerUnavailable:  # no record without it, then; or the sweep finds it
             pass
 

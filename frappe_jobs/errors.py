@@ -5,7 +5,7 @@ FrappeJobsError
 ├── JobError           ArgumentError, JobNotSerializable, MessageTooLarge, MethodNotFound,
 │                      MethodNotAllowed, BadMessage, JobNotFound, JobFailed, JobTimeout,
 │                      RetryBackgroundJobError
-├── ScheduleError
+├── ScheduleError      BadCron, UnknownFrequency
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, DatabaseUnavailable
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
 
@@ -14,11 +14,21 @@ and a warning: GuestWarning
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+
+
+def shortened(value: object) -> str:
+    """For a message: its repr, without the middle of what is long."""
+    return _repr.repr(value)
 
 
 class FrappeJobsError(Exception):
@@ -113,6 +123,20 @@ class RetryBackgroundJobError(JobError):
 
 class ScheduleError(FrappeJobsError):
     """A scheduled job is wrong."""
+
+
+class BadCron(ScheduleError):
+    """A cron expression cannot be read, or names no date that ever comes."""
+
+
+class UnknownFrequency(ScheduleError):
+    """There is no such frequency."""
+
+    @classmethod
+    def named(cls, frequency: object, known: Iterable[str]) -> UnknownFrequency:
+        return cls(
+            f"There is no frequency {shortened(frequency)}; legal: {', '.join(known)}."
+        ).about(frequency=frequency)
 
 
 class HostError(FrappeJobsError):

@@ -231,6 +231,12 @@ class Executor:
         """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.forged:
+            logger.error(
+                "message %s says that it is of %s, and is not; it is dropped",
+                message.id, message.site, extra={"action": "message_dropped"},
+            )  # fmt: skip
+            return
         if refusal.superseded:
             self._ledger.end(message, CANCELLED, {"reason": "superseded: its job_id is another's"})
         if refusal.died:

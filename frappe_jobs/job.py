@@ -10,6 +10,7 @@ from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
+from frappe_jobs.purge import cancel_waiting
 
 
 class Job:
@@ -163,15 +164,11 @@ class Job:
 
         False, and nothing changed, if it had ended before.
         """
-        message = self._record.message
-        waited = self._ledger.end(message, CANCELLED, {"reason": "cancelled"}, waiting_only=True)
-        if waited:
-            self._broker.discard(message)  # where it cannot be, the worker drops it by its record
-        stopped = not waited and self._ledger.end(
-            message, CANCELLED, {"reason": "cancelled while it ran"}
-        )
+        ledger, broker, message = self._ledger, self._broker, self._record.message
+        waited = bool(cancel_waiting([message], "cancelled", ledger=ledger, broker=broker))
+        stopped = not waited and ledger.cancel([message], "cancelled while it ran")[0]
         if stopped:
-            self._broker.stop(message)
+            broker.stop(message)
         self.refresh()
         return waited or stopped
 

@@ -16,14 +16,18 @@ from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, sites_path_of
-from frappe_jobs.config import Settings, find_sites_path, load_settings
+from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
+from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
+from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.sites_folder import find_sites_path
+from frappe_jobs.sync import Sync
 
 
 class Runtime:
@@ -59,6 +63,18 @@ class Runtime:
     def make_ledger(self) -> Ledger:
         """One with connections of its own."""
         return Ledger(self.celery_settings)
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        return Timetable(self.celery_settings.schedule_url, self.settings.prefix)
+
+    @cached_property
+    def sync(self) -> Sync:
+        return Sync(self.settings, self.host, self.timetable)
+
+    @cached_property
+    def scheduling(self) -> Scheduling:
+        return Scheduling(self.settings, self.dispatcher)
 
     @cached_property
     def broker(self) -> Broker:

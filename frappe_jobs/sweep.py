@@ -16,8 +16,8 @@ from frappe_jobs.ledger.record import Record
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which a job waits, or is without a lease, before its message is looked for.
-PATIENCE = 60
+#: A message that was looked for is not looked for again within so many leases.
+RELIEF = 10
 
 
 def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
@@ -25,16 +25,17 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
 
     Those that were never sent, on any broker; on Redis also those that the broker no longer has;
     on RabbitMQ, which cannot be searched, what has waited for ``frappe_jobs_claim_ttl``.
+    A job is looked for when it has waited, or has been without a lease, for as long as a lease is.
     Raises BrokerUnavailable.
     """
-    since = now - (settings.claim_ttl if settings.is_amqp else PATIENCE)
-    looked_for = since if settings.is_amqp else now - 10 * PATIENCE
+    since = now - (settings.claim_ttl if settings.is_amqp else settings.lease)
+    looked_for = since if settings.is_amqp else now - RELIEF * settings.lease
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
     gone = suspects
     if not settings.is_amqp:
         ids = {message.id for message in broker.lost([one.message for one in suspects])}
         gone = [one for one in suspects if one.message.id in ids]
-    found = {one.message.id: one for one in [*ledger.unsent(now - PATIENCE), *gone]}
+    found = {one.message.id: one for one in [*ledger.unsent(now - settings.lease), *gone]}
     lost = [*found.values()]
     for record in lost:
         logger.warning(

@@ -16,6 +16,8 @@ class Sending:
 
     message: Message
     claim: bool = False
+    #: Names a due time of a scheduled job, for which nothing is sent a second time within a day.
+    due: str | None = None
     #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
     push: tuple[str, str] | None = None
 
@@ -80,8 +82,11 @@ class Broker(ABC):
         """How many messages wait in that queue, at the front or not."""
 
     @abstractmethod
-    def discard(self, message: Message) -> bool:
-        """Take a waiting message away; False if the broker cannot, or it is no longer there."""
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        """Take waiting messages away, in one pass over each queue; gives the ids of those it took.
+
+        The others are with a worker already, or this broker cannot be searched.
+        """
 
     @abstractmethod
     def stop(self, message: Message) -> None:

@@ -17,6 +17,6 @@ class RabbitBroker(KombuBroker):
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         return []
 
-    def discard(self, message: Message) -> bool:
-        """RabbitMQ cannot be searched: the worker drops the message by its record."""
-        return False
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        """RabbitMQ cannot be searched: the worker drops the messages by their records."""
+        return set()

@@ -2,8 +2,9 @@
 
 What has no public interface in kombu, and is used here alone: the form of a pushed message, the
 name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
-(``Channel._size``), that a message that waits is JSON with its Celery headers inside, and where
-those are that a worker holds (``unacked_key``).
+(``Channel._size``), that they are pushed at its left end and popped at its right, that a message
+that waits is JSON with its Celery headers inside, and where those are that a worker holds
+(``unacked_key``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import celery.app.base
 import celery.app.task
@@ -29,11 +33,33 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message, to_json
 
-#: Messages looked at in one go while one is searched for, or pushed in one.
+#: Messages pushed, or looked at, in one go.
 CHUNK = 500
 
 #: And so many once more, which may have moved on since the last look.
 OVERLAP = 100
+#: Messages that one step of a search looks at; Redis does nothing else meanwhile.
+WINDOW = 200
+#: Seconds after which the ids of a search that was broken off are gone.
+DISCARD_TTL = 600
+
+# KEYS list, set of message ids · ARGV first and last place of the list that are looked at
+# gives how many messages are there, then the ids of those that were in the set, and are removed
+DISCARD = """
+local found = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])
+local answer = {#found}
+for n, raw in ipairs(found) do
+  local readable, message = pcall(cjson.decode, raw)
+  local headers = readable and type(message) == 'table' and message.headers
+  local id = type(headers) == 'table' and headers.id
+  if type(id) == 'string' and redis.call('SISMEMBER', KEYS[2], id) == 1 then
+    redis.call('LSET', KEYS[1], ARGV[1] + n - 1, KEYS[2])  -- a text that no message has
+    table.insert(answer, id)
+  end
+end
+if #answer > 1 then redis.call('LREM', KEYS[1], #answer - 1, KEYS[2]) end
+return answer
+"""
 
 #: kombu's transports that speak to one Redis; Sentinel's go by kombu alone.
 PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -97,7 +123,7 @@ class RedisBroker(KombuBroker):
         key = message.queue, message.at_front
         if key not in lists:
             lists[key] = self._list_of(message)
-        return Sending(message, sending.claim, (lists[key], self._raw(message)))
+        return replace(sending, push=(lists[key], self._raw(message)))
 
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.
@@ -174,18 +200,38 @@ class RedisBroker(KombuBroker):
             strike_out_what_workers_hold()
         return [*missing.values()]
 
-    def discard(self, message: Message) -> bool:
-        key = self._list_of(message)
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        by_list: dict[str, list[str]] = defaultdict(list)
+        for message in messages:
+            by_list[self._list_of(message)].append(message.id)
         with self._channel() as channel:
             # Another client than the channel's, which would put the prefix before the key again.
             server: Any = redis.Redis(connection_pool=channel.pool)
-            start = 0
-            while waiting := server.lrange(key, start, start + CHUNK - 1):
-                for raw in waiting:
-                    if message.id.encode() in raw and _id(raw) == message.id:
-                        return bool(server.lrem(key, 1, raw))
-                start += CHUNK
-        return False
+            return {taken for key, ids in by_list.items() for taken in _take_away(server, key, ids)}
+
+
+def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:
+    """Remove these messages from the list, in one pass from its newest end.
+
+    Others push and pop meanwhile: each step is one script, and a push moves what was not looked at
+    further on, so that none is missed.
+    """
+    wanted = f"{key}:discard:{uuid4()}"
+    with server.pipeline() as pipe:
+        for start in range(0, len(ids), CHUNK):
+            pipe.sadd(wanted, *ids[start : start + CHUNK])
+        pipe.expire(wanted, DISCARD_TTL)
+        pipe.execute()
+    discard = server.register_script(DISCARD)
+    start, left = 0, len(ids)
+    while left:
+        seen, *taken = discard(keys=[key, wanted], args=[start, start + WINDOW - 1])
+        if not seen:
+            break
+        yield from (one.decode() for one in taken)
+        start += seen - len(taken)
+        left -= len(taken)
+    server.delete(wanted)
 
 
 def _is_original(owner: Any, name: str, file: str) -> bool:

@@ -188,20 +188,24 @@ def _preload(sender: Celery, **_: object) -> None:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's settings of a bench; what ``celeryconfig.py`` hands to Celery."""
-    return worker_settings(settings) | {
-        "broker_url": settings.broker_url,
-        "result_backend": settings.result_backend,
-        "result_backend_transport_options": {"global_keyprefix": settings.prefix},
-        "result_expires": settings.results_ttl,
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "accept_content": ["json"],
-        "task_queues": queues(settings),
-        "task_default_queue": f"{settings.bench_id}:default",
-        # Without one a message would be taken first: kombu's Redis serves priority 0 before all.
-        "task_default_priority": None if settings.is_amqp else 6,
-        "task_acks_late": True,
-    }
+    return (
+        worker_settings(settings)
+        | beat_settings(settings)
+        | {
+            "broker_url": settings.broker_url,
+            "result_backend": settings.result_backend,
+            "result_backend_transport_options": {"global_keyprefix": settings.prefix},
+            "result_expires": settings.results_ttl,
+            "task_serializer": "json",
+            "result_serializer": "json",
+            "accept_content": ["json"],
+            "task_queues": queues(settings),
+            "task_default_queue": f"{settings.bench_id}:default",
+            # Without one a message would be taken first: kombu's Redis serves priority 0 first.
+            "task_default_priority": None if settings.is_amqp else 6,
+            "task_acks_late": True,
+        }
+    )
 
 
 def worker_settings(settings: Settings) -> dict[str, Any]:
@@ -216,6 +220,17 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         # A killed process may still have sent its result; its record says so at once.
         "worker_lost_wait": 1.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+def beat_settings(settings: Settings) -> dict[str, Any]:
+    """What a scheduler of ours needs of its app, in its own process."""
+    return {
+        "beat_schedule": {},  # a team's own is for the team's own beat
+        "beat_scheduler": "frappe_jobs.celery.beat:BenchScheduler",
+        "redbeat_redis_url": settings.schedule_url,
+        "redbeat_redis_options": {},
+        "redbeat_key_prefix": f"{settings.prefix}redbeat:",
     }
 
 

@@ -15,9 +15,6 @@ from frappe_jobs.sweep import sweep
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two sweeps of a bench, whichever worker does them.
-INTERVAL = 30
-
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     """Sweeps from a thread of its own: a long queue takes its time."""
@@ -37,10 +34,11 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
 def _sweep_for_ever(app: Celery) -> None:
     runtime = runtime_of(app)
     ledger = runtime.make_ledger()
+    interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
     pause = threading.Event()
-    while not pause.wait(INTERVAL):
+    while not pause.wait(interval):
         try:
-            if ledger.take_turn("sweep", INTERVAL):
+            if ledger.take_turn("sweep", interval):
                 sweep(runtime.celery_settings, ledger, runtime.broker, time.time())
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)

@@ -77,5 +77,5 @@ def run_worker(
 
 def say_ready() -> None:
     """On standard error, for whoever started the process."""
-    # Celery has put its log in the place of sys.stderr by now.
-    print("ready", file=sys.__stderr__, flush=True)
+    # Past sys.stderr, where Celery's log is by now; in one write, for other processes write there.
+    os.write(2, b"ready\n")

@@ -19,8 +19,30 @@ from frappe_jobs.cli.options import Bench, site_option
 COMMANDS = {
     "worker": ("worker:worker", "Run the jobs of these queues."),
     "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
-    "enqueue": ("jobs:enqueue", "Have a worker run METHOD."),
-    "execute": ("jobs:execute", "Run METHOD here and now, and commit."),
+    "enqueue": ("enqueue:enqueue", "Have a worker run METHOD."),
+    "execute": ("enqueue:execute", "Run METHOD here and now, and commit."),
+    "jobs": ("jobs:jobs", "Look at jobs: list, show, retry, cancel, delete, wait."),
+    "show-pending-jobs": (
+        "pending:show_pending_jobs",
+        "Count the jobs that wait, by queue and method.",
+    ),
+    "purge-jobs": ("pending:purge_jobs", "Remove jobs that wait; what runs goes on."),
+    "ready-for-migration": (
+        "pending:ready_for_migration",
+        "Say whether no job of the site waits or runs.",
+    ),
+    "migrate": ("migrate:migrate", "Bring the sites' schedules in line with their apps' hooks."),
+    "schedule": ("scheduler:schedule", "Queue the sites' scheduled jobs when they are due."),
+    "scheduler": (
+        "scheduler:scheduler",
+        "Pause or resume, disable or enable the scheduler for sites, or say how it is.",
+    ),
+    "enable-scheduler": ("scheduler:enable_scheduler", "Queue jobs again."),
+    "disable-scheduler": ("scheduler:disable_scheduler", "Queue nothing."),
+    "set-maintenance-mode": (
+        "scheduler:set_maintenance_mode",
+        "Put sites into maintenance mode, or take them out.",
+    ),
     "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
     "settings": ("settings:settings", "List the settings in force, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),

@@ -1,89 +1,203 @@
-"""Commands that run a method: in a worker, or here."""
+"""Look at jobs, and do something about them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import click
 
-from frappe_jobs import api, runtime
-from frappe_jobs.cli.options import Bench, known_queues, pass_bench, with_site
-
-
-def _keywords(_: click.Context, __: click.Parameter, value: str) -> dict[str, Any]:
-    try:
-        keywords = json.loads(value)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}") from None
-    if not isinstance(keywords, dict):
-        raise click.BadParameter('must be a JSON object, such as {"x": 1}.')
-    return keywords
-
-
-def _one_queue(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    names = known_queues(context, parameter, value)
-    if len(names) != 1:
-        raise click.BadParameter("one queue, please.")
-    return names[0]
-
-
-keywords_option = click.option(
-    "--kwargs", "keywords", default="{}", callback=_keywords, help="The arguments, a JSON object."
+from frappe_jobs import runtime
+from frappe_jobs.cli.options import (
+    Bench,
+    format_option,
+    known_queues,
+    moment,
+    pass_bench,
+    show,
+    shown_value,
+    with_site,
 )
+from frappe_jobs.errors import BadMessage, JobError, JobNotFound
+from frappe_jobs.job import Job
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
+
+COLUMNS = (
+    "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
+    "enqueued_at", "started_at", "ended_at",
+)  # fmt: skip
+#: What a line of a terminal has room for.
+NARROW = ("id", "name", "site", "queue", "status", "attempt", "enqueued_at", "reason")
+MORE = (
+    "message_id", "event", "timeout", "at_front", "position", "arguments", "progress", "stage",
+    "worker", "result", "traceback",
+)  # fmt: skip
+
+ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
-@click.command()
-@click.argument("method")
-@keywords_option
-@click.option("--queue", default="default", show_default=True, callback=_one_queue)
-@click.option("--timeout", type=click.IntRange(1), help="Seconds; default: the queue's.")
-@click.option("--at-front", is_flag=True, help="Before the jobs that wait already.")
-@click.option("--job-id", help="An id of your own.")
-@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+def make_listing(bench: Bench) -> tuple[runtime.Runtime, Listing]:
+    here = runtime.use(bench.settings.sites_path)
+    return here, Listing(here.ledger, here.settings)
+
+
+def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
+    """Of these ids on the chosen sites; raises JobNotFound if one is on none of them."""
+    _, listing = make_listing(bench)
+    records: list[Record] = []
+    sites = bench.chosen_sites()
+    for name in ids:
+        found = [record for site in sites if (record := listing.find(site, name))]
+        if not found:
+            raise JobNotFound(f"No job {name!r} is known on {', '.join(sites)}.")
+        records += found
+    return records
+
+
+def find_jobs(bench: Bench, ids: Sequence[str]) -> list[Job]:
+    """The same, as jobs."""
+    return [runtime.current().job(record) for record in find_records(bench, ids)]
+
+
+@with_site
+@click.group()
+def jobs() -> None:
+    """Look at jobs: list, show, retry, cancel, delete, wait."""
+
+
+@jobs.command("list")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice([*OPEN, *ENDED]),
+    help="Only these; may be given more than once.",
+)  # fmt: skip
+@click.option("--queue", callback=known_queues, help="Only of these queues, with commas.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="So many; 0: all."
+)
+@format_option
 @with_site
 @pass_bench
-def enqueue(
-    bench: Bench,
-    method: str,
-    keywords: dict[str, Any],
-    queue: str,
-    timeout: int | None,
-    at_front: bool,
-    job_id: str | None,
-    wait: bool,
+def list_jobs(
+    bench: Bench, statuses: tuple[str, ...], queue: list[str], limit: int, style: str
 ) -> None:
-    """Have a worker run METHOD.
+    """List the site's jobs, latest first.
 
-    METHOD is a dotted path such as shop.tasks.send_invoice. Prints the job's id, or with --wait
-    its result; exit status 1 if the job fails.
+    A job stands where it ended, or while it has not, where it was enqueued.
     """
-    runtime.use(bench.settings.sites_path)
-    jobs = []
-    for site in bench.chosen_sites():
-        with api.site(site):
-            jobs.append(
-                api.enqueue(method, queue, timeout, at_front=at_front, job_id=job_id, **keywords)
-            )
-    for job in jobs:
-        click.echo(_shown(job.wait()) if wait else job.id)
+    here, listing = make_listing(bench)
+    found = listing.latest(bench.chosen_sites(), statuses, queue)
+    rows = [_row(here.job(record)) for record in islice(found, limit or None)]
+    show(rows, COLUMNS if style == "json" else NARROW, style)
 
 
-@click.command()
-@click.argument("method")
-@keywords_option
+@jobs.command("show")
+@ids_argument
+@format_option
 @with_site
 @pass_bench
-def execute(bench: Bench, method: str, keywords: dict[str, Any]) -> None:
-    """Run METHOD here and now, and commit.
+def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
+    """Show all that is known of jobs: arguments, result, traceback."""
+    rows = [
+        _row(job := runtime.current().job(record)) | _more(record, job)
+        for record in find_records(bench, ids)
+    ]
+    if style == "json":
+        click.echo(json.dumps(rows, indent=1, default=str))
+        return
+    for number, row in enumerate(rows):
+        lines = [f"{name + ':':<13} {_readable(value)}" for name, value in row.items()]
+        click.echo("\n" * bool(number) + "\n".join(lines))
 
-    METHOD is a dotted path; its result is printed as JSON.
+
+@jobs.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--failed", is_flag=True, help="All failed jobs of the site.")
+@click.option("--queue", callback=known_queues, help="With --failed: only of these queues.")
+@with_site
+@pass_bench
+def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) -> None:
+    """Run ended jobs once more, with the same ids and arguments."""
+    if failed == bool(ids) or (queue and not failed):
+        raise click.UsageError("Name jobs by their ids, or say --failed (and --queue, with it).")
+    if failed:
+        here, listing = make_listing(bench)
+        records = [*listing.latest(bench.chosen_sites(), [FAILED], queue)]
+        again = [here.job(record) for record in records]
+    else:
+        again = find_jobs(bench, ids)
+    for job in again:
+        click.echo(f"Queued again: {job.requeue().id}")
+    if not again:
+        click.echo("No failed jobs.")
+
+
+@jobs.command()
+@ids_argument
+@with_site
+@pass_bench
+def cancel(bench: Bench, ids: tuple[str, ...]) -> None:
+    """End jobs without their effect: a running one is killed."""
+    late = []
+    for job in find_jobs(bench, ids):
+        if job.cancel():
+            click.echo(f"Cancelled: {job.id}")
+        else:
+            late.append(f"{job.id} ({job.status})")
+    if late:
+        raise JobError(f"It was too late to cancel {', '.join(late)}.")
+
+
+@jobs.command()
+@ids_argument
+@with_site
+@pass_bench
+def delete(bench: Bench, ids: tuple[str, ...]) -> None:
+    """Remove what is known of jobs; those that wait or run are cancelled."""
+    for job in find_jobs(bench, ids):
+        job.delete()
+        click.echo(f"Deleted: {job.id}")
+
+
+@jobs.command()
+@click.argument("name", metavar="ID")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds; default: as long as it takes.")
+@with_site
+@pass_bench
+def wait(bench: Bench, name: str, timeout: float | None) -> None:
+    """Wait for a job's end and print its result as JSON.
+
+    Exit status 1 if it failed or was cancelled, or still goes on after the timeout.
     """
-    runtime.use(bench.settings.sites_path)
-    for site in bench.chosen_sites():
-        with api.site(site):
-            click.echo(_shown(api.enqueue(method, now=True, **keywords)))
+    for job in find_jobs(bench, [name]):
+        click.echo(shown_value(job.wait(timeout)))
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+def _row(job: Job) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in COLUMNS}
+    return row | {name: moment(row[name]) for name in ("enqueued_at", "started_at", "ended_at")}
+
+
+def _more(record: Record, job: Job) -> dict[str, Any]:
+    message = record.message
+    more: dict[str, Any] = {
+        "event": message.event,
+        "at_front": message.at_front,
+        "worker": record.worker,
+    }
+    for name, source in (("arguments", "kwargs"), ("result", "result")):
+        try:
+            more[name] = json.loads(shown_value(getattr(job, source)))
+        except (BadMessage, TypeError, ValueError):  # of an app that is gone; no JSON's keys
+            more[name] = "cannot be shown"
+    return {name: more[name] if name in more else getattr(job, name) for name in MORE}
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return "\n" + value.rstrip() if "\n" in value else value
+    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from frappe_jobs import embedded
-from frappe_jobs.config import Settings, find_sites_path, load_settings, variable
+from frappe_jobs.config import Settings, load_settings, variable
+from frappe_jobs.sites_folder import find_sites_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -99,12 +100,18 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) 
     click.echo(
         table(
             [
-                [str(row[name] if row[name] is not None else "-") for name in columns]
+                [_one_line(row[name]) if row[name] is not None else "-" for name in columns]
                 for row in rows
             ],
             columns,
         )
     )
+
+
+def _one_line(value: object) -> str:
+    """The first line of it, without what would steer a terminal."""
+    first, *_ = str(value).splitlines() or [""]
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in first)
 
 
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
@@ -115,6 +122,11 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def shown_value(value: Any) -> str:
+    """A result or an argument as JSON; what JSON has no form for as text."""
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def moment(seconds: float | None) -> str | None:

@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
@@ -40,6 +41,14 @@ class Apps:
                 )
             found += paths
         return found
+
+    def values(self, hook: str, site: str) -> dict[str, Any]:
+        """What each app that has that hook says there, whatever it is."""
+        return {
+            module.__name__.rpartition(".")[0]: getattr(module, hook)
+            for module in self._hooks(site)
+            if hasattr(module, hook)
+        }
 
     def table(self, hook: str, site: str) -> Mapping[str, str]:
         """The dotted paths by name under that hook; a later app's count over an earlier one's."""

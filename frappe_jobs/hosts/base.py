@@ -5,10 +5,38 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.methods import check_arguments
+from frappe_jobs.scheduler_events import ScheduledJob
+
+#: Frappe's own default for whoever opens a site without saying who he is.
+ADMINISTRATOR = "Administrator"
+
+#: The methods that every host has itself; what enqueue_doc sends, and the scheduler.
+RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
+RUN_SCHEDULED_JOB = "frappe_jobs.run_scheduled_job"
+SCHEDULED_JOB_FAILED = "frappe_jobs.scheduled_job_failed"
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A Scheduled Job Type of a site, as its record has it."""
+
+    name: str
+    #: Its own, else its scheduler event's, else from the hook ``scheduled_against``; or empty.
+    method: str
+    frequency: str
+    cron_format: str
+    queue: str
+    stopped: bool
+    #: Whether it belongs to a Scheduler Event, and not to the apps' hooks.
+    has_event: bool
+    creation: datetime
+    last_execution: datetime | None = None
 
 
 class Session(ABC):
@@ -91,3 +119,22 @@ class Host(ABC):
     @abstractmethod
     def log_error(self, title: str, error: BaseException) -> None:
         """Put the error where the host's people look for errors."""
+
+    # --- the schedule
+
+    @abstractmethod
+    def scheduler_events(self, site: str) -> Mapping[str, Any]:
+        """What each installed app's hooks say under ``scheduler_events``."""
+
+    @abstractmethod
+    def job_types(self, site: str) -> list[JobType]:
+        """The site's Scheduled Job Types; none before its first migrate.
+
+        Raises DatabaseUnavailable.
+        """
+
+    @abstractmethod
+    def change_job_types(
+        self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]
+    ) -> None:
+        """Add and remove records, in one transaction; makes their tables if need be."""

@@ -31,6 +31,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.hosts.apps import Apps
 from frappe_jobs.hosts.document import Document
+from frappe_jobs.hosts.models import RECORDS
 from frappe_jobs.hosts.session import current, require_current
 
 CLASSES = "override_doctype_class"
@@ -122,10 +123,12 @@ class Documents:
     def _class(self, doctype: str, site: str) -> type[Any]:
         """The class that the site's apps name for that doctype."""
         named = self._apps.table(CLASSES, site)
+        if doctype in RECORDS and doctype not in named:
+            return RECORDS[doctype]
         if doctype not in named:
             raise DoesNotExistError(
                 f"No app of {site} names a class for {doctype!r} in {CLASSES!r}; "
-                f"known: {', '.join(sorted(named)) or 'none'}."
+                f"known: {', '.join(sorted({*named, *RECORDS}))}."
             )
         found = methods.resolve(named[doctype], self._apps.installed(site))
         if not isinstance(found, type) or inspect_mapping(found, raiseerr=False) is None:

@@ -18,19 +18,22 @@ from frappe_jobs.errors import ArgumentError
 from frappe_jobs.hosts import database
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.apps import Apps
-from frappe_jobs.hosts.base import Host
+from frappe_jobs.hosts.base import (
+    ADMINISTRATOR,
+    RUN_DOC_METHOD,
+    RUN_SCHEDULED_JOB,
+    SCHEDULED_JOB_FAILED,
+    Host,
+    JobType,
+)
 from frappe_jobs.hosts.documents import Documents
+from frappe_jobs.hosts.schedule import SiteSchedule
 from frappe_jobs.hosts.session import StandaloneSession
+from frappe_jobs.scheduler_events import ScheduledJob
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["ADMINISTRATOR", "RUN_DOC_METHOD", "StandaloneHost", "StandaloneSession"]
-
-#: What enqueue_doc sends; the host itself is found behind it.
-RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
-
-#: Frappe's own default for whoever opens a site without saying who he is.
-ADMINISTRATOR = "Administrator"
 
 
 class StandaloneHost(Host):
@@ -40,6 +43,12 @@ class StandaloneHost(Host):
         self._settings = settings
         self._apps = Apps(settings)
         self._documents = Documents(self._apps)
+        self._schedule = SiteSchedule(self.method, self._apps.table)
+        self._own: dict[str, Callable[..., Any]] = {
+            RUN_DOC_METHOD: self._documents.run_method,
+            RUN_SCHEDULED_JOB: self._schedule.run,
+            SCHEDULED_JOB_FAILED: self._schedule.note_failure,
+        }
         self._engines: dict[str, tuple[Mapping[str, Any], Engine]] = {}
 
     @cached_property
@@ -80,8 +89,8 @@ class StandaloneHost(Host):
         return self._apps.paths(name, site)
 
     def method(self, path: str, site: str) -> Callable[..., Any]:
-        if path == RUN_DOC_METHOD:
-            return self._documents.run_method
+        if path in self._own:
+            return self._own[path]
         return methods.resolve(path, self._apps.installed(site))
 
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
@@ -98,6 +107,21 @@ class StandaloneHost(Host):
 
     def log_error(self, title: str, error: BaseException) -> None:
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
+
+    # --- the schedule
+
+    def scheduler_events(self, site: str) -> Mapping[str, Any]:
+        return self._apps.values("scheduler_events", site)
+
+    def job_types(self, site: str) -> list[JobType]:
+        with self.session(site):
+            return self._schedule.job_types()
+
+    def change_job_types(
+        self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]
+    ) -> None:
+        with self.session(site):
+            self._schedule.change(add, remove)
 
     # --- documents, for the API
 

@@ -6,19 +6,16 @@ also where another broker carries the messages.
 
 from __future__ import annotations
 
-import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeVar
-
-import redis
+from typing import Any
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import BrokerUnavailable, JobFailed
+from frappe_jobs.errors import JobFailed
+from frappe_jobs.ledger.connection import Connected, reachable
 from frappe_jobs.ledger.record import (
     CANCELLED,
     ENDED,
@@ -31,10 +28,7 @@ from frappe_jobs.ledger.record import (
     parse_record,
 )
 from frappe_jobs.ledger.scripts import END, HAND_BACK, RECORD, RELEASE, RENEW, RETRY, START
-from frappe_jobs.masking import masked
 from frappe_jobs.message import Message, to_json
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
@@ -46,29 +40,17 @@ AHEAD = 10**10
 #: Of each queue so many jobs are looked at, where messages may be lost.
 SUSPECTS = 100
 
-
-def reachable(method: Method) -> Method:
-    """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
-
-    @functools.wraps(method)
-    def call(self: Ledger, *arguments: Any, **options: Any) -> Any:
-        with self.reaching():
-            return method(self, *arguments, **options)
-
-    return call  # type: ignore[return-value]
+#: Seconds for which a cancelled job's message may wait in a queue without being run after all.
+DROPPED_TTL = 30 * 24 * 3600
 
 
-class Ledger:
+class Ledger(Connected):
     """The records of one bench."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.redis_url)
         self._settings = settings
         self._prefix = settings.prefix
-        self._url = masked(settings.redis_url)
-        # Any: the types of redis-py are not the same from one version to the next.
-        self.redis: Any = redis.Redis.from_url(
-            redis_py_url(settings.redis_url), decode_responses=True, socket_connect_timeout=5
-        )
         self._record: Any = self.redis.register_script(RECORD)
         self._start: Any = self.redis.register_script(START)
         self._renew: Any = self.redis.register_script(RENEW)
@@ -76,13 +58,6 @@ class Ledger:
         self._hand_back: Any = self.redis.register_script(HAND_BACK)
         self._retry: Any = self.redis.register_script(RETRY)
         self._end: Any = self.redis.register_script(END)
-
-    @contextmanager
-    def reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
 
     @reachable
     def record(self, sendings: Sequence[Sending]) -> list[bool]:
@@ -98,6 +73,7 @@ class Ledger:
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(_rank(message)),
                 self._patience() if sending.claim else 0, push_list,
+                self._key("due", sending.due) if sending.due else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
         return [bool(one) for one in self._record(args=[self._prefix, to_json(rows), *texts])]
@@ -116,11 +92,13 @@ class Ledger:
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
-        keys = self._moving_keys(message)
+        keys = [*self._moving_keys(message), self._key("open", message.site)]
         milliseconds = self._settings.lease * 1000
         arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
         found = self._start(keys=keys, args=arguments)
         if found[0] == -1:
+            if self.redis.exists(self._key("dropped", message.id)):
+                return Refusal()
             self.record([Sending(message)])
             found = self._start(keys=keys, args=arguments)
         if found[0] > 0:
@@ -129,7 +107,7 @@ class Ledger:
             return Refusal(wait=found[1] / 1000)
         if found[0] == -3:
             return Refusal(died=found[1])
-        return Refusal(superseded=found[0] == -4)
+        return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
 
     @reachable
     def renew(self, leases: Mapping[str, str]) -> set[str]:
@@ -171,17 +149,53 @@ class Ledger:
 
         False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
         """
+        keys, arguments = self._ending(message, status, fields or {}, waiting_only)
+        return bool(self._end(keys=keys, args=arguments))
+
+    @reachable
+    def cancel(
+        self, messages: Sequence[Message], reason: str, *, waiting_only: bool = False
+    ) -> list[bool]:
+        """End these jobs as cancelled, in one round trip; what ``end`` says of each.
+
+        Their messages may lie on the broker for longer than the records are kept: until
+        ``forget_dropped`` a worker that gets one drops it, whether or not there is a record.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                keys, arguments = self._ending(one, CANCELLED, {"reason": reason}, waiting_only)
+                self._end(keys=keys, args=arguments, client=pipe)
+                pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
+            replies = pipe.execute()
+        ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
+        self.forget_dropped(
+            one.id
+            for one, done, ours in zip(messages, ended, marked, strict=True)
+            if ours and not done
+        )
+        return ended
+
+    @reachable
+    def forget_dropped(self, message_ids: Iterable[str]) -> None:
+        """Note that no worker will get these messages."""
+        if keys := [self._key("dropped", message_id) for message_id in message_ids]:
+            self.redis.delete(*keys)
+
+    def _ending(
+        self, message: Message, status: str, fields: Mapping[str, str], waiting_only: bool
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and the arguments of the script that ends a job."""
         failed = status == FAILED
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
-            int(waiting_only), self._prefix, *self._celery_result(message, status, fields or {}),
-            self._settings.results_ttl, *_flat(fields or {}),
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
+            self._settings.results_ttl, *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
             keys[5] = ""
-        return bool(self._end(keys=keys, args=arguments))
+        return keys, arguments
 
     def _celery_result(
         self, message: Message, status: str, fields: Mapping[str, str]
@@ -384,8 +398,3 @@ def _rank(message: Message) -> float:
 
 def _flat(fields: Mapping[str, str]) -> list[str]:
     return [part for item in fields.items() for part in item]
-
-
-def redis_py_url(url: str) -> str:
-    """kombu and redis-py spell the URL of a Unix socket differently."""
-    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)

@@ -34,6 +34,8 @@ class Refusal:
     died: int | None = None
     #: Another job took its id, when its message seemed to be lost.
     superseded: bool = False
+    #: It bears the id of another site's message.
+    forged: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 # ARGV prefix, sendings as JSON: message id, job id, site, queue, enqueued_at, rank, whether it
 #      claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for so many
-#      seconds as well; the broker's list; then for each sending its envelope and what to push to
-#      that list ('': nothing), which cost more inside of the JSON
-# gives for each 1, or 0 where its job's id is taken
+#      seconds as well; the broker's list; the marker of its due time (''); then for each sending
+#      its envelope and what to push to that list ('': nothing), which cost more inside of the JSON
+# gives for each 1, or 0 where its job's id is taken, or its due time has been queued
 RECORD = """
 local prefix, done = ARGV[1], {}
 -- the id means its newest message: taken while that one waits or runs
@@ -22,13 +22,14 @@ local function is_taken(pointer, claim, site, at)
   return false
 end
 for n, one in ipairs(cjson.decode(ARGV[2])) do
-  local id, job, site, queue, at, rank, claim, list = unpack(one)
+  local id, job, site, queue, at, rank, claim, list, due = unpack(one)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
   if redis.call('EXISTS', record) == 1 then
     -- sent before; only the reply was lost
-  elseif claim ~= 0 and is_taken(pointer, claim, site, at) then
+  elseif claim ~= 0 and is_taken(pointer, claim, site, at)
+    or due ~= '' and not redis.call('SET', due, id, 'NX', 'EX', 86400) then
     done[n] = 0
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
@@ -46,15 +47,16 @@ end
 return done
 """
 
-# KEYS record, waiting, lease, running
+# KEYS record, waiting, lease, running, open
 # ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
-#       {-4}: another job took its id
+#       {-4}: another job took its id, {-5}: the id is a message's of another site
 START = """
 local status, superseded = unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
+if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {-5} end
 if superseded then return {-4} end
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,6 @@ from chaos import report
 from chaos.runs import Runs, Verdict, judge
 from chaos.servers import RabbitMQ
 from frappe_jobs import runtime
-from frappe_jobs.sweep import PATIENCE, sweep
 from frappe_jobs.testing import wait_until
 
 Value = TypeVar("Value")
@@ -89,22 +87,6 @@ class Scene:
             return self.open() == 0
 
         wait_until(ended, timeout, interval=0.1)
-
-    def heal(self, timeout: float, check: Callable[[], object] = lambda: None) -> int:
-        """Return once all jobs have ended; how many of them had no message any more.
-
-        On Redis a message is lost with a worker that is killed between taking it and noting that.
-        The workers' own sweep finds it after a minute; here it is told that this minute is over.
-        """
-        try:
-            self.wait_for_all(timeout, check)
-        except TimeoutError:
-            here = runtime.current()
-            later = time.time() + PATIENCE + 1
-            found = sweep(here.celery_settings, here.ledger, here.broker, later)
-            self.wait_for_all(timeout, check)
-            return len(found)
-        return 0
 
     def judge(self, sent: list[str]) -> Verdict:
         """The verdict on the jobs of these ids."""

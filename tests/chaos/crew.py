@@ -20,10 +20,12 @@ class Crew(AbstractContextManager["Crew"]):
     def __init__(self, bench: Any, *arguments: str, size: int = 2) -> None:
         self._bench, self._command = bench, ("worker", *arguments)
         self._stack = ExitStack()
+        self._started: list[Any] = []  # the dead ones as well
         self._workers = [self._start() for _ in range(size)]
 
     def _start(self) -> Any:
-        return self._stack.enter_context(self._bench.process(*self._command))
+        self._started.append(self._stack.enter_context(self._bench.process(*self._command)))
+        return self._started[-1]
 
     def __enter__(self) -> Crew:
         try:
@@ -42,8 +44,13 @@ class Crew(AbstractContextManager["Crew"]):
     @property
     def logs(self) -> str:
         """What they said, without each job's lines."""
-        lines = [line for worker in self._workers for line in ("", *worker.lines)]
+        lines = [line for worker in self._started for line in ("", *worker.lines)]
         return "\n".join(line for line in lines if "] Task acme.tasks.run[" not in line)
+
+    @property
+    def sent_again(self) -> int:
+        """How many messages the workers' sweep has found to be lost, and has sent again."""
+        return self.logs.count("is sent again: its message was lost")
 
     def assert_alive(self) -> None:
         """That none has ended by itself."""

@@ -79,8 +79,10 @@ def of_the_system(random, command, _):
 
 
 def another_sites_id(random, command, theirs):
-    """The job id of one of the other site that waits, in the name of this one."""
-    return message(random, command, job_id=theirs.id)
+    """The ids of a job of the other site that waits, in the name of this one."""
+    return message(
+        random, command, **random.choice([{"id": theirs.message_id}, {}]), job_id=theirs.id
+    )
 
 
 def another_site(random, command, _):

@@ -35,7 +35,8 @@ def test_every_job_ends_once_whatever_is_killed(scene, broker, random, size, fou
         for moment in sorted(random.sample(range(jobs), kills)):
             wait_until(lambda at=moment: scene.runs.begun >= at, 60)
             killed[crew.kill(random)] += 1
-        healed = scene.heal(size(25, 10), crew.assert_alive)
+        scene.wait_for_all(60, crew.assert_alive)
+        healed = crew.sent_again
         verdict = scene.judge([job.id for job in sent])
         twice = [one for one, count in ends.counted.items() if count > 1]
     hit = ", ".join(f"{count} {kind}" for kind, count in sorted(killed.items()))

@@ -90,7 +90,8 @@ def test_nothing_is_lost_and_work_goes_on(scene, server, random, size, found):
                 server.start()
                 absences.append(seconds_until_work(scene))
         sent = load.sent
-        healed = scene.heal(20, crew.assert_alive)
+        scene.wait_for_all(60, crew.assert_alive)
+        healed = crew.sent_again
         verdict = scene.judge(sent)
     found(
         f"{restarts} restarts, {len(sent):,} jobs sent meanwhile ({load.refused:,} refused calls "

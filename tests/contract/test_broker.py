@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from dataclasses import replace
 from uuid import uuid4
@@ -117,7 +119,7 @@ class TestRabbitmq(BrokerContract):
     def test_a_waiting_message_stays_where_it_is(self, here):
         sent = message()
         self.send(here, sent)
-        assert here.broker.discard(sent) is False
+        assert here.broker.discard([sent]) == set()
         assert here.broker.depth("default") == 1
 
     def test_a_queue_that_was_declared_otherwise_is_named_with_the_cure(self, here, amqp_url):
@@ -140,7 +142,45 @@ class TestRedis(BrokerContract):
     def test_a_waiting_message_can_be_taken_away(self, here, at_front):
         many = [message(str(number), at_front=at_front) for number in range(1200)]
         self.send(here, *many)
-        assert here.broker.discard(many[7]) is True
-        assert here.broker.discard(many[7]) is False
+        assert here.broker.discard([many[7]]) == {many[7].id}
+        assert here.broker.discard([many[7]]) == set()
         assert here.broker.depth("default") == 1199
         assert self.names(here, 8) == ["0", "1", "2", "3", "4", "5", "6", "8"]
+
+    def test_many_are_taken_from_among_others_and_the_rest_keeps_its_order(self, here):
+        many = [message(str(number), at_front=number % 5 == 0) for number in range(1000)]
+        strange = f"{self.queue(here)}\x06\x166"
+        self.send(here, *many)
+        for raw in ("no JSON", "[]", '{"headers": 1}', '{"headers": {"id": {}}}'):
+            here.ledger.redis.rpush(strange, raw)
+        away = [one for number, one in enumerate(many) if number % 3]
+        assert here.broker.discard(away) == {one.id for one in away}
+        for _ in range(4):
+            here.ledger.redis.rpop(strange)
+        rest = [number for number in range(1000) if number % 3 == 0]
+        front = [str(number) for number in rest if number % 5 == 0]
+        assert self.names(here, len(rest)) == front + [str(n) for n in rest if n % 5]
+        assert here.ledger.redis.keys(f"*{here.settings.bench_id}*discard*") == []
+
+    def test_while_others_push_and_pop_none_is_missed(self, here):
+        """Each message ends in one place: taken away, or popped."""
+        key = self.queue(here) + "\x06\x166"
+        many = [message(str(number)) for number in range(3000)]
+        self.send(here, *many)
+        stop, popped, server = threading.Event(), [], here.make_ledger().redis
+
+        def others():
+            while not stop.is_set():
+                self.send(here, message("later"))
+                popped.append(json.loads(server.rpop(key))["headers"]["id"])
+
+        thread = threading.Thread(target=others)
+        thread.start()
+        try:
+            away = here.broker.discard(many)
+        finally:
+            stop.set()
+            thread.join()
+        assert away.isdisjoint(popped)
+        ids = {one.id for one in many}
+        assert away | ids & {*popped} == ids

@@ -40,7 +40,14 @@ class TestMethod:
     def test_a_function_runs_in_the_worker_on_its_site_as_its_user(self, shared):
         with frappe.site("site2", user="grete@acme.test"):
             job = frappe.enqueue(tasks.whoami, queue="short")
-        assert job.wait(10) == ["site2", "grete@acme.test", job.id, "short", "acme.tasks.whoami", 1]
+        assert job.wait(10) == [
+            "site2",
+            "grete@acme.test",
+            job.id,
+            "short",
+            "acme.tasks.whoami",
+            1,
+        ]
         assert job.status == "finished"
 
     def test_a_dotted_path_runs(self, site1):
@@ -170,6 +177,11 @@ class TestNow:
             assert frappe.enqueue(tasks.add, x=1, y=1, **how) == 2
         assert [mark["what"] for mark in bench.marks()] == ["add"]  # no hooks
 
+    def test_in_a_job_it_is_called_there_without_hooks_of_its_own(self, shared, site1):
+        seen = len(shared.marks("before_job"))
+        assert frappe.enqueue(tasks.enqueue_now).wait(10) == "pong"
+        assert len(shared.marks("before_job")) == seen + 1
+
     def test_it_runs_in_the_callers_transaction(self, accounts):
         with frappe.site("site1"):
             frappe.enqueue(tasks.deposit, now=True, account="cash", amount=5)
@@ -249,7 +261,11 @@ class TestDocuments:
             account.flags["ignore_permissions"] = True
             got = frappe.enqueue(tasks.echo, account=account).wait(10)["account"]
         assert type(got).__name__ == "Account"
-        assert (got.name, got.balance, got.flags) == ("cash", 0, {"ignore_permissions": True})
+        assert (got.name, got.balance, got.flags) == (
+            "cash",
+            0,
+            {"ignore_permissions": True},
+        )
 
 
 class TestCeleryTasks:
@@ -266,6 +282,12 @@ class TestCeleryTasks:
         behind, front = (server.lindex(f"{bench.id}:short{end}", 0) for end in ("\x06\x166", ""))
         assert json.loads(behind)["headers"]["timelimit"] == [30, 20]
         assert json.loads(front)["headers"]["timelimit"] == [310, 300]
+
+    def test_in_a_process_that_ran_a_job_before_it_is_no_job(self, site1):
+        for _ in range(4):
+            frappe.enqueue(tasks.ping).wait(10)
+        found = [frappe.enqueue(tasks.celery_current_job).get(timeout=10) for _ in range(4)]
+        assert found == ["None"] * 4
 
     def test_now_calls_it(self, site1):
         assert frappe.enqueue(tasks.celery_add, now=True, x=1, y=2) == 3
@@ -298,12 +320,29 @@ class TestCallbacks:
 
     def test_an_error_in_a_callback_changes_nothing(self, shared, shared_worker, site1):
         job = frappe.enqueue(
-            tasks.return_it, what="upset", on_success="acme.tasks.celery_add", on_failure=tasks.fail
+            tasks.return_it,
+            what="upset",
+            on_success="acme.tasks.celery_add",
+            on_failure=tasks.fail,
         )
         assert job.wait(10) == "upset the after_job hook"
         wait_until(lambda: "the callback acme.tasks.celery_add failed" in shared_worker.log)
         assert job.get_status() == "finished"
         assert not of(shared, "fail", job)
+
+    def test_a_callback_that_would_end_the_process_changes_nothing(self, shared_worker, site1):
+        job = frappe.enqueue(tasks.ping, on_success=tasks.end_the_process)
+        wait_until(lambda: f"[{job.message_id}] succeeded" in shared_worker.log)
+        wait_until(lambda: "the callback acme.tasks.end_the_process failed" in shared_worker.log)
+        assert job.get_status() == "finished"
+
+    def test_what_cannot_be_committed_after_the_job_changes_nothing(
+        self, accounts, shared_worker, site1
+    ):
+        job = frappe.enqueue(tasks.ping, on_success=tasks.leave_a_duplicate)
+        wait_until(lambda: f"[{job.message_id}] succeeded" in shared_worker.log)
+        wait_until(lambda: "closing the site failed; the job's end stands" in shared_worker.log)
+        assert job.get_status() == "finished"
 
     def test_a_callback_of_no_installed_app_is_refused_at_the_call(self, site1):
         with pytest.raises(errors.MethodNotAllowed):

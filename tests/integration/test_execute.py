@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from acme import tasks
@@ -13,6 +16,9 @@ from celery.result import AsyncResult
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.brokers.base import Sending
+from frappe_jobs.execute import CONFLICT_RETRIES, Executor, RunAgain
+from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.testing import wait_until
 
 
@@ -50,7 +56,10 @@ class TestOrder:
         assert [mark["what"] for mark in marks] == ["before_job", "add", "after_job"]
         before, _, after = marks
         assert before["method"] == "acme.tasks.add"
-        assert (before["kwargs"], before["transaction_type"]) == ({"x": 1, "y": 1}, "job")
+        assert (before["kwargs"], before["transaction_type"]) == (
+            {"x": 1, "y": 1},
+            "job",
+        )
         assert after["result"] == 2
         assert {mark["user"] for mark in marks} == {"grete@acme.test"}
 
@@ -59,10 +68,19 @@ class TestOrder:
         assert "the before_job hook objects" in job.reason
         assert {"fail_before": True} not in [mark["kwargs"] for mark in site1.marks("echo")]
 
-    def test_an_after_job_hook_that_fails_changes_nothing(self, site1, shared_worker):
-        job = frappe.enqueue(tasks.return_it, what="upset")
-        assert job.wait(10) == "upset the after_job hook"
+    @pytest.mark.parametrize("how", ["upset", "end"])
+    def test_an_after_job_hook_that_fails_changes_nothing(self, site1, shared_worker, how):
+        job = frappe.enqueue(tasks.return_it, what=how)
+        assert job.wait(10) == f"{how} the after_job hook"
+        wait_until(lambda: f"[{job.message_id}] succeeded" in shared_worker.log)
         wait_until(lambda: "the after_job hook acme.trace.after_job failed" in shared_worker.log)
+
+    def test_after_job_hooks_that_cannot_be_found_change_nothing(self, bench):
+        with (bench.path / "acme/hooks.py").open("a") as hooks:
+            hooks.write("after_job = 5\n")
+        with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+            assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+            wait_until(lambda: "finding the after_job hooks failed" in worker.log)
 
     def test_after_a_failure_after_job_is_called_all_the_same(self, site1):
         start = len(site1.marks("after_job"))
@@ -141,14 +159,17 @@ class TestErrors:
     def test_after_five_retries_it_has_failed(self, site1):
         until = site1.path / "go"
         held = [frappe.enqueue(tasks.hold, until=str(until)) for _ in range(2)]
-        job = frappe.enqueue(tasks.succeed_at_last, attempts=100)
+        four, five = (frappe.enqueue(tasks.succeed_at_last, attempts=100) for _ in range(2))
         ledger = runtime.current().ledger
-        ledger.redis.hset(ledger._key("record", job.message_id), "retries", 5)
+        for job, retries in ((four, 4), (five, 5)):
+            ledger.redis.hset(ledger._key("record", job.message_id), "retries", retries)
         until.touch()
-        assert failed(job).attempt == 1
+        assert failed(five).attempt == 1
+        wait_until(lambda: four.get_status() == "queued" and four.attempt == 1)  # for its fifth
+        four.cancel()
         assert [one.wait(10) for one in held] == [None, None]
 
-    def test_a_job_whose_process_dies_is_started_three_times_in_all(self, site1):
+    def test_a_job_whose_process_dies_is_started_three_times_in_all(self, site1, shared_worker):
         job = failed(frappe.enqueue(tasks.die, on_failure=tasks.on_failure), 40)
         assert (job.reason, job.attempt) == ("its process died 3 times", 3)
         assert [frappe.enqueue(tasks.ping).wait(10) for _ in range(4)] == ["pong"] * 4
@@ -157,6 +178,14 @@ class TestErrors:
         assert [(one["type"], one["user"], one["status"]) for one in marks] == [
             ("JobFailed", "grete@acme.test", "failed")
         ]
+        wait_until(lambda: f"[{job.message_id}] raised" in shared_worker.log)  # for Celery as well
+
+    def test_of_a_killed_job_that_was_deleted_no_failure_is_told(self, site1, shared_worker):
+        here = runtime.current()
+        killed = here.ledger.read(frappe.enqueue(tasks.ping).message_id).message
+        told = replace(killed.again(at=0.0), failure_of="deleted", on_failure="acme.tasks.fail")
+        here.dispatcher.dispatch([Sending(told)])
+        wait_until(lambda: f"[{told.id}] succeeded" in shared_worker.log, 10)
 
     def test_one_that_is_killed_by_celerys_own_revoke_is_cancelled(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=60)
@@ -210,6 +239,10 @@ class TestErrors:
 
 
 class TestProcesses:
+    def test_they_share_what_the_worker_imported_before_it_forked(self, site1):
+        imported_by, parent = frappe.enqueue(tasks.who_imported).wait(10)
+        assert imported_by == parent
+
     def test_what_a_job_starts_or_forks_ends_by_sigterm_as_anywhere(self, site1):
         ends = frappe.enqueue(tasks.start_processes).wait(15)
         assert ends == [signal.SIGTERM, signal.SIGTERM]
@@ -257,6 +290,7 @@ class TestTimeout:
             wait_until(lambda: bench.marks("on_failure"), 10)
             frappe.enqueue(tasks.ping).wait(10)
             assert [mark["job"] for mark in bench.marks("on_failure")] == [job.id]
+            wait_until(lambda: not frappe.get_jobs())  # nothing of it is left to be done
 
 
 class TestDatabaseAway:
@@ -266,7 +300,8 @@ class TestDatabaseAway:
     def away(self, shared):
         site = "site-away"
         shared.write(
-            f"{site}/site_config.json", {"frappe_jobs_database_url": "sqlite:///no/such.db"}
+            f"{site}/site_config.json",
+            {"frappe_jobs_database_url": "sqlite:///no/such.db"},
         )
         yield site
         shutil.rmtree(shared.sites / site)
@@ -279,6 +314,41 @@ class TestDatabaseAway:
         (shared.sites / away / "no").mkdir()
         job.wait(20)
         assert (job.status, job.reason) == ("finished", None)
+
+    def test_it_is_tried_once_a_minute_at_least(self, shared, shared_worker, away):
+        with frappe.site(away):
+            job = frappe.enqueue(tasks.install, job_name="Wait for long")
+        ledger = runtime.current().ledger
+        wait_until(lambda: job.get_status() == "queued" and job.attempt == 1, 10)
+        ledger.redis.hset(ledger._key("record", job.message_id), "retries", 100)
+        wait_until(lambda: "Wait for long is run again in 60 s" in shared_worker.log, 10)
+        job.cancel()
+
+    def test_a_site_that_cannot_even_be_opened_is_tried_again(self, shared, away):
+        class Eager(StandaloneHost):
+            """Connects when a site is opened, as Frappe does."""
+
+            @contextmanager
+            def session(self, *arguments):
+                with super().session(*arguments) as session:
+                    session.db.connection()
+                    yield session
+
+        here = runtime.current()
+        with frappe.site("site1"):
+            message = here.ledger.read(frappe.enqueue(tasks.ping).message_id).message
+        message = replace(message, id=str(uuid4()), site=away)
+        executor = Executor(Eager(here.settings), here.ledger, here.handle)
+        for retries in range(CONFLICT_RETRIES + 2):  # as long as it takes
+            with pytest.raises(RunAgain) as again:
+                executor.execute(message, holder="a worker", timed_out=TimeoutError)
+            assert again.value.delay == retries + 1
+        record = here.ledger.read(message.id)
+        assert (record.status, record.reason.partition(":")[0]) == (
+            "queued",
+            "DatabaseUnavailable",
+        )
+        here.ledger.end(message, "cancelled")
 
     def test_one_that_had_reached_its_own_database_is_not_tried_for_ever(self, shared, away):
         with frappe.site("site1"):
@@ -307,3 +377,15 @@ class TestAgainstTheAsyncResult:
         assert "raise ValueError(text)" in result.traceback
         with pytest.raises(TaskRevokedError):
             AsyncResult(gone.message_id, app=app).get(timeout=10)
+
+
+def test_a_message_with_the_id_of_another_sites_job_leaves_that_one_alone(bench):
+    here = runtime.current()
+    with frappe.site("site2"):
+        job = frappe.enqueue(tasks.echo, tag="site2's own")
+    forged = replace(here.ledger.read(job.message_id).message, site="site1")
+    here.broker.discard([forged])
+    here.broker.send_again([forged])
+    with bench.worker("--queue", "default") as worker:
+        wait_until(lambda: "says that it is of site1, and is not" in worker.log, 10)
+    assert (job.get_status(), bench.marks("echo")) == ("queued", [])

@@ -68,8 +68,9 @@ class TestWaiting:
         assert [job.position for job in (front, *jobs)] == [0, 1, 2, 3]
         assert {job.get_status() for job in jobs} == {"queued"}
 
-    def test_progress_can_be_read_while_it_runs_and_after(self, site1):
-        job = frappe.enqueue(tasks.progress)
+    @pytest.mark.parametrize("keyword", ["stage", "title", "description"])
+    def test_progress_can_be_read_while_it_runs_and_after(self, site1, keyword):
+        job = frappe.enqueue(tasks.progress, **{keyword: "halfway there"})
         job.wait(10)
         assert (job.progress, job.stage) == (40.0, "halfway there")
 
@@ -146,7 +147,11 @@ class TestCancel:
     def test_a_waiting_job_never_starts(self, busy):
         job = frappe.enqueue(tasks.echo, tag="cancelled")
         assert job.cancel() is True
-        assert (job.status, job.reason, job.position) == ("cancelled", "cancelled", None)
+        assert (job.status, job.reason, job.position) == (
+            "cancelled",
+            "cancelled",
+            None,
+        )
         assert runtime.current().broker.depth("default") == 0
         assert {"tag": "cancelled"} not in [mark["kwargs"] for mark in busy.marks("echo")]
         assert job.cancel() is False
@@ -179,7 +184,8 @@ class TestAgain:
     def test_a_failed_job_is_run_again_with_its_arguments(self, site1):
         job = frappe.enqueue(tasks.fail, text="twice", job_id="again")
         with pytest.raises(frappe.JobFailed):
-            job.wait(10)
+            frappe.get_job("again").wait(10)
+        assert job.status == "queued"  # as this handle knew it last
         again = job.requeue()
         assert (again.id, again.status) == ("again", "queued")
         assert again.message_id != job.message_id
@@ -198,11 +204,37 @@ class TestAgain:
         job.delete()
         assert frappe.get_job("gone") is None
         assert runtime.current().broker.depth("default") == 0
-        with pytest.raises(errors.JobNotFound):
-            job.get_status()
+        for ask in (job.get_status, job.wait):
+            with pytest.raises(errors.JobNotFound):
+                ask()
 
 
 class TestKept:
+    @pytest.mark.parametrize("job_id", [None, "named"])
+    @pytest.mark.parametrize("end", ["finished", "failed", "cancelled"])
+    def test_of_an_ended_job_nothing_stays_for_ever(self, site1, shared, end, job_id):
+        method = tasks.fail if end == "failed" else tasks.ping
+        job_id = job_id and f"{job_id} {end}"
+        job = frappe.enqueue(method, job_id=job_id, deduplicate=bool(job_id))
+        if end == "cancelled":
+            job.cancel()
+        wait_until(lambda: job.get_status() not in ("queued", "started"), 10)
+        server, prefix = (
+            runtime.current().ledger.redis,
+            runtime.current().settings.prefix,
+        )
+        left = {key: server.ttl(key) for key in server.scan_iter(f"*{shared.id}*", count=1000)}
+        ours = {name: ttl for name, ttl in left.items() if name.endswith(job.message_id)}
+        expected = {
+            f"{prefix}record:{job.message_id}",
+            f"{prefix}celery-task-meta-{job.message_id}",
+        }
+        if job_id:
+            pointers = {name: ttl for name, ttl in left.items() if name.endswith(job_id)}
+            ours, expected = ours | pointers, expected | {f"{prefix}job:site1:{job_id}"}
+        assert set(ours) == expected
+        assert all(ttl > 0 for ttl in ours.values())
+
     def test_a_failed_job_keeps_arguments_error_and_traceback_for_a_week(self, site1):
         job = frappe.enqueue(tasks.fail, text="kept")
         with pytest.raises(frappe.JobFailed):

@@ -16,9 +16,10 @@ PACKAGE = ROOT / "frappe_jobs"
 #: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
 TIERS = (
     "errors",
-    "config masking message arguments methods embedded cron scheduler_events",
+    "config sites_folder masking message arguments methods embedded"
+    " cron frequency scheduler_events finding",
     "hosts.base brokers.base",
-    "ledger job dispatch execute sweep background_task sync doctor deploy",
+    "ledger purge job dispatch execute sweep scheduling background_task sync doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands __main__ __init__",

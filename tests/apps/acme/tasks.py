@@ -3,18 +3,20 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from importlib import import_module
 from os import system  # noqa: F401 - re-exported, and must not be runnable
 from pathlib import Path
 
-from acme.models import Base
+from acme.models import Account, Base
 from acme.trace import alone, mark
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
 
 import frappe_jobs as frappe
+
+#: The process that imported this app.
+IMPORTED_BY = os.getpid()
 
 
 def install() -> None:
@@ -37,7 +39,14 @@ def echo(**kwargs) -> dict:
 
 def whoami() -> list:
     job = frappe.get_current_job()
-    return [frappe.local.site, frappe.session.user, job.id, job.queue, job.method, job.attempt]
+    return [
+        frappe.local.site,
+        frappe.session.user,
+        job.id,
+        job.queue,
+        job.method,
+        job.attempt,
+    ]
 
 
 def deposit(account: str, amount: int = 1, fail: bool = False) -> int:
@@ -111,8 +120,8 @@ def hold(until: str) -> None:
         time.sleep(0.01)
 
 
-def progress() -> None:
-    frappe.publish_progress(40, stage="halfway there")
+def progress(**said) -> None:
+    frappe.publish_progress(40, **said)
 
 
 def steer(how: str) -> None:
@@ -141,21 +150,45 @@ def start_processes() -> list:
 
 
 def return_it(what: str) -> object:
-    return {"object": object(), "upset": "upset the after_job hook", "tuple": (1, 2)}[what]
+    return {
+        "object": object(),
+        "upset": "upset the after_job hook",
+        "end": "end the after_job hook",
+    }[what]
 
 
-def read_modules() -> list:
-    return sorted(name for name in sys.modules if name.startswith("acme"))
+def who_imported() -> list:
+    """The process that imported this app, and the one that this one was forked from."""
+    return [IMPORTED_BY, os.getppid()]
 
 
 def on_success(job, connection, result) -> None:
-    mark("on_success", job=job.id, status=job.status, result=result, ping=connection.ping())
-    if result == "callback fails":
-        raise ValueError("the callback objects")
+    mark(
+        "on_success",
+        job=job.id,
+        status=job.status,
+        result=result,
+        ping=connection.ping(),
+    )
+
+
+def end_the_process(job, connection, result) -> None:
+    raise SystemExit(3)
+
+
+def leave_a_duplicate(job, connection, result) -> None:
+    """It shows when the site is closed, which commits."""
+    frappe.db.add_all([Account(name="twice"), Account(name="twice")])
 
 
 def on_failure(job, connection, type, value, traceback) -> None:
-    mark("on_failure", job=job.id, status=job.status, type=type.__name__, value=str(value))
+    mark(
+        "on_failure",
+        job=job.id,
+        status=job.status,
+        type=type.__name__,
+        value=str(value),
+    )
 
 
 def enqueue_further(rollback: bool) -> None:
@@ -167,6 +200,11 @@ def enqueue_further(rollback: bool) -> None:
 
 def enqueue_now() -> str:
     return frappe.enqueue("acme.tasks.ping", now=True)
+
+
+@shared_task
+def celery_current_job() -> str:
+    return repr(frappe.get_current_job())
 
 
 class Calculator:

@@ -18,7 +18,11 @@ def path() -> Path:
 
 def mark(what: str, **values) -> None:
     """One line, whole: O_APPEND keeps those of several processes apart."""
-    line = {"what": what, "site": frappe.local.site, "user": frappe.session.user} | values
+    line = {
+        "what": what,
+        "site": frappe.local.site,
+        "user": frappe.session.user,
+    } | values
     with path().open("a") as file:
         file.write(json.dumps(line | {"at": time.time(), "pid": os.getpid()}, default=repr) + "\n")
 
@@ -55,3 +59,5 @@ def after_job(method, result) -> None:  # takes no kwargs: hooks get what they h
     mark("after_job", method=method, result=result)
     if result == "upset the after_job hook":
         raise ValueError("the after_job hook objects")
+    if result == "end the after_job hook":
+        raise SystemExit(3)

@@ -1,0 +1,182 @@
+"""The scheduler: RedBeat under Celery beat, with entries of ours.
+
+RedBeat moves an entry on before it sends, one by one; here what is due is read in one round trip,
+queued in batches under a marker for each due time, and moved on afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from celery.schedules import BaseSchedule, schedstate
+from celery.utils.nodenames import gethostname
+from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
+
+from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.cron import UTC
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.frequency import Schedule
+from frappe_jobs.ledger.timetable import Due, Entry
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at most: a change is in force as soon.
+LOOK = 2.0
+
+#: Seconds between two comparisons of the entries with the sites' records.
+COMPARE = 300.0
+
+#: Seconds until a site that is paused is looked at again.
+PAUSED = 30.0
+
+
+class BenchSchedule(BaseSchedule):  # type: ignore[misc]
+    """When a scheduled job is due, for those who ask RedBeat's entries."""
+
+    def __init__(self, schedule: Schedule, zone: str, app: Any = None) -> None:
+        super().__init__(app=app)
+        self.schedule, self.zone = schedule, zone
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        due = self.schedule.next_run(last_run_at, ZoneInfo(self.zone)).astimezone(UTC)
+        return due - datetime.now(UTC)
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        left = self.remaining_estimate(last_run_at).total_seconds()
+        return schedstate(left <= 0, max(left, 0))
+
+    def __repr__(self) -> str:
+        return f"<{self.schedule.expression or f'every {self.schedule.every} s'} in {self.zone}>"
+
+
+class BenchEntry(RedBeatSchedulerEntry):  # type: ignore[misc]
+    """RedBeat's entry, of our form: listed and read with RedBeat's own tools, changed by ours."""
+
+    @staticmethod
+    def decode_definition(text: str) -> dict[str, Any]:
+        entry, values = Entry.from_json(text), json.loads(text)
+        return dict(values) | {"schedule": BenchSchedule(entry.schedule, entry.zone)}
+
+    @staticmethod
+    def load_definition(key: str, app: Any = None, definition: str | None = None) -> dict[str, Any]:
+        return BenchEntry.decode_definition(str(definition))
+
+    def save(self) -> BenchEntry:
+        raise TypeError("The entries are made from the Scheduled Job Types: change those.")
+
+
+class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
+    """Leads, or stands by; queues what is due."""
+
+    Entry = BenchEntry
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.max_interval = LOOK
+        self.lock_key = None  # RedBeat would wait for it in its own way, and end without it
+        self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
+        self._leads: bool | None = None
+        self._compared = 0.0
+        self._comparing: threading.Thread | None = None
+
+    def setup_schedule(self) -> None:
+        """Nothing: the entries come from the sites' records."""
+
+    @cached_property
+    def _runtime(self) -> Any:
+        return runtime_of(self.app)
+
+    @cached_property
+    def _pause(self) -> float:
+        """Seconds between two looks at most."""
+        return min(LOOK, float(self._runtime.settings.scheduler_lock) / 3)
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Queue what is due; gives the seconds until the next look."""
+        try:
+            return self._tick()
+        except BrokerUnavailable as error:
+            logger.error("nothing can be queued: %s", error)
+            return LOOK
+
+    def _tick(self) -> float:
+        timetable, lock = self._runtime.timetable, self._runtime.settings.scheduler_lock
+        while True:
+            now = time.time()
+            look = timetable.look(self.token, lock, now)
+            self._note(look.leads)
+            if not look.leads:
+                return self._pause
+            if look.is_new or time.monotonic() - self._compared > COMPARE:
+                self._compare()
+            self._queue(look.due, now)
+            if not look.due:
+                wait = LOOK if look.next_at is None else look.next_at - time.time()
+                return max(0.0, min(wait, self._pause))
+
+    def _note(self, leads: bool) -> None:
+        if leads != self._leads:
+            self._leads = leads
+            text = (
+                "this scheduler leads" if leads else "another scheduler leads; this one stands by"
+            )
+            logger.info(text, extra={"action": "scheduler_leads" if leads else "scheduler_waits"})
+
+    def _queue(self, due: list[Due], now: float) -> None:
+        """Queue under the due times' markers, then move on: a kill in between does no harm."""
+        scheduling = self._runtime.scheduling
+        paused = scheduling.inactive_of({one.entry.site for one in due})
+        done = scheduling.queue([one for one in due if one.entry.site not in paused], now)
+        next_run = next_runs(now)
+        moves = [(one, at := next_run(one.entry), at) for one in done]
+        moves += [(one, one.at, now + PAUSED) for one in due if one.entry.site in paused]
+        self._runtime.timetable.move(moves)
+
+    def _compare(self) -> None:
+        """Bring the entries in line with the records, beside the ticks."""
+        self._compared = time.monotonic()
+        if self._comparing is None or not self._comparing.is_alive():
+            self._comparing = threading.Thread(
+                target=self._compare_all, daemon=True, name="compare"
+            )
+            self._comparing.start()
+
+    def _compare_all(self) -> None:
+        try:
+            self._runtime.sync.compare()
+        except BrokerUnavailable as error:
+            logger.error("the entries cannot be compared with the records: %s", error)
+        except Exception:  # whatever a site's database says, the schedule goes on
+            logger.exception("the entries cannot be compared with the records")
+
+    def close(self) -> None:
+        try:
+            self._runtime.timetable.let_go(self.token)
+        except BrokerUnavailable:  # it runs out by itself
+            pass
+        super().close()
+
+
+def next_runs(now: float) -> Callable[[Entry], float]:
+    """Gives entries' next due times after that moment, each schedule and zone computed once."""
+    after = datetime.fromtimestamp(now, UTC)
+    known: dict[tuple[Schedule, str], float] = {}
+
+    def next_run(entry: Entry) -> float:
+        key = entry.schedule, entry.zone
+        if key not in known:
+            due = entry.schedule.next_run(after, ZoneInfo(entry.zone))
+            known[key] = due.astimezone(UTC).timestamp()
+        return known[key]
+
+    return next_run

@@ -1,0 +1,23 @@
+"""The scheduler's process: Celery beat, with the bench's schedule."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from frappe_jobs.celery.app import beat_settings
+from frappe_jobs.config import Settings
+
+
+def run_scheduler(app: Celery, settings: Settings, *, quiet: bool) -> None:
+    """Queue what is due until the process is told to stop.
+
+    Any number may run: one leads, the others stand by.
+    """
+    if settings.is_guest:  # the team's app, in a process of ours
+        app.conf.update(beat_settings(settings))
+    beat = app.Beat(
+        loglevel="WARNING" if quiet else "INFO",
+        quiet=True,  # no banner: standard output is for what was asked for
+        scheduler=app.conf.beat_scheduler,
+    )
+    beat.run()

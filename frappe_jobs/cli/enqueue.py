@@ -1,0 +1,85 @@
+"""Commands that run a method: in a worker, or here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from frappe_jobs import api, runtime
+from frappe_jobs.cli.options import Bench, known_queues, pass_bench, shown_value, with_site
+
+
+def _keywords(_: click.Context, __: click.Parameter, value: str) -> dict[str, Any]:
+    try:
+        keywords = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(keywords, dict):
+        raise click.BadParameter('must be a JSON object, such as {"x": 1}.')
+    return keywords
+
+
+def _one_queue(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    names = known_queues(context, parameter, value)
+    if len(names) != 1:
+        raise click.BadParameter("one queue, please.")
+    return names[0]
+
+
+keywords_option = click.option(
+    "--kwargs", "keywords", default="{}", callback=_keywords, help="The arguments, a JSON object."
+)
+
+
+@click.command()
+@click.argument("method")
+@keywords_option
+@click.option("--queue", default="default", show_default=True, callback=_one_queue)
+@click.option("--timeout", type=click.IntRange(1), help="Seconds; default: the queue's.")
+@click.option("--at-front", is_flag=True, help="Before the jobs that wait already.")
+@click.option("--job-id", help="An id of your own.")
+@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+@with_site
+@pass_bench
+def enqueue(
+    bench: Bench,
+    method: str,
+    keywords: dict[str, Any],
+    queue: str,
+    timeout: int | None,
+    at_front: bool,
+    job_id: str | None,
+    wait: bool,
+) -> None:
+    """Have a worker run METHOD.
+
+    METHOD is a dotted path such as shop.tasks.send_invoice. Prints the job's id, or with --wait
+    its result; exit status 1 if the job fails.
+    """
+    runtime.use(bench.settings.sites_path)
+    jobs = []
+    for site in bench.chosen_sites():
+        with api.site(site):
+            jobs.append(
+                api.enqueue(method, queue, timeout, at_front=at_front, job_id=job_id, **keywords)
+            )
+    for job in jobs:
+        click.echo(shown_value(job.wait()) if wait else job.id)
+
+
+@click.command()
+@click.argument("method")
+@keywords_option
+@with_site
+@pass_bench
+def execute(bench: Bench, method: str, keywords: dict[str, Any]) -> None:
+    """Run METHOD here and now, and commit.
+
+    METHOD is a dotted path; its result is printed as JSON.
+    """
+    runtime.use(bench.settings.sites_path)
+    for site in bench.chosen_sites():
+        with api.site(site):
+            click.echo(shown_value(api.enqueue(method, now=True, **keywords)))

@@ -1,0 +1,42 @@
+"""Sites' schedules in line with their apps' hooks."""
+
+from __future__ import annotations
+
+import click
+
+from frappe_jobs import runtime
+from frappe_jobs.cli.options import Bench, pass_bench, with_site
+from frappe_jobs.sync import Plan
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_site
+@pass_bench
+def migrate(bench: Bench, dry_run: bool) -> None:
+    """Bring the sites' schedules in line with their apps' hooks.
+
+    Adds the scheduled jobs that are missing, removes those that no hook names any more, and says
+    so; a second time changes nothing. What is wrong with a hook is named, and the rest goes on.
+    """
+    sync = runtime.use(bench.settings.sites_path).sync
+    for site in bench.chosen_sites():
+        plan = sync.plan(site)
+        if not dry_run:
+            sync.apply(plan)
+        _say(plan)
+
+
+def _say(plan: Plan) -> None:
+    for job in plan.add:
+        click.echo(f"{plan.site}: added {job.method} ({job.cron_format or job.frequency})")
+    for record in plan.remove:
+        click.echo(
+            f"{plan.site}: removed {record.method} ({record.cron_format or record.frequency})"
+        )
+    for finding in plan.refused:
+        click.echo(f"{plan.site}: refused: {finding.what} {finding.cure}", err=True)
+    click.echo(
+        f"{plan.site}: {len(plan.add)} added, {len(plan.remove)} removed, "
+        f"{len(plan.unchanged)} unchanged, {len(plan.refused)} refused."
+    )

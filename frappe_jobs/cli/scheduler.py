@@ -1,0 +1,93 @@
+"""The scheduler, and the sites' part in it."""
+
+from __future__ import annotations
+
+import click
+
+from frappe_jobs import runtime
+from frappe_jobs.celery.scheduler import run_scheduler
+from frappe_jobs.cli.options import Bench, format_option, pass_bench, show, with_site
+from frappe_jobs.config import write_site_config
+
+
+@click.command()
+@click.option("--quiet", is_flag=True, help="Say only what is wrong.")
+@pass_bench
+def schedule(bench: Bench, quiet: bool) -> None:
+    """Queue the sites' scheduled jobs when they are due.
+
+    Runs until it is told to stop. Several may run: one leads, and another takes over within seconds
+    (setting frappe_jobs_scheduler_lock).
+    """
+    here = runtime.use(bench.settings.sites_path)
+    run_scheduler(here.app, here.celery_settings, quiet=quiet)
+
+
+@click.group()
+def scheduler() -> None:
+    """Pause or resume, disable or enable the scheduler for sites, or say how it is."""
+
+
+def _switch(name: str, key: str, value: bool, said: str, doc: str) -> click.Command:
+    """A command that sets one key of the sites' configuration."""
+
+    @click.command(name, help=doc)
+    @with_site
+    @pass_bench
+    def command(bench: Bench) -> None:
+        for site in bench.chosen_sites():
+            write_site_config(bench.settings, site, {key: int(value)})
+            click.echo(f"{site}: {said}.")
+
+    return command
+
+
+scheduler.add_command(
+    _switch(
+        "pause", "pause_scheduler", True, "the scheduler is paused", "Queue nothing for a while."
+    )
+)
+scheduler.add_command(
+    _switch("resume", "pause_scheduler", False, "the scheduler goes on", "End the pause.")
+)
+scheduler.add_command(
+    _switch("disable", "disable_scheduler", True, "the scheduler is disabled", "Queue nothing.")
+)
+scheduler.add_command(
+    _switch("enable", "disable_scheduler", False, "the scheduler is enabled", "Queue jobs again.")
+)
+disable_scheduler = _switch(
+    "disable-scheduler", "disable_scheduler", True, "the scheduler is disabled", "Queue nothing."
+)
+enable_scheduler = _switch(
+    "enable-scheduler", "disable_scheduler", False, "the scheduler is enabled", "Queue jobs again."
+)
+
+
+@scheduler.command()
+@format_option
+@with_site
+@pass_bench
+def status(bench: Bench, style: str) -> None:
+    """Say for each site whether its jobs are queued, and who leads."""
+    here = runtime.use(bench.settings.sites_path)
+    leader = here.timetable.leader()
+    rows = [
+        {"site": site, "scheduler": here.scheduling.inactive(site) or "active", "leader": leader}
+        for site in bench.chosen_sites()
+    ]
+    show(rows, ("site", "scheduler", "leader"), style)
+
+
+@click.command("set-maintenance-mode")
+@click.argument("mode", type=click.Choice(["on", "off"]))
+@with_site
+@pass_bench
+def set_maintenance_mode(bench: Bench, mode: str) -> None:
+    """Put sites into maintenance mode, or take them out.
+
+    Nothing is queued by the clock meanwhile.
+    """
+    for site in bench.chosen_sites():
+        write_site_config(bench.settings, site, {"maintenance_mode": int(mode == "on")})
+        click.echo(f"{site}: maintenance mode is {mode}.")

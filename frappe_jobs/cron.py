@@ -1,0 +1,187 @@
+"""When a cron expression is due next.
+
+croniter says what an expression means, and is asked about naive wall-clock times alone: on aware
+ones its versions differ. Time zones and the nights when clocks change are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import copy
+from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from frappe_jobs.errors import BadCron, shortened
+
+UTC = timezone.utc
+SECOND = timedelta(seconds=1)
+#: Frappe's frequencies that are an expression; its documentation uses their names as one.
+NAMED = {
+    "hourly": "0 * * * *",
+    "daily": "0 0 * * *",
+    "weekly": "0 0 * * 0",
+    "monthly": "0 0 1 * *",
+    "yearly": "0 0 1 1 *",
+    "annual": "0 0 1 1 *",
+}
+#: Longer than any expression that says nothing twice; bounds the time that a bad one takes.
+LONGEST = 1000
+LEGAL = (
+    "Legal are five fields: minute 0-59, hour 0-23, day of month 1-31 or L, month 1-12 or jan-dec, "
+    "day of week 0-7 or sun-sat or 5#2 (the second Friday), and perhaps a sixth, second 0-59; "
+    "each '*', a value, a range '2-5', a list '2,5' or a step '*/5'; or @hourly, @daily, @weekly, "
+    "@monthly, @yearly."
+)
+
+
+def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
+    """The first time strictly after ``after`` at which the expression is due, in that zone.
+
+    The expression names wall-clock times, as croniter understands it; the zone says when clocks
+    show them.  In the nights when clocks change:
+
+    - If the hour field is ``*`` or ``*/n``, it is due whenever clocks show one of its times: twice
+      at one that comes twice, never at one that does not exist.
+    - Otherwise it is due once at each of its times: at the first coming of one that comes twice,
+      and at the end of the gap for one that does not exist.  Several in one gap, and one at its
+      very end, are due once together.
+
+    A naive ``after`` is a wall-clock time of the zone.  A frequency's name (``annual``) may stand
+    for its expression.  Raises BadCron, also for an expression such as ``0 0 31 2 *``.  Compare
+    times in UTC: Python calls one that comes twice equal to none of another zone.
+    """
+    times, start = _wall_times(expression), instant(after, zone)
+    due = _every_coming if times.every_hour else _first_coming
+    return due(times, start, zone).astimezone(zone)
+
+
+def check(expression: str) -> None:
+    """Raises BadCron, with the text and what is legal, for what is due never or not at all."""
+    _wall_times(expression).after(datetime(2000, 1, 1))
+
+
+class _WallTimes:
+    """The wall-clock times that an expression names; safe in threads."""
+
+    def __init__(self, expression: str, times: croniter) -> None:
+        self.expression = expression
+        self.every_hour = re.fullmatch(r"\*(/\d+)?", times.expressions[1]) is not None
+        self._times = times
+
+    def after(self, wall: datetime) -> datetime:
+        """The first of them strictly after that one; raises BadCron if there is none."""
+        try:
+            # A copy, for a croniter keeps its place.
+            due: datetime = copy(self._times).get_next(datetime, start_time=wall)
+        except ValueError:  # croniter's, or the end of the calendar
+            raise BadCron(
+                f"The cron expression {self.expression!r} names no date that comes within "
+                "50 years. Give it a day that its months have."
+            ).about(expression=self.expression) from None
+        return due
+
+    def since(self, wall: datetime) -> datetime:
+        """The first of them at or after that one."""
+        return self.after(wall - SECOND)
+
+
+def _wall_times(expression: str) -> _WallTimes:
+    found = _parsed(expression) if isinstance(expression, str) else None
+    if not found:
+        raise BadCron(f"{shortened(expression)} is no cron expression. {LEGAL}").about(
+            expression=expression
+        )
+    return found
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(expression: str) -> _WallTimes | None:
+    if not expression.isascii() or len(expression) > LONGEST:
+        return None
+    try:
+        times = croniter(NAMED.get(expression.lower(), expression), 0.0)
+    except (ValueError, TypeError):  # not all are croniter's own
+        return None
+    fields = times.expressions
+    # Newer ones know a seventh, the year; R draws another random time at each reading.
+    is_fixed = len(fields) <= 6 and not any(field.startswith("r") for field in fields)
+    return _WallTimes(expression, times) if is_fixed else None
+
+
+# --- wall clocks and real time
+
+
+class _Change(NamedTuple):
+    """A change of the clock: its instant, what clocks show until then, and from then on."""
+
+    at: datetime
+    until: datetime
+    since: datetime
+
+
+def instant(after: datetime, zone: tzinfo) -> datetime:
+    """That time in UTC; a naive one is a wall-clock time of the zone."""
+    return (after if after.tzinfo else after.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def _offsets(wall: datetime, zone: tzinfo) -> tuple[timedelta, timedelta]:
+    """The offsets from UTC that hold before and after the change that the time lies in.
+
+    They are the same where there is none.
+    """
+    first, second = (wall.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return first or timedelta(), second or timedelta()
+
+
+def _comings(wall: datetime, zone: tzinfo) -> list[datetime]:
+    """The instants at which clocks show that time: one, or two, or in a gap none."""
+    before, after = _offsets(wall, zone)
+    if before < after:
+        return []
+    return [(wall - offset).replace(tzinfo=UTC) for offset in sorted({before, after})[::-1]]
+
+
+def _change(wall: datetime, zone: tzinfo) -> _Change:
+    """The change that makes that time come twice, or not at all."""
+    before, after = _offsets(wall, zone)
+    wall = wall.replace(microsecond=0, tzinfo=UTC)
+    early, late = wall - max(before, after), wall - min(before, after)
+    while late - early > SECOND:
+        middle = early + (late - early) // (2 * SECOND) * SECOND
+        if middle.astimezone(zone).utcoffset() == before:
+            early = middle
+        else:
+            late = middle
+    naive = late.replace(tzinfo=None)
+    return _Change(late, until=naive + before, since=naive + after)
+
+
+def _first_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
+    local = start.astimezone(zone)
+    wall = local.replace(tzinfo=None)
+    # In the second coming of a wall-clock hour all of its times have had their turn.
+    due = times.since(_change(wall, zone).until) if local.fold else times.after(wall)
+    return moment(due, zone)
+
+
+def moment(wall: datetime, zone: tzinfo) -> datetime:
+    """The first coming of a wall-clock time; the end of the gap for one that does not exist."""
+    comings = _comings(wall, zone)
+    return comings[0] if comings else _change(wall, zone).at
+
+
+def _every_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
+    local = start.astimezone(zone)
+    wall = local.replace(tzinfo=None)
+    due = times.after(wall)
+    if not local.fold and len(_comings(wall, zone)) == 2:
+        change = _change(wall, zone)
+        if due >= change.until:  # clocks go back before they show it
+            due = times.since(change.since)
+    while not (comings := _comings(due, zone)):
+        due = times.since(_change(due, zone).since)
+    return next(coming for coming in comings if coming > start)

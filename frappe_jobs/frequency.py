@@ -1,0 +1,112 @@
+"""Frappe's frequencies: when their jobs are due, and on which queue they run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from frappe_jobs.cron import NAMED, UTC, check, instant, moment, next_run
+from frappe_jobs.errors import UnknownFrequency
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """One of Frappe's frequencies: how its record spells it, when it is due, on which queue."""
+
+    name: str
+    #: Empty for All (made from ``scheduler_interval``) and Cron (its own).
+    expression: str
+    queue: str = "default"
+
+
+_TABLE = [
+    Frequency("All", ""),
+    *(Frequency(event.title(), text) for event, text in NAMED.items()),
+    *(Frequency(f"{event.title()} Long", text, "long") for event, text in NAMED.items()),
+    Frequency("Hourly Maintenance", NAMED["hourly"], "long"),
+    Frequency("Daily Maintenance", NAMED["daily"], "long"),
+    Frequency("Cron", ""),
+]
+#: By the event's name in ``scheduler_events``: ``hourly_long``.
+FREQUENCIES = {item.name.lower().replace(" ", "_"): item for item in _TABLE}
+
+
+def frequency_named(name: str) -> Frequency:
+    """By the event's name or the record's, ``hourly_long`` or ``Hourly Long``.
+
+    Raises UnknownFrequency.
+    """
+    try:
+        return FREQUENCIES[name.lower().replace(" ", "_")]
+    except (KeyError, AttributeError):
+        raise UnknownFrequency.named(name, FREQUENCIES) from None
+
+
+def offset_of(frequency: str, site: str, method: str) -> int:
+    """Seconds by which a job runs later than its frequency says; the same on every machine.
+
+    A ``Long`` one by 1 to 600 s, made from site and method, so that not all begin at once; a
+    ``Maintenance`` one by 0 to 59 minutes, made from the site: all of a site's together.
+    """
+    if frequency.endswith(" Long"):
+        return 1 + _hash(f"{site}:{method}") % 600
+    if frequency.endswith(" Maintenance"):
+        return 60 * (_hash(site) % 60)
+    return 0
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a job is due: by a cron expression, or every so many seconds from midnight on.
+
+    A plain value, to be stored and compared.
+    """
+
+    expression: str = ""
+    #: Seconds by which it is due later than the expression says.
+    offset: int = 0
+    #: Seconds, counted from each day's midnight; only without an expression.
+    every: int = 0
+
+    @classmethod
+    def of(
+        cls, frequency: str, method: str, site: str, *, cron_format: str = "", interval: int = 240
+    ) -> Schedule:
+        """The schedule of a job, as its record names it.
+
+        As in Frappe a ``cron_format`` wins over the frequency's own expression.  ``interval`` is
+        the setting ``scheduler_interval``, for All: whole minutes are ``*/n * * * *`` as in
+        Frappe, so they begin anew with each hour.  Raises UnknownFrequency and BadCron.
+        """
+        known = frequency_named(frequency)
+        if known.name == "All" and not cron_format:
+            minutes, rest = divmod(interval, 60)
+            return cls(every=interval) if rest else cls(f"*/{minutes} * * * *")
+        expression = cron_format or known.expression
+        check(expression)
+        return cls(expression, offset_of(known.name, site, method))
+
+    def next_run(self, after: datetime, zone: ZoneInfo) -> datetime:
+        """The first time strictly after ``after`` at which the job is due, in that zone.
+
+        The offset is real time, added to what the expression says: where a clock changes in
+        between, the job still comes that many seconds later.
+        """
+        if self.every:
+            return _from_midnight(self.every, instant(after, zone), zone).astimezone(zone)
+        offset = timedelta(seconds=self.offset)
+        due = next_run(self.expression, instant(after, zone) - offset, zone)
+        return (due.astimezone(UTC) + offset).astimezone(zone)
+
+
+def _from_midnight(seconds: int, start: datetime, zone: tzinfo) -> datetime:
+    midnight = datetime.combine(start.astimezone(zone), time())
+    begin, end = moment(midnight, zone), moment(midnight + timedelta(days=1), zone)
+    step = timedelta(seconds=seconds)
+    return min(begin + ((start - begin) // step + 1) * step, end)

@@ -1,0 +1,56 @@
+"""A connection to Redis, whose own errors become ours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.masking import masked
+
+#: What Redis says when it is full, a replica, or cannot write to its disk.
+REFUSALS = ("'maxmemory'", "read only replica", "MISCONF")
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Connected:
+    """What speaks to one Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._url = masked(url)
+        # Any: the types of redis-py are not the same from one version to the next.
+        self.redis: Any = redis.Redis.from_url(
+            redis_py_url(url), decode_responses=True, socket_connect_timeout=5
+        )
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
+        except redis.ResponseError as error:
+            if not any(word in str(error) for word in REFUSALS):
+                raise
+            raise BrokerUnavailable(f"Redis at {self._url} takes nothing: {error}") from None
+
+
+def reachable(method: Method) -> Method:
+    """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
+
+    @functools.wraps(method)
+    def call(self: Connected, *arguments: Any, **options: Any) -> Any:
+        with self.reaching():
+            return method(self, *arguments, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def redis_py_url(url: str) -> str:
+    """kombu and redis-py spell the URL of a Unix socket differently."""
+    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
