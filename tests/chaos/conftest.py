@@ -12,11 +12,11 @@ from random import Random
 from typing import Any, TypeVar
 
 import pytest
-
-import frappe_jobs as frappe
 from chaos import report
 from chaos.runs import Runs, Verdict, judge
 from chaos.servers import RabbitMQ
+
+import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.testing import wait_until
 

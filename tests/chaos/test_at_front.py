@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 from acme import tasks
+from chaos.crew import Crew
 
 import frappe_jobs as frappe
-from chaos.crew import Crew
 from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(300)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from acme import tasks
+from chaos.crew import Crew
 
 import frappe_jobs as frappe
-from chaos.crew import Crew
 from frappe_jobs import runtime
 
 pytestmark = pytest.mark.timeout(300)

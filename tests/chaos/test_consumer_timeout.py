@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 from acme import tasks
-
-import frappe_jobs as frappe
 from chaos.crew import Crew
 from chaos.servers import RabbitMQ
+
+import frappe_jobs as frappe
 
 pytestmark = [
     pytest.mark.timeout(120),

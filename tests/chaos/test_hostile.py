@@ -14,10 +14,10 @@ from uuid import UUID
 
 import pytest
 from acme import tasks
+from chaos.crew import Crew
 from kombu import Connection
 
 import frappe_jobs as frappe
-from chaos.crew import Crew
 from frappe_jobs import runtime
 from frappe_jobs.message import HEADER, TASK
 from frappe_jobs.testing import wait_until

@@ -11,10 +11,10 @@ from collections import Counter
 
 import pytest
 from acme import tasks
-
-import frappe_jobs as frappe
 from chaos.crew import Crew
 from chaos.ends import Ends
+
+import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(600)

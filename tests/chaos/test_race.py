@@ -11,8 +11,8 @@ import sys
 from collections import Counter
 
 import pytest
-
 from chaos.crew import Crew
+
 from frappe_jobs import runtime
 from frappe_jobs.testing import wait_until
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from acme import tasks
-
-import frappe_jobs as frappe
 from chaos.crew import Crew
 from chaos.servers import RabbitMQ, Redis
+
+import frappe_jobs as frappe
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.testing import wait_until
 

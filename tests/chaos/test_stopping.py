@@ -9,9 +9,9 @@ from itertools import product
 
 import pytest
 from acme import tasks
+from chaos.crew import Crew
 
 import frappe_jobs as frappe
-from chaos.crew import Crew
 from frappe_jobs.celery.stopping import TWICE
 from frappe_jobs.testing import wait_until
 
