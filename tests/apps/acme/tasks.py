@@ -247,3 +247,8 @@ def fail_after_commit() -> None:
         raise ValueError("after the commit")
 
     require_session().after_commit(object_to_it)
+
+
+def often() -> None:
+    """Run by the clock."""
+    mark("often")
