@@ -13,6 +13,9 @@ from typing import Any
 #: Whom a kill meets: a process that runs jobs, a worker's parent alone, a worker with all it has.
 CHILD, PARENT, GROUP = "child", "parent", "group"
 
+#: How Celery names the end of a worker one of whose first processes has died.
+NOT_STARTED = "Could not start worker processes"
+
 
 class Crew(AbstractContextManager["Crew"]):
     """So many workers of one bench."""
@@ -53,9 +56,14 @@ class Crew(AbstractContextManager["Crew"]):
         return self.logs.count("is sent again: its message was lost")
 
     def assert_alive(self) -> None:
-        """That none has ended by itself."""
-        for worker in self._workers:
-            assert worker.process.poll() is None, self.logs
+        """That none has ended by itself, but for one whose processes were killed at its start.
+
+        Celery ends such a worker, for they may never start; it is replaced.
+        """
+        for place, worker in enumerate(self._workers):
+            if worker.process.poll() is not None:
+                assert NOT_STARTED in worker.log, self.logs
+                self._workers[place] = self._start()
 
     def kill(self, random: Random) -> str:
         """``kill -9`` one of them, or one of its processes; says which kind."""

@@ -51,4 +51,4 @@ def test_what_runs_is_finished_or_handed_back(scene, random, size, found):
 
 def lengths(random, count, times):
     """Seconds; told twice, a worker must not have finished before."""
-    return [random.uniform(1, 3) + (times - 1) * 2 for _ in range(count)]
+    return [random.uniform(1, 2) + (times - 1) * 2 for _ in range(count)]
