@@ -59,7 +59,7 @@ $(VENV)/benchmarks: $(VENV)/installed
 	touch $@
 
 chaos: venv  ## everything goes wrong: CHAOS_SEED=7 repeats a run, CHAOS_WRITE=docs renews its page
-	CHAOS=full $(BIN)/python -m pytest -q tests/chaos $(ARGS)
+	CHAOS=full $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/chaos $(ARGS)
 
 test-bench:  ## the tests inside of a real Frappe bench
 	@echo "There are no tests for a Frappe bench yet: the package cannot be installed as an app."; exit 1
