@@ -99,6 +99,18 @@ class Sync:
         }
         self._timetable.put(changed)
 
+    def entry(self, site: str, one: JobType) -> Entry | None:
+        """What the scheduler knows of it; None, and an error is logged, if it cannot be run."""
+        return self._entry(site, one, self.zone(site))
+
+    def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
+        """Its next due times from now on, in the site's zone; none if it cannot be run."""
+        entry = self.entry(site, one)
+        times = [datetime.now(UTC)]
+        while entry and len(times) <= count:
+            times.append(entry.schedule.next_run(times[-1], ZoneInfo(entry.zone)))
+        return times[1:]
+
     def _entry(self, site: str, one: JobType, zone: str) -> Entry | None:
         interval = self._settings.scheduler_interval
         try:

@@ -21,7 +21,7 @@ COMMANDS = {
     "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
     "enqueue": ("enqueue:enqueue", "Have a worker run METHOD."),
     "execute": ("enqueue:execute", "Run METHOD here and now, and commit."),
-    "jobs": ("jobs:jobs", "Look at jobs: list, show, retry, cancel, delete, wait."),
+    "jobs": ("jobs:jobs", "Look at jobs, retry, cancel, delete them."),
     "show-pending-jobs": (
         "pending:show_pending_jobs",
         "Count the jobs that wait, by queue and method.",
@@ -36,6 +36,11 @@ COMMANDS = {
     "scheduler": (
         "scheduler:scheduler",
         "Pause, resume, disable, enable the scheduler.",
+    ),
+    "scheduled-jobs": ("scheduled_jobs:scheduled_jobs", "Look at scheduled jobs and change them."),
+    "trigger-scheduler-event": (
+        "scheduled_jobs:trigger_scheduler_event",
+        "Queue the scheduled job of METHOD once, now.",
     ),
     "enable-scheduler": ("scheduler:enable_scheduler", "Queue jobs again."),
     "disable-scheduler": ("scheduler:disable_scheduler", "Queue nothing."),

@@ -65,7 +65,7 @@ def find_jobs(bench: Bench, ids: Sequence[str]) -> list[Job]:
 @with_site
 @click.group()
 def jobs() -> None:
-    """Look at jobs: list, show, retry, cancel, delete, wait."""
+    """Look at jobs, retry, cancel, delete them."""
 
 
 @jobs.command("list")

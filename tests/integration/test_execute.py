@@ -280,13 +280,13 @@ class TestTimeout:
         bench = make_bench(frappe_jobs_timeout_grace=1)
         bench.use()
         with bench.worker("--concurrency", "2"), frappe.site("site1"):
-            other = frappe.enqueue(tasks.sleep, seconds=4, name="unhurt")
+            other = frappe.enqueue(tasks.sleep, seconds=9, name="unhurt")
             job = frappe.enqueue(tasks.sleep_on, timeout=1, seconds=60, on_failure=tasks.on_failure)
             failed(job)
             assert "timed out after 1 s" in job.reason and "killed" in job.reason
             assert [mark["what"] for mark in bench.marks("swallowed")]
             assert frappe.enqueue(tasks.ping).wait(6) == "pong"  # the slot is back
-            assert other.wait(10) == "unhurt"
+            assert other.wait(15) == "unhurt"
             wait_until(lambda: bench.marks("on_failure"), 10)
             frappe.enqueue(tasks.ping).wait(10)
             assert [mark["job"] for mark in bench.marks("on_failure")] == [job.id]

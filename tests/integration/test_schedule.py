@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections import Counter
@@ -228,6 +229,50 @@ class TestRecords:
                     cron_format=OFTEN,
                 ).insert()  # fmt: skip
             wait_until(lambda: runs(migrated), 5)
+
+
+class TestCommands:
+    def listed(self, bench, *options):
+        done = bench.run("--site", "site1", "scheduled-jobs", "list", "--format", "json", *options)
+        return {row["method"]: row for row in json.loads(done.stdout)}
+
+    def test_jobs_are_listed_stopped_started_changed_and_deleted(self, bench):
+        migrated(bench)
+        site1 = ("--site", "site1", "scheduled-jobs")
+        row = self.listed(bench)["acme.tasks.ping"]
+        assert (row["frequency"], row["queue"], row["stopped"]) == ("Daily", "default", False)
+        assert row["next_execution"].endswith("+00:00")
+        bench.run(*site1, "stop", "acme.tasks.ping")
+        assert self.listed(bench)["acme.tasks.ping"]["next_execution"] is None
+        bench.run(*site1, "start", row["name"])
+        bench.run(*site1, "edit", "acme.tasks.ping", "--frequency", "Hourly", "--queue", "long")
+        row = self.listed(bench)["acme.tasks.ping"]
+        assert (row["frequency"], row["queue"]) == ("Hourly", "long")
+        bench.run(*site1, "delete", "acme.tasks.ping")
+        assert set(self.listed(bench)) == {"acme.tasks.often"} == set(entries())
+        assert set(entries("site2")) == {"acme.tasks.ping", "acme.tasks.often"}
+
+    def test_one_that_is_added_shows_its_times_and_outlives_migrate(self, bench):
+        migrated(bench)
+        site1 = ("--site", "site1", "scheduled-jobs")
+        bad = bench.run(*site1, "add", "acme.tasks.add", "--frequency", "Cron", "--cron", "x")
+        assert (bad.returncode, bad.stderr.count("\n")) == (1, 1)
+        bench.run(*site1, "add", "acme.tasks.add", "--frequency", "Cron", "--cron", "0 4 * * *")
+        migrated(bench)
+        shown = bench.run(*site1, "show", "acme.tasks.add").stdout
+        assert shown.count("T04:00:00+00:00") == 5
+        unknown = bench.run(*site1, "show", "acme.tasks.nope")
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+
+    def test_a_trigger_queues_it_once_now(self, bench):
+        migrated(bench)
+        before = entries()
+        done = bench.run("--site", "site1", "trigger-scheduler-event", "acme.tasks.often")
+        assert done.stdout == "site1: acme.tasks.often is queued.\n"
+        again = bench.run("--site", "site1", "scheduled-jobs", "run", "acme.tasks.often")
+        assert again.stdout == "site1: acme.tasks.often is queued.\n"
+        assert entries() == before
+        assert len(frappe.get_jobs("site1")["site1"]) == 1
 
 
 def migrated_lines(bench):

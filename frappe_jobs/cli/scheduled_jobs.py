@@ -1,0 +1,196 @@
+"""The sites' scheduled jobs, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from frappe_jobs import api, runtime
+from frappe_jobs.cli.options import (
+    Bench,
+    format_option,
+    known_queues,
+    moment,
+    pass_bench,
+    show,
+    with_site,
+)
+from frappe_jobs.errors import DoesNotExistError
+from frappe_jobs.hosts.base import JobType
+from frappe_jobs.ledger.timetable import Due
+
+DOCTYPE = "Scheduled Job Type"
+COLUMNS = (
+    "name", "site", "method", "frequency", "cron_format", "queue", "stopped", "last_execution",
+    "next_execution",
+)  # fmt: skip
+
+
+@click.group("scheduled-jobs")
+def scheduled_jobs() -> None:
+    """Look at scheduled jobs and change them.
+
+    Each is known by its NAME, or by its method where that has one schedule only.
+    """
+
+
+@scheduled_jobs.command("list")
+@format_option
+@with_site
+@pass_bench
+def list_them(bench: Bench, style: str) -> None:
+    """List the scheduled jobs, the next one first."""
+    here = runtime.use(bench.settings.sites_path)
+    rows = [row for site in bench.chosen_sites() for row in _rows(here, site)]
+    show(sorted(rows, key=lambda row: row["next_execution"] or "~"), COLUMNS, style)
+
+
+@scheduled_jobs.command("show")
+@click.argument("name")
+@click.option("--times", type=click.IntRange(1, 100), default=5, show_default=True)
+@with_site
+@pass_bench
+def show_one(bench: Bench, name: str, times: int) -> None:
+    """Show a scheduled job and its next times."""
+    here = runtime.use(bench.settings.sites_path)
+    for site in bench.chosen_sites():
+        one = _job_type(here, site, name)
+        for column, value in _row(here, site, one, here.timetable.of_site(site)).items():
+            click.echo(f"{column}: {value if value is not None else '-'}")
+        for at in here.sync.next_times(site, one, times):
+            click.echo(f"due: {at.isoformat()}")
+
+
+@scheduled_jobs.command()
+@click.argument("method")
+@click.option("--frequency", required=True, help='As "Daily" or "Hourly Long", or "Cron".')
+@click.option("--cron", default="", help="The expression of a Cron job.")
+@click.option("--against", default="", help="The doctype that it is made for.")
+@with_site
+@pass_bench
+def add(bench: Bench, method: str, frequency: str, cron: str, against: str) -> None:
+    """Have METHOD run by the clock; it belongs to a Scheduler Event, so migrate leaves it alone."""
+    here = runtime.use(bench.settings.sites_path)
+    for site in bench.chosen_sites():
+        with api.site(site):
+            here.host.method(method, site)
+            event = api.new_doc("Scheduler Event", scheduled_against=against or method)
+            event.method = method
+            event.insert()
+            job = api.new_doc(
+                DOCTYPE, scheduler_event=event.name, frequency=frequency, cron_format=cron
+            )
+            click.echo(job.insert().name)
+
+
+@scheduled_jobs.command()
+@click.argument("name")
+@click.option("--frequency")
+@click.option("--cron", help="The expression of a Cron job.")
+@click.option("--queue", callback=known_queues, help="Where it runs.")
+@with_site
+@pass_bench
+def edit(
+    bench: Bench, name: str, frequency: str | None, cron: str | None, queue: list[str]
+) -> None:
+    """Change when a scheduled job is due, or on which queue it runs."""
+    values = {"frequency": frequency, "cron_format": cron, "queue": queue[0] if queue else None}
+    for record in _records(bench, name):
+        for field, value in values.items():
+            if value is not None:
+                setattr(record, field, value)
+        record.save()
+
+
+def _set_stopped(name: str, value: bool, doc: str) -> None:
+    @scheduled_jobs.command(name, help=doc)
+    @click.argument("job")
+    @with_site
+    @pass_bench
+    def command(bench: Bench, job: str) -> None:
+        for record in _records(bench, job):
+            record.stopped = value
+            record.save()
+
+
+_set_stopped("stop", True, "Have it run no more, until it is started again.")
+_set_stopped("start", False, "Have it run by the clock again.")
+
+
+@scheduled_jobs.command()
+@click.argument("name")
+@with_site
+@pass_bench
+def run(bench: Bench, name: str) -> None:
+    """Queue it once, now; its next time by the clock stays."""
+    _run(bench, name)
+
+
+@click.command("trigger-scheduler-event")
+@click.argument("method")
+@with_site
+@pass_bench
+def trigger_scheduler_event(bench: Bench, method: str) -> None:
+    """Queue the scheduled job of METHOD once, now."""
+    _run(bench, method)
+
+
+@scheduled_jobs.command()
+@click.argument("name")
+@with_site
+@pass_bench
+def delete(bench: Bench, name: str) -> None:
+    """Remove it and its logs; one that an app's hooks name comes back with the next migrate."""
+    for record in _records(bench, name):
+        record.delete()
+
+
+def _records(bench: Bench, name: str) -> Iterator[Any]:
+    """The record of each chosen site, its site open; what is done to it counts afterwards."""
+    here = runtime.use(bench.settings.sites_path)
+    for site in bench.chosen_sites():
+        one = _job_type(here, site, name)
+        with api.site(site):
+            yield api.get_doc(DOCTYPE, one.name)
+
+
+def _run(bench: Bench, name: str) -> None:
+    here = runtime.use(bench.settings.sites_path)
+    now = datetime.now(timezone.utc).timestamp()
+    for site in bench.chosen_sites():
+        one = _job_type(here, site, name)
+        entry = here.sync.entry(site, one)
+        queued = entry is not None and here.scheduling.queue([Due(entry, now)], now)
+        click.echo(f"{site}: {one.method} is queued." if queued else f"{site}: nothing is queued.")
+
+
+def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
+    types = here.host.job_types(site)
+    found = [one for one in types if name == one.name] or [
+        one for one in types if name == one.method
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(one.name for one in found)) or "none"
+    raise DoesNotExistError(
+        f"{name!r} names {len(found)} scheduled jobs of {site}: {known}. See scheduled-jobs list."
+    )
+
+
+def _rows(here: runtime.Runtime, site: str) -> list[dict[str, Any]]:
+    entries = here.timetable.of_site(site)
+    return [_row(here, site, one, entries) for one in here.host.job_types(site)]
+
+
+def _row(here: runtime.Runtime, site: str, one: JobType, entries: Any) -> dict[str, Any]:
+    known = entries.get(one.name)
+    last = one.last_execution
+    return {
+        "name": one.name, "site": site, "method": one.method, "frequency": one.frequency,
+        "cron_format": one.cron_format, "queue": one.queue, "stopped": one.stopped,
+        "last_execution": moment(last.timestamp()) if last else None,
+        "next_execution": moment(known[1]) if known else None,
+    }  # fmt: skip
