@@ -48,8 +48,8 @@ COMMANDS = {
         "scheduler:set_maintenance_mode",
         "Put sites into maintenance mode, or take them out.",
     ),
-    "queues": ("queues:queues", "List the queues: workers, jobs that wait, since when."),
-    "settings": ("settings:settings", "List the settings in force, and where each comes from."),
+    "queues": ("queues:queues", "List the queues, their workers and waiting jobs."),
+    "settings": ("settings:settings", "List the settings, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),
 }

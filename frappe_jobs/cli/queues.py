@@ -12,7 +12,7 @@ from frappe_jobs.cli.options import Bench, format_option, moment, pass_bench, sh
 @format_option
 @pass_bench
 def queues(bench: Bench, style: str) -> None:
-    """List the queues: workers, jobs that wait, since when."""
+    """List the queues, their workers and waiting jobs."""
     here = runtime.use(bench.settings.sites_path)
     consumers = here.broker.consumers()
     rows = [

@@ -28,7 +28,7 @@ EMBEDDED = ("redis_queue", "celery_broker_url")
 @format_option
 @pass_bench
 def settings(bench: Bench, style: str) -> None:
-    """List the settings in force, and where each comes from.
+    """List the settings, and where each comes from.
 
     The origin is a file, an environment variable, --embedded or "default". Passwords are not shown.
     """
