@@ -105,15 +105,11 @@ class TestId:
         assert ledger.read(refused.id) is None
         assert len(ledger.records("site1")) == ledger.waiting("default") == 1
 
-    def test_where_messages_can_be_found_a_job_that_waits_holds_it_for_ever(
-        self, ledger
-    ):
+    def test_where_messages_can_be_found_a_job_that_waits_holds_it_for_ever(self, ledger):
         recorded(ledger, "the id", enqueued_at=time.time() - 30 * DAY)
         assert not claimed(ledger, "the id")
 
-    def test_on_rabbitmq_one_that_waits_for_a_day_loses_it_and_is_superseded(
-        self, on_rabbitmq
-    ):
+    def test_on_rabbitmq_one_that_waits_for_a_day_loses_it_and_is_superseded(self, on_rabbitmq):
         recent = recorded(on_rabbitmq, "recent", enqueued_at=time.time() - DAY + 60)
         lost = recorded(on_rabbitmq, "lost", enqueued_at=time.time() - DAY - 60)
         assert not claimed(on_rabbitmq, "recent")
@@ -150,9 +146,7 @@ class TestUnsent:
     def unsent(self, ledger, later=60):
         return [record.message.id for record in ledger.unsent(time.time() + later)]
 
-    def test_what_was_recorded_without_its_message_is_known_until_it_is_sent(
-        self, ledger
-    ):
+    def test_what_was_recorded_without_its_message_is_known_until_it_is_sent(self, ledger):
         one, two = recorded(ledger), recorded(ledger)
         assert self.unsent(ledger) == [one.id, two.id]
         assert self.unsent(ledger, later=-60) == []
@@ -173,6 +167,11 @@ class TestUnsent:
 
 
 class TestLease:
+    def test_a_message_with_the_id_of_another_sites_is_refused(self, ledger):
+        job = recorded(ledger)
+        assert ledger.start(replace(job, site="site2"), SOMEBODY) == Refusal(forged=True)
+        assert ledger.start(job, SOMEBODY) == Attempt(1)
+
     def test_the_process_that_holds_it_may_begin_again_at_once(self, ledger):
         job = begun(ledger)
         assert ledger.start(job, SOMEBODY) == Attempt(2)
@@ -182,18 +181,14 @@ class TestLease:
         assert ledger.start(job, ANOTHER).wait == pytest.approx(60, abs=2)
         assert holder(ledger, job) == SOMEBODY
 
-    def test_a_job_that_was_begun_three_times_and_never_ended_is_not_begun_again(
-        self, ledger
-    ):
+    def test_a_job_that_was_begun_three_times_and_never_ended_is_not_begun_again(self, ledger):
         job = recorded(ledger)
         for number in (1, 2, 3):
             assert ledger.start(job, SOMEBODY) == Attempt(number)
             ledger.release(job, SOMEBODY)
         assert ledger.start(job, SOMEBODY) == Refusal(died=3)
 
-    def test_an_attempt_that_ended_by_itself_makes_the_deaths_before_it_forgotten(
-        self, ledger
-    ):
+    def test_an_attempt_that_ended_by_itself_makes_the_deaths_before_it_forgotten(self, ledger):
         job = recorded(ledger)
         for _ in range(2):
             ledger.start(job, SOMEBODY)
@@ -212,9 +207,7 @@ class TestLease:
         assert ledger.renew({ours.id: SOMEBODY, theirs.id: ANOTHER}) == {theirs.id}
         assert holder(ledger, theirs) == SOMEBODY
 
-    def test_one_that_is_gone_is_nobodys_and_comes_back_when_it_is_renewed(
-        self, ledger
-    ):
+    def test_one_that_is_gone_is_nobodys_and_comes_back_when_it_is_renewed(self, ledger):
         job = begun(ledger)
         ledger.redis.delete(ledger._key("lease", job.id))  # a Redis that was flushed
         assert ledger.renew({job.id: SOMEBODY}) == set()
@@ -256,6 +249,22 @@ class TestHandingBack:
         assert holder(ledger, job) is None
 
 
+class TestRetry:
+    def test_the_job_waits_in_its_queue_and_nobody_holds_it(self, ledger):
+        job = begun(ledger, at_front=True)
+        behind = recorded(ledger, enqueued_at=job.enqueued_at - 60)
+        ledger.wait_for_retry(job, 60, {})
+        assert (ledger.position(job), ledger.position(behind)) == (0, 1)
+        assert (holder(ledger, job), is_running(ledger, job)) == (None, False)
+        assert ledger.start(job, ANOTHER) == Attempt(2, retries=1)
+
+    def test_a_job_that_has_ended_stays_ended(self, ledger):
+        job = begun(ledger)
+        ledger.end(job, CANCELLED)
+        ledger.wait_for_retry(job, 60, {})
+        assert (ledger.read(job.id).status, ledger.position(job)) == ("cancelled", None)
+
+
 class TestEnd:
     def test_it_holds_nothing_of_an_attempt_before(self, ledger):
         job = begun(ledger)
@@ -280,9 +289,7 @@ class TestEnd:
 
     @pytest.mark.parametrize("status", [FINISHED, FAILED])
     def test_what_is_kept_no_longer_leaves_the_indexes(self, ledger, status):
-        index = ledger._key(
-            *("failed", "default") if status == FAILED else ("ended", "site1")
-        )
+        index = ledger._key(*("failed", "default") if status == FAILED else ("ended", "site1"))
         ledger.redis.zadd(index, {"long ago": time.time() - 8 * DAY})
         job = begun(ledger)
         ledger.end(job, status)
@@ -335,10 +342,7 @@ class TestLooking:
         ledger.looked_for(jobs[1:3], time.time() + 1)
         (left,) = ledger.suspects(["default"], **later)
         assert left.message.id == jobs[3].id
-        assert (
-            ledger.suspects(["default"], waiting_since=time.time() - 60, looked_for=0)
-            == []
-        )
+        assert ledger.suspects(["default"], waiting_since=time.time() - 60, looked_for=0) == []
 
 
 class TestKeptAside:

@@ -52,9 +52,7 @@ class TestLeading:
 
 
 class TestLooking:
-    def test_what_is_due_comes_with_the_longest_due_first_and_when_the_next_is(
-        self, timetable
-    ):
+    def test_what_is_due_comes_with_the_longest_due_first_and_when_the_next_is(self, timetable):
         entries = {
             entry("at once"): NOW,
             entry("late"): NOW - 9,
@@ -79,9 +77,7 @@ class TestLooking:
         assert names == [str(number) for number in range(CHUNK + 2, 2, -1)]
 
     def test_one_that_was_lost_is_in_nobodys_way(self, timetable):
-        timetable.put(
-            {entry("lost"): NOW - 2, entry("half"): NOW - 1, entry("there"): NOW}
-        )
+        timetable.put({entry("lost"): NOW - 2, entry("half"): NOW - 1, entry("there"): NOW})
         timetable.redis.delete(timetable._key("site1:lost"))
         timetable.redis.hdel(timetable._key("site1:half"), "due")
         assert [due.entry.name for due in look(timetable).due] == ["there"]
@@ -90,11 +86,7 @@ class TestLooking:
 
 class TestMoving:
     def of_site1(self, timetable):
-        return {
-            name: found[1]
-            for name, found in timetable.of_site("site1").items()
-            if found
-        }
+        return {name: found[1] for name, found in timetable.of_site("site1").items() if found}
 
     def test_it_is_due_next_and_looked_at_again_when_it_is_told(self, timetable):
         timetable.put({entry(): NOW})
