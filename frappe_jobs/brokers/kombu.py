@@ -12,7 +12,7 @@ from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
 from frappe_jobs.config import REDIS_SCHEMES, Settings
-from frappe_jobs.errors import BrokerUnavailable, NotSupportedByBroker
+from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -40,16 +40,14 @@ class KombuBroker(Broker):
         # message without a record could run a job that nobody knows of.
         allowed = recorder.record(sendings)
         sent: list[Message] = []
-        tried = 0
         try:
             with self._reaching(), self._app.producer_or_acquire() as producer:
                 for sending, may_go in zip(sendings, allowed, strict=True):
                     if may_go:
                         self._send(sending.message, producer)
                         sent.append(sending.message)
-                    tried += 1
-        except BrokerUnavailable as error:
-            raise error.about(sent=tried) from None
+        except BrokerError as error:
+            raise error.about(sent=sent) from None
         finally:
             recorder.sent(sent)
         return allowed

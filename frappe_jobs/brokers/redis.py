@@ -98,7 +98,8 @@ class RedisBroker(KombuBroker):
             try:
                 written += recorder.record(chunk)
             except BrokerUnavailable as error:
-                raise error.about(sent=start) from None
+                went = zip(sendings, written, strict=False)
+                raise error.about(sent=[one.message for one, ok in went if ok]) from None
         return written
 
     def _may_push(self) -> bool:
