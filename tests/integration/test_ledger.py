@@ -344,6 +344,13 @@ class TestLooking:
         assert left.message.id == jobs[3].id
         assert ledger.suspects(["default"], waiting_since=time.time() - 60, looked_for=0) == []
 
+    def test_a_job_whose_retry_is_not_due_yet_is_not_suspect(self, ledger):
+        jobs = [begun(ledger, enqueued_at=time.time() - DAY) for _ in range(2)]
+        for job, delay in zip(jobs, (60, -1), strict=True):
+            ledger.wait_for_retry(job, delay, {})
+        (found,) = ledger.suspects(["default"], waiting_since=time.time(), looked_for=0)
+        assert found.message.id == jobs[1].id
+
 
 class TestKeptAside:
     def test_the_last_thousand_stay_newest_first(self, ledger):
