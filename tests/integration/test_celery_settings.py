@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import redis
+from acme import tasks
 
 from frappe_jobs import runtime
 
 
 def test_a_task_sent_by_celery_itself_waits_behind_what_is_at_the_front(bench):
     app = runtime.current().app
-    app.tasks["acme.tasks.celery_add"].apply_async(kwargs={"x": 1, "y": 2})
+    app.tasks[tasks.celery_add.name].apply_async(kwargs={"x": 1, "y": 2})
     with redis.Redis.from_url(bench.redis_url) as server:
         waiting = [server.llen(f"{bench.id}:default{end}") for end in ("", "\x06\x166")]
     assert waiting == [0, 1]

@@ -27,7 +27,7 @@ def _no_thread(monkeypatch):
 
 @contextmanager
 def worker(app, queue):
-    """A worker's consumer on a real connection, with one message taken, as far as a step sees it."""
+    """What a step sees of a worker: on a real connection, with one message of our queue taken."""
     with app.connection_for_read() as connection:
         taken = []
         task_consumer = app.amqp.TaskConsumer(
