@@ -23,13 +23,7 @@ def folder(tmp_path):
     embedded.stop(tmp_path)
 
 
-@pytest.fixture
-def running(folder):
-    embedded.start(folder)
-    return folder
-
-
-def server(folder):
+def client_of(folder):
     return redis.Redis.from_url(embedded.running(folder))
 
 
@@ -56,49 +50,49 @@ def test_of_many_shells_that_start_it_at_once_one_does(folder):
     assert (len(begun), len(urls), len({*urls})) == (1, 4, 1)
 
 
-def test_what_it_holds_survives_a_kill(running):
-    with server(running) as client:
+def test_what_it_holds_survives_a_kill(server):
+    with client_of(server) as client:
         client.set("held", "still there")
-    os.kill(address(running)["pid"], signal.SIGKILL)
+    os.kill(address(server)["pid"], signal.SIGKILL)
     embedded._started.pop().wait()
-    embedded.start(running)
-    with server(running) as client:
+    embedded.start(server)
+    with client_of(server) as client:
         assert client.get("held") == b"still there"
 
 
-def test_it_comes_back_where_it_was_and_elsewhere_if_that_port_is_taken(running):
-    was = port(running)
-    embedded.stop(running)
-    embedded.start(running)
-    assert port(running) == was
-    embedded.stop(running)
+def test_it_comes_back_where_it_was_and_elsewhere_if_that_port_is_taken(server):
+    was = port(server)
+    embedded.stop(server)
+    embedded.start(server)
+    assert port(server) == was
+    embedded.stop(server)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", was))
         other.listen()
-        embedded.start(running)
-    assert port(running) != was
-    with server(running) as client:
+        embedded.start(server)
+    assert port(server) != was
+    with client_of(server) as client:
         assert client.ping()
 
 
-def test_it_listens_on_the_loopback_address_alone_and_asks_for_the_password(running):
+def test_it_listens_on_the_loopback_address_alone_and_asks_for_the_password(server):
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", port(running)), timeout=2)
-    with socket.create_connection(("127.0.0.1", port(running)), timeout=2) as stranger:
+        socket.create_connection(("127.0.0.2", port(server)), timeout=2)
+    with socket.create_connection(("127.0.0.1", port(server)), timeout=2) as stranger:
         stranger.sendall(b"PING\r\n")
         assert stranger.recv(100).startswith(b"-NOAUTH")
 
 
-def test_its_folder_and_files_are_its_owners_alone(running):
-    folder = running / ".frappe_jobs"
+def test_its_folder_and_files_are_its_owners_alone(server):
+    folder = server / ".frappe_jobs"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for name in ("server.json", "server.conf"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
 
 
-def test_a_ctrl_c_in_the_shell_that_started_it_does_not_reach_it(running):
-    pid = address(running)["pid"]
+def test_a_ctrl_c_in_the_shell_that_started_it_does_not_reach_it(server):
+    pid = address(server)["pid"]
     assert os.getsid(pid) == pid
 
 
@@ -133,9 +127,9 @@ def test_asked_for_it_goes_before_the_broker_of_the_configuration(make_bench):
         embedded.stop(bench.sites)
 
 
-def test_one_that_is_full_is_one_line_and_69(make_bench, running):
-    bench = make_bench(redis_queue=embedded.running(running))
-    with server(running) as client:
+def test_one_that_is_full_is_one_line_and_69(make_bench, server):
+    bench = make_bench(redis_queue=embedded.running(server))
+    with client_of(server) as client:
         client.config_set("maxmemory", "1")
     done = bench.run("--site", "site1", "enqueue", "acme.tasks.ping")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (69, "", 1)

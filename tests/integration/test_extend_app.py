@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -138,6 +141,31 @@ def test_a_worker_of_ours_runs_both_on_the_benchs_queues(team):
             print(json.dumps(answers))
         """
         assert team.ask(code) == ["site2", 42, 1, [0, 3, 6, 9]]
+
+
+def test_a_worker_of_ours_stops_as_it_does_without_their_app(team):
+    with team.bench.worker("--queue", "default") as worker:
+        code = """
+            from frappe_jobs.testing import wait_until
+
+            with frappe.site("site1"):
+                job = frappe.enqueue("acme.tasks.work", seconds=60, timeout=3, job_id="slow")
+            wait_until(lambda: job.get_status() == "started", 10)
+            print(json.dumps(job.status))
+        """
+        assert team.ask(code) == "started"
+        os.killpg(worker.process.pid, signal.SIGTERM)
+        assert worker.process.wait(15) == 0
+    ended = 'print(json.dumps(frappe.get_job("slow", "site1").reason))'
+    assert team.ask(ended) == "timed out after 3 s"
+
+
+def test_a_worker_of_ours_is_made_of_all_its_steps_and_leaves_standard_output_alone(team):
+    team.bench.variables["ACME_DEBUG"] = "1"
+    done = team.bench.run("worker", "--queue", "short", "--burst")
+    assert (done.returncode, done.stdout) == (0, "")
+    for step in ("FinishReading", "TakeSignals", "Burst", "Drain", "DropTimers", "LeaseKeeper"):
+        assert re.search(rf"boot order: .*\b{step}\b", done.stderr), step
 
 
 def test_their_redbeat_entries_stay(team):

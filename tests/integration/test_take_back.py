@@ -84,15 +84,12 @@ def test_rabbitmq_sees_to_it_by_itself(make_bench, amqp_url):
         assert timers == []
 
 
-def test_while_redis_is_away_it_looks_in_vain(make_bench, tmp_path):
-    bench = make_bench(redis_queue=embedded.start(tmp_path))
+def test_while_redis_is_away_it_looks_in_vain(make_bench, server):
+    bench = make_bench(redis_queue=embedded.running(server))
     here = bench.use()
-    try:
-        with frappe.site("site1"):
-            frappe.enqueue(tasks.ping)
-        with worker(here.app, f"{bench.id}:default") as (_, (look,)):
-            embedded.stop(tmp_path)
-            look()
-            embedded.start(tmp_path)
-    finally:
-        embedded.stop(tmp_path)
+    with frappe.site("site1"):
+        frappe.enqueue(tasks.ping)
+    with worker(here.app, f"{bench.id}:default") as (_, (look,)):
+        embedded.stop(server)
+        look()
+        embedded.start(server)
