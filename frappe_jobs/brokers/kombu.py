@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery import Celery
+from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
@@ -31,9 +32,11 @@ class KombuBroker(Broker):
     at_front: int
     ordinary: int
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
         self._app = app
         self._settings = settings
+        #: Declared alike by all who send and all who consume, whatever a team's own app knows.
+        self._queues = {queue.name: queue for queue in queues}
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a
@@ -67,7 +70,7 @@ class KombuBroker(Broker):
         """Celery's options for a message of ours."""
         return {
             "task_id": message.id,
-            "queue": self.queue_name(message.queue),
+            "queue": self._queues[self.queue_name(message.queue)],
             "priority": self.at_front if message.at_front else self.ordinary,
             "shadow": message.name,
             "soft_time_limit": message.timeout,
@@ -98,7 +101,10 @@ class KombuBroker(Broker):
             if queue is None:
                 return task.apply_async(kwargs=dict(arguments), **options)
             return self._app.send_task(
-                task.name, kwargs=dict(arguments), queue=self.queue_name(queue), **options
+                task.name,
+                kwargs=dict(arguments),
+                queue=self._queues[self.queue_name(queue)],
+                **options,
             )
 
     def broken_promises(self, message: Message) -> list[str]:

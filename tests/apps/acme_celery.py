@@ -11,7 +11,7 @@ PREFIX = os.environ.get("ACME_PREFIX", "acme")
 
 app = Celery("acme_team", broker=os.environ.get("ACME_BROKER"), set_as_current=False)
 app.conf.update(
-    result_backend=os.environ.get("ACME_BROKER"),
+    result_backend=os.environ.get("ACME_BACKEND", os.environ.get("ACME_BROKER")),
     task_default_queue=f"{PREFIX}-celery",
     task_routes={"team.mail": {"queue": f"{PREFIX}-mail"}},
     task_serializer="json",
