@@ -49,7 +49,7 @@ def _start(folder: Path) -> str:
     _write_private(config, _configuration(folder, port, password))
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [_binary(), str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [server_binary(), str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, close_fds=True,
         )  # fmt: skip
     _started.append(process)
@@ -98,7 +98,8 @@ def _address(folder: Path) -> tuple[str, int] | None:
         return None
 
 
-def _binary() -> str:
+def server_binary() -> str:
+    """The server that this machine has; raises ConfigError where there is none."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
@@ -28,6 +30,8 @@ from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import find_sites_path
 from frappe_jobs.sync import Sync
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -54,7 +58,14 @@ class Runtime:
 
     @cached_property
     def host(self) -> StandaloneHost:
-        return StandaloneHost(self.settings)
+        return StandaloneHost(self.settings, self._schedule_changed)
+
+    def _schedule_changed(self, site: str) -> None:
+        """The records are committed: what is wrong now, the scheduler's own comparison mends."""
+        try:
+            self.sync.compare([site])
+        except FrappeJobsError as error:
+            logger.error("the schedule of %s is brought in line later: %s", site, error)
 
     @cached_property
     def ledger(self) -> Ledger:

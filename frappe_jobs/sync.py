@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from frappe_jobs.config import Settings
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.finding import Finding
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.hosts.base import Host, JobType
@@ -78,7 +78,7 @@ class Sync:
         for site in self._host.sites() if sites is None else sites:
             try:
                 types = self._host.job_types(site)
-            except (DatabaseUnavailable, FrappeJobsError) as error:
+            except FrappeJobsError as error:
                 logger.error("the schedule of %s stays as it is: %s", site, error)
                 continue
             self._compare(site, types)

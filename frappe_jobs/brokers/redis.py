@@ -34,12 +34,12 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message, to_json
 
-#: Messages pushed, or looked at, in one go.
+#: Messages pushed in one go, or looked at while lost ones are searched for.
 CHUNK = 500
-
 #: And so many once more, which may have moved on since the last look.
 OVERLAP = 100
-#: Messages that one step of a search looks at; Redis does nothing else meanwhile.
+
+#: Messages that one step looks at while some are taken away; Redis does nothing else meanwhile.
 WINDOW = 200
 #: Seconds after which the ids of a search that was broken off are gone.
 DISCARD_TTL = 600

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from amqp.exceptions import PreconditionFailed
 from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.transport import virtual
 
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.errors import FrappeJobsError
@@ -50,8 +52,43 @@ def _is_limit(value: object) -> bool:
     return value is None or (isinstance(value, (int, float)) and value > 0)
 
 
+def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
+    """Celery's loop, for which a channel that RabbitMQ closes is a connection that is lost.
+
+    RabbitMQ does so to who holds a message over its ``consumer_timeout`` (30 minutes); Celery would
+    end the worker, with the job that takes so long.
+    """
+
+    def run(*arguments: Any) -> None:
+        try:
+            loop(*arguments)
+        except PreconditionFailed as error:
+            raise ConnectionError(f"RabbitMQ closed the channel: {error}") from error
+
+    return run
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
+
+    loop: Callable[..., None]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.loop = _outliving_its_channel(self.loop)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the channel as a whole first, while its connection still has an address.
+
+        On Redis one close may fail at the answer that it waits for, and leave the rest to the next.
+        Celery 5.7 makes that one after the connection has forgotten its address: a worker with a
+        job in one process and none in another would end.
+        """
+        channel = getattr(self.task_consumer, "channel", None)
+        if isinstance(channel, virtual.Channel):
+            for _ in range(2):
+                self.connection.maybe_close_channel(channel)
+        super().on_connection_error_after_connected(exc)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Celery's handler, behind a look at the message: what it trips over ends the worker."""

@@ -14,7 +14,7 @@ from frappe_jobs.sync import Plan
 @with_site
 @pass_bench
 def migrate(bench: Bench, dry_run: bool) -> None:
-    """Bring the sites' schedules in line with their apps' hooks.
+    """Bring the schedules in line with the hooks.
 
     Adds the scheduled jobs that are missing, removes those that no hook names any more, and says
     so; a second time changes nothing. What is wrong with a hook is named, and the rest goes on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 
 import click
 
@@ -16,7 +16,6 @@ from frappe_jobs.cli.options import (
     show,
     with_site,
 )
-from frappe_jobs.ledger.record import QUEUED, STARTED
 from frappe_jobs.purge import cancel_waiting
 
 
@@ -27,18 +26,19 @@ from frappe_jobs.purge import cancel_waiting
 def show_pending_jobs(bench: Bench, style: str) -> None:
     """Count the jobs that wait, by queue and method."""
     _, listing = make_listing(bench)
-    rows = []
-    for site in bench.chosen_sites():
-        queues: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for record in listing.waiting([site]):
-            queues[record.message.queue][record.message.method] += 1
-        for queue, methods in sorted(queues.items()):
-            said = ", ".join(f"{count} {method}" for method, count in methods.most_common())
-            rows.append({
-                "site": site, "queue": queue, "jobs": methods.total(),
-                "methods": dict(methods.most_common()) if style == "json" else said,
-            })  # fmt: skip
+    rows = [
+        {"site": site, "queue": queue, "jobs": methods.total(), "methods": _shown(methods, style)}
+        for site in bench.chosen_sites()
+        for queue, methods in sorted(listing.pending(site).items())
+    ]
     show(rows, ("site", "queue", "jobs", "methods"), style)
+
+
+def _shown(methods: Counter[str], style: str) -> dict[str, int] | str:
+    most_first = dict(methods.most_common())
+    if style == "json":
+        return most_first
+    return ", ".join(f"{count} {method}" for method, count in most_first.items())
 
 
 @click.command("purge-jobs")
@@ -64,15 +64,16 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
 def ready_for_migration(bench: Bench) -> None:
     """Say whether no job of the site waits or runs.
 
-    The exit status is 1 if one does."""
+    The exit status is 1 if one does.
+    """
     _, listing = make_listing(bench)
     ready = True
     for site in bench.chosen_sites():
-        count = listing.count_open(site)
-        if count[QUEUED] or count[STARTED]:
+        waiting, running = listing.count_open(site)
+        if waiting or running:
             ready = False
-            said = f"{count[QUEUED]} jobs wait, {count[STARTED]} run"
-            click.echo(f"NOT READY for migration: of site {site} {said}")
+            said = f"site {site} has background jobs: {waiting} wait, {running} run"
+            click.echo(f"NOT READY for migration: {said}")
         else:
-            click.echo(f"READY for migration: no job of site {site} waits or runs")
+            click.echo(f"READY for migration: site {site} has no background jobs")
     sys.exit(0 if ready else 1)

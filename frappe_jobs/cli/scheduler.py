@@ -14,7 +14,7 @@ from frappe_jobs.config import write_site_config
 @click.option("--quiet", is_flag=True, help="Say only what is wrong.")
 @pass_bench
 def schedule(bench: Bench, quiet: bool) -> None:
-    """Queue the sites' scheduled jobs when they are due.
+    """Queue scheduled jobs when they are due.
 
     Runs until it is told to stop. Several may run: one leads, and another takes over within seconds
     (setting frappe_jobs_scheduler_lock).
@@ -25,7 +25,10 @@ def schedule(bench: Bench, quiet: bool) -> None:
 
 @click.group()
 def scheduler() -> None:
-    """Pause or resume, disable or enable the scheduler for sites, or say how it is."""
+    """Pause, resume, disable, enable the scheduler.
+
+    For a site or all of them; or say how it is.
+    """
 
 
 def _switch(name: str, key: str, value: bool, said: str, doc: str) -> click.Command:

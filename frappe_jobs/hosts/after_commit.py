@@ -52,6 +52,12 @@ class AfterCommit:
             return
         self._waiting.setdefault(transaction or self._session.begin(), []).append(call)
 
+    def add_once(self, call: Call) -> None:
+        """The same, unless an equal call waits for that transaction already."""
+        transaction = self._innermost()
+        if transaction is None or call not in self._waiting.get(transaction, []):
+            self.add(call)
+
     def _innermost(self) -> SessionTransaction | None:
         return self._session.get_nested_transaction() or self._session.get_transaction()
 

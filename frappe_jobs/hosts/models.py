@@ -88,16 +88,15 @@ class Record(Document):
     def _text(self, field: str, longest: int = PATH, required: bool = False) -> str:
         """The field's text, empty where it has none."""
         value = getattr(self, field)
-        if value is None:
-            value = ""
-        is_text = isinstance(value, str) and len(value) <= longest and "\0" not in value
-        if not is_text or (required and not value.strip()):
+        text = "" if value is None else value
+        is_legal = isinstance(text, str) and len(text) <= longest and "\0" not in text
+        if not is_legal or (required and not text.strip()):
             raise ScheduleError(
                 f"{self.doctype} {shortened(self.name)}: {field!r} is {shortened(value)}; "
                 f"legal: a text of {int(required)} to {longest} characters."
             )
-        setattr(self, field, value)
-        return str(value)
+        setattr(self, field, text)
+        return str(text)
 
     def _moment(self, field: str) -> None:
         value = getattr(self, field)

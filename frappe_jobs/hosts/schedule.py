@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import inspect, select, update
+from sqlalchemy import event, inspect, select, update
+from sqlalchemy.orm import object_session
 
 from frappe_jobs.errors import MethodNotFound
+from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import JobType
 from frappe_jobs.hosts.models import (
     ScheduledJobLog,
@@ -18,7 +21,7 @@ from frappe_jobs.hosts.models import (
     SchedulerEvent,
     make_tables,
 )
-from frappe_jobs.hosts.session import StandaloneSession, require_current
+from frappe_jobs.hosts.session import StandaloneSession, current, require_current
 from frappe_jobs.scheduler_events import ScheduledJob
 
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
@@ -39,7 +42,7 @@ class SiteSchedule:
         session = require_current()
         if not inspect(session.db.connection()).has_table(ScheduledJobType.__tablename__):
             return []
-        events = {event.name: event for event in session.db.scalars(select(SchedulerEvent))}
+        events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
         return [
             _job_type(one, events.get(one.scheduler_event), against)
@@ -70,9 +73,9 @@ class SiteSchedule:
         record = session.db.get(ScheduledJobType, job_type)
         if record is None:
             raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        event = session.db.get(SchedulerEvent, record.scheduler_event)
+        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
         against = self._table(AGAINST, session.site)
-        path, create_log = _job_type(record, event, against).method, record.create_log
+        path, create_log = _job_type(record, of_event, against).method, record.create_log
         session.db.execute(
             update(ScheduledJobType).filter_by(name=job_type).values(last_execution=_now())
         )
@@ -100,17 +103,39 @@ class SiteSchedule:
 
 
 def _job_type(
-    record: ScheduledJobType, event: SchedulerEvent | None, against: Mapping[str, str]
+    record: ScheduledJobType, of_event: SchedulerEvent | None, against: Mapping[str, str]
 ) -> JobType:
     method = record.method
-    if event and not method:
-        method = event.method or against.get(event.scheduled_against, "")
+    if of_event and not method:
+        method = of_event.method or against.get(of_event.scheduled_against, "")
     return JobType(
         name=record.name, method=method, frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,
         has_event=bool(record.scheduler_event), creation=record.creation,
         last_execution=record.last_execution,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Tells that a site's schedule has changed; equal to another one of the same site."""
+
+    tell: Callable[[str], None]
+    site: str
+
+    def __call__(self) -> None:
+        self.tell(self.site)
+
+
+def _note_change(_mapper: object, _connection: object, record: Any) -> None:
+    session, db = current(), object_session(record)
+    if session and db:
+        AfterCommit.of(db).add_once(Changed(session.schedule_changed, session.site))
+
+
+for _kind in (ScheduledJobType, SchedulerEvent):
+    for _moment in ("after_insert", "after_update", "after_delete"):
+        event.listen(_kind, _moment, _note_change)
 
 
 def _begin_log(session: StandaloneSession, job_type: str) -> str:

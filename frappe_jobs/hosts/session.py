@@ -31,7 +31,10 @@ class StandaloneSession(Session):
         conf: Mapping[str, Any],
         apps: Sequence[str],
         open_db: Callable[[], DatabaseSession],
+        schedule_changed: Callable[[str], None] = lambda site: None,
     ) -> None:
+        #: Called with the site's name after a commit that changed its schedule's records.
+        self.schedule_changed = schedule_changed
         self.site, self.user, self.conf, self.apps = site, user, conf, apps
         self._open_db = open_db  # many a job never touches its database
         self._db: DatabaseSession | None = None

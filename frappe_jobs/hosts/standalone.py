@@ -39,8 +39,10 @@ __all__ = ["ADMINISTRATOR", "RUN_DOC_METHOD", "StandaloneHost", "StandaloneSessi
 class StandaloneHost(Host):
     """The host of a team without Frappe."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, schedule_changed: Callable[[str], None] = lambda site: None
+    ) -> None:
+        self._settings, self._schedule_changed = settings, schedule_changed
         self._apps = Apps(settings)
         self._documents = Documents(self._apps)
         self._schedule = SiteSchedule(self.method, self._apps.table)
@@ -75,6 +77,7 @@ class StandaloneHost(Host):
             conf,
             self._settings.installed_apps(site),
             lambda: DatabaseSession(engine) if given is None else given,
+            self._schedule_changed,
         )
         with opened.as_current(), opened.transaction() if session is None else nullcontext():
             yield opened

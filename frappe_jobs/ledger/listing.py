@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from math import inf
+from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, QUEUED, Record, parse_record
+from frappe_jobs.ledger.record import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    FINISHED,
+    OPEN,
+    QUEUED,
+    STARTED,
+    Record,
+    parse_record,
+)
 
 #: Records read in one round trip.
 PAGE = 500
@@ -37,75 +49,103 @@ class Listing:
         Read as far as they are asked for.  Of all statuses, and of all queues, unless some are
         named.
         """
-        wanted = set(statuses or (*OPEN, *ENDED))
-        streams = []
-        for site in sites:
-            if wanted & {*OPEN}:
-                streams.append(self._open(site, wanted & {*OPEN}))
-            if FAILED in wanted:
-                streams += [self._failed(site, name) for name in self._settings.queues]
-            if others := wanted & {*ENDED} - {FAILED}:
-                streams.append(self._ended(site, others))
+        wanted = {*(statuses or (*OPEN, *ENDED))}
+        streams = chain.from_iterable(self._streams(site, wanted, queues) for site in sites)
         merged = heapq.merge(*streams, key=_moment, reverse=True)
         return (record for record in merged if not queues or record.message.queue in queues)
 
     def waiting(
         self, sites: Iterable[str], queues: Collection[str] = (), event: str | None = None
     ) -> Iterator[Record]:
-        """The jobs that wait, of those queues and that event if any are named."""
-        for record in chain.from_iterable(self._open(site, {QUEUED}) for site in sites):
-            message = record.message
-            if (not queues or message.queue in queues) and event in (None, message.event):
-                yield record
+        """The jobs that wait, latest first, of those queues and that event if any are named."""
+        found = self.latest(sites, [QUEUED], queues)
+        return (record for record in found if event in (None, record.message.event))
 
-    def count_open(self, site: str) -> Counter[str]:
+    def pending(self, site: str) -> Mapping[str, Counter[str]]:
+        """How many jobs of the site wait: for each queue with some of them, by method."""
+        queues: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for record in self.waiting([site]):
+            queues[record.message.queue][record.message.method] += 1
+        return queues
+
+    def count_open(self, site: str) -> tuple[int, int]:
         """How many of the site's jobs wait, and how many run."""
-        key = self._ledger._key("open", site)
-        return Counter(
-            status for page in self._pages(key) for status in self._statuses(page) if status
+        running = len(self._started(site))
+        return max(0, self._size("open", site) - running), running
+
+    def _streams(
+        self, site: str, statuses: Collection[str], queues: Collection[str]
+    ) -> Iterator[Iterable[Record]]:
+        """The site's records of these statuses, from the indexes that tell the most."""
+        if QUEUED in statuses:
+            yield from self._queued(site, queues)
+        if STARTED in statuses:
+            yield self._started(site)
+        if FAILED in statuses:
+            for queue in queues or self._settings.queues:
+                yield self._of_site(site, {FAILED}, self._pages("failed", queue))
+        if others := {*statuses} & {FINISHED, CANCELLED}:
+            # The index goes by when a record's time is over; failed jobs, kept longer, come before.
+            longest = time.time() + self._settings.results_ttl
+            yield self._of_site(site, others, self._pages("ended", site, highest=longest))
+
+    def _queued(self, site: str, queues: Collection[str]) -> Iterator[Iterator[Record]]:
+        """Those that wait, from the site's index or from those of the queues: the shorter way."""
+        if queues and sum(self._size("waiting", one) for one in queues) < self._size("open", site):
+            for queue in queues:  # at-front jobs have a range of their own there
+                for low, high in ((-inf, 0.0), (0.0, inf)):
+                    pages = self._pages("waiting", queue, lowest=low, highest=high)
+                    yield self._of_site(site, {QUEUED}, pages)
+        else:
+            yield self._of_site(site, {QUEUED}, self._pages("open", site))
+
+    def _started(self, site: str) -> list[Record]:
+        """Those that run: as few as there are processes."""
+        return sorted(
+            self._of_site(site, {STARTED}, self._pages("running")), key=_moment, reverse=True
         )
 
-    def _open(self, site: str, statuses: Collection[str]) -> Iterator[Record]:
-        for page in self._pages(self._ledger._key("open", site)):
-            found = zip(page, self._statuses(page), strict=True)
-            yield from self._read([one for one, status in found if status in statuses], statuses)
+    def _of_site(
+        self, site: str, statuses: Collection[str], pages: Iterable[list[str]]
+    ) -> Iterator[Record]:
+        for record in chain.from_iterable(map(self._read, pages)):
+            if record.message.site == site and record.status in statuses:
+                yield record
 
-    def _failed(self, site: str, queue: str) -> Iterator[Record]:
-        for page in self._pages(self._ledger._key("failed", queue)):
-            yield from (one for one in self._read(page, {FAILED}) if one.message.site == site)
-
-    def _ended(self, site: str, statuses: Collection[str]) -> Iterator[Record]:
-        # The index goes by when a record's time is over; failed jobs, kept longer, come before.
-        longest = time.time() + self._settings.results_ttl
-        for page in self._pages(self._ledger._key("ended", site), str(longest)):
-            yield from self._read(page, statuses)
-
-    def _pages(self, key: str, highest: str = "+inf") -> Iterator[list[str]]:
+    def _pages(
+        self, *index: str, highest: float = inf, lowest: float = -inf
+    ) -> Iterator[list[str]]:
         """The ids in an index, highest score first.
 
-        Others come and go meanwhile: an id may come twice, or be passed over.
+        Each page begins at the score where the one before has ended: of those that come and go
+        meanwhile some may be missing, none of the others.
         """
-        start = 0
-        while True:
-            with self._ledger.reaching():
-                page = self._ledger.redis.zrevrangebyscore(key, highest, "-inf", start, PAGE)
-            if not page:
+        key, last = self._ledger._key(*index), set[str]()  # those of the score that is reached
+        while page := self._page(key, highest, lowest, PAGE + len(last)):
+            fresh = [message_id for message_id, _ in page if message_id not in last]
+            if not fresh:
                 return
-            yield page
-            start += PAGE
+            yield fresh
+            highest = page[-1][1]
+            last = {message_id for message_id, score in page if score == highest}
 
-    def _statuses(self, ids: Iterable[str]) -> list[str | None]:
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for message_id in ids:
-                pipe.hget(self._ledger._key("record", message_id), "status")
-            return list(pipe.execute())
+    def _page(self, key: str, highest: float, lowest: float, size: int) -> list[tuple[str, float]]:
+        with self._ledger.reaching():
+            found: list[tuple[str, float]] = self._ledger.redis.zrevrangebyscore(
+                key, highest, lowest, 0, size, withscores=True
+            )
+            return found
 
-    def _read(self, ids: Collection[str], statuses: Collection[str]) -> Iterator[Record]:
+    def _size(self, *index: str) -> int:
+        with self._ledger.reaching():
+            return int(self._ledger.redis.zcard(self._ledger._key(*index)))
+
+    def _read(self, ids: Iterable[str]) -> list[Record]:
         with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
             for message_id in ids:
                 pipe.hgetall(self._ledger._key("record", message_id))
-            records = [parse_record(fields) for fields in pipe.execute()]
-        return (one for one in records if one and one.status in statuses)
+            replies: list[dict[str, Any]] = pipe.execute()
+        return [record for record in map(parse_record, replies) if record]
 
 
 def _moment(record: Record) -> float:

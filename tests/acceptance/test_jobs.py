@@ -41,60 +41,54 @@ def idle(request, make_bench):
 
 
 class TestWithoutAWorker:
-    def test_purge_takes_the_sites_jobs_of_queue_and_event_and_frees_their_ids(self, idle):
+    def test_purge_takes_the_sites_waiting_jobs_of_queue_and_event(self, bench):
         for site in ("site1", "site2"):
             with frappe.site(site):
                 for event in ("nightly", None):
                     for queue in ("short", "long"):
-                        frappe.enqueue(
-                            tasks.echo, queue, event=event, job_id=f"{queue} {event}",
-                            deduplicate=True, tag=f"{site} {queue} {event}",
-                        )  # fmt: skip
+                        frappe.enqueue(tasks.echo, queue, event=event, job_id=f"{queue} {event}")
         arguments = ("--site", "site1", "purge-jobs", "--queue", "long", "--event", "nightly")
-        asked = idle.run(*arguments, input="n\n")
+        asked = bench.run(*arguments, input="n\n")
         assert asked.returncode == 1 and "Remove 1 waiting jobs of site1?" in asked.stdout
-        assert idle.run(*arguments, "--yes").stdout == "Purged 1 jobs.\n"
-        assert idle.run(*arguments, "--yes").stdout == "Purged 0 jobs.\n"
-        (row,) = rows(idle, "jobs", "list", "--status", "cancelled", "--site", "all")
+        assert frappe.get_job("long nightly", "site1").status == "queued"
+        assert bench.run(*arguments, input="y\n").stdout.endswith("Purged 1 jobs.\n")
+        (row,) = rows(bench, "jobs", "list", "--status", "cancelled", "--site", "all")
         assert (row["id"], row["site"], row["reason"]) == ("long nightly", "site1", "purged")
-        ready = idle.run("ready-for-migration", "--site", "site1")
-        assert (ready.returncode, "3 jobs wait, 0 run" in ready.stdout) == (1, True)
-        assert idle.run("purge-jobs", "--yes", "--site", "site1").stdout == "Purged 3 jobs.\n"
-        ready = idle.run("ready-for-migration", "--site", "site1")
+        ready = bench.run("ready-for-migration", "--site", "all")
+        assert ready.returncode == 1
+        assert "site1 has background jobs: 3 wait, 0 run" in ready.stdout
+        assert "site2 has background jobs: 4 wait, 0 run" in ready.stdout
+        assert bench.run("purge-jobs", "--yes", "--site", "site1").stdout == "Purged 3 jobs.\n"
+        ready = bench.run("ready-for-migration", "--site", "site1")
         assert (ready.returncode, ready.stdout[:6]) == (0, "READY ")
-        assert idle.run("ready-for-migration", "--site", "all").returncode == 1
-        with frappe.site("site1"):
-            again = frappe.enqueue(
-                tasks.echo, "long", job_id="long nightly", deduplicate=True, tag="again"
-            )
-        with idle.worker(), frappe.site("site1"):
-            assert again.wait(20) == {"tag": "again"}
-            wait_until(lambda: not frappe.get_jobs(), 20)
-        tags = {mark["kwargs"]["tag"] for mark in idle.marks("echo")}
-        everything = {f"site2 {q} {e}" for q in ("short", "long") for e in ("nightly", None)}
-        assert tags == everything | {"again"}
+        assert len(frappe.get_jobs()["site2"]) == 4
 
-    @pytest.mark.parametrize("how", ["cancel", "delete"])
-    def test_a_job_taken_back_never_runs_even_when_its_record_is_gone(self, idle, how):
+    def test_what_was_taken_back_never_runs_though_its_record_is_gone(self, idle):
         with frappe.site("site1"):
-            job = frappe.enqueue(tasks.echo, tag=how)
-            done = idle.run("jobs", how, job.id, "--site", "site1")
-            assert done.returncode == 0 and job.id in done.stdout
+            for what in ("purge", "cancel", "delete"):
+                frappe.enqueue(tasks.echo, job_id=what, deduplicate=True, tag=what)
+                how = ["purge-jobs", "--yes"] if what == "purge" else ["jobs", what, what]
+                done = idle.run("--site", "site1", *how)
+                assert done.returncode == 0, done.stderr
             ledger = runtime.current().ledger
-            ledger.redis.delete(ledger._key("record", job.message_id))  # its time is over
-            behind = frappe.enqueue(tasks.ping)
+            for key in ledger.redis.keys(f"{ledger._key('record')}*"):
+                ledger.redis.delete(key)  # its time is over
+            again = frappe.enqueue(tasks.echo, job_id="purge", deduplicate=True, tag="again")
             with idle.worker():
-                assert behind.wait(20) == "pong"
-        assert idle.marks("echo") == []
+                assert again.wait(20) == {"tag": "again"}
+                assert frappe.enqueue(tasks.ping).wait(20) == "pong"
+        assert [mark["kwargs"] for mark in idle.marks("echo")] == [{"tag": "again"}]
 
-    def test_pending_jobs_are_counted_by_site_queue_and_method(self, idle):
+    def test_pending_jobs_are_counted_by_site_queue_and_method(self, bench):
         with frappe.site("site2"):
             for method in (tasks.ping, tasks.echo, tasks.ping):
                 frappe.enqueue(method, "long")
-        (row,) = rows(idle, "show-pending-jobs", "--site", "all")
+        (row,) = rows(bench, "show-pending-jobs", "--site", "all")
         methods = {"acme.tasks.ping": 2, "acme.tasks.echo": 1}
         assert row == {"site": "site2", "queue": "long", "jobs": 3, "methods": methods}
-        assert rows(idle, "--site", "site1", "show-pending-jobs") == []
+        assert rows(bench, "--site", "site1", "show-pending-jobs") == []
+        table = bench.run("--site", "site2", "show-pending-jobs").stdout
+        assert "2 acme.tasks.ping, 1 acme.tasks.echo" in table
 
     def test_ten_thousand_are_purged_in_seconds(self, bench):
         with frappe.site("site1"):
@@ -108,9 +102,8 @@ class TestWithoutAWorker:
 
     @pytest.mark.parametrize(
         "command",
-        [["jobs", "list"], ["jobs", "show", "x"], ["jobs", "wait", "x"], ["jobs", "cancel", "x"],
-         ["show-pending-jobs"], ["purge-jobs"], ["ready-for-migration"]],
-    )  # fmt: skip
+        [["jobs", "list"], ["purge-jobs"]],
+    )
     def test_a_broker_that_is_down_is_one_line_and_69(self, make_bench, command):
         bench = make_bench(redis_queue="redis://:s3cret@127.0.0.1:1/0")
         done = bench.run("--site", "site1", *command)
@@ -134,22 +127,20 @@ class TestWithAWorker:
         assert found[1]["started_at"] < found[1]["ended_at"] and "+00:00" in found[1]["ended_at"]
         arguments = ("jobs", "list", "--queue", "reports", "--status", "failed", "--limit", "1")
         assert [row["id"] for row in rows(shared, *arguments, "--site", "all")] == ["listed b"]
-        table = shared.run("--site", "site1", *arguments).stdout.splitlines()
-        assert table[0].startswith("ID") and len(table) == 2
 
     def test_show_tells_all_and_takes_a_message_id(self, shared):
         with frappe.site("site1"):
             job = frappe.enqueue(tasks.fail, job_id="shown", text="line\nbreak")
             wait_until(lambda: job.get_status() == "failed", 10)
-        for name in (job.id, job.message_id):
-            (row,) = rows(shared, "--site", "site1", "jobs", "show", name)
-            assert (row["id"], row["arguments"]) == ("shown", {"text": "line\nbreak"})
-            assert "raise ValueError(text)" in row["traceback"]
-        assert "raise ValueError" in shared.run("--site", "site1", "jobs", "show", "shown").stdout
-        for command in ("show", "wait", "cancel", "retry", "delete"):
+        (row,) = rows(shared, "--site", "site1", "jobs", "show", job.message_id)
+        assert (row["id"], row["arguments"]) == ("shown", {"text": "line\nbreak"})
+        assert "raise ValueError(text)" in row["traceback"]
+        shown = shared.run("--site", "site1", "jobs", "show", "shown").stdout
+        assert "raise ValueError(text)" in shown and '{"text": "line\\nbreak"}' in shown
+        for command in ("show", "delete"):
             done = shared.run("--site", "site2", "jobs", command, job.message_id)
             refused(done, f"No job '{job.message_id}' is known on site2.")
-        assert len(shared.run("--site", "site1", "jobs", "list").stdout.splitlines()) > 1
+        assert frappe.get_job("shown", "site1").status == "failed"
 
     def test_wait_prints_the_result_or_says_why_not(self, shared):
         with frappe.site("site1"):
@@ -163,9 +154,11 @@ class TestWithAWorker:
         wait_until(lambda: slow.get_status() == "started", 10)
         ready = shared.run("--site", "site1", "ready-for-migration")
         assert ready.returncode == 1 and "1 run" in ready.stdout
-        assert shared.run("--site", "site1", "purge-jobs", "--yes").stdout == "Purged 0 jobs.\n"
-        assert shared.run("--site", "site1", "jobs", "cancel", "slow").returncode == 0
-        refused(shared.run("--site", "site1", "jobs", "cancel", "slow"), "slow (cancelled)")
+        # what runs stays, so nothing is asked
+        assert shared.run("--site", "site1", "purge-jobs").stdout == "Purged 0 jobs.\n"
+        done = shared.run("--site", "site1", "jobs", "cancel", "slow", "no sum")
+        assert (done.returncode, done.stdout) == (1, "Cancelled: slow\n")
+        assert "too late to cancel no sum (failed)" in done.stderr
         assert slow.get_status() == "cancelled"
 
     def test_failed_jobs_are_run_again(self, shared):
@@ -178,4 +171,3 @@ class TestWithAWorker:
             wait_until(lambda: frappe.get_job_status("again 0") == "failed", 10)
             assert shared.run("--site", "site2", "jobs", "retry", "again 0").returncode == 0
         refused(shared.run("--site", "site2", "jobs", "retry"), "--failed", 2)
-        refused(shared.run("--site", "site2", "jobs", "list", "--queue", "nope"), "'nope'", 2)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from frappe_jobs import runtime
+from frappe_jobs.hosts.models import Base as Records
 
 SITES = ("site1", "site2")
 
@@ -256,5 +257,7 @@ def host(server: Server, library: Any, make_sites: Callable[..., runtime.Runtime
     configs = {site: server.config(site) for site in SITES}
     here = make_sites(configs, "acme\nlibrary\n")
     for site in SITES:
-        server.prepare(here.host, site, here.settings.sites_path / site, (AcmeBase, library.Base))
+        server.prepare(
+            here.host, site, here.settings.sites_path / site, (AcmeBase, library.Base, Records)
+        )
     return here.host

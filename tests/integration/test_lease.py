@@ -154,6 +154,19 @@ class TestRedisAway:
             assert frappe.enqueue(tasks.ping).wait(30) == "pong"
         assert (runs(bench, "away"), job.attempt) == (["begin", "end"], 1)
 
+    def test_a_worker_with_a_job_and_an_idle_process_outlives_it(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)
+        bench.use()
+        with bench.worker("--concurrency", "2") as worker, frappe.site("site1"):
+            job = begun(bench, "away", seconds=4)
+            embedded.stop(server)
+            embedded.start(server)
+            job.wait(30)
+            assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+            assert worker.process.poll() is None
+            assert worker.stop() == 0
+        assert runs(bench, "away") == ["begin", "end"]
+
     def test_a_short_absence_changes_nothing(self, make_bench, server):
         bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)
         bench.use()

@@ -9,7 +9,7 @@ from os import system  # noqa: F401 - re-exported, and must not be runnable
 from pathlib import Path
 
 from acme.models import Account, Base
-from acme.trace import mark
+from acme.trace import alone, mark
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
 
@@ -73,6 +73,26 @@ def work(seconds: float, name: str = "") -> str:
     time.sleep(seconds)
     mark("end", name=name)
     return name
+
+
+def run(number: int, seconds: float = 0.0, spawn: int | None = None, again: bool = False) -> int:
+    """A run whose begin and end are written down, and whether another one of it lived then.
+
+    It can enqueue another one, of that number, and ask for a second attempt.
+    """
+    job = frappe.get_current_job()
+    facts = {"number": number, "job": job.id, "message": job.message.id}
+    with alone(job.message.id) as is_alone:
+        mark("begin", alone=is_alone, **facts)
+        try:
+            time.sleep(seconds)
+            if again and job.attempt == 1:
+                raise frappe.RetryBackgroundJobError(f"{number}, again")
+            if spawn is not None:
+                frappe.enqueue(run, job_id=f"spawned {spawn}", number=spawn, seconds=seconds)
+        finally:
+            mark("end", **facts)
+    return number
 
 
 def sleep_on(seconds: float) -> None:
@@ -227,3 +247,8 @@ def fail_after_commit() -> None:
         raise ValueError("after the commit")
 
     require_session().after_commit(object_to_it)
+
+
+def often() -> None:
+    """Run by the clock."""
+    mark("often")

@@ -1,9 +1,13 @@
 """Jobs and hooks leave their marks in a file: what ran, where and in what order."""
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import frappe_jobs as frappe
 
@@ -21,6 +25,22 @@ def mark(what: str, **values) -> None:
     } | values
     with path().open("a") as file:
         file.write(json.dumps(line | {"at": time.time(), "pid": os.getpid()}, default=repr) + "\n")
+
+
+@contextmanager
+def alone(message_id: str) -> Iterator[bool]:
+    """Whether no other process is in this block for that message; the system frees it for the dead.
+
+    One byte of the file stands for each message.
+    """
+    byte = UUID(message_id).int % 2**60
+    with path().with_name("runs.lock").open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def marks(what: str | None = None) -> list[dict]:

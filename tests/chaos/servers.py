@@ -1,0 +1,154 @@
+"""Servers of a test's own, which it may kill and start again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from uuid import uuid4
+
+import redis
+from kombu import Connection
+
+from frappe_jobs.embedded import server_binary
+from frappe_jobs.testing import wait_until
+
+START_TIMEOUT = 60
+
+
+class Server(AbstractContextManager["Server"], ABC):
+    """A process that keeps its data in a folder, on the same port whenever it runs."""
+
+    url: str
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @abstractmethod
+    def _command(self) -> tuple[list[str], Mapping[str, str]]:
+        """The command, and what is put into its environment."""
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        command, variables = self._command()
+        with (self.folder / "output").open("ab") as output:
+            self._process = process = subprocess.Popen(
+                command, cwd=self.folder, env=os.environ | variables, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        wait_until(lambda: self._answers() or process.poll() is not None, START_TIMEOUT)
+        if process.poll() is not None:
+            said = (self.folder / "output").read_text()[-2000:]
+            raise RuntimeError(f"{command[0]} did not start: {said}")
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Kill it, or with SIGTERM let it end in its own way; its data stay."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait(10)
+
+    def __enter__(self) -> Server:
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+
+class Redis(Server):
+    """Redis, whose append-only file is synced with each command."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    def _command(self) -> tuple[list[str], Mapping[str, str]]:
+        options = {
+            "port": self._port, "bind": "127.0.0.1", "dir": self.folder,
+            "appendonly": "yes", "appendfsync": "always",
+        }  # fmt: skip
+        command = [server_binary()]
+        for key, value in options.items():
+            command += [f"--{key}", str(value)]
+        return command, {}
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_connect_timeout=1) as server:
+                return bool(server.ping())
+        except redis.RedisError:  # also while it reads its file
+            return False
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ node, with everything that a node writes in the folder."""
+
+    def __init__(self, folder: Path, **settings: int) -> None:
+        super().__init__(folder)
+        self._port, self._dist_port = free_port(), free_port()
+        self._name = f"chaos-{uuid4().hex[:12]}@localhost"
+        self._settings = settings
+        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}//"
+
+    @staticmethod
+    def script() -> Path | None:
+        """The server's own script; Debian's command on the PATH would become another user."""
+        found = shutil.which("rabbitmq-server", path=f"{os.environ['PATH']}:/usr/sbin")
+        script = Path(found).resolve().parent / "rabbitmq-server" if found else None
+        return script if script and script.exists() else None
+
+    def _command(self) -> tuple[list[str], Mapping[str, str]]:
+        (self.folder / "plugins").write_text("[].\n")
+        for empty in ("rabbitmq.conf", "environment"):
+            (self.folder / empty).touch()
+        settings = [f"-rabbit {key} {value}" for key, value in self._settings.items()]
+        return [str(self.script())], {
+            "HOME": str(self.folder),  # Erlang's cookie
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_NODENAME": self._name,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "environment"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(settings),
+        }
+
+    def _answers(self) -> bool:
+        try:
+            with Connection(self.url, connect_timeout=2) as connection:
+                connection.connect()
+                return True
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

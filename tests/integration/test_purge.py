@@ -1,0 +1,51 @@
+"""Jobs that wait are taken back, many at a time."""
+
+from __future__ import annotations
+
+import pytest
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs.purge import CHUNK, cancel_waiting
+
+
+@pytest.fixture
+def rabbit(make_bench, amqp_url):
+    return make_bench(celery_broker_url=amqp_url).use()
+
+
+def enqueue(here, count):
+    """So many jobs; the first of them runs."""
+    with frappe.site("site1"):
+        jobs = frappe.enqueue_many({"method": tasks.ping} for _ in range(count))
+    messages = [here.ledger.read(job.message_id).message for job in jobs]
+    here.ledger.start(messages[0], "a process")
+    return jobs, messages
+
+
+def marks(here):
+    """The ids of messages that a worker is to drop, whether or not there is a record."""
+    return {
+        key.rpartition(":")[2] for key in here.ledger.redis.keys(here.ledger._key("dropped", "*"))
+    }
+
+
+def test_what_runs_stays_and_on_redis_nothing_is_left_of_the_others(bench):
+    here = bench.use()
+    jobs, messages = enqueue(here, CHUNK + 3)
+    assert (
+        cancel_waiting(messages, "purged", ledger=here.ledger, broker=here.broker) == messages[1:]
+    )
+    assert here.broker.depth("default") == 1  # nobody took it from there in this test
+    assert [jobs[0].get_status(), jobs[-1].get_status()] == ["started", "cancelled"]
+    assert jobs[-1].reason == "purged"
+    assert marks(here) == set()
+    assert cancel_waiting(messages, "purged", ledger=here.ledger, broker=here.broker) == []
+
+
+def test_on_rabbitmq_a_mark_for_the_worker_is_left_of_each(rabbit):
+    _, messages = enqueue(rabbit, 3)
+    ended = cancel_waiting(messages, "purged", ledger=rabbit.ledger, broker=rabbit.broker)
+    assert ended == messages[1:]
+    assert rabbit.broker.depth("default") == 3
+    assert marks(rabbit) == {one.id for one in messages[1:]}

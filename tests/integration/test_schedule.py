@@ -1,0 +1,247 @@
+"""The schedule on its real road: hooks and records → RedBeat's entries → jobs in a worker."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from redbeat.schedulers import RedBeatConfig
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.celery.beat import BenchEntry
+from frappe_jobs.testing import wait_until
+
+OFTEN = "* * * * * *"  # every second
+
+HOOKS = """
+app_name = "acme"
+scheduler_events = {events!r}
+"""
+
+
+@pytest.fixture
+def bench(make_bench):
+    bench = make_bench(frappe_jobs_scheduler_lock=3)
+    with_hooks(bench, {"cron": {OFTEN: ["acme.tasks.often"]}, "daily": ["acme.tasks.ping"]})
+    bench.use()
+    return bench
+
+
+def with_hooks(bench, events):
+    hooks = bench.path / "acme" / "hooks.py"
+    hooks.write_text(HOOKS.format(events=events))
+
+
+def migrated(bench, *options):
+    done = bench.run("--site", "all", "migrate", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def entries(site="site1"):
+    """The site's entries by method, each with the time at which it is due."""
+    found = runtime.current().timetable.of_site(site).values()
+    return {entry.method: due for entry, due in filter(None, found)}
+
+
+def runs(bench, site="site1"):
+    return [mark for mark in bench.marks("often") if mark["site"] == site]
+
+
+class TestMigrate:
+    def test_it_says_what_it_does_and_a_second_time_changes_nothing(self, bench):
+        assert (
+            migrated(bench, "--dry-run")[-1] == "site2: 2 added, 0 removed, 0 unchanged, 0 refused."
+        )
+        assert entries() == {}
+        lines = migrated(bench)
+        assert f"site1: added acme.tasks.often ({OFTEN})" in lines
+        before = entries()
+        assert migrated(bench)[-1] == "site2: 0 added, 0 removed, 2 unchanged, 0 refused."
+        assert entries() == before
+
+    def test_what_no_hook_names_any_more_is_removed(self, bench):
+        migrated(bench)
+        with_hooks(bench, {"daily": ["acme.tasks.ping"]})
+        assert "site1: removed acme.tasks.often (* * * * * *)" in migrated(bench)
+        assert set(entries()) == {"acme.tasks.ping"}
+
+    def test_what_is_wrong_is_named_and_the_rest_goes_on(self, bench):
+        with_hooks(
+            bench, {"hourly": ["acme.tasks.nope", "os.system"], "daily": ["acme.tasks.ping"]}
+        )
+        done = bench.run("--site", "site1", "migrate")
+        assert done.stdout.splitlines()[-1] == "site1: 1 added, 0 removed, 0 unchanged, 2 refused."
+        assert "acme.tasks.nope (Hourly) gets no entry" in done.stderr
+        assert "os.system (Hourly) gets no entry" in done.stderr
+        assert set(entries()) == {"acme.tasks.ping"}
+
+    def test_a_new_daily_job_waits_for_its_time(self, bench):
+        migrated(bench)
+        midnight = datetime.now(timezone.utc).date() + timedelta(days=1)
+        assert datetime.fromtimestamp(entries()["acme.tasks.ping"], timezone.utc).date() == midnight
+
+    def test_each_site_has_its_own_time_zone(self, bench):
+        bench.write("site2/site_config.json", {"db_type": "sqlite", "time_zone": "Asia/Kolkata"})
+        migrated(bench)
+        minutes = [entries(site)["acme.tasks.ping"] % 3600 / 60 for site in ("site1", "site2")]
+        assert minutes == [0, 30]
+
+
+class TestScheduler:
+    def test_each_due_time_is_queued_once_though_two_run_and_the_leader_is_killed(self, bench):
+        migrated(bench)
+        with bench.worker("--queue", "default"), bench.process("schedule") as one:
+            wait_until(lambda: "this scheduler leads" in one.log, 10)
+            with bench.process("schedule") as two:
+                wait_until(lambda: "another scheduler leads" in two.log, 10)
+                wait_until(lambda: len(runs(bench)) >= 3, 10)
+                one.process.kill()
+                wait_until(lambda: "this scheduler leads" in two.log, 10)
+                count = len(runs(bench))
+                wait_until(lambda: len(runs(bench)) >= count + 3, 10)
+                assert two.stop() == 0
+        due = Counter(key for key in keys("due:site1:*"))
+        assert len(due) == len(runs(bench))
+
+    def test_it_runs_as_administrator_and_notes_when_and_leaves_a_log(self, bench):
+        migrated(bench)
+        with bench.worker("--queue", "default"), bench.process("schedule"):
+            wait_until(lambda: runs(bench), 15)
+        assert runs(bench)[0]["user"] == "Administrator"
+        with frappe.site("site1"):
+            (record,) = frappe.get_all(
+                "Scheduled Job Type", {"method": "acme.tasks.often"}, ["name", "last_execution"]
+            )
+            assert datetime.now(timezone.utc) - record["last_execution"] < timedelta(minutes=1)
+            logs = frappe.get_all(
+                "Scheduled Job Log", {"scheduled_job_type": record["name"]}, ["*"]
+            )
+        assert {log["status"] for log in logs} == {"Complete"}
+        assert all(log["duration"] >= 0 for log in logs)
+
+    def test_a_site_that_is_paused_gets_nothing_and_the_other_one_never_notices(self, bench):
+        migrated(bench)
+        bench.run("--site", "site1", "scheduler", "pause")
+        with bench.worker("--queue", "default"), bench.process("schedule"):
+            wait_until(lambda: len(runs(bench, "site2")) >= 3, 15)
+        assert runs(bench) == []
+        assert "site1  paused" in bench.run("--site", "site1", "scheduler", "status").stdout
+
+    def test_after_downtime_a_job_runs_once_not_once_for_each_missed_time(self, bench):
+        migrated(bench)
+        here = runtime.current()
+        found = here.timetable.of_site("site1").values()
+        long_ago = time.time() - 3600
+        here.timetable.put({entry: long_ago for entry, _ in found})
+        with bench.process("schedule") as scheduler:
+            wait_until(lambda: entries()["acme.tasks.ping"] > time.time(), 10)
+            assert scheduler.stop() == 0
+        with frappe.site("site1"):
+            waiting = [job for job in frappe.get_jobs("site1")["site1"]]
+        assert len(waiting) == 2
+
+    def test_a_flushed_schedule_comes_back_by_itself(self, bench):
+        migrated(bench)
+        before = entries()
+        with bench.process("schedule") as scheduler:
+            wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+            for key in keys("redbeat:*"):
+                runtime.current().ledger.redis.delete(key)
+            wait_until(lambda: entries().keys() == before.keys(), 10)
+            assert entries()["acme.tasks.ping"] == before["acme.tasks.ping"]
+
+    def test_with_nothing_to_do_it_stays(self, make_bench):
+        with make_bench().process("schedule") as scheduler:
+            wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+            scheduler.process.send_signal(signal.SIGTERM)
+            assert scheduler.process.wait(10) == 0
+
+    def test_redbeats_own_tools_read_the_entries(self, bench):
+        migrated(bench)
+        app = runtime.current().app
+        app.redbeat_conf = RedBeatConfig(app)
+        (key,) = [key for key in keys("redbeat:site1:*") if "hash" == kind(key) and daily(key, app)]
+        assert BenchEntry.from_key(key, app=app).kwargs["method"] == "acme.tasks.ping"
+
+
+class TestRecords:
+    """Made, changed and deleted in code; in force after the commit, and only then."""
+
+    @pytest.fixture
+    def migrated(self, bench):
+        with_hooks(bench, {})
+        migrated(bench)
+        return bench
+
+    def test_a_job_of_an_event_is_scheduled_changed_and_removed_with_the_commits(self, migrated):
+        with frappe.site("site1"):
+            event = frappe.new_doc("Scheduler Event", scheduled_against="Account").insert()
+            event.method = "acme.tasks.often"
+            event.save()
+            record = frappe.new_doc(
+                "Scheduled Job Type", scheduler_event=event.name, frequency="Daily"
+            ).insert()
+            assert entries() == {}
+        daily = entries()["acme.tasks.often"]
+        with frappe.site("site1"):
+            record = frappe.get_doc("Scheduled Job Type", record.name)
+            record.frequency, record.cron_format = "Cron", OFTEN
+            record.save()
+        assert entries()["acme.tasks.often"] < daily
+        assert migrated_lines(migrated)[0].startswith("site1: 0 added, 0 removed, 0 unchanged")
+        assert entries()["acme.tasks.often"] < daily
+        with frappe.site("site1"):
+            frappe.get_doc("Scheduled Job Type", record.name).delete()
+            assert entries() != {}
+        assert entries() == {}
+
+    def test_what_is_rolled_back_never_reaches_the_schedule(self, migrated):
+        with pytest.raises(ZeroDivisionError), frappe.site("site1"):
+            frappe.new_doc(
+                "Scheduled Job Type", method="acme.tasks.often", frequency="Daily"
+            ).insert()
+            1 / 0
+        assert entries() == {}
+
+    def test_a_stopped_job_is_not_scheduled_and_stays_stopped(self, bench):
+        migrated(bench)
+        with frappe.site("site1"):
+            (found,) = frappe.get_all("Scheduled Job Type", {"method": "acme.tasks.often"})
+            record = frappe.get_doc("Scheduled Job Type", found["name"])
+            record.stopped = True
+            record.save()
+        assert set(entries()) == {"acme.tasks.ping"}
+        migrated(bench)
+        assert set(entries()) == {"acme.tasks.ping"}
+
+    def test_a_change_is_in_force_within_seconds_while_the_scheduler_runs(self, migrated):
+        with migrated.worker("--queue", "default"), migrated.process("schedule") as scheduler:
+            wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+            with frappe.site("site1"):
+                frappe.new_doc(
+                    "Scheduled Job Type", method="acme.tasks.often", frequency="Cron",
+                    cron_format=OFTEN,
+                ).insert()  # fmt: skip
+            wait_until(lambda: runs(migrated), 5)
+
+
+def migrated_lines(bench):
+    return [line for line in migrated(bench) if line.startswith("site1")]
+
+
+def keys(pattern):
+    here = runtime.current()
+    return list(here.ledger.redis.scan_iter(here.settings.prefix + pattern))
+
+
+def kind(key):
+    return runtime.current().ledger.redis.type(key)
+
+
+def daily(key, app):
+    return BenchEntry.from_key(key, app=app).kwargs["method"] == "acme.tasks.ping"
