@@ -256,7 +256,7 @@ def shared(_shared: tuple[Bench, Worker]) -> Bench:
     """A bench with a worker on all queues, for the tests that leave both as they found them."""
     bench, worker = _shared
     assert worker.process.poll() is None, worker.log
-    bench.use()
+    bench.use().app.set_default()  # a shared task goes to the default app, which other tests make
     return bench
 
 

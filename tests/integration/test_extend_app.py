@@ -157,8 +157,8 @@ def test_on_rabbitmq_clients_and_workers_declare_the_benchs_queues_alike(team_on
     team, bench = team_on_rabbitmq, team_on_rabbitmq.bench
     code = """
         with frappe.site("site1"):
-            jobs = [frappe.enqueue("acme.tasks.whoami", "short", at_front=x) for x in (0, 1)]
             theirs = frappe.enqueue(double, "short", x=21)
+            jobs = [frappe.enqueue("acme.tasks.whoami", "short", at_front=x) for x in (0, 1)]
         print(json.dumps([*(job.wait(20)[0] for job in jobs), theirs.get(timeout=20)]))
     """
     theirs = team.worker("-Q", f"{bench.id}:short")
