@@ -11,7 +11,13 @@ from uuid import uuid4
 
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, BrokerUnavailable, MessageTooLarge, QueueOverloaded
+from frappe_jobs.errors import (
+    ArgumentError,
+    BrokerError,
+    BrokerUnavailable,
+    MessageTooLarge,
+    QueueOverloaded,
+)
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
@@ -101,24 +107,26 @@ class Dispatcher:
         """Send the messages now, in order.
 
         None for each whose id is taken where it claims it.  Raises QueueOverloaded, and nothing is
-        sent; or BrokerUnavailable, whose details give under ``sent`` the jobs that were.
+        sent; or BrokerUnavailable or NotSupportedByBroker, whose details give under ``sent`` the
+        jobs that were.
         """
         self._refuse_overload(sendings)
         try:
             published = self._broker.publish(sendings, self._ledger)
-        except BrokerUnavailable as error:
-            sent = error.details.get("sent", 0)
-            self._call_off([sending.message for sending in sendings[sent:]])
-            jobs = [self._job(sending.message) for sending in sendings[:sent]]
-            raise error.about(sent=jobs) from None
+        except BrokerError as error:
+            sent = {message.id: message for message in error.details.get("sent", ())}
+            left = [one.message for one in sendings if one.message.id not in sent]
+            self._call_off(left, error)
+            raise error.about(sent=[self._job(message) for message in sent.values()]) from None
         return [
             self._job(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
 
-    def _call_off(self, messages: Sequence[Message]) -> None:
+    def _call_off(self, messages: Sequence[Message], error: BrokerError) -> None:
         """End the jobs that could not be sent; a message that arrived all the same is dropped."""
-        reason = "never sent: the broker was out of reach"
+        away = isinstance(error, BrokerUnavailable)
+        reason = f"never sent: the broker {'was out of reach' if away else 'refused the queue'}"
         try:
             self._ledger.cancel(messages, reason, waiting_only=True)
         except BrokerUnavailable:  # no record without it, then; or the sweep finds it

@@ -16,7 +16,7 @@ from celery import Celery
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
-from frappe_jobs.celery.app import app_for, sites_path_of
+from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError
@@ -90,7 +90,7 @@ class Runtime:
     @cached_property
     def broker(self) -> Broker:
         adapter = RabbitBroker if self.celery_settings.is_amqp else RedisBroker
-        return adapter(self.app, self.celery_settings)
+        return adapter(self.app, self.celery_settings, queues(self.celery_settings))
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

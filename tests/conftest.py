@@ -190,6 +190,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """The folder of a Redis of the test's own; what it holds survives its restarts."""
+    embedded.start(tmp_path)
+    yield tmp_path
+    embedded.stop(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def amqp_url() -> str:
     """AMQP_URL, else the server on the standard port; skips by name, and fails where CI is set."""
@@ -248,7 +256,7 @@ def shared(_shared: tuple[Bench, Worker]) -> Bench:
     """A bench with a worker on all queues, for the tests that leave both as they found them."""
     bench, worker = _shared
     assert worker.process.poll() is None, worker.log
-    bench.use()
+    bench.use().app.set_default()  # a shared task goes to the default app, which other tests make
     return bench
 
 

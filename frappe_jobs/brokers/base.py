@@ -42,9 +42,9 @@ class Broker(ABC):
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         """Record the messages, then hand them to the broker, in order, in as few round trips.
 
-        False for each that the recorder did not let pass.  Raises BrokerUnavailable, whose details
-        say under ``sent`` for how many the broker has the message; the records of the others may
-        be there without one, and say that the job waits.
+        False for each that the recorder did not let pass.  Raises BrokerUnavailable or
+        NotSupportedByBroker, whose details hold under ``sent`` the messages that the broker has;
+        the records of the others may be there without one, and say that the job waits.
         """
 
     @abstractmethod

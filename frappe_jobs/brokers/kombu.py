@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery import Celery
+from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 
 from frappe_jobs.brokers.base import Broker, Recorder, Sending
 from frappe_jobs.config import REDIS_SCHEMES, Settings
-from frappe_jobs.errors import BrokerUnavailable, NotSupportedByBroker
+from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -31,25 +32,25 @@ class KombuBroker(Broker):
     at_front: int
     ordinary: int
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
         self._app = app
         self._settings = settings
+        #: Declared alike by all who send and all who consume, whatever a team's own app knows.
+        self._queues = {queue.name: queue for queue in queues}
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a
         # message without a record could run a job that nobody knows of.
         allowed = recorder.record(sendings)
         sent: list[Message] = []
-        tried = 0
         try:
             with self._reaching(), self._app.producer_or_acquire() as producer:
                 for sending, may_go in zip(sendings, allowed, strict=True):
                     if may_go:
                         self._send(sending.message, producer)
                         sent.append(sending.message)
-                    tried += 1
-        except BrokerUnavailable as error:
-            raise error.about(sent=tried) from None
+        except BrokerError as error:
+            raise error.about(sent=sent) from None
         finally:
             recorder.sent(sent)
         return allowed
@@ -69,7 +70,7 @@ class KombuBroker(Broker):
         """Celery's options for a message of ours."""
         return {
             "task_id": message.id,
-            "queue": self.queue_name(message.queue),
+            "queue": self._queues[self.queue_name(message.queue)],
             "priority": self.at_front if message.at_front else self.ordinary,
             "shadow": message.name,
             "soft_time_limit": message.timeout,
@@ -100,7 +101,10 @@ class KombuBroker(Broker):
             if queue is None:
                 return task.apply_async(kwargs=dict(arguments), **options)
             return self._app.send_task(
-                task.name, kwargs=dict(arguments), queue=self.queue_name(queue), **options
+                task.name,
+                kwargs=dict(arguments),
+                queue=self._queues[self.queue_name(queue)],
+                **options,
             )
 
     def broken_promises(self, message: Message) -> list[str]:

@@ -13,7 +13,7 @@ import base64
 import json
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ import redis
 from celery import Celery, Task
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
+from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import Recorder, Sending
@@ -84,8 +85,8 @@ class RedisBroker(KombuBroker):
     at_front = 0
     ordinary = 6
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
-        super().__init__(app, settings)
+    def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
+        super().__init__(app, settings, queues)
         self._forms: dict[tuple[str, bool], str] = {}
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
@@ -98,7 +99,8 @@ class RedisBroker(KombuBroker):
             try:
                 written += recorder.record(chunk)
             except BrokerUnavailable as error:
-                raise error.about(sent=start) from None
+                went = zip(sendings, written, strict=False)
+                raise error.about(sent=[one.message for one, ok in went if ok]) from None
         return written
 
     def _may_push(self) -> bool:

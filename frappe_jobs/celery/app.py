@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from celery import Celery, Task, _state
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
-from celery.signals import import_modules
+from celery.signals import celeryd_init, import_modules
 from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child, lease
@@ -39,6 +40,7 @@ class Execute(Task):  # type: ignore[misc]
     """The one task: its message's header says which method of which site to run."""
 
     name = TASK
+    serializer = "json"  # a team's own default may be another one
     acks_late = True
     reject_on_worker_lost = True  # how often, the ledger decides
     max_retries = None
@@ -180,6 +182,21 @@ def _adopt(app: Celery, settings: Settings) -> None:
     app.steps["consumer"] |= {lease.LeaseKeeper, Sweeper}
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
+    if settings.is_guest:
+        celeryd_init.connect(_make_queues_known(app, queues(settings)), weak=False)
+
+
+def _make_queues_known(app: Celery, ours: Sequence[Queue]) -> Callable[..., None]:
+    """Have a worker of the team's app declare our queues as we do, where it is told their names.
+
+    As aliases: it would consume any others without being told.
+    """
+
+    def on_worker(instance: Any, **_: object) -> None:
+        if instance.app is app:
+            app.amqp.queues.aliases.update((queue.name, queue) for queue in ours)
+
+    return on_worker
 
 
 def _preload(sender: Celery, **_: object) -> None:

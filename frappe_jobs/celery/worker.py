@@ -12,7 +12,7 @@ from celery import Celery
 from celery.signals import worker_ready
 from celery.utils.nodenames import gethostname, nodename
 
-from frappe_jobs.celery.app import equip, queues, worker_settings
+from frappe_jobs.celery.app import equip, worker_settings
 from frappe_jobs.config import Settings
 
 #: In which order a worker looks into its queues, on Redis; as kombu names or finds them.
@@ -53,8 +53,6 @@ def run_worker(
         options = app.conf.broker_transport_options
         app.conf.update(worker_settings(settings))
         app.conf.broker_transport_options = options | app.conf.broker_transport_options
-        for one in queues(settings):
-            app.amqp.queues.add(one)
     if asked.strategy:
         app.conf.broker_transport_options |= {"queue_order_strategy": STRATEGIES[asked.strategy]}
     worker_ready.connect(lambda **_: on_ready(), weak=False)

@@ -17,6 +17,7 @@ from acme import tasks
 
 import frappe_jobs as frappe
 from frappe_jobs.cli import COMMANDS, main
+from frappe_jobs.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +125,8 @@ class TestEnqueue:
         bench.variables["FRAPPE_SITE"] = "site1"
         assert bench.run("execute", "acme.tasks.install").returncode == 0
         assert (bench.sites / "site1/site.db").exists()
+        bench.variables["FRAPPE_SITE"] = "nowhere"
+        assert bench.run("--site", "site1", "execute", "acme.tasks.install").returncode == 0
 
 
 class TestExecute:
@@ -304,15 +307,22 @@ class TestCelery:
     def test_celery_finds_the_app(self, bench):
         celery = Path(sys.executable).with_name("celery")
         worker = subprocess.Popen(
-            [celery, "-A", "frappe_jobs", "worker", "-c", "1"], cwd=bench.path,
+            [celery, "-A", "frappe_jobs", "worker", "-c", "1", "-l", "debug"], cwd=bench.path,
             env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            start_new_session=True,
         )  # fmt: skip
         try:
             with frappe.site("site2"):
                 assert frappe.enqueue(tasks.whoami).wait(30)[0] == "site2"
+                job = frappe.enqueue(tasks.work, seconds=60, timeout=2)
+            wait_until(lambda: job.get_status() == "started", 10)
         finally:
-            worker.terminate()
-            worker.communicate(timeout=30)
+            os.killpg(worker.pid, signal.SIGTERM)
+            _, said = worker.communicate(timeout=30)
+        # It stops as a worker of ours does.
+        assert (job.get_status(), job.reason) == ("failed", "timed out after 2 s")
+        for step in ("FinishReading", "TakeSignals", "Drain", "DropTimers", "LeaseKeeper"):
+            assert re.search(rf"boot order: .*\b{step}\b", said), step
 
     def test_the_celeryconfig_holds_the_benchs_settings(self, bench, monkeypatch):
         monkeypatch.setenv("SITES_PATH", str(bench.sites))

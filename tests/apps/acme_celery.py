@@ -1,5 +1,6 @@
 """A team's own Celery app, as it was before frappe_jobs; with a function that extends it."""
 
+import logging
 import os
 
 from celery import Celery
@@ -10,7 +11,7 @@ PREFIX = os.environ.get("ACME_PREFIX", "acme")
 
 app = Celery("acme_team", broker=os.environ.get("ACME_BROKER"), set_as_current=False)
 app.conf.update(
-    result_backend=os.environ.get("ACME_BROKER"),
+    result_backend=os.environ.get("ACME_BACKEND", os.environ.get("ACME_BROKER")),
     task_default_queue=f"{PREFIX}-celery",
     task_routes={"team.mail": {"queue": f"{PREFIX}-mail"}},
     task_serializer="json",
@@ -32,6 +33,9 @@ def double(x):
 def mail(to):
     return f"mailed {to}"
 
+
+if os.environ.get("ACME_DEBUG"):  # a worker says of which steps it is made
+    logging.getLogger("celery.bootsteps").setLevel(logging.DEBUG)
 
 if os.environ.get("SITES_PATH"):
     extend_app(app)

@@ -293,6 +293,18 @@ class TestTimeout:
             wait_until(lambda: not frappe.get_jobs())  # nothing of it is left to be done
 
 
+def test_of_a_killed_job_on_failure_is_told_once(bench):
+    here = runtime.current()
+    with frappe.site("site1"):
+        job = frappe.enqueue(tasks.ping, on_failure=tasks.on_failure)
+    message = here.ledger.read(job.message_id).message
+    here.broker.discard([message])
+    for _ in range(2):
+        here.killed(message, "killed")
+    assert (job.get_status(), job.reason) == ("failed", "killed")
+    assert here.broker.depth("default") == 1
+
+
 class TestDatabaseAway:
     """A site on a database server that is down when its job opens, and comes back."""
 

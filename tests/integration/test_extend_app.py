@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +19,7 @@ from uuid import uuid4
 import pytest
 from acme import tasks
 from celery import Celery
+from kombu import Connection, Queue
 
 import frappe_jobs as frappe
 from frappe_jobs import errors
@@ -65,6 +69,13 @@ class Team:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+@pytest.fixture
+def team_on_rabbitmq(make_bench, amqp_url):
+    team = Team(make_bench(celery_broker_url=amqp_url, frappe_jobs_celery_app="acme_celery"))
+    team.bench.variables |= {"ACME_BROKER": amqp_url, "ACME_BACKEND": team.bench.redis_url}
+    return team
 
 
 @pytest.fixture
@@ -140,6 +151,50 @@ def test_a_worker_of_ours_runs_both_on_the_benchs_queues(team):
         assert team.ask(code) == ["site2", 42, 1, [0, 3, 6, 9]]
 
 
+@pytest.mark.filterwarnings("ignore::frappe_jobs.errors.GuestWarning")
+@pytest.mark.parametrize("whose", ["theirs", "ours"])
+def test_on_rabbitmq_clients_and_workers_declare_the_benchs_queues_alike(team_on_rabbitmq, whose):
+    team, bench = team_on_rabbitmq, team_on_rabbitmq.bench
+    code = """
+        with frappe.site("site1"):
+            theirs = frappe.enqueue(double, "short", x=21)
+            jobs = [frappe.enqueue("acme.tasks.whoami", "short", at_front=x) for x in (0, 1)]
+        print(json.dumps([*(job.wait(20)[0] for job in jobs), theirs.get(timeout=20)]))
+    """
+    theirs = team.worker("-Q", f"{bench.id}:short")
+    with theirs if whose == "theirs" else bench.worker("--queue", "short"):
+        assert team.ask(code) == ["site1", "site1", 42]
+        with Connection(bench.amqp_url) as connection:
+            found = Queue(f"{bench.id}:short", channel=connection.default_channel)
+            found.queue_arguments = {"x-max-priority": 1}
+            found.queue_declare()  # an error if it is there and was declared otherwise
+
+
+def test_a_worker_of_ours_stops_as_it_does_without_their_app(team):
+    with team.bench.worker("--queue", "default") as worker:
+        code = """
+            from frappe_jobs.testing import wait_until
+
+            with frappe.site("site1"):
+                job = frappe.enqueue("acme.tasks.work", seconds=60, timeout=3, job_id="slow")
+            wait_until(lambda: job.get_status() == "started", 10)
+            print(json.dumps(job.status))
+        """
+        assert team.ask(code) == "started"
+        os.killpg(worker.process.pid, signal.SIGTERM)
+        assert worker.process.wait(15) == 0
+    ended = 'print(json.dumps(frappe.get_job("slow", "site1").reason))'
+    assert team.ask(ended) == "timed out after 3 s"
+
+
+def test_a_worker_of_ours_is_made_of_all_its_steps_and_leaves_standard_output_alone(team):
+    team.bench.variables["ACME_DEBUG"] = "1"
+    done = team.bench.run("worker", "--queue", "short", "--burst")
+    assert (done.returncode, done.stdout) == (0, "")
+    for step in ("FinishReading", "TakeSignals", "Burst", "Drain", "DropTimers", "LeaseKeeper"):
+        assert re.search(rf"boot order: .*\b{step}\b", done.stderr), step
+
+
 def test_their_redbeat_entries_stay(team):
     code = """
         from celery.schedules import schedule
@@ -153,6 +208,18 @@ def test_their_redbeat_entries_stay(team):
         print(json.dumps(sorted(key.partition(":")[2] for key in keys)))
     """
     assert {"hourly", "mail"} <= set(team.ask(code))
+
+
+def test_where_the_team_sends_pickle_our_messages_are_json_all_the_same(make_bench, amqp_url):
+    bench = make_bench(celery_broker_url=amqp_url)
+    conf = {"task_serializer": "pickle", "accept_content": ["json", "pickle"]}
+    extend_app(team_app(amqp_url, result_backend=bench.redis_url, **conf), bench.sites)
+    bench.use()
+    with frappe.site("site1"):
+        frappe.enqueue(tasks.ping)
+    with Connection(amqp_url) as connection:
+        message = Queue(f"{bench.id}:default", channel=connection.default_channel).get()
+    assert message.content_type == "application/json"
 
 
 class TestPromises:
@@ -246,8 +313,6 @@ class TestRefused:
             extend_app(app, bench.sites)
 
     def test_an_app_with_a_queue_of_our_name(self, make_bench):
-        from kombu import Queue
-
         bench = make_bench()
         app = team_app(bench.redis_url, task_queues=[Queue(f"{bench.id}:short")])
         with pytest.raises(errors.ConfigError, match=f"{bench.id}:short.*bench_id"):

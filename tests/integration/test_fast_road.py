@@ -143,6 +143,13 @@ class TestLongWay:
         assert "argsrepr" in message["properties"]  # Celery's producer made it
         assert ("compression" in message["headers"]) == (option == "task_compression")
 
+    def test_an_app_that_runs_its_tasks_at_once_runs_ours_at_once(self, site1):
+        here = runtime.current()
+        here.app.conf.task_always_eager = True
+        job = frappe.enqueue(tasks.add, x=40, y=2)
+        assert here.broker.depth("default") == 0
+        assert (job.get_status(), job.result) == ("finished", 42)
+
     def test_a_prefix_of_all_keys_is_honoured(self, make_bench):
         bench = make_bench()
         here = bench.use()

@@ -115,14 +115,19 @@ def test_what_a_dead_worker_had_fetched_but_not_begun_does_not_count_as_a_start(
     assert (waiting.attempt, runs(bench, "waiting")) == (1, ["begin", "end"])
 
 
+def test_a_job_whose_lease_is_somebody_elses_is_killed(make_bench):
+    bench = make_bench(frappe_jobs_lease=LEASE)
+    ledger = bench.use().ledger
+    with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+        job = begun(bench, "taken", seconds=60)
+        ledger.redis.set(ledger._key("lease", job.message_id), "another/1", px=60_000)
+        wait_until(lambda: "is killed: the lease of message" in worker.log, 2 * LEASE)
+        assert ledger.redis.get(ledger._key("lease", job.message_id)) == "another/1"
+        job.cancel()
+
+
 class TestRedisAway:
     """The ledger's own server, so that it can go."""
-
-    @pytest.fixture
-    def server(self, tmp_path):
-        embedded.start(tmp_path)
-        yield tmp_path
-        embedded.stop(tmp_path)
 
     def test_a_worker_that_cannot_renew_kills_its_job_and_it_is_started_again(
         self, make_bench, server

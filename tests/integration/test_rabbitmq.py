@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from acme import tasks
 from celery.result import AsyncResult
-from kombu import Connection
+from kombu import Connection, Queue
 
 import frappe_jobs as frappe
-from frappe_jobs import runtime
+from frappe_jobs import errors, runtime
 from frappe_jobs.testing import wait_until
 
 
@@ -114,6 +114,24 @@ def test_a_broker_that_is_down_is_one_line_and_69(make_bench):
     assert (done.returncode, done.stderr.count("\n")) == (69, 1)
     assert "amqp://guest:***@127.0.0.1:1//" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+def test_of_many_a_queue_that_was_declared_otherwise_stops_the_rest_and_what_was_sent_is_told(
+    idle, amqp_url
+):
+    with Connection(amqp_url) as connection:
+        Queue(f"{idle.id}:long", channel=connection.default_channel).declare()
+    items = [
+        {"method": tasks.ping, "queue": queue, "job_id": queue}
+        for queue in ("default", "long", "short")
+    ]
+    with pytest.raises(errors.NotSupportedByBroker) as caught:
+        frappe.enqueue_many(items)
+    assert [job.id for job in caught.value.details["sent"]] == ["default"]
+    jobs = [frappe.get_job(item["job_id"]) for item in items]
+    assert [job.status for job in jobs] == ["queued", "cancelled", "cancelled"]
+    assert jobs[1].reason == "never sent: the broker refused the queue"
+    assert runtime.current().broker.depth("short") == 0
 
 
 def test_the_queues_command_counts_workers_and_messages(idle):

@@ -16,6 +16,7 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, errors, runtime
+from frappe_jobs.celery.consumer import BODY_LIMIT
 from frappe_jobs.message import HEADER, TASK
 from frappe_jobs.testing import wait_until
 
@@ -158,6 +159,7 @@ class TestHostileMessages:
             {"body": "no task at all", "headers": {}, "content_type": "text/plain"},
             {"body": '["a list"]', "headers": {}, "content_type": "application/json"},
             task({}) | {"body": "{half"},
+            task({}) | {"body": "{half" + "x" * 50_000},
             task({}) | {"body": base64.b64encode(pickled), "content_type": PICKLE},
             task({}) | {"body": pickled, "content_type": PICKLE, "content_encoding": "binary"},
             task({}) | {"body": pickled, "content_type": "application/data",
@@ -205,6 +207,7 @@ class TestHostileMessages:
             assert runtime.current().broker.depth("default") == 0
             ledger = runtime.current().ledger
             aside = len(ledger.kept_aside())
+            assert max(len(one.get("body", "")) for one in ledger.kept_aside()) == BODY_LIMIT
             records = [ledger.records(site) for site in ("site1", "nowhere", "../site1")]
             failed = [record for found in records for record in found if record.status == "failed"]
             assert aside + len(failed) == len(sent), worker.log
@@ -215,23 +218,16 @@ class TestHostileMessages:
 
 
 class TestBrokerAway:
-    """A Redis of the test's own; what it holds survives its restarts."""
-
-    @pytest.fixture
-    def server(self, tmp_path):
-        embedded.start(tmp_path)
-        yield tmp_path
-        embedded.stop(tmp_path)
-
     def test_a_worker_waits_for_it_and_finds_it_again(self, make_bench, server):
-        bench = make_bench(redis_queue=embedded.running(server))
+        url = embedded.running(server)
+        password = url.removeprefix("redis://:").partition("@")[0]
+        bench = make_bench(redis_queue=url)
         bench.use()
         embedded.stop(server)
         with bench.process("worker", "--queue", "default") as worker:
             wait_until(lambda: "Cannot connect" in worker.log, 20)
             with frappe.site("site1"), pytest.raises(errors.BrokerUnavailable) as caught:
                 frappe.enqueue(tasks.ping)
-            password = bench.redis_url[len("redis://:") :].partition("@")[0]
             assert ":***@" in str(caught.value) and password not in str(caught.value)
             embedded.start(server)
             worker.wait_ready()
@@ -241,6 +237,7 @@ class TestBrokerAway:
                 embedded.start(server)
                 assert frappe.enqueue(tasks.ping).wait(20) == "pong"
             assert worker.stop() == 0
+        assert len(password) > 20 and password not in worker.log
 
 
 def test_a_worker_is_as_nice_as_the_settings_say(make_bench):
