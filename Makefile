@@ -7,7 +7,7 @@ FLOOR := .venv-floor
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
 # Most tests wait for servers and workers; a file's tests stay together and share their workers.
-PARALLEL := -n 3 --dist loadfile
+PARALLEL := -n 4 --dist loadfile
 
 # Those that meet other libraries: servers, Celery, click, croniter.
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
@@ -59,7 +59,7 @@ $(VENV)/benchmarks: $(VENV)/installed
 	touch $@
 
 chaos: venv  ## everything goes wrong: CHAOS_SEED=7 repeats a run, CHAOS_WRITE=docs renews its page
-	CHAOS=full $(BIN)/python -m pytest -q tests/chaos $(ARGS)
+	CHAOS=full $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/chaos $(ARGS)
 
 test-bench:  ## the tests inside of a real Frappe bench
 	@echo "There are no tests for a Frappe bench yet: the package cannot be installed as an app."; exit 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from celery import Celery
+from celery.signals import beat_init
 
 from frappe_jobs.celery.app import beat_settings
+from frappe_jobs.celery.worker import say_ready
 from frappe_jobs.config import Settings
 
 
@@ -15,6 +17,7 @@ def run_scheduler(app: Celery, settings: Settings, *, quiet: bool) -> None:
     """
     if settings.is_guest:  # the team's app, in a process of ours
         app.conf.update(beat_settings(settings))
+    beat_init.connect(lambda **_: say_ready(), weak=False)
     beat = app.Beat(
         loglevel="WARNING" if quiet else "INFO",
         quiet=True,  # no banner: standard output is for what was asked for

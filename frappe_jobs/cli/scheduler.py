@@ -17,7 +17,7 @@ def schedule(bench: Bench, quiet: bool) -> None:
     """Queue scheduled jobs when they are due.
 
     Runs until it is told to stop. Several may run: one leads, and another takes over within seconds
-    (setting frappe_jobs_scheduler_lock).
+    (setting frappe_jobs_scheduler_lock). Prints "ready" on standard error once it keeps time.
     """
     here = runtime.use(bench.settings.sites_path)
     run_scheduler(here.app, here.celery_settings, quiet=quiet)

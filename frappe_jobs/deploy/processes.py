@@ -20,11 +20,11 @@ class Process:
 
 
 def processes(settings: Settings) -> list[Process]:
-    """One worker for each queue, with ``background_workers`` processes each."""
+    """One worker for each queue, with ``background_workers`` processes each, and a scheduler."""
     found = []
     for queue in settings.queues.values():
         command = ["frappe-jobs", "worker", "--queue", queue.name]
         if queue.background_workers > 1:
             command += ["--concurrency", str(queue.background_workers)]
         found.append(Process(f"worker_{queue.name}", tuple(command)))
-    return found
+    return [*found, Process("scheduler", ("frappe-jobs", "schedule"))]

@@ -235,6 +235,7 @@ class TestSetup:
             "worker_long: frappe-jobs worker --queue long --concurrency 2\n"
             "worker_reports: frappe-jobs worker --queue reports --concurrency 4\n"
             "worker_a_b: frappe-jobs worker --queue a.b --concurrency 2\n"
+            "scheduler: frappe-jobs schedule\n"
         )
 
     def test_a_file_is_written_over_only_when_asked(self, bench):
@@ -266,7 +267,7 @@ class TestSetup:
             honcho.send_signal(signal.SIGTERM)
             said, _ = honcho.communicate(timeout=30)
         assert "Traceback" not in said
-        assert said.count(" ready") >= 3
+        assert said.count(" ready") >= 4
 
 
 class TestEmbedded:

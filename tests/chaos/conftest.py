@@ -23,7 +23,8 @@ from frappe_jobs.testing import wait_until
 Value = TypeVar("Value")
 
 IS_FULL = os.environ.get("CHAOS") == "full"
-SEED = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**6))
+#: One for all processes of a run, which inherit it.
+SEED = int(os.environ.setdefault("CHAOS_SEED", str(secrets.randbelow(10**6))))
 #: The folder whose text and page are renewed at the end.
 WRITE = os.environ.get("CHAOS_WRITE")
 #: Seconds; what a killed worker held comes back after it.

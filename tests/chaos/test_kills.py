@@ -24,7 +24,7 @@ LONGEST = 0.02
 
 
 def test_every_job_ends_once_whatever_is_killed(scene, broker, random, size, found):
-    jobs, kills = size((5_000, 60), (150, 3))
+    jobs, kills = size((5_000, 60), (100, 2))
     killed: Counter[str] = Counter()
     began = time.monotonic()
     with Ends() as ends, Crew(scene.bench, "--concurrency", "2", "--quiet") as crew:
