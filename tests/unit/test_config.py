@@ -555,7 +555,7 @@ def test_a_broker_without_a_redis_for_the_records_is_an_error(
         (f"sentinel://:{SECRET}@h1:1;sentinel://:{SECRET}@h2:2/0",
          "sentinel://:***@h1:1;sentinel://:***@h2:2/0"),
         (f"amqp://a:{SECRET}@h1, amqp://b:{SECRET}@h2", "amqp://a:***@h1, amqp://b:***@h2"),
-        (f"amqp://a:{SECRET}@h1,amqp://h2", "amqp://a:***@h1,amqp://h2"),
+        (f"amqp://a:{SECRET}@h1,amqp://b:{SECRET}@h2", "amqp://a:***@h1,amqp://b:***@h2"),
         (f"redis://h?x=1&passwd={SECRET}", "redis://h?x=1&passwd=***"),
         (f"redis://h?pwd={SECRET};x=1", "redis://h?pwd=***;x=1"),
         (f"redis://h?client_secret={SECRET}#x", "redis://h?client_secret=***#x"),
