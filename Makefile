@@ -61,5 +61,6 @@ $(VENV)/benchmarks: $(VENV)/installed
 chaos: venv  ## everything goes wrong: CHAOS_SEED=7 repeats a run, CHAOS_WRITE=docs renews its page
 	CHAOS=full $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/chaos $(ARGS)
 
-test-bench:  ## the tests inside of a real Frappe bench
-	@echo "There are no tests for a Frappe bench yet: the package cannot be installed as an app."; exit 1
+test-bench: venv  ## beside a real Frappe bench: make test-bench BENCH=/path/to/bench SITE=name
+	@test -n "$(BENCH)" || { echo "Which bench? make test-bench BENCH=/path/to/bench SITE=name"; exit 2; }
+	BENCH="$(BENCH)" SITE="$(SITE)" $(BIN)/python -m pytest tests/frappe_bench $(ARGS)

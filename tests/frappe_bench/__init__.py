@@ -1,0 +1,1 @@
+"""Beside a real Frappe bench: ``make test-bench BENCH=/path SITE=name``; skipped elsewhere."""
