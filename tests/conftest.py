@@ -21,6 +21,7 @@ import redis
 from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
 from kombu import Connection
 
+import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.config import variable
 from frappe_jobs.masking import masked
@@ -242,6 +243,35 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
     bench = make_bench()
     bench.use()
     return bench
+
+
+@contextmanager
+def opened(bench: Bench) -> Iterator[Bench]:
+    """It is in use in this process, its first site open."""
+    bench.use()
+    with frappe.site("site1"):
+        yield bench
+
+
+@pytest.fixture
+def on_redis(make_bench: Callable[..., Bench]) -> Iterator[Bench]:
+    """A bench of the test's own on Redis, its first site open."""
+    with opened(make_bench()) as bench:
+        yield bench
+
+
+@pytest.fixture
+def on_rabbitmq(make_bench: Callable[..., Bench], amqp_url: str) -> Iterator[Bench]:
+    """The same on RabbitMQ."""
+    with opened(make_bench(celery_broker_url=amqp_url)) as bench:
+        yield bench
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def on_each_broker(request: pytest.FixtureRequest) -> Bench:
+    """The same on either."""
+    found: Bench = request.getfixturevalue(f"on_{request.param}")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -14,23 +14,9 @@ from frappe_jobs import runtime
 from frappe_jobs.testing import wait_until
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def bench(request, make_bench):
-    config = {}
-    if request.param == "rabbitmq":
-        config["celery_broker_url"] = request.getfixturevalue("amqp_url")
-    bench = make_bench(**config)
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
-
-
 @pytest.fixture
-def on_redis(make_bench):
-    bench = make_bench()
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
+def bench(on_each_broker):
+    return on_each_broker
 
 
 def ended(worker, timeout=30):

@@ -18,31 +18,9 @@ from frappe_jobs.testing import wait_until
 DAY = 24 * 3600
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def bench(request, make_bench):
-    config = {}
-    if request.param == "rabbitmq":
-        config["celery_broker_url"] = request.getfixturevalue("amqp_url")
-    bench = make_bench(**config)
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
-
-
 @pytest.fixture
-def on_redis(make_bench):
-    bench = make_bench()
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
-
-
-@pytest.fixture
-def on_rabbitmq(make_bench, amqp_url):
-    bench = make_bench(celery_broker_url=amqp_url)
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
+def bench(on_each_broker):
+    return on_each_broker
 
 
 def swept(seconds_later):

@@ -14,15 +14,9 @@ from frappe_jobs.message import HEADER, TASK, VERSION
 from frappe_jobs.testing import wait_until
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def bench(request, make_bench):
-    config = {}
-    if request.param == "rabbitmq":
-        config["celery_broker_url"] = request.getfixturevalue("amqp_url")
-    bench = make_bench(**config)
-    bench.use()
-    with frappe.site("site1"):
-        yield bench
+@pytest.fixture
+def bench(on_each_broker):
+    return on_each_broker
 
 
 def send(bench, version):
