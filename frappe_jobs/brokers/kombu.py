@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
@@ -19,6 +20,9 @@ from frappe_jobs.message import HEADER, TASK, Message
 
 #: kombu's own, in seconds, where the app says nothing.
 VISIBILITY_TIMEOUT = 3600
+
+#: Messages recorded, then sent, in one go.
+CHUNK = 100
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
@@ -41,19 +45,33 @@ class KombuBroker(Broker):
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a
         # message without a record could run a job that nobody knows of.
-        allowed = recorder.record(sendings)
+        allowed: list[bool] = []
         sent: list[Message] = []
         try:
             with self._reaching(), self._app.producer_or_acquire() as producer:
-                for sending, may_go in zip(sendings, allowed, strict=True):
-                    if may_go:
-                        self._send(sending.message, producer)
-                        sent.append(sending.message)
+                # Chunk by chunk, so that no record is without its message for long.
+                for start in range(0, len(sendings), CHUNK):
+                    chunk = sendings[start : start + CHUNK]
+                    allowed += (written := recorder.record(chunk))
+                    self._send_all(compress(chunk, written), producer, sent, recorder)
         except BrokerError as error:
             raise error.about(sent=sent) from None
-        finally:
-            recorder.sent(sent)
         return allowed
+
+    def _send_all(
+        self,
+        sendings: Iterable[Sending],
+        producer: Any,
+        sent: list[Message],
+        recorder: Recorder,
+    ) -> None:
+        before = len(sent)
+        try:
+            for sending in sendings:
+                self._send(sending.message, producer)
+                sent.append(sending.message)
+        finally:
+            recorder.sent(sent[before:])
 
     def send_again(self, messages: Sequence[Message]) -> None:
         with self._reaching(), self._app.producer_or_acquire() as producer:

@@ -76,7 +76,8 @@ class Ledger(Connected):
                 self._key("due", sending.due) if sending.due else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
-        return [bool(one) for one in self._record(args=[self._prefix, to_json(rows), *texts])]
+        head = self._prefix, to_json(rows)
+        return [bool(one) for one in self._record(args=[*head, *texts, time.time()])]
 
     @reachable
     def sent(self, messages: Sequence[Message]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 # ARGV prefix, sendings as JSON: message id, job id, site, queue, enqueued_at, rank, whether it
 #      claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for so many
 #      seconds as well; the broker's list; the marker of its due time (''); then for each sending
-#      its envelope and what to push to that list ('': nothing), which cost more inside of the JSON
+#      its envelope and what to push to that list ('': nothing), which cost more inside of the
+#      JSON; at last the time now
 # gives for each 1, or 0 where its job's id is taken, or its due time has been queued
 RECORD = """
 local prefix, done = ARGV[1], {}
@@ -40,7 +41,7 @@ for n, one in ipairs(cjson.decode(ARGV[2])) do
     if raw ~= '' then
       redis.call('LPUSH', list, raw)
     else
-      redis.call('ZADD', prefix .. 'unsent', at, id)
+      redis.call('ZADD', prefix .. 'unsent', ARGV[#ARGV], id)
     end
   end
 end

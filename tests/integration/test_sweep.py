@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import redis
@@ -58,6 +59,14 @@ def test_what_was_recorded_but_never_sent_is_sent(bench):
     with bench.worker("--queue", "default", "--burst") as worker:
         assert here.handle(message).wait(10) == "pong"
         assert worker.process.wait(10) == 0
+
+
+def test_what_took_long_to_compose_is_not_taken_for_unsent(bench):
+    ledger = runtime.current().ledger
+    message = replace(composed(), enqueued_at=time.time() - 3600)
+    ledger.record([Sending(message)])
+    assert ledger.unsent(time.time() - 60) == []
+    assert [one.message.id for one in ledger.unsent(time.time() + 1)] == [message.id]
 
 
 def test_what_waits_or_runs_is_left_alone(bench):
