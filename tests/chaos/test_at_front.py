@@ -54,9 +54,10 @@ def next_begin(scene):
     last = scene.runs.begun
 
     def begun():
+        if scene.runs.begun <= last:
+            return None
         event = scene.runs.events[-1]
-        new = scene.runs.begun > last and event["what"] == "begin" and event["number"] < FRONT
-        return event if new else None
+        return event if event["what"] == "begin" and event["number"] < FRONT else None
 
     return wait_until(begun, 30, interval=0.002)
 
