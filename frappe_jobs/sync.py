@@ -93,7 +93,7 @@ class Sync:
         }
         self._timetable.remove(site, [name for name in present if name not in wanted])
         changed = {
-            entry: due_after(entry, record.last_execution or record.creation)
+            entry: entry.next_run(record.last_execution or record.creation).timestamp()
             for name, (entry, record) in wanted.items()
             if not (known := present.get(name)) or known[0] != entry
         }
@@ -108,7 +108,7 @@ class Sync:
         entry = self.entry(site, one)
         times = [datetime.now(UTC)]
         while entry and len(times) <= count:
-            times.append(entry.schedule.next_run(times[-1], ZoneInfo(entry.zone)))
+            times.append(entry.next_run(times[-1]))
         return times[1:]
 
     def _entry(self, site: str, one: JobType, zone: str) -> Entry | None:
@@ -131,8 +131,3 @@ class Sync:
         except (ValueError, OSError, TypeError, LookupError):
             logger.error("the time zone of %s is %r, which does not exist: UTC is used", site, name)
             return "UTC"
-
-
-def due_after(entry: Entry, last: datetime) -> float:
-    """When the entry is due, in seconds since 1970, if it was last due then."""
-    return entry.schedule.next_run(last, ZoneInfo(entry.zone)).astimezone(UTC).timestamp()

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
-from zoneinfo import ZoneInfo
 
 from celery.schedules import BaseSchedule, schedstate
 from celery.utils.nodenames import gethostname
@@ -43,20 +42,20 @@ PAUSED = 30.0
 class BenchSchedule(BaseSchedule):  # type: ignore[misc]
     """When a scheduled job is due, for those who ask RedBeat's entries."""
 
-    def __init__(self, schedule: Schedule, zone: str, app: Any = None) -> None:
+    def __init__(self, entry: Entry, app: Any = None) -> None:
         super().__init__(app=app)
-        self.schedule, self.zone = schedule, zone
+        self.entry = entry
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        due = self.schedule.next_run(last_run_at, ZoneInfo(self.zone)).astimezone(UTC)
-        return due - datetime.now(UTC)
+        return self.entry.next_run(last_run_at) - datetime.now(UTC)
 
     def is_due(self, last_run_at: datetime) -> schedstate:
         left = self.remaining_estimate(last_run_at).total_seconds()
         return schedstate(left <= 0, max(left, 0))
 
     def __repr__(self) -> str:
-        return f"<{self.schedule.expression or f'every {self.schedule.every} s'} in {self.zone}>"
+        schedule = self.entry.schedule
+        return f"<{schedule.expression or f'every {schedule.every} s'} in {self.entry.zone}>"
 
 
 class BenchEntry(RedBeatSchedulerEntry):  # type: ignore[misc]
@@ -64,8 +63,8 @@ class BenchEntry(RedBeatSchedulerEntry):  # type: ignore[misc]
 
     @staticmethod
     def decode_definition(text: str) -> dict[str, Any]:
-        entry, values = Entry.from_json(text), json.loads(text)
-        return dict(values) | {"schedule": BenchSchedule(entry.schedule, entry.zone)}
+        definition: dict[str, Any] = json.loads(text)
+        return definition | {"schedule": BenchSchedule(Entry.from_json(text))}
 
     @staticmethod
     def load_definition(key: str, app: Any = None, definition: str | None = None) -> dict[str, Any]:
@@ -175,8 +174,7 @@ def next_runs(now: float) -> Callable[[Entry], float]:
     def next_run(entry: Entry) -> float:
         key = entry.schedule, entry.zone
         if key not in known:
-            due = entry.schedule.next_run(after, ZoneInfo(entry.zone))
-            known[key] = due.astimezone(UTC).timestamp()
+            known[key] = entry.next_run(after).timestamp()
         return known[key]
 
     return next_run

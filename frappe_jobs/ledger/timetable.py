@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.ledger.connection import Connected, reachable
@@ -36,6 +37,10 @@ class Entry:
     def id(self) -> str:
         """Its name in RedBeat."""
         return f"{self.site}:{self.name}"
+
+    def next_run(self, after: datetime) -> datetime:
+        """The first time strictly after that one at which it is due, in its zone."""
+        return self.schedule.next_run(after, ZoneInfo(self.zone))
 
     def to_json(self) -> str:
         """RedBeat's definition."""
