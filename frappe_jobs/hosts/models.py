@@ -24,6 +24,7 @@ from frappe_jobs.cron import check
 from frappe_jobs.errors import ScheduleError, shortened
 from frappe_jobs.frequency import FREQUENCIES, frequency_named
 from frappe_jobs.hosts.document import Document
+from frappe_jobs.hosts.session import current
 
 LOG_STATUSES = ("Scheduled", "Complete", "Failed")
 PATH = 255
@@ -144,11 +145,21 @@ class ScheduledJobType(Record, Base):
             )
         self._text("method")
         self.queue = self.queue or frequency.queue
-        self._text("queue", 140)
+        self._queue()
         self.stopped = bool(self.stopped)
         self.create_log = bool(self.create_log) or frequency is not FREQUENCIES["all"]
         self._moment("last_execution")
         self._moment("next_execution")
+
+    def _queue(self) -> None:
+        """A queue of the bench; those are known where a site is open."""
+        queue = self._text("queue", 140)
+        known = session.settings.queues if (session := current()) else {queue}
+        if queue not in known:
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: 'queue' is {shortened(queue)}; "
+                f"legal: {', '.join(known)}."
+            )
 
     def check_others(self, session: Session) -> None:
         if self.scheduler_event and not session.get(SchedulerEvent, self.scheduler_event):

@@ -56,13 +56,16 @@ def runs(bench, site="site1"):
 class TestMigrate:
     def test_it_says_what_it_does_and_a_second_time_changes_nothing(self, bench):
         assert (
-            migrated(bench, "--dry-run")[-1] == "site2: 2 added, 0 removed, 0 unchanged, 0 refused."
+            migrated(bench, "--dry-run")[-1]
+            == "site2: 2 added, 0 changed, 0 removed, 0 unchanged, 0 refused."
         )
         assert entries() == {}
         lines = migrated(bench)
         assert f"site1: added acme.tasks.often ({OFTEN})" in lines
         before = entries()
-        assert migrated(bench)[-1] == "site2: 0 added, 0 removed, 2 unchanged, 0 refused."
+        assert (
+            migrated(bench)[-1] == "site2: 0 added, 0 changed, 0 removed, 2 unchanged, 0 refused."
+        )
         assert entries() == before
 
     def test_what_no_hook_names_any_more_is_removed(self, bench):
@@ -76,7 +79,10 @@ class TestMigrate:
             bench, {"hourly": ["acme.tasks.nope", "os.system"], "daily": ["acme.tasks.ping"]}
         )
         done = bench.run("--site", "site1", "migrate")
-        assert done.stdout.splitlines()[-1] == "site1: 1 added, 0 removed, 0 unchanged, 2 refused."
+        assert (
+            done.stdout.splitlines()[-1]
+            == "site1: 1 added, 0 changed, 0 removed, 0 unchanged, 2 refused."
+        )
         assert "acme.tasks.nope (Hourly) gets no entry" in done.stderr
         assert "os.system (Hourly) gets no entry" in done.stderr
         assert set(entries()) == {"acme.tasks.ping"}
@@ -138,7 +144,8 @@ class TestScheduler:
         here = runtime.current()
         found = here.timetable.of_site("site1").values()
         long_ago = time.time() - 3600
-        here.timetable.put({entry: long_ago for entry, _ in found})
+        dues = {entry: long_ago for entry, _ in found}
+        assert here.timetable.replace("site1", here.timetable.ticket("site1"), [], dues)
         with bench.process("schedule") as scheduler:
             wait_until(lambda: entries()["acme.tasks.ping"] > time.time(), 10)
             assert scheduler.stop() == 0
@@ -194,7 +201,9 @@ class TestRecords:
             record.frequency, record.cron_format = "Cron", OFTEN
             record.save()
         assert entries()["acme.tasks.often"] < daily
-        assert migrated_lines(migrated)[0].startswith("site1: 0 added, 0 removed, 0 unchanged")
+        assert migrated_lines(migrated)[0].startswith(
+            "site1: 0 added, 0 changed, 0 removed, 0 unchanged"
+        )
         assert entries()["acme.tasks.often"] < daily
         with frappe.site("site1"):
             frappe.get_doc("Scheduled Job Type", record.name).delete()
