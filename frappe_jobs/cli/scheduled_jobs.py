@@ -18,7 +18,7 @@ from frappe_jobs.cli.options import (
     show,
     with_site,
 )
-from frappe_jobs.errors import DoesNotExistError
+from frappe_jobs.errors import DoesNotExistError, QueueOverloaded
 from frappe_jobs.hosts.base import JobType
 from frappe_jobs.ledger.timetable import Due
 
@@ -162,9 +162,10 @@ def _run(bench: Bench, name: str) -> None:
     now = datetime.now(timezone.utc).timestamp()
     for site in bench.chosen_sites():
         one = _job_type(here, site, name)
-        entry = here.sync.entry(site, one)
-        queued = entry is not None and here.scheduling.queue([Due(entry, now)], now)
-        click.echo(f"{site}: {one.method} is queued." if queued else f"{site}: nothing is queued.")
+        done, full = here.scheduling.queue([Due(here.sync.entry(site, one), now)], now)
+        if full:
+            raise QueueOverloaded(f"{site}: {one.method} is not queued: {one.queue!r} is full.")
+        click.echo(f"{site}: {one.method} is queued." if done else f"{site}: nothing is queued.")
 
 
 def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:

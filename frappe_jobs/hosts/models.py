@@ -51,6 +51,11 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def made_name() -> str:
+    """As Frappe's made names: ten characters."""
+    return secrets.token_hex(5)
+
+
 class Base(DeclarativeBase):
     """The tables of these records; their names keep clear of an app's own."""
 
@@ -70,7 +75,7 @@ class Record(Document):
     creation: Mapped[datetime] = mapped_column(default=_now)
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**{"name": secrets.token_hex(5), **values})
+        super().__init__(**{"name": made_name(), **values})
 
     def save(self) -> Document:
         """Check it, then write it; raises ScheduleError with what is legal, and writes nothing."""
@@ -96,7 +101,8 @@ class Record(Document):
                 f"{self.doctype} {shortened(self.name)}: {field!r} is {shortened(value)}; "
                 f"legal: a text of {int(required)} to {longest} characters."
             )
-        setattr(self, field, text)
+        if text != value:
+            setattr(self, field, text)
         return str(text)
 
     def _moment(self, field: str) -> None:
