@@ -26,6 +26,7 @@ from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.ledger.timetable import Due, Entry, Look
+from frappe_jobs.retention import clear_old_records
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ LOOK = 2.0
 
 #: Seconds between two comparisons of the entries with the sites' records.
 COMPARE = 300.0
+
+#: Seconds between two clearings of old records.
+DAY = 24 * 3600
 
 #: Seconds until a site that is paused, or a job whose queue is full, is looked at again.
 PAUSED = 30.0
@@ -170,8 +174,12 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         return self._comparing is not None and self._comparing.is_alive()
 
     def _compare_all(self) -> None:
+        """And once a day, as the sites are visited anyway, clear what is too old there."""
+        runtime = self._runtime
         try:
-            self._runtime.sync.compare()
+            runtime.sync.compare()
+            if runtime.ledger.take_turn("clear", DAY):
+                clear_old_records(runtime.settings, runtime.host, datetime.now(UTC))
         except BrokerUnavailable as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on

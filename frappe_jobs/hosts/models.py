@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     delete,
     event,
+    inspect,
     select,
 )
 from sqlalchemy.dialects import mysql
@@ -250,6 +251,11 @@ class ScheduledJobLog(Record, Base):
 RECORDS: dict[str, type[Record]] = {
     kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
 }
+
+
+def has_table(session: Session, kind: type[Record]) -> bool:
+    """Whether the site has that record's table; not before the first of them was needed."""
+    return inspect(session.connection()).has_table(str(kind.__tablename__))
 
 
 def make_tables(session: Session) -> None:
