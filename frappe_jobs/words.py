@@ -116,7 +116,7 @@ def _listed(values: Values, name: Callable[[int], str]) -> str:
             runs[-1].append(one)
         else:
             runs.append([one])
-    parts = []
+    parts: list[str] = []
     for run in runs:
         parts += [f"{name(run[0])} to {name(run[-1])}"] if len(run) > 2 else map(name, run)
     return _joined(parts)

@@ -90,7 +90,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
         self._is_idle = False
-        self._compared = 0.0
+        self._compared = -COMPARE
         self._comparing: threading.Thread | None = None
 
     def setup_schedule(self) -> None:
@@ -123,7 +123,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._note(look)
         if not look.leads:
             return self._pause
-        if look.is_new or time.monotonic() - self._compared > COMPARE:
+        if look.is_new:
+            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+        if time.monotonic() - self._compared > COMPARE and not self._is_comparing:
             self._compare()
         if look.due:
             self._queue(look.due, now)
@@ -163,11 +165,8 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def _compare(self) -> None:
         """Bring the entries in line with the records, beside the ticks."""
         self._compared = time.monotonic()
-        if not self._is_comparing:
-            self._comparing = threading.Thread(
-                target=self._compare_all, daemon=True, name="compare"
-            )
-            self._comparing.start()
+        self._comparing = threading.Thread(target=self._compare_all, daemon=True, name="compare")
+        self._comparing.start()
 
     @property
     def _is_comparing(self) -> bool:

@@ -72,6 +72,8 @@ class Base(DeclarativeBase):
 class Record(Document):
     """What the records have in common: a made name, and a check before they are written."""
 
+    __tablename__: str
+
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
     creation: Mapped[datetime] = mapped_column(default=_now)
 
@@ -255,7 +257,7 @@ RECORDS: dict[str, type[Record]] = {
 
 def has_table(session: Session, kind: type[Record]) -> bool:
     """Whether the site has that record's table; not before the first of them was needed."""
-    return inspect(session.connection()).has_table(str(kind.__tablename__))
+    return inspect(session.connection()).has_table(kind.__tablename__)
 
 
 def make_tables(session: Session) -> None:
