@@ -36,6 +36,17 @@ class Plan:
     refused: Sequence[Finding]
 
 
+@dataclass(frozen=True)
+class Differences:
+    """Where a site's entries are not what its records say, by the names of the types."""
+
+    missing: Sequence[str]
+    changed: Sequence[str]
+    left_over: Sequence[str]
+    #: When each entry that is there is due, in seconds since 1970.
+    due: Mapping[str, float]
+
+
 class Sync:
     """Brings a bench's schedule in line."""
 
@@ -112,17 +123,23 @@ class Sync:
                 continue
             self._bring_in_line(site, types, ticket)
 
+    def differences(self, site: str, types: Iterable[JobType]) -> Differences:
+        """What a comparison with these records would mend; nothing is changed.
+
+        Raises BrokerUnavailable.
+        """
+        return _differences(self._wanted(site, types), self._timetable.of_site(site))
+
     def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> None:
-        present = self._timetable.of_site(site)
         wanted = self._wanted(site, types)
+        found = _differences(wanted, self._timetable.of_site(site))
+        pairs = [wanted[name] for name in (*found.missing, *found.changed)]
         changed = {
             entry: entry.next_run(record.last_execution or record.creation)
-            for name, (entry, record) in wanted.items()
-            if not (known := present.get(name)) or known[0] != entry
+            for entry, record in pairs
         }
-        gone = [name for name in present if name not in wanted]
         dues = {entry: due.timestamp() for entry, due in changed.items()}
-        if not self._timetable.replace(site, ticket, gone, dues):
+        if not self._timetable.replace(site, ticket, found.left_over, dues):
             return  # who has read the records after us does it
         shown = {one.name: one.next_execution for one in types}
         next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
@@ -169,6 +186,22 @@ class Sync:
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")
+
+
+def _differences(
+    wanted: Mapping[str, tuple[Entry, JobType]],
+    present: Mapping[str, tuple[Entry, float] | None],
+) -> Differences:
+    """An entry that cannot be read is missing."""
+    known = {name: found[0] for name, found in present.items() if found}
+    return Differences(
+        missing=[name for name in wanted if name not in known],
+        changed=[
+            name for name, (entry, _) in wanted.items() if known.get(name, entry) != entry
+        ],
+        left_over=[name for name in present if name not in wanted],
+        due={name: found[1] for name, found in present.items() if found},
+    )
 
 
 def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:
