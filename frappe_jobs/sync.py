@@ -196,9 +196,7 @@ def _differences(
     known = {name: found[0] for name, found in present.items() if found}
     return Differences(
         missing=[name for name in wanted if name not in known],
-        changed=[
-            name for name, (entry, _) in wanted.items() if known.get(name, entry) != entry
-        ],
+        changed=[name for name, (entry, _) in wanted.items() if known.get(name, entry) != entry],
         left_over=[name for name in present if name not in wanted],
         due={name: found[1] for name, found in present.items() if found},
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import compress
 from typing import Any
 
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
@@ -234,6 +234,10 @@ class KombuBroker(Broker):
                 f"The broker {url} has a queue of our name that was declared otherwise: "
                 f"{error.reply_text}. Delete it once it is empty (rabbitmqctl delete_queue), or "
                 "give the bench another 'bench_id'."
+            ) from None
+        except (AccessRefused, NotAllowed) as error:  # the user, or its virtual host
+            raise BrokerUnavailable(
+                f"The broker {url} lets us not in: {error.reply_text}"
             ) from None
         except (OperationalError, ConnectionError) as error:
             raise BrokerUnavailable(f"The broker {url} is out of reach: {error}") from None
