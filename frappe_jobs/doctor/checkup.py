@@ -74,7 +74,8 @@ class Checkup:
         self, what: str, check: Callable[[], Iterator[Finding]], *needs: str
     ) -> Iterator[Finding]:
         if missing := [one for one in needs if one in self._reach.away]:
-            text = f"{what} were not looked at: what holds the {' and '.join(missing)} is away."
+            holds = " and ".join(missing)
+            text = f"{what} were not looked at: what holds the {holds} is away, or takes nothing."
             yield Finding("warning", text)
             return
         try:
@@ -155,7 +156,7 @@ class Checkup:
         if with_entries:
             yield from self._scheduler(found.without(inactive))
         else:
-            yield Finding("warning", "The scheduler was not looked at: the schedule is away.")
+            yield Finding("warning", "The scheduler was not looked at: the schedule's Redis is away.")
 
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()

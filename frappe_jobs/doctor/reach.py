@@ -82,8 +82,13 @@ def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterat
     where = f"Redis at {masked(url)}"
     yield Finding("ok", f"{where} answers: {server.name}, for {_roles(held)}.")
     reach.ahead |= {place.role: server.ahead for place in held}
+    if server.refusal:
+        reach.away |= {place.role for place in held}
     if [place.role for place in held] != [RESULTS]:
         yield from check_redis(where, server)
+    elif server.refusal:
+        what = f"{where} takes nothing, so {EFFECTS[RESULTS]}: {server.refusal}"
+        yield Finding("error", what, f"Correct {held[0].setting}, or what its text names.")
 
 
 def _broker(
