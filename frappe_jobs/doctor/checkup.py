@@ -108,7 +108,7 @@ class Checkup:
         listing = Listing(ledger, self._parts.settings)
         unsent = self._mine(ledger.unsent(now - self._parts.settings.lease))
         lost = self._lost(now)
-        yield from check_lost(lost, unsent, self._send_again)
+        yield from check_lost(self._parts.settings, lost, unsent, self._send_again)
         known = {one.message.id for one in [*lost, *unsent]}
         suspects = self._mine(self._suspects(now))
         orphans = [one for one in suspects if one.status == STARTED and one.message.id not in known]
@@ -156,7 +156,9 @@ class Checkup:
         if with_entries:
             yield from self._scheduler(found.without(inactive))
         else:
-            yield Finding("warning", "The scheduler was not looked at: the schedule's Redis is away.")
+            yield Finding(
+                "warning", "The scheduler was not looked at: the schedule's Redis is away."
+            )
 
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()

@@ -9,7 +9,7 @@ from functools import partial
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.text import duration, names, number
-from frappe_jobs.finding import Finding
+from frappe_jobs.finding import Finding, Level
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.sweep import RELIEF
 
@@ -17,18 +17,28 @@ DAY = 24 * 3600
 
 
 def check_lost(
-    lost: Sequence[Record], unsent: Sequence[Record], send: Callable[[Sequence[Record]], object]
+    settings: Settings,
+    lost: Sequence[Record],
+    unsent: Sequence[Record],
+    send: Callable[[Sequence[Record]], object],
 ) -> Iterator[Finding]:
     """Jobs without a message: nothing ever runs them."""
-    for found, why in ((lost, "whose message the broker has lost"), (unsent, "never sent")):
-        if found:
-            what = (
-                f"{number(len(found), 'job')} {why}: {_told(found)}. Nothing runs them, and their "
-                "ids stay taken."
-            )
-            cure = "frappe-jobs doctor --fix sends them again; a worker does so as well."
-            done = f"{number(len(found), 'job')} {why}, sent again: {_told(found)}."
-            yield Mendable("error", what, cure, partial(send, found), done)
+    if lost and settings.is_amqp:  # which cannot be searched
+        why = f"waited for over {duration(settings.claim_ttl)}, so their messages may be lost"
+        yield _without_message("warning", lost, why, send)
+    elif lost:
+        yield _without_message("error", lost, "whose message the broker has lost", send)
+    if unsent:
+        yield _without_message("error", unsent, "never sent", send)
+
+
+def _without_message(
+    level: Level, found: Sequence[Record], why: str, send: Callable[[Sequence[Record]], object]
+) -> Finding:
+    text = f"{number(len(found), 'job')} {why}: {_told(found)}"
+    what = f"{text}. Nothing runs them then, and their ids stay taken."
+    cure = "frappe-jobs doctor --fix sends them again; a worker does so as well, in its time."
+    return Mendable(level, what, cure, partial(send, found), f"sent again: {text}.")
 
 
 def check_running(

@@ -73,21 +73,21 @@ def _unusable(site: str, error: Exception) -> SiteReport:
 
 
 def _report(site: str, host: Host, sync: Sync, with_entries: bool) -> SiteReport:
-    plan, types = sync.plan(site), host.job_types(site)
-    wrong = [*plan.refused]
+    with host.session(site):  # so that its configuration is read once
+        types = host.job_types(site)
+        plan = sync.plan(site, types)
+        wanted, refused = sync.wanted(site, types)
     told = " ".join(one.what for one in plan.refused)
-    active = [one for one in types if not one.stopped]
-    for one in active:
-        try:
-            sync.entry(site, one)
-        except FrappeJobsError as error:
-            if not one.method or one.method not in told:
-                wrong.append(_not_scheduled(site, one, error))
+    wrong = [
+        _not_scheduled(site, one, error)
+        for one, error in refused
+        if not one.method or one.method not in told
+    ]
     return SiteReport(
-        wrong=wrong,
+        wrong=[*plan.refused, *wrong],
         plan=plan,
-        differences=sync.differences(site, types) if with_entries else None,
-        scheduled=len(active),
+        differences=sync.differences(site, wanted) if with_entries else None,
+        scheduled=sum(not one.stopped for one in types),
     )
 
 

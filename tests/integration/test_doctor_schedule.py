@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+from doctored import clock_ahead, one
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
@@ -54,12 +55,6 @@ def in_a_command(bench, *arguments):
     """The same, by a process that knows the hooks as they are now."""
     found = json.loads(bench.run(*arguments, "doctor", "--format", "json").stdout)
     return [(row["level"], row["what"], row["cure"]) for row in found]
-
-
-def one(findings, text):
-    """The only one that says so."""
-    (found,) = [finding for finding in findings if text in str(finding)]
-    return found
 
 
 def level_of(findings, text):
@@ -112,6 +107,15 @@ def set_back(site, seconds):
     due = time.time() - seconds
     entries = [found[0] for found in timetable.of_site(site).values()]
     assert timetable.replace(site, timetable.ticket(site), [], dict.fromkeys(entries, due))
+
+
+def test_a_schedulers_clock_that_is_wrong_is_told(bench):
+    with clock_ahead(bench, 25), bench.process("schedule"):
+        found = wait_until(
+            lambda: [o for o in said() if "The clock of the scheduler" in o.what], 10
+        )
+    assert "25 s ahead of Redis's: jobs come too early" in found[0].what
+    assert found[0].level == "warning"
 
 
 class TestEntries:
@@ -177,7 +181,9 @@ class TestHooksAndRecords:
         assert found[0] == "error" and found[1].startswith("site1: its jobs cannot run")
 
     def test_a_record_whose_method_is_gone_is_an_error(self, bench):
-        bench.run("--site", "site1", "scheduled-jobs", "add", "acme.tasks.add", "--frequency", "Daily")
+        bench.run(
+            "--site", "site1", "scheduled-jobs", "add", "acme.tasks.add", "--frequency", "Daily"
+        )
         tasks = bench.path / "acme" / "tasks.py"
         tasks.write_text(tasks.read_text().replace("def add(", "def add_up("))
         level, what, cure = one(in_a_command(bench), "acme.tasks.add")
@@ -197,8 +203,14 @@ class TestSites:
         bench.run("--site", "site1", "scheduler", "pause")
         bench.run("--site", "site2", "scheduler", "disable")
         paused, disabled = one(said(), "site1: paused"), one(said(), "site2: disabled")
-        assert (paused.level, paused.cure) == ("warning", "frappe-jobs --site site1 scheduler resume")
-        assert (disabled.level, disabled.cure) == ("ok", "frappe-jobs --site site2 scheduler enable")
+        assert (paused.level, paused.cure) == (
+            "warning",
+            "frappe-jobs --site site1 scheduler resume",
+        )
+        assert (disabled.level, disabled.cure) == (
+            "ok",
+            "frappe-jobs --site site2 scheduler enable",
+        )
         bench.run("--site", "site1", "scheduler", "resume")
         bench.run("--site", "site1", "set-maintenance-mode", "on")
         found = one(said("site1"), "site1: in maintenance mode")
@@ -244,13 +256,18 @@ class TestSites:
 class TestConfiguration:
     def test_keys_that_nobody_reads_are_told_with_the_nearest_that_is_read(self, make_bench):
         bench = make_bench(frappe_jobs_leese=30, frappe_jobs_database_url="sqlite:///x.db")
-        bench.write("site1/site_config.json", {"frappe_jobs_lease": 5, "frappe_jobs_databse_url": "x"})
+        bench.write(
+            "site1/site_config.json", {"frappe_jobs_lease": 5, "frappe_jobs_databse_url": "x"}
+        )
         bench.use()
         found = [o for o in said() if o.level == "warning" and "_config.json" in o.what]
         wrong, misplaced, unknown = found
         assert "common_site_config.json: 'frappe_jobs_leese' is no setting" in wrong.what
         assert wrong.cure.startswith("Write 'frappe_jobs_lease'")
-        assert "site1/site_config.json: 'frappe_jobs_lease' is a setting of the bench" in misplaced.what
+        assert (
+            "site1/site_config.json: 'frappe_jobs_lease' is a setting of the bench"
+            in misplaced.what
+        )
         assert "Write 'frappe_jobs_database_url'" in unknown.cure
         assert len([o for o in said("site2") if "_config.json" in o.what]) == 1
 

@@ -1,11 +1,10 @@
-"""What the doctor says of servers: each of them is one of the test's own, and really is like that."""
+"""What the doctor says of servers: each is one of the test's own, and really is like that."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,11 +14,11 @@ from typing import Any
 import pytest
 import redis
 from chaos.servers import RabbitMQ, Redis, Server
+from doctored import one, worst
 from redis import Redis as Client
 
 from frappe_jobs import runtime
 from frappe_jobs.doctor.checkup import Checkup
-from frappe_jobs.doctor.reach import check_servers
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.server import look_at
@@ -67,16 +66,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Client]]:
 def seen(client: Client, url: str = "") -> list[Finding]:
     """What is said of it."""
     return check_redis("Redis", look_at(url or client.server.url, "frappe_jobs:test:"))
-
-
-def worst(findings: list[Finding]) -> list[tuple[str, str]]:
-    return [(one.level, one.what) for one in findings if one.level != "ok"]
-
-
-def one(findings: list[Finding], text: str) -> Finding:
-    """The only one that says so."""
-    (found,) = [finding for finding in findings if text in finding.what]
-    return found
 
 
 def acl(client: Client, *rules: str) -> None:
@@ -173,7 +162,9 @@ class TestWhoAsks:
         found = seen(client, client.server.url.replace("//", "//asks:pw@"))
         assert [level for level, _ in worst(found)] == []
         acl(client, "asks", "-info")
-        said = [what for _, what in worst(seen(client, client.server.url.replace("//", "//asks:pw@")))]
+        said = [
+            what for _, what in worst(seen(client, client.server.url.replace("//", "//asks:pw@")))
+        ]
         assert len(said) == 3
         assert any("does not tell its version" in what for what in said)
         assert any("does not tell whether it evicts keys" in what for what in said)
