@@ -121,7 +121,7 @@ class TestLostJobs:
         assert (done.level, done.what.startswith("Mended: sent again: 1 job")) == ("ok", True)
         assert worst(jobs("site1")) == []
         assert "elsewhere" in one(jobs(), "the broker has lost").what
-        [*mended(jobs())]
+        list(mended(jobs()))
         assert worst(jobs()) == []
         with on_redis.worker("--queue", "default"):
             assert [job.wait(10) for job in (lost, elsewhere, kept)] == ["pong"] * 3
@@ -152,7 +152,7 @@ class TestLostJobs:
         found = one(jobs(), "their messages may be lost")
         assert found.what.startswith("1 job waited for over 60 s, so ")
         assert (found.level, lost.id in found.what) == ("warning", True)
-        [*mended(jobs())]
+        list(mended(jobs()))
         assert worst(jobs()) == []
         with Connection(amqp_url) as connection:
             queue = connection.default_channel.queue_declare(f"{bench.id}:default", passive=True)
@@ -246,7 +246,8 @@ def test_messages_that_were_no_jobs_are_told_for_a_day(bench):
 class TestClocks:
     def clocks(self):
         checkup = Checkup(runtime.current().parts)
-        [*checkup.servers(), *checkup.workers()]
+        list(checkup.servers())
+        list(checkup.workers())
         return [*checkup.clocks()]
 
     def test_they_agree_on_one_machine(self, shared):
