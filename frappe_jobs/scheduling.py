@@ -11,7 +11,7 @@ from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError, QueueOverloaded
-from frappe_jobs.hosts.base import ADMINISTRATOR, RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
+from frappe_jobs.hosts.base import ADMINISTRATOR, Host
 from frappe_jobs.ledger.timetable import Due
 from frappe_jobs.message import Message
 
@@ -28,8 +28,8 @@ INACTIVE = {
 class Scheduling:
     """Queues the scheduled jobs of the sites that are active."""
 
-    def __init__(self, settings: Settings, dispatcher: Dispatcher) -> None:
-        self._settings, self._dispatcher = settings, dispatcher
+    def __init__(self, settings: Settings, host: Host, dispatcher: Dispatcher) -> None:
+        self._settings, self._host, self._dispatcher = settings, host, dispatcher
 
     def inactive(self, site: str) -> str | None:
         """Why nothing is queued for that site: its configuration says so; None if it is active."""
@@ -37,7 +37,9 @@ class Scheduling:
             conf = self._settings.site_config(site)
         except FrappeJobsError as error:  # gone, or its file is half written
             return str(error)
-        return next((word for key, word in INACTIVE.items() if conf.get(key)), None)
+        if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):
+            return word
+        return self._host.inactive(site)
 
     def inactive_of(self, sites: Iterable[str]) -> set[str]:
         """Those of the sites for which nothing is queued now."""
@@ -65,10 +67,11 @@ class Scheduling:
     def _sending(self, due: Due, now: float) -> Sending:
         entry = due.entry
         queue = self._settings.queues.get(entry.queue) or self._settings.queues["default"]
+        call = self._host.scheduled_call(entry.name, entry.method)
         message = Message(
-            id=str(uuid4()), job_id=f"scheduled_job::{entry.name}", site=entry.site,
-            user=ADMINISTRATOR, method=RUN_SCHEDULED_JOB, arguments={"job_type": entry.name},
+            id=str(uuid4()), job_id=f"scheduled_job::{call.key}", site=entry.site,
+            user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
-            on_failure=SCHEDULED_JOB_FAILED,
+            on_failure=call.on_failure,
         )  # fmt: skip
         return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}")

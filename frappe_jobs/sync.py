@@ -117,7 +117,8 @@ class Sync:
             schedule = Schedule.of(
                 one.frequency, one.method, site, cron_format=one.cron_format, interval=interval
             )
-            self._host.method(one.method, site)
+            if not one.is_script:
+                self._host.method(one.method, site)
         except FrappeJobsError as error:
             logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
             return None
@@ -125,7 +126,8 @@ class Sync:
 
     def zone(self, site: str) -> str:
         """The site's ``time_zone``, UTC where none is configured or none of that name exists."""
-        name = self._settings.site_config(site).get("time_zone") or "UTC"
+        name = self._host.time_zone(site) or self._settings.site_config(site).get("time_zone")
+        name = name or "UTC"
         try:
             return ZoneInfo(name).key
         except (ValueError, OSError, TypeError, LookupError):
