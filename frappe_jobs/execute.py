@@ -232,7 +232,8 @@ class Executor:
             return
         try:
             callback = self._host.method(path, message.site)
-            callback(self._handle(message), self._ledger.redis, *arguments)
+            job = self._host.job_for_callback(self._handle(message))
+            callback(job, self._ledger.redis, *arguments)
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import frappe
 from frappe.model.document import Document
 from frappe.utils import CallbackManager
-from rq.job import _job_stack
 
 from frappe_jobs import methods
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import ArgumentError, HostNotReady
 from frappe_jobs.frappe_bench.arguments import bench_arguments
-from frappe_jobs.frappe_bench.job import BenchJob
+from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
+from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
 from frappe_jobs.frappe_bench.schedule import BenchSchedule
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
 from frappe_jobs.hosts.base import (
@@ -41,18 +41,27 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-#: Frappe's own method behind enqueue_doc.
-FRAPPES_RUN_DOC_METHOD = "frappe.utils.background_jobs.run_doc_method"
+#: The last of a job's after_job hooks.
 AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
 
 #: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
 PRELOADED = (
-    "frappe.database.query", "frappe.query_builder", "frappe.utils.data",
-    "frappe.utils.safe_exec", "frappe.utils.typing_validations", "frappe.website.path_resolver",
-    "frappe.handler", "frappe.utils.user", "frappe.model.db_query", "frappe.database.mariadb.database",
-    "frappe.monitor", "frappe.recorder", "frappe.utils.file_lock", "frappe.permissions",
+    "frappe.database.query",
+    "frappe.query_builder",
+    "frappe.utils.data",
+    "frappe.utils.safe_exec",
+    "frappe.utils.typing_validations",
+    "frappe.website.path_resolver",
+    "frappe.handler",
+    "frappe.utils.user",
+    "frappe.model.db_query",
+    "frappe.database.mariadb.database",
+    "frappe.monitor",
+    "frappe.recorder",
+    "frappe.utils.file_lock",
+    "frappe.permissions",
     "frappe.core.doctype.scheduled_job_type.scheduled_job_type",
-)  # fmt: skip
+)
 
 #: MariaDB's errors of a connection that cannot be made, or was lost.
 OUT_OF_REACH = frozenset({1040, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055})
@@ -70,6 +79,7 @@ class BenchHost(Host):
         self._own: dict[str, Callable[..., Any]] = {
             RUN_DOC_METHOD: run_doc_method,
             AFTER_JOB_CALLBACKS: run_after_job_callbacks,
+            KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
         }
 
     @cached_property
@@ -189,13 +199,10 @@ class BenchHost(Host):
         """Into the site's Error Log, under the method's path as Frappe does."""
         method = (getattr(frappe.local, "job", None) or {}).get("method") or title
         try:
+            # Raised again, as Frappe reads what is being handled.
             raise error
-        except BaseException:
-            try:
-                frappe.log_error(title=method)
-                frappe.db.commit()
-            except Exception:
-                logger.exception("the error of %s could not be logged", method)
+        except type(error):
+            _log_error(method)
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
 
     @contextmanager
@@ -208,11 +215,11 @@ class BenchHost(Host):
             user=message.user,
             after_job=CallbackManager(),
         )
-        _job_stack.push(BenchJob(Record(message, STARTED, started_at=time.time())))
-        try:
+        with as_rqs_current(BenchJob(Record(message, STARTED, started_at=time.time()))):
             yield
-        finally:
-            _job_stack.pop()
+
+    def job_for_callback(self, job: Any) -> Any:
+        return BenchJob(job._record)
 
     # --- documents, for the API
 
@@ -278,20 +285,15 @@ def _is_of_database(error: BaseException) -> bool:
     return isinstance(error, kinds) and bool(error.args)
 
 
+def _log_error(method: str) -> None:
+    try:
+        frappe.log_error(title=method)
+        frappe.db.commit()
+    except Exception:
+        logger.exception("the error of %s could not be logged", method)
+
+
 def _in_thread(call: Callable[[], Value]) -> Value:
     """Its value, from a thread of its own: ``frappe.local`` is empty there."""
-    found: list[Value] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="another site")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return found[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="another-site") as pool:
+        return pool.submit(call).result()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import frappe
+import rq.job
 from frappe.utils.background_jobs import execute_job
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import JobStatus
 
-from frappe_jobs.errors import FrappeJobsError, JobError
+from frappe_jobs.errors import JobError
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, QUEUED, STARTED, Record
 
@@ -308,8 +310,23 @@ def stop(connection: Any, job_id: str, serializer: Any = None) -> None:
     BenchJob.fetch(job_id).stop()
 
 
+@contextmanager
+def as_rqs_current(job: BenchJob) -> Iterator[None]:
+    """Have ``rq.get_current_job()`` find it meanwhile."""
+    if (stack := getattr(rq.job, "_job_stack", None)) is not None:  # empty, it is false
+        stack.push(job)
+        try:
+            yield
+        finally:
+            stack.pop()
+    else:  # RQ 2 and later
+        variable: Any = rq.job._current_job
+        token = variable.set(job)
+        try:
+            yield
+        finally:
+            variable.reset(token)
+
+
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)
-
-
-__all__ = ["BenchJob", "FrappeJobsError", "SyncJob", "id_of", "jobs", "site_and_id", "stop"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import frappe
@@ -22,6 +23,9 @@ from frappe_jobs.purge import cancel_waiting
 
 #: Options of ours that Frappe's enqueue takes for arguments of the method.
 OURS = ("track_job", "retry", "at_front_when_starved")
+
+#: The path of keep_few_failed_jobs, as the host knows it.
+KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
 
 #: For RQ a timeout of -1 is none.
 ENDLESS = 365 * 24 * 3600
@@ -244,8 +248,28 @@ def _function(callback: Any) -> Callable[..., Any] | str | None:
 
 
 def _kept(on_failure: Callable[..., Any] | str | None) -> Callable[..., Any] | str | None:
-    """Without Frappe's default, which keeps few failed jobs: the ledger does, by the same limit."""
-    return None if on_failure is truncate_failed_registry else on_failure
+    """Without Frappe's default, which keeps few failed jobs: the ledger does, by the same limit.
+
+    Unless the site has a limit of its own.
+    """
+    if on_failure is not truncate_failed_registry:
+        return on_failure
+    limit = frappe.conf.get("rq_failed_jobs_limit")
+    is_own = limit and limit != runtime().settings.failed_jobs_limit
+    return KEEP_FEW_FAILED_JOBS if is_own else None
+
+
+def keep_few_failed_jobs(*_: Any) -> None:
+    """Forget the oldest failed jobs of the open site that are over its own limit, queue by queue.
+
+    As RQ's callback for a failed job.
+    """
+    here, limit = runtime(), int(frappe.conf.get("rq_failed_jobs_limit") or 0)
+    listing = Listing(here.ledger, here.settings)
+    for queue in here.settings.queues if limit else ():
+        failed = listing.latest([frappe.local.site], [FAILED], [queue])
+        for record in islice(failed, limit, None):
+            here.ledger.forget(record.message)
 
 
 def _run_here(func: Callable[..., Any] | str, call: dict[str, Any], job_id: str | None) -> SyncJob:

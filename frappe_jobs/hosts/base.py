@@ -96,7 +96,7 @@ class Host(ABC):
             return session
         raise HostNotReady()
 
-    def clear(self) -> None:
+    def clear(self) -> None:  # noqa: B027
         """Forget whatever is open here: a worker does so before and after each job."""
 
     @contextmanager
@@ -154,6 +154,10 @@ class Host(ABC):
     @abstractmethod
     def log_error(self, title: str, error: BaseException) -> None:
         """Put the error where the host's people look for errors."""
+
+    def job_for_callback(self, job: Any) -> Any:
+        """What ``on_success`` and ``on_failure`` get as their job."""
+        return job
 
     # --- documents, for the API
 
