@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,9 +53,10 @@ class BenchWorker:
 def workers(queue: Any = None) -> list[BenchWorker]:
     """Those that serve that queue, all of the bench without one."""
     here = runtime()
-    inspect = here.app.control.inspect(timeout=PATIENCE)
-    served = inspect.active_queues() or {}
-    stats = inspect.stats(destination=[*served]) or {} if served else {}
+    control = here.app.control
+    served = control.inspect(timeout=PATIENCE).active_queues() or {}
+    known = [*served]  # whoever is named is not waited for any longer than it takes
+    stats = control.inspect(destination=known, timeout=PATIENCE).stats() or {} if known else {}
     ours = {f"{here.settings.bench_id}:{one}" for one in here.settings.queues}
     wanted = {queue.name} if queue is not None else ours
     jobs = running()
@@ -74,16 +74,3 @@ def running(queues: Iterable[str] = ()) -> list[BenchJob]:
     here = runtime()
     listing = Listing(here.ledger, here.settings)
     return [BenchJob(one) for one in listing.latest(here.host.sites(), [STARTED], [*queues])]
-
-
-def worker_count() -> int:
-    return len(workers())
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

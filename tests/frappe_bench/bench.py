@@ -28,6 +28,18 @@ print({answer!r} + json.dumps(answer, default=str))
 frappe.destroy()
 """
 
+#: Begins a piece of code that waits for jobs.
+WAIT = """
+import time
+def wait(job, *states):
+    end = time.time() + 30
+    while time.time() < end:
+        if str(job.get_status().value) in (states or ("finished", "failed", "stopped", "canceled")):
+            return job
+        time.sleep(0.02)
+    raise AssertionError(f"{job.id} is {job.get_status()}")
+"""
+
 
 class Process:
     """A process of the bench, and what it says."""

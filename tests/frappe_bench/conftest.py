@@ -44,13 +44,13 @@ def bench(_bench: FrappeBench) -> FrappeBench:
 
 @pytest.fixture(scope="session")
 def _worker(_bench: FrappeBench) -> Iterator[Process]:
-    with _bench.process("worker", "--queue", "short,default,long") as process:
+    with _bench.process("worker", "--queue", "short,default") as process:
         yield process
 
 
 @pytest.fixture
 def worker(_worker: Process) -> Process:
-    """A worker on all queues, one job at a time."""
+    """A worker; of the queue long nothing runs, so that what waits there can be looked at."""
     assert _worker.process.poll() is None, _worker.log
     return _worker
 

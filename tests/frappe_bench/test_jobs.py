@@ -6,18 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from frappe_bench.bench import FrappeBench, Process, read_notes
-
-WAIT = """
-import time
-def wait(job, *states):
-    end = time.time() + 30
-    while time.time() < end:
-        if str(job.get_status().value) in (states or ("finished", "failed", "stopped", "canceled")):
-            return job
-        time.sleep(0.02)
-    raise AssertionError(f"{job.id} is {job.get_status()}")
-"""
+from frappe_bench.bench import WAIT, FrappeBench, Process, read_notes
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -157,7 +146,8 @@ def test_an_argument_arrives_equal_and_of_its_type(
         f"value = {value}\nfrom frappe_jobs.frappe_bench.arguments import bench_arguments\n"
         "import json\narguments = bench_arguments()\n"
         "sent = json.loads(json.dumps(arguments.encode({'value': value})))\n"
-        "back = arguments.decode(sent)['value']\nanswer = [back == value, type(back) is type(value)]"
+        "back = arguments.decode(sent)['value']\n"
+        "answer = [back == value, type(back) is type(value)]"
     )
     assert bench.call(code) == [True, True]
 
@@ -168,7 +158,8 @@ def test_a_document_arrives_with_values_children_and_flags(
     code = (
         WAIT + "from probe import tasks\ndoc = frappe.get_doc('User', 'Administrator')\n"
         "doc.append('roles', {'role': 'Sales User'})\ndoc.flags.in_doubt = True\n"
-        "doc._private = object()\njob = wait(frappe.enqueue('probe.tasks.describe', document=doc))\n"
+        "doc._private = object()\n"
+        "job = wait(frappe.enqueue('probe.tasks.describe', document=doc))\n"
         "del doc._private\nmine = json.loads(json.dumps(tasks.describe(doc), default=str))\n"
         "its = json.loads(json.dumps(job.result, default=str)) or job.exc_info\n"
         "answer = [mine, its]"

@@ -89,7 +89,7 @@ def write_and_wait(text, path):
     frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
     note(path, pid=os.getpid())
     deadline = time.time() + 60
-    while time.time() < deadline and Path(path).read_text().count("\n") < 2:
+    while time.time() < deadline and "go on" not in Path(path).read_text():
         time.sleep(0.05)
 
 
