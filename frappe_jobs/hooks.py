@@ -14,6 +14,7 @@ after_migrate = ["frappe_jobs.frappe_bench.events.after_migrate"]
 override_doctype_class = {
     "RQ Job": "frappe_jobs.frappe_bench.desk.RQJob",
     "RQ Worker": "frappe_jobs.frappe_bench.desk.RQWorker",
+    "Scheduled Job Type": "frappe_jobs.frappe_bench.schedule.ScheduledJobType",
 }
 
 _changed = "frappe_jobs.frappe_bench.events.scheduled_job_type_changed"

@@ -19,15 +19,21 @@ from frappe.utils import CallbackManager
 from frappe_jobs import methods
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, HostNotReady
+from frappe_jobs.errors import (
+    ArgumentError,
+    DatabaseUnavailable,
+    FrappeJobsError,
+    HostNotReady,
+)
 from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
 from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
-from frappe_jobs.frappe_bench.schedule import BenchSchedule
+from frappe_jobs.frappe_bench.schedule import RUN, BenchSchedule, note_failure
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
 from frappe_jobs.hosts.base import (
     ADMINISTRATOR,
     RUN_DOC_METHOD,
+    SCHEDULED_JOB_FAILED,
     Host,
     JobType,
     ScheduledCall,
@@ -78,6 +84,7 @@ class BenchHost(Host):
         self._schedule = BenchSchedule()
         self._own: dict[str, Callable[..., Any]] = {
             RUN_DOC_METHOD: run_doc_method,
+            SCHEDULED_JOB_FAILED: note_failure,
             AFTER_JOB_CALLBACKS: run_after_job_callbacks,
             KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
         }
@@ -245,19 +252,31 @@ class BenchHost(Host):
     # --- the schedule
 
     def inactive(self, site: str) -> str | None:
-        return self.on(site, self._schedule.inactive)
+        try:
+            return self._read(site, self._schedule.inactive)
+        except DatabaseUnavailable as error:
+            return str(error)
 
     def time_zone(self, site: str) -> str | None:
-        return self.on(site, self._schedule.time_zone)
+        return self._read(site, self._schedule.time_zone)
 
     def scheduled_call(self, name: str, method: str) -> ScheduledCall:
-        return self._schedule.call(method)
+        return ScheduledCall(RUN, method, {"job_type": method}, SCHEDULED_JOB_FAILED)
 
     def scheduler_events(self, site: str) -> Mapping[str, Any]:
-        return self.on(site, self._schedule.events)
+        return self._read(site, self._schedule.events)
 
     def job_types(self, site: str) -> list[JobType]:
-        return self.on(site, self._schedule.job_types)
+        return self._read(site, self._schedule.job_types)
+
+    def _read(self, site: str, read: Callable[[], Value]) -> Value:
+        """What the scheduler asks of a site; raises DatabaseUnavailable whatever is wrong there."""
+        try:
+            return self.on(site, read)
+        except FrappeJobsError:
+            raise
+        except Exception as error:  # one site's trouble is its own
+            raise DatabaseUnavailable(f"{site} cannot be read: {error!r}") from error
 
     def change_job_types(
         self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]

@@ -12,10 +12,13 @@ from frappe.core.doctype.scheduled_job_type import scheduled_job_type as frappes
 from frappe.utils import cint, get_datetime, get_system_timezone
 from frappe.utils.scheduler import schedule_jobs_based_on_activity
 
-from frappe_jobs.hosts.base import JobType, ScheduledCall
+from frappe_jobs.frequency import Schedule
+from frappe_jobs.hosts.base import JobType
 from frappe_jobs.scheduler_events import ScheduledJob
 
 DOCTYPE = "Scheduled Job Type"
+LOG = "Scheduled Job Log"
+#: Frappe's own function behind a scheduled job: it keeps the log, and finds its record by method.
 RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
 
 
@@ -30,10 +33,6 @@ class BenchSchedule:
 
     def time_zone(self) -> str:
         return str(get_system_timezone())
-
-    def call(self, method: str) -> ScheduledCall:
-        """Frappe's own: it keeps the log, and knows its job by the method."""
-        return ScheduledCall(RUN, method, {"job_type": method}, None)
 
     def events(self) -> Mapping[str, Any]:
         found = {app: frappe.get_hooks("scheduler_events", app_name=app, default={})
@@ -54,6 +53,29 @@ class BenchSchedule:
             frappe.delete_doc(DOCTYPE, name)
         for job in add:
             frappes.insert_single_event(job.frequency, job.method, job.cron_format or None)
+
+
+class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
+    """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed."""
+
+    def get_next_execution(self) -> datetime:
+        """Naive, in the site's time zone, as all of its times."""
+        zone = ZoneInfo(get_system_timezone())
+        schedule = Schedule.of(
+            self.frequency, self.method, frappe.local.site,
+            cron_format=self.cron_format or "",
+            interval=cint(frappe.get_conf().scheduler_interval) or 240,
+        )  # fmt: skip
+        last = _aware(self.last_execution or self.creation, zone)
+        return schedule.next_run(last, zone).replace(tzinfo=None)
+
+
+def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
+    """End the log of a run whose process was killed, as nobody else did."""
+    name = frappe.db.get_value(DOCTYPE, {"method": job.kwargs["kwargs"]["job_type"]})
+    begun = {"scheduled_job_type": name, "status": ("in", ("Start", "Scheduled"))}
+    for log in frappe.get_all(LOG, begun, pluck="name"):
+        frappe.db.set_value(LOG, log, {"status": "Failed", "details": str(value)})
 
 
 def _job_type(row: Any, zone: ZoneInfo) -> JobType:
