@@ -122,7 +122,8 @@ def test_the_times_are_those_of_the_sites_zone(clean: FrappeBench) -> None:
     found = clean.call(
         HERE + MAKE + "frappe.db.commit()\nfrom zoneinfo import ZoneInfo\n"
         "from datetime import datetime\n"
-        "zone = frappe.utils.get_system_timezone()\nat = here.timetable.of_site(site)[doc.name][1]\n"
+        "zone = frappe.utils.get_system_timezone()\n"
+        "at = here.timetable.of_site(site)[doc.name][1]\n"
         "due = datetime.fromtimestamp(at, ZoneInfo(zone))\n"
         "answer = [due.hour, due.minute, due.replace(tzinfo=None) == doc.next_execution, "
         "here.timetable.of_site(site)[doc.name][0].zone == zone]"
