@@ -84,10 +84,20 @@ def parse_workers(value: object) -> Mapping[str, Mapping[str, int]]:
 
 
 def option(
-    key: str, default: Any, doc: str, *, parse: Callable[[object], Any] = text, unit: str = ""
+    key: str,
+    default: Any,
+    doc: str,
+    *,
+    parse: Callable[[object], Any] = text,
+    unit: str = "",
+    is_kept: bool = False,
 ) -> Any:
-    """A setting: its key in common_site_config.json and what docs/settings says of it."""
-    return field(default=default, metadata={"key": key, "doc": doc, "parse": parse, "unit": unit})
+    """A setting: its key in common_site_config.json and what docs/settings says of it.
+
+    With ``is_kept`` a wrong value is kept as it is, for those few to refuse who need it.
+    """
+    metadata = {"key": key, "doc": doc, "parse": parse, "unit": unit, "is_kept": is_kept}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -148,9 +158,10 @@ class Settings:
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
         parse=whole_number(1024), unit="bytes",
     )  # fmt: skip
-    scheduler_interval: int = option(
+    #: Whatever was given: where it is no number, only the jobs that need it do not run.
+    scheduler_interval: object = option(
         "scheduler_interval", 240, "How often the jobs of the event 'all' run.",
-        parse=whole_number(1), unit="s",
+        parse=whole_number(1), unit="s", is_kept=True,
     )  # fmt: skip
     timeout_grace: int = option(
         "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
@@ -172,6 +183,10 @@ class Settings:
         "frappe_jobs_scheduler_lock", 30,
         "How long a scheduler leads without a sign of life; then another takes over.",
         parse=whole_number(2), unit="s",
+    )  # fmt: skip
+    scheduled_job_log_days: int = option(
+        "frappe_jobs_scheduled_job_log_days", 7, "How long a Scheduled Job Log is kept.",
+        parse=whole_number(1), unit="days",
     )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
@@ -339,8 +354,11 @@ def load_settings(sites_path: str | Path | None = None) -> Settings:
         try:
             values[item.name] = item.metadata["parse"](raw)
         except ValueError as error:
-            wrong = BadWorkers if key == "workers" else ConfigError
-            raise wrong(f"{origin}: {key!r} must be {error}. It is: {shown(key, raw)}.") from None
+            if not item.metadata["is_kept"]:
+                wrong = BadWorkers if key == "workers" else ConfigError
+                text = f"{origin}: {key!r} must be {error}. It is: {shown(key, raw)}."
+                raise wrong(text) from None
+            values[item.name] = raw
         origins[item.name] = origin
     return Settings(sites_path=path.parent, origins=MappingProxyType(origins), **values)
 

@@ -61,7 +61,7 @@ def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
 
 def check(expression: str) -> None:
     """Raises BadCron, with the text and what is legal, for what is due never or not at all."""
-    _wall_times(expression).after(datetime(2000, 1, 1))
+    _wall_times(expression).check()
 
 
 class _WallTimes:
@@ -71,9 +71,28 @@ class _WallTimes:
         self.expression = expression
         self.every_hour = re.fullmatch(r"\*(/\d+)?", times.expressions[1]) is not None
         self._times = times
+        self._last = datetime.min, datetime.min  # one value, for threads
+        self._is_checked = False
+
+    def check(self) -> None:
+        """Raises BadCron if none of them ever comes."""
+        if not self._is_checked:
+            self._after(datetime(2000, 1, 1))
+            self._is_checked = True
 
     def after(self, wall: datetime) -> datetime:
-        """The first of them strictly after that one; raises BadCron if there is none."""
+        """The first of them strictly after that one; raises BadCron if there is none.
+
+        Many jobs share an expression and are asked about at about the same time: what was answered
+        last holds for all times in between.
+        """
+        asked, answered = self._last
+        if not asked <= wall < answered:
+            answered = self._after(wall)
+            self._last = wall, answered
+        return answered
+
+    def _after(self, wall: datetime) -> datetime:
         try:
             # A copy, for a croniter keeps its place.
             due: datetime = copy(self._times).get_next(datetime, start_time=wall)

@@ -8,7 +8,7 @@ from datetime import datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from frappe_jobs.cron import NAMED, UTC, check, instant, moment, next_run
-from frappe_jobs.errors import UnknownFrequency
+from frappe_jobs.errors import ConfigError, UnknownFrequency, shortened
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,37 @@ class Schedule:
 
     @classmethod
     def of(
-        cls, frequency: str, method: str, site: str, *, cron_format: str = "", interval: int = 240
+        cls,
+        frequency: str,
+        method: str,
+        site: str,
+        *,
+        cron_format: str = "",
+        interval: object = 240,
     ) -> Schedule:
         """The schedule of a job, as its record names it.
 
         As in Frappe a ``cron_format`` wins over the frequency's own expression.  ``interval`` is
         the setting ``scheduler_interval``, for All: whole minutes are ``*/n * * * *`` as in
-        Frappe, so they begin anew with each hour.  Raises UnknownFrequency and BadCron.
+        Frappe, so they begin anew with each hour.  Raises UnknownFrequency, BadCron, and
+        ConfigError for an interval that is none.
         """
         known = frequency_named(frequency)
         if known.name == "All" and not cron_format:
-            minutes, rest = divmod(interval, 60)
-            return cls(every=interval) if rest else cls(f"*/{minutes} * * * *")
+            return cls._every(interval)
         expression = cron_format or known.expression
         check(expression)
         return cls(expression, offset_of(known.name, site, method))
+
+    @classmethod
+    def _every(cls, interval: object) -> Schedule:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ConfigError(
+                f"'scheduler_interval' is {shortened(interval)}; legal: a whole number of seconds, "
+                "1 or more. Set it in common_site_config.json."
+            )
+        minutes, rest = divmod(interval, 60)
+        return cls(every=interval) if rest else cls(f"*/{minutes} * * * *")
 
     def next_run(self, after: datetime, zone: ZoneInfo) -> datetime:
         """The first time strictly after ``after`` at which the job is due, in that zone.

@@ -34,7 +34,7 @@ class ScheduledJob:
         """Where Frappe runs jobs of that frequency."""
         return frequency_named(self.frequency).queue
 
-    def schedule(self, site: str, interval: int) -> Schedule:
+    def schedule(self, site: str, interval: object) -> Schedule:
         """When it is due on that site; ``interval`` is the setting ``scheduler_interval``."""
         return Schedule.of(
             self.frequency, self.method, site, cron_format=self.cron_format, interval=interval

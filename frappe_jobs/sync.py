@@ -6,14 +6,14 @@ The records are the truth.  The entries are derived from them, so they can be ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from frappe_jobs.config import Settings
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.errors import ConfigError, FrappeJobsError, ScheduleError
 from frappe_jobs.finding import Finding
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.hosts.base import Host, JobType
@@ -29,6 +29,8 @@ class Plan:
 
     site: str
     add: Sequence[ScheduledJob]
+    #: Of these the frequency or the expression is another one now; what else they say stays.
+    change: Sequence[tuple[JobType, ScheduledJob]]
     remove: Sequence[JobType]
     unchanged: Sequence[JobType]
     refused: Sequence[Finding]
@@ -43,93 +45,171 @@ class Sync:
     def plan(self, site: str) -> Plan:
         """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable."""
         jobs, refused = scheduled_jobs(self._host.scheduler_events(site))
+        found = [*refused, *self._zone_findings(site)]
         wanted: dict[tuple[str, str, str], ScheduledJob] = {}
         for job in jobs:
             try:
                 self._host.method(job.method, site)
             except FrappeJobsError as error:
-                what = f"App {job.app!r}: {job.method} ({job.frequency}) gets no entry: {error}"
-                refused = [*refused, Finding("error", what, "Mend the path in its hooks.py.")]
-            else:
-                wanted[job.method, job.frequency, job.cron_format] = job
+                found.append(_not_scheduled(job, error, "Mend the path in its hooks.py."))
+                continue
+            wanted[job.method, job.frequency, job.cron_format] = job
+            try:
+                job.schedule(site, self._settings.scheduler_interval)
+            except ConfigError as error:  # its record may stay
+                found.append(
+                    _not_scheduled(job, error, "It is in force as soon as that is mended.")
+                )
         present = [one for one in self._host.job_types(site) if not one.has_event]
         kept = {(one.method, one.frequency, one.cron_format): one for one in present}
+        add = [job for key, job in wanted.items() if key not in kept]
+        remove = [one for key, one in kept.items() if key not in wanted]
+        change = _same_job(remove, add)
         return Plan(
             site,
-            add=[job for key, job in wanted.items() if key not in kept],
-            remove=[one for key, one in kept.items() if key not in wanted],
+            add=[job for job in add if job not in change.values()],
+            change=[(one, change[one.name]) for one in remove if one.name in change],
+            remove=[one for one in remove if one.name not in change],
             unchanged=[one for key, one in kept.items() if key in wanted],
-            refused=refused,
+            refused=found,
         )
+
+    def _zone_findings(self, site: str) -> list[Finding]:
+        try:
+            zone_of(self._settings, site)
+        except ConfigError as error:
+            return [Finding("error", str(error), "UTC is used until then.")]
+        return []
 
     def apply(self, plan: Plan) -> None:
         """Change the site's records as planned, then its entries.
 
         Raises DatabaseUnavailable, BrokerUnavailable.
         """
-        self._host.change_job_types(plan.site, plan.add, [one.name for one in plan.remove])
-        self.compare([plan.site])
+        ticket = self._timetable.ticket(plan.site)
+        names = [one.name for one in plan.remove]
+        change = {one.name: job for one, job in plan.change}
+        types = self._host.change_job_types(plan.site, plan.add, change, names)
+        self._bring_in_line(plan.site, types, ticket)
 
     def compare(self, sites: Iterable[str] | None = None) -> None:
         """Bring the entries of these sites, of all unless named, in line with their records.
 
-        A site whose database is away keeps its entries.  Raises BrokerUnavailable.
+        A site whose database is away keeps its entries, one that is gone loses them.  Raises
+        BrokerUnavailable.
         """
-        for site in self._host.sites() if sites is None else sites:
+        if sites is None:
+            sites = self._host.sites()
+            for site in self._timetable.sites().difference(sites):
+                ticket = self._timetable.ticket(site)
+                self._timetable.replace(site, ticket, [*self._timetable.of_site(site)], {})
+        for site in sites:
+            ticket = self._timetable.ticket(site)
             try:
                 types = self._host.job_types(site)
             except FrappeJobsError as error:
                 logger.error("the schedule of %s stays as it is: %s", site, error)
                 continue
-            self._compare(site, types)
+            self._bring_in_line(site, types, ticket)
 
-    def _compare(self, site: str, types: Sequence[JobType]) -> None:
+    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> None:
         present = self._timetable.of_site(site)
-        zone = self.zone(site)
-        wanted = {
-            one.name: (entry, one)
-            for one in types
-            if not one.stopped and (entry := self._entry(site, one, zone))
-        }
-        self._timetable.remove(site, [name for name in present if name not in wanted])
+        wanted = self._wanted(site, types)
         changed = {
-            entry: entry.next_run(record.last_execution or record.creation).timestamp()
+            entry: entry.next_run(record.last_execution or record.creation)
             for name, (entry, record) in wanted.items()
             if not (known := present.get(name)) or known[0] != entry
         }
-        self._timetable.put(changed)
+        gone = [name for name in present if name not in wanted]
+        dues = {entry: due.timestamp() for entry, due in changed.items()}
+        if not self._timetable.replace(site, ticket, gone, dues):
+            return  # who has read the records after us does it
+        shown = {one.name: one.next_execution for one in types}
+        next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
+            entry.name: due for entry, due in changed.items()
+        }
+        if wrong := {name: due for name, due in next_times.items() if due != shown[name]}:
+            self._host.note_next_executions(site, wrong)
 
-    def entry(self, site: str, one: JobType) -> Entry | None:
-        """What the scheduler knows of it; None, and an error is logged, if it cannot be run."""
-        return self._entry(site, one, self.zone(site))
+    def _wanted(self, site: str, types: Iterable[JobType]) -> Mapping[str, tuple[Entry, JobType]]:
+        """What is to be scheduled, by name; what cannot be is logged."""
+        zone, wanted = self._zone(site), {}
+        for one in types:
+            try:
+                if not one.stopped:
+                    wanted[one.name] = self._entry(site, one, zone), one
+            except FrappeJobsError as error:
+                logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
+        return wanted
+
+    def entry(self, site: str, one: JobType) -> Entry:
+        """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
+        return self._entry(site, one, self._zone(site))
 
     def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
-        """Its next due times from now on, in the site's zone; none if it cannot be run."""
-        entry = self.entry(site, one)
-        times = [datetime.now(UTC)]
-        while entry and len(times) <= count:
+        """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
+        entry, times = self.entry(site, one), [datetime.now(UTC)]
+        while len(times) <= count:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
-    def _entry(self, site: str, one: JobType, zone: str) -> Entry | None:
-        interval = self._settings.scheduler_interval
-        try:
-            schedule = Schedule.of(
-                one.frequency, one.method, site, cron_format=one.cron_format, interval=interval
+    def _entry(self, site: str, one: JobType, zone: ZoneInfo) -> Entry:
+        entry = entry_of(one, site, self._settings.scheduler_interval, zone)
+        if not one.method:
+            raise ScheduleError(
+                "neither it nor its Scheduler Event names a method, and no app's hook "
+                "'scheduled_against' has one for the event's doctype."
             )
-            if not one.is_script:
-                self._host.method(one.method, site)
-        except FrappeJobsError as error:
-            logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
-            return None
-        return Entry(site, one.name, one.method, one.queue, schedule, zone)
+        if not one.is_script:
+            self._host.method(one.method, site)
+        return entry
 
-    def zone(self, site: str) -> str:
-        """The site's ``time_zone``, UTC where none is configured or none of that name exists."""
-        name = self._host.time_zone(site) or self._settings.site_config(site).get("time_zone")
-        name = name or "UTC"
+    def _zone(self, site: str) -> ZoneInfo:
         try:
-            return ZoneInfo(name).key
-        except (ValueError, OSError, TypeError, LookupError):
-            logger.error("the time zone of %s is %r, which does not exist: UTC is used", site, name)
-            return "UTC"
+            return zone_of(self._settings, site, self._host.time_zone(site))
+        except ConfigError as error:
+            logger.error("%s UTC is used until then.", error)
+            return ZoneInfo("UTC")
+
+
+def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:
+    """What the scheduler knows of it; raises ScheduleError, ConfigError.
+
+    ``interval`` is the setting ``scheduler_interval``.
+    """
+    schedule = Schedule.of(
+        one.frequency, one.method, site, cron_format=one.cron_format, interval=interval
+    )
+    return Entry(site, one.name, one.method, one.queue, schedule, zone.key)
+
+
+def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
+    """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
+    name = name or settings.site_config(site).get("time_zone") or "UTC"
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, TypeError, LookupError):
+        raise ConfigError(
+            f"Site {site!r}: there is no time zone {name!r}. Give 'time_zone' a name such as "
+            "Europe/Berlin."
+        ) from None
+
+
+def _same_job(
+    removed: Sequence[JobType], added: Sequence[ScheduledJob]
+) -> Mapping[str, ScheduledJob]:
+    """By their names those that are removed only because their method has another schedule now.
+
+    Where a method has several, nobody can say which became which.
+    """
+    return {
+        one.name: new[0]
+        for one in removed
+        if len(new := [job for job in added if job.method == one.method]) == 1
+        and sum(other.method == one.method for other in removed) == 1
+    }
+
+
+def _not_scheduled(job: ScheduledJob, error: FrappeJobsError, cure: str) -> Finding:
+    what = f"App {job.app!r}: {job.method} ({job.frequency}) gets no entry: {error}"
+    return Finding("error", what, cure)

@@ -30,6 +30,11 @@ def migrate(bench: Bench, dry_run: bool) -> None:
 def _say(plan: Plan) -> None:
     for job in plan.add:
         click.echo(f"{plan.site}: added {job.method} ({job.cron_format or job.frequency})")
+    for record, job in plan.change:
+        click.echo(
+            f"{plan.site}: changed {job.method} ({record.cron_format or record.frequency} is now "
+            f"{job.cron_format or job.frequency})"
+        )
     for record in plan.remove:
         click.echo(
             f"{plan.site}: removed {record.method} ({record.cron_format or record.frequency})"
@@ -37,6 +42,7 @@ def _say(plan: Plan) -> None:
     for finding in plan.refused:
         click.echo(f"{plan.site}: refused: {finding.what} {finding.cure}", err=True)
     click.echo(
-        f"{plan.site}: {len(plan.add)} added, {len(plan.remove)} removed, "
+        f"{plan.site}: {len(plan.add)} added, {len(plan.change)} changed, "
+        f"{len(plan.remove)} removed, "
         f"{len(plan.unchanged)} unchanged, {len(plan.refused)} refused."
     )

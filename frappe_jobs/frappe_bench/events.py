@@ -57,7 +57,8 @@ def after_uninstall(*_: Any) -> None:
     """Back to RQ with the last site; its entries in the scheduler go with each."""
     here = runtime()
     site = frappe.local.site
-    here.timetable.remove(site, list(here.timetable.of_site(site)))
+    ticket = here.timetable.ticket(site)
+    here.timetable.replace(site, ticket, [*here.timetable.of_site(site)], {})
 
 
 def _sites_path() -> Path:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from typing import Any, TypeVar
@@ -279,13 +280,19 @@ class BenchHost(Host):
             raise DatabaseUnavailable(f"{site} cannot be read: {error!r}") from error
 
     def change_job_types(
-        self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]
-    ) -> None:
-        def change() -> None:
-            self._schedule.change(add, remove)
-            frappe.db.commit()
+        self,
+        site: str,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        return self._read(site, lambda: self._schedule.change(add, change, remove))
 
-        self.on(site, change)
+    def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
+        """Nothing: Frappe works it out whenever somebody looks."""
+
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        """Nothing: Frappe's own Log Settings say how long they are kept."""
 
 
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:

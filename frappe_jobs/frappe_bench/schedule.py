@@ -47,12 +47,19 @@ class BenchSchedule:
         rows = frappe.get_all(DOCTYPE, fields=["*"], order_by=None)
         return [_job_type(row, zone) for row in rows]
 
-    def change(self, add: Sequence[ScheduledJob], remove: Sequence[str]) -> None:
-        """Add and remove records as Frappe's migrate does."""
-        for name in remove:
+    def change(
+        self,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        """Add and remove records as Frappe's migrate does, which replaces what has changed."""
+        for name in (*change, *remove):
             frappe.delete_doc(DOCTYPE, name)
-        for job in add:
+        for job in (*add, *change.values()):
             frappes.insert_single_event(job.frequency, job.method, job.cron_format or None)
+        frappe.db.commit()
+        return self.job_types()
 
 
 class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]

@@ -39,6 +39,7 @@ class JobType:
     has_event: bool
     creation: datetime
     last_execution: datetime | None = None
+    next_execution: datetime | None = None
     #: Whether it runs a script that lies in the site, so that its method is only a name.
     is_script: bool = False
 
@@ -207,6 +208,21 @@ class Host(ABC):
 
     @abstractmethod
     def change_job_types(
-        self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]
-    ) -> None:
-        """Add and remove records, in one transaction; makes their tables if need be."""
+        self,
+        site: str,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        """Add, change and remove records, in one transaction; gives what the site has then.
+
+        Their tables are made if need be.
+        """
+
+    @abstractmethod
+    def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
+        """Write into the records when they are due next, for people; None: they are not."""
+
+    @abstractmethod
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        """Delete the logs of the scheduled runs that began before that time."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     delete,
     event,
+    inspect,
     select,
 )
 from sqlalchemy.dialects import mysql
@@ -24,6 +25,7 @@ from frappe_jobs.cron import check
 from frappe_jobs.errors import ScheduleError, shortened
 from frappe_jobs.frequency import FREQUENCIES, frequency_named
 from frappe_jobs.hosts.document import Document
+from frappe_jobs.hosts.session import current
 
 LOG_STATUSES = ("Scheduled", "Complete", "Failed")
 PATH = 255
@@ -50,6 +52,11 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def made_name() -> str:
+    """As Frappe's made names: ten characters."""
+    return secrets.token_hex(5)
+
+
 class Base(DeclarativeBase):
     """The tables of these records; their names keep clear of an app's own."""
 
@@ -65,11 +72,13 @@ class Base(DeclarativeBase):
 class Record(Document):
     """What the records have in common: a made name, and a check before they are written."""
 
+    __tablename__: str
+
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
     creation: Mapped[datetime] = mapped_column(default=_now)
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**{"name": secrets.token_hex(5), **values})
+        super().__init__(**{"name": made_name(), **values})
 
     def save(self) -> Document:
         """Check it, then write it; raises ScheduleError with what is legal, and writes nothing."""
@@ -95,7 +104,8 @@ class Record(Document):
                 f"{self.doctype} {shortened(self.name)}: {field!r} is {shortened(value)}; "
                 f"legal: a text of {int(required)} to {longest} characters."
             )
-        setattr(self, field, text)
+        if text != value:
+            setattr(self, field, text)
         return str(text)
 
     def _moment(self, field: str) -> None:
@@ -144,11 +154,21 @@ class ScheduledJobType(Record, Base):
             )
         self._text("method")
         self.queue = self.queue or frequency.queue
-        self._text("queue", 140)
+        self._queue()
         self.stopped = bool(self.stopped)
         self.create_log = bool(self.create_log) or frequency is not FREQUENCIES["all"]
         self._moment("last_execution")
         self._moment("next_execution")
+
+    def _queue(self) -> None:
+        """A queue of the bench; those are known where a site is open."""
+        queue = self._text("queue", 140)
+        known = session.settings.queues if (session := current()) else {queue}
+        if queue not in known:
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: 'queue' is {shortened(queue)}; "
+                f"legal: {', '.join(known)}."
+            )
 
     def check_others(self, session: Session) -> None:
         if self.scheduler_event and not session.get(SchedulerEvent, self.scheduler_event):
@@ -233,6 +253,11 @@ class ScheduledJobLog(Record, Base):
 RECORDS: dict[str, type[Record]] = {
     kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
 }
+
+
+def has_table(session: Session, kind: type[Record]) -> bool:
+    """Whether the site has that record's table; not before the first of them was needed."""
+    return inspect(session.connection()).has_table(kind.__tablename__)
 
 
 def make_tables(session: Session) -> None:

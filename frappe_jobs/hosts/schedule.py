@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import event, inspect, select, update
+from sqlalchemy import bindparam, delete, event, insert, select, update
 from sqlalchemy.orm import object_session
 
-from frappe_jobs.errors import MethodNotFound
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound
+from frappe_jobs.execute import current_job
+from frappe_jobs.frequency import frequency_named
 from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import JobType
 from frappe_jobs.hosts.models import (
     ScheduledJobLog,
     ScheduledJobType,
     SchedulerEvent,
+    has_table,
+    made_name,
     make_tables,
 )
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
 from frappe_jobs.scheduler_events import ScheduledJob
+from frappe_jobs.sync import entry_of, zone_of
 
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
@@ -34,13 +42,13 @@ Table = Callable[[str, str], Mapping[str, str]]
 class SiteSchedule:
     """What the scheduler and its jobs do on the open site."""
 
-    def __init__(self, method: Resolve, table: Table) -> None:
-        self._method, self._table = method, table
+    def __init__(self, settings: Settings, method: Resolve, table: Table) -> None:
+        self._settings, self._method, self._table = settings, method, table
 
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
         session = require_current()
-        if not inspect(session.db.connection()).has_table(ScheduledJobType.__tablename__):
+        if not has_table(session.db, ScheduledJobType):
             return []
         events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
@@ -49,18 +57,53 @@ class SiteSchedule:
             for one in session.db.scalars(select(ScheduledJobType))
         ]
 
-    def change(self, add: Sequence[ScheduledJob], remove: Sequence[str]) -> None:
-        """Add and remove records; their tables are made if need be."""
+    def change(
+        self,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> None:
+        """Add, change and remove records; their tables are made if need be."""
         db = require_current().db
         make_tables(db)
         for name in remove:
             db.get_one(ScheduledJobType, name).delete()
-        db.add_all(
-            ScheduledJobType(
-                method=job.method, frequency=job.frequency, cron_format=job.cron_format
-            )
-            for job in add
+        for name, job in change.items():
+            record = db.get_one(ScheduledJobType, name)
+            if record.queue == frequency_named(record.frequency).queue:  # nobody chose another
+                record.queue = job.queue
+            record.frequency, record.cron_format = job.frequency, job.cron_format
+        db.flush()
+        if add:
+            db.execute(insert(ScheduledJobType), self._rows(add))
+
+    def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
+        """New records' values; a bench may add very many, most of them alike."""
+        site, now = require_current().site, _now()
+        next_of = self._next_of(site)
+        rows = []
+        for job in jobs:
+            row = {"name": made_name(), "creation": now, **_checked(job)}
+            one = JobType(
+                row["name"], job.method, job.frequency, job.cron_format, row["queue"],
+                stopped=False, has_event=False, creation=now,
+            )  # fmt: skip
+            rows.append({**row, "next_execution": next_of(one, now)})
+        return rows
+
+    def note_next_executions(self, times: Mapping[str, datetime | None]) -> None:
+        """Write when these types are due next; nobody is told that the schedule has changed."""
+        noted = update(ScheduledJobType).where(ScheduledJobType.name == bindparam("record"))
+        require_current().db.connection().execute(
+            noted.values(next_execution=bindparam("due")),
+            [{"record": name, "due": due} for name, due in times.items()],
         )
+
+    def clear_logs(self, before: datetime) -> None:
+        """Delete the logs of runs that began before that time."""
+        db = require_current().db
+        if has_table(db, ScheduledJobLog):
+            db.execute(delete(ScheduledJobLog).where(ScheduledJobLog.creation < before))
 
     # --- as jobs
 
@@ -70,15 +113,7 @@ class SiteSchedule:
         Its log, if it has one, is there from the beginning, and ends as Complete or Failed.
         """
         session = require_current()
-        record = session.db.get(ScheduledJobType, job_type)
-        if record is None:
-            raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
-        against = self._table(AGAINST, session.site)
-        path, create_log = _job_type(record, of_event, against).method, record.create_log
-        session.db.execute(
-            update(ScheduledJobType).filter_by(name=job_type).values(last_execution=_now())
-        )
+        path, create_log = self._begin(session, job_type)
         log = _begin_log(session, job_type) if create_log else None
         session.commit()
         begun = time.monotonic()
@@ -92,14 +127,58 @@ class SiteSchedule:
         _end_log(session, log, "Complete", time.monotonic() - begun)
         return result
 
+    def _begin(self, session: StandaloneSession, job_type: str) -> tuple[str, bool]:
+        """Note in the record that it begins; gives its method's path, and whether it has a log."""
+        record = session.db.get(ScheduledJobType, job_type)
+        if record is None:
+            raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
+        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
+        one = _job_type(record, of_event, self._table(AGAINST, session.site))
+        # By the scheduler's clock at least: after a flushed Redis its time must not come again.
+        job = current_job()
+        last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
+        values = {"last_execution": last, "next_execution": self._next_of(session.site)(one, last)}
+        session.db.execute(update(ScheduledJobType).filter_by(name=job_type).values(values))
+        return one.method, record.create_log
+
+    def _next_of(self, site: str) -> Callable[[JobType, datetime], datetime | None]:
+        """Gives when a type of that site is due next after a moment; None: never."""
+        try:
+            zone = zone_of(self._settings, site)
+        except ConfigError:
+            zone = ZoneInfo("UTC")
+
+        def next_of(one: JobType, after: datetime) -> datetime | None:
+            try:
+                entry = entry_of(one, site, self._settings.scheduler_interval, zone)
+            except FrappeJobsError:  # changed for the worse since it was queued
+                return None
+            return None if one.stopped else entry.next_run(after)
+
+        return next_of
+
     def note_failure(self, job: Any, _connection: Any, _type: Any, value: Any, _tb: Any) -> None:
         """End the log of a run whose process was killed, as nobody else did."""
         session = require_current()
         open_log = select(ScheduledJobLog.name).filter_by(
             scheduled_job_type=job.kwargs["job_type"], status="Scheduled"
         )
-        for name in session.db.scalars(open_log).all():
+        before = ScheduledJobLog.creation <= _moment_of(job.ended_at)  # not of a later run
+        for name in session.db.scalars(open_log.where(before)).all():
             _end_log(session, name, "Failed", None, str(value))
+
+
+@lru_cache(maxsize=10_000)
+def _checked(job: ScheduledJob) -> Mapping[str, Any]:
+    """What a record of that job says; raises ScheduleError."""
+    record = ScheduledJobType(
+        method=job.method, frequency=job.frequency, cron_format=job.cron_format
+    )
+    record.validate()
+    columns = ("method", "frequency", "cron_format", "queue", "create_log")
+    return {"stopped": False, "scheduler_event": ""} | {
+        one: getattr(record, one) for one in columns
+    }
 
 
 def _job_type(
@@ -112,7 +191,7 @@ def _job_type(
         name=record.name, method=method, frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,
         has_event=bool(record.scheduler_event), creation=record.creation,
-        last_execution=record.last_execution,
+        last_execution=record.last_execution, next_execution=record.next_execution,
     )  # fmt: skip
 
 
@@ -159,3 +238,7 @@ def _end_log(
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def _moment_of(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

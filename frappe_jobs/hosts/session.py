@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
+from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import Session
@@ -29,13 +30,14 @@ class StandaloneSession(Session):
         site: str,
         user: str,
         conf: Mapping[str, Any],
-        apps: Sequence[str],
+        settings: Settings,
         open_db: Callable[[], DatabaseSession],
         schedule_changed: Callable[[str], None] = lambda site: None,
     ) -> None:
         #: Called with the site's name after a commit that changed its schedule's records.
         self.schedule_changed = schedule_changed
-        self.site, self.user, self.conf, self.apps = site, user, conf, apps
+        self.site, self.user, self.conf, self.settings = site, user, conf, settings
+        self.apps = settings.installed_apps(site)
         self._open_db = open_db  # many a job never touches its database
         self._db: DatabaseSession | None = None
         self._pid = os.getpid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +46,7 @@ class StandaloneHost(Host):
         self._settings, self._schedule_changed = settings, schedule_changed
         self._apps = Apps(settings)
         self._documents = Documents(self._apps)
-        self._schedule = SiteSchedule(self.method, self._apps.table)
+        self._schedule = SiteSchedule(settings, self.method, self._apps.table)
         self._own: dict[str, Callable[..., Any]] = {
             RUN_DOC_METHOD: self._documents.run_method,
             RUN_SCHEDULED_JOB: self._schedule.run,
@@ -75,7 +76,7 @@ class StandaloneHost(Host):
             site,
             user or ADMINISTRATOR,
             conf,
-            self._settings.installed_apps(site),
+            self._settings,
             lambda: DatabaseSession(engine) if given is None else given,
             self._schedule_changed,
         )
@@ -121,10 +122,24 @@ class StandaloneHost(Host):
             return self._schedule.job_types()
 
     def change_job_types(
-        self, site: str, add: Sequence[ScheduledJob], remove: Sequence[str]
-    ) -> None:
+        self,
+        site: str,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        with self.session(site) as opened:
+            opened.schedule_changed = lambda site: None  # who calls knows
+            self._schedule.change(add, change, remove)
+            return self._schedule.job_types()
+
+    def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         with self.session(site):
-            self._schedule.change(add, remove)
+            self._schedule.note_next_executions(times)
+
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        with self.session(site):
+            self._schedule.clear_logs(before)
 
     # --- documents, for the API
 

@@ -113,6 +113,26 @@ for n = 1, #ARGV, 5 do
 end
 """
 
+# KEYS schedule, the site's names, ticket, the site's prefix, the sites · ARGV ticket, the site,
+#      names to remove as JSON, then for each entry to put its name, definition, due time
+# gives 0 if the ticket is old
+REPLACE = """
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+for _, name in ipairs(cjson.decode(ARGV[3])) do
+  redis.call('ZREM', KEYS[1], KEYS[4] .. name)
+  redis.call('DEL', KEYS[4] .. name)
+  redis.call('SREM', KEYS[2], name)
+end
+for n = 4, #ARGV, 3 do
+  local name, definition, due = unpack(ARGV, n, n + 2)
+  redis.call('HSET', KEYS[4] .. name, 'definition', definition, 'due', due)
+  redis.call('ZADD', KEYS[1], due, KEYS[4] .. name)
+  redis.call('SADD', KEYS[2], name)
+end
+redis.call(redis.call('EXISTS', KEYS[2]) == 1 and 'SADD' or 'SREM', KEYS[5], ARGV[2])
+return 1
+"""
+
 # KEYS lock · ARGV token
 LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
 
@@ -126,8 +146,10 @@ class Timetable(Connected):
         self.key_prefix = f"{prefix}redbeat:"
         self.schedule_key = f"{self.key_prefix}:schedule"
         self.lock_key = f"{self.key_prefix}:lock"
+        self._sites_key = f"{self.key_prefix}:sites"
         self._look: Any = self.redis.register_script(LOOK)
         self._move: Any = self.redis.register_script(MOVE)
+        self._replace: Any = self.redis.register_script(REPLACE)
         self._let_go: Any = self.redis.register_script(LET_GO)
 
     @reachable
@@ -169,30 +191,36 @@ class Timetable(Connected):
         return None if found is None else str(found)
 
     @reachable
-    def put(self, entries: Mapping[Entry, float]) -> None:
-        """Add or replace entries, each with the time at which it is due next."""
-        todo = list(entries.items())
-        for start in range(0, len(todo), CHUNK):
-            with self.redis.pipeline(transaction=False) as pipe:
-                for entry, at in todo[start : start + CHUNK]:
-                    values = {"definition": entry.to_json(), "due": repr(at)}
-                    pipe.hset(self._key(entry.id), mapping=values)
-                    pipe.sadd(self._site_key(entry.site), entry.name)
-                scores = {self._key(entry.id): at for entry, at in todo[start : start + CHUNK]}
-                pipe.zadd(self.schedule_key, scores)
-                pipe.execute()
+    def ticket(self, site: str) -> int:
+        """To be taken before the site's records are read, and handed in with what follows."""
+        return int(self.redis.incr(self._ticket_key(site)))
 
     @reachable
-    def remove(self, site: str, names: Sequence[str]) -> None:
-        """Take these entries of the site away."""
-        if not names:
-            return
-        keys = [self._key(f"{site}:{name}") for name in names]
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(self.schedule_key, *keys)
-            pipe.delete(*keys)
-            pipe.srem(self._site_key(site), *names)
-            pipe.execute()
+    def replace(
+        self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
+    ) -> bool:
+        """Take these entries of the site away, and add or replace those, each with its due time.
+
+        False where somebody has taken a later ticket: he knows better what the records say.  Each
+        500 entries are one step.
+        """
+        keys = [
+            self.schedule_key, self._site_key(site), self._ticket_key(site), self._key(f"{site}:"),
+            self._sites_key,
+        ]  # fmt: skip
+        todo = list(put.items())
+        for start in range(0, max(len(todo), len(remove)), CHUNK):
+            arguments = [str(ticket), site, to_json(remove[start : start + CHUNK])]
+            for entry, at in todo[start : start + CHUNK]:
+                arguments += (entry.name, entry.to_json(), repr(at))
+            if not self._replace(keys=keys, args=arguments):
+                return False
+        return True
+
+    @reachable
+    def sites(self) -> set[str]:
+        """The sites that have entries."""
+        return {str(site) for site in self.redis.smembers(self._sites_key)}
 
     @reachable
     def of_site(self, site: str) -> dict[str, tuple[Entry, float] | None]:
@@ -210,6 +238,9 @@ class Timetable(Connected):
 
     def _site_key(self, site: str) -> str:
         return f"{self.key_prefix}:site:{site}"
+
+    def _ticket_key(self, site: str) -> str:
+        return f"{self.key_prefix}:ticket:{site}"
 
 
 def _read(values: Sequence[str | None], score: float | None) -> tuple[Entry, float] | None:

@@ -107,7 +107,10 @@ def test_what_is_due_runs_once_and_leaves_its_log(
         MAKE + "doc.db_set('last_execution', '2020-01-01 00:00:00'); doc.save(); frappe.db.commit()"
     )
     # Its entry was made from its creation; last_execution was set without an event's notice.
-    clean.call(HERE + "here.timetable.remove(site, ['tasks.tick']); here.sync.compare([site])")
+    clean.call(
+        HERE + "here.timetable.replace(site, here.timetable.ticket(site), ['tasks.tick'], {})\n"
+        "here.sync.compare([site])"
+    )
     look = (
         "frappe.db.rollback()\nanswer = [frappe.db.get_default('probe_ticks'), "
         "frappe.get_all('Scheduled Job Log', {'scheduled_job_type': 'tasks.tick'}, "

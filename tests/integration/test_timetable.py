@@ -18,6 +18,12 @@ def entry(name="daily", site="site1"):
     return Entry(site, name, "acme.tasks.ping", "default", schedule, "Europe/Berlin")
 
 
+def put(timetable, entries):
+    for site in {one.site for one in entries}:
+        ours = {one: at for one, at in entries.items() if one.site == site}
+        assert timetable.replace(site, timetable.ticket(site), [], ours)
+
+
 @pytest.fixture
 def timetable(bench):
     return runtime.current().timetable
@@ -29,7 +35,7 @@ def look(timetable, token="one", now=NOW, lock=30):
 
 class TestLeading:
     def test_who_looks_first_leads_and_the_others_see_nothing(self, timetable):
-        timetable.put({entry(): NOW - 1})
+        put(timetable, {entry(): NOW - 1})
         first = look(timetable)
         assert (first.leads, first.is_new, len(first.due)) == (True, True, 1)
         assert look(timetable, "two") == Look(leads=False)
@@ -58,7 +64,7 @@ class TestLooking:
             entry("late"): NOW - 9,
             entry("later"): NOW + 7,
         }
-        timetable.put(entries | {entry("much later"): NOW + 70})
+        put(timetable, entries | {entry("much later"): NOW + 70})
         found = look(timetable)
         assert [(due.entry.name, due.at) for due in found.due] == [
             ("late", NOW - 9), ("at once", NOW),
@@ -68,16 +74,16 @@ class TestLooking:
 
     def test_with_nothing_to_come_there_is_no_next(self, timetable):
         assert look(timetable).next_at is None
-        timetable.put({entry(): NOW})
+        put(timetable, {entry(): NOW})
         assert look(timetable).next_at is None
 
     def test_a_look_takes_only_so_many(self, timetable):
-        timetable.put({entry(str(number)): NOW - number for number in range(CHUNK + 3)})
+        put(timetable, {entry(str(number)): NOW - number for number in range(CHUNK + 3)})
         names = [due.entry.name for due in look(timetable).due]
         assert names == [str(number) for number in range(CHUNK + 2, 2, -1)]
 
     def test_one_that_was_lost_is_in_nobodys_way(self, timetable):
-        timetable.put({entry("lost"): NOW - 2, entry("half"): NOW - 1, entry("there"): NOW})
+        put(timetable, {entry("lost"): NOW - 2, entry("half"): NOW - 1, entry("there"): NOW})
         timetable.redis.delete(timetable._key("site1:lost"))
         timetable.redis.hdel(timetable._key("site1:half"), "due")
         assert [due.entry.name for due in look(timetable).due] == ["there"]
@@ -89,7 +95,7 @@ class TestMoving:
         return {name: found[1] for name, found in timetable.of_site("site1").items() if found}
 
     def test_it_is_due_next_and_looked_at_again_when_it_is_told(self, timetable):
-        timetable.put({entry(): NOW})
+        put(timetable, {entry(): NOW})
         timetable.move([(Due(entry(), NOW), NOW + 60, NOW + 5)])
         assert look(timetable).next_at == NOW + 5
         (due,) = look(timetable, now=NOW + 5).due
@@ -101,24 +107,24 @@ class TestMoving:
         )
 
     def test_one_that_was_changed_meanwhile_stays_as_it_is(self, timetable):
-        timetable.put({entry(): NOW, entry("other"): NOW})
+        put(timetable, {entry(): NOW, entry("other"): NOW})
         seen = look(timetable).due
-        timetable.put({entry(): NOW + 600})
+        put(timetable, {entry(): NOW + 600})
         timetable.move([(due, NOW + 60, NOW + 60) for due in seen])
         assert self.of_site1(timetable) == {"daily": NOW + 600, "other": NOW + 60}
         assert look(timetable, now=NOW + 60).due == [Due(entry("other"), NOW + 60)]
 
     def test_one_that_was_removed_meanwhile_stays_away(self, timetable):
-        timetable.put({entry(): NOW})
+        put(timetable, {entry(): NOW})
         (due,) = look(timetable).due
-        timetable.remove("site1", ["daily"])
+        timetable.replace("site1", timetable.ticket("site1"), ["daily"], {})
         timetable.move([(due, NOW + 60, NOW + 60)])
         assert timetable.of_site("site1") == {}
         assert look(timetable, now=NOW + 60).due == []
         assert not timetable.redis.exists(timetable._key("site1:daily"))
 
     def test_one_that_left_the_schedule_alone_does_not_come_back_by_it(self, timetable):
-        timetable.put({entry(): NOW})
+        put(timetable, {entry(): NOW})
         (due,) = look(timetable).due
         timetable.redis.zrem(timetable.schedule_key, timetable._key("site1:daily"))
         timetable.move([(due, NOW + 60, NOW + 60)])
@@ -126,9 +132,9 @@ class TestMoving:
 
 
 def test_the_entries_of_a_site_are_its_own(timetable):
-    timetable.put({entry(): NOW, entry(site="site2"): NOW + 1})
+    put(timetable, {entry(): NOW, entry(site="site2"): NOW + 1})
     assert timetable.of_site("site1") == {"daily": (entry(), NOW)}
-    timetable.remove("site1", ["daily"])
+    timetable.replace("site1", timetable.ticket("site1"), ["daily"], {})
     assert timetable.of_site("site2") == {"daily": (entry(site="site2"), NOW + 1)}
     timetable.redis.hset(timetable._key("site2:daily"), "definition", "{half")
     assert timetable.of_site("site2") == {"daily": None}
