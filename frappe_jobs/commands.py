@@ -17,6 +17,8 @@ import click
 from frappe_jobs.cli import COMMANDS, fail
 from frappe_jobs.cli.options import Bench
 from frappe_jobs.errors import BrokerUnavailable, DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.frappe_bench.way_in import OFF
+from frappe_jobs.sites_folder import read_common
 
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
 
@@ -71,6 +73,16 @@ class ServingCommand(BenchCommand):
             raise
 
 
+class PurgeCommand(BenchCommand):
+    """As Frappe's: it does not ask, and without a site it means all of them."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        context = super().make_context(*args, **extra)
+        context.params["yes"] = True
+        context.obj.site = context.obj.site or os.environ.get("FRAPPE_SITE") or "all"
+        return context
+
+
 def _of_rq(*names: str, **options: Any) -> click.Option:
     """An option that only RQ's workers have a use for: taken, with a word about it."""
 
@@ -87,13 +99,17 @@ def use_celery(state: str) -> None:
     """Have the bench's jobs go to Celery, or to RQ again; or say where they go."""
     way_in, folder = import_module(WAY_IN), Path.cwd()
     try:
-        if state == "on":
-            way_in.switch_on(folder)
-        elif state == "off":
-            way_in.switch_off(folder)
+        if state != "status":
+            waiting = import_module("frappe_jobs.runtime").use(folder).ledger.waiting_in_all()
+            (way_in.switch_on if state == "on" else way_in.switch_off)(folder)
+            if state == "off" and waiting:
+                click.echo(
+                    f"{waiting} jobs wait on Celery: `frappe-jobs worker --burst` runs them, and "
+                    "`frappe-jobs jobs list` shows them.", err=True,
+                )  # fmt: skip
         now = way_in.state(folder)
     except FrappeJobsError as error:
-        fail(error, 1)
+        fail(error, 69 if isinstance(error, BrokerUnavailable) else 1)
     goes = "to Celery" if now == "on" else "to RQ"
     click.echo(f"{now}: the bench's jobs go {goes}.")
     if state != "status":
@@ -101,11 +117,13 @@ def use_celery(state: str) -> None:
 
 
 def _commands() -> list[click.Command]:
-    """Ours; on a bench that stays on RQ only the one that changes this."""
+    """Ours; on a bench that stays on RQ only the one that changes this.
+
+    The others stay Frappe's: what they read and write are the sites' records and configuration,
+    which our scheduler goes by.
+    """
     try:
-        is_off = (
-            import_module("frappe_jobs.sites_folder").read_common(Path.cwd()).get("frappe_jobs_off")
-        )
+        is_off = bool(read_common(Path.cwd()).get(OFF))
     except FrappeJobsError as error:
         print(f"frappe_jobs: {error}", file=sys.stderr)
         is_off = True
@@ -113,12 +131,12 @@ def _commands() -> list[click.Command]:
         return [use_celery]
     return [
         use_celery,
-        ServingCommand(
-            "worker",
-            [_of_rq("-u", "--rq-username"), _of_rq("-p", "--rq-password")],
-        ),
+        ServingCommand("worker", [_of_rq("-u", "--rq-username"), _of_rq("-p", "--rq-password")]),
         ServingCommand("worker-pool"),
         ServingCommand("schedule"),
+        BenchCommand("show-pending-jobs"),
+        PurgeCommand("purge-jobs"),
+        BenchCommand("ready-for-migration"),
     ]
 
 

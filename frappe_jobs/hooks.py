@@ -8,7 +8,7 @@ app_email = "jobs@example.com"
 app_license = "mit"
 
 after_install = "frappe_jobs.frappe_bench.events.after_install"
-before_uninstall = "frappe_jobs.frappe_bench.events.after_uninstall"
+before_uninstall = "frappe_jobs.frappe_bench.events.before_uninstall"
 after_migrate = ["frappe_jobs.frappe_bench.events.after_migrate"]
 
 override_doctype_class = {

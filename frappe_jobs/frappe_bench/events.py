@@ -53,12 +53,14 @@ def after_install() -> None:
         way_in.switch_on(_sites_path())
 
 
-def after_uninstall(*_: Any) -> None:
-    """Back to RQ with the last site; its entries in the scheduler go with each."""
-    here = runtime()
-    site = frappe.local.site
+def before_uninstall() -> None:
+    """The site's entries leave the scheduler; with the last site the bench goes back to RQ."""
+    here, site = runtime(), frappe.local.site
     ticket = here.timetable.ticket(site)
     here.timetable.replace(site, ticket, [*here.timetable.of_site(site)], {})
+    others = [one for one in here.host.sites() if one != site]
+    if not any("frappe_jobs" in here.host.on(one, frappe.get_installed_apps) for one in others):
+        way_in.switch_off(_sites_path(), remember=False)
 
 
 def _sites_path() -> Path:

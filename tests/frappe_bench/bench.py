@@ -89,7 +89,8 @@ class FrappeBench:
         self.bench = [str(self.python), "-m", "frappe.utils.bench_helper", "frappe"]
         names = sorted(found.parent.name for found in self.sites.glob("*/site_config.json"))
         self.other_site = next((name for name in names if name != site), site)
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("CI", "BENCH")} | {
+        gone = ("CI", "BENCH", "SITE", "VIRTUAL_ENV")
+        self.environment = {k: v for k, v in os.environ.items() if k not in gone} | {
             "PYTHONPATH": str(APPS),
             "PATH": f"{path / 'env' / 'bin'}:{os.environ['PATH']}",
         }
@@ -103,11 +104,11 @@ class FrappeBench:
     def write_config(self, config: dict[str, Any]) -> None:
         (self.sites / "common_site_config.json").write_text(json.dumps(config, indent=1))
 
-    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """A command, as one types it after ``bench``."""
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command, as one types it after ``bench``, with these variables in its environment."""
         return subprocess.run(
-            [*self.bench, *command], cwd=self.sites, env=self.environment, text=True,
-            capture_output=True, timeout=120, stdin=subprocess.DEVNULL, **options,
+            [*self.bench, *command], cwd=self.sites, env=self.environment | variables, text=True,
+            capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def call(self, code: str, *, site: str | None = None, user: str = "Administrator") -> Any:

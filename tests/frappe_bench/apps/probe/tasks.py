@@ -140,3 +140,9 @@ def tick():
 
 def tick_and_fail():
     raise ValueError("a scheduled job failed")
+
+
+@frappe.whitelist(allow_guest=True)
+def enqueue_look():
+    """From a web request."""
+    return frappe.enqueue("probe.tasks.look", queue="short").id
