@@ -16,6 +16,12 @@ override_doctype_class = {
     "RQ Worker": "frappe_jobs.frappe_bench.desk.RQWorker",
     "Scheduled Job Type": "frappe_jobs.frappe_bench.schedule.ScheduledJobType",
 }
+override_whitelisted_methods = {
+    "frappe.core.doctype.rq_job.rq_job.remove_failed_jobs": (
+        "frappe_jobs.frappe_bench.desk.remove_failed_jobs"
+    ),
+}
+doctype_js = {"RQ Job": "public/js/rq_job.js"}
 
 _changed = "frappe_jobs.frappe_bench.events.scheduled_job_type_changed"
 doc_events = {
