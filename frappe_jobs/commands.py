@@ -23,6 +23,10 @@ from frappe_jobs.sites_folder import read_common
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
 
 
+#: What Frappe's own code leaves in a process is little, but never less: it is replaced in time.
+JOBS_PER_PROCESS = 2000
+
+
 class BenchCommand(click.Command):
     """One of our commands among Frappe's: its options and ours, its exit statuses."""
 
@@ -64,6 +68,8 @@ class ServingCommand(BenchCommand):
         if way_in.switch_on(Path.cwd()):
             click.echo("frappe_jobs: this bench's jobs go to Celery from now on.", err=True)
         way_in.use_celery()
+        if "max_jobs" in context.params:
+            context.params["max_jobs"] = context.params["max_jobs"] or JOBS_PER_PROCESS
         try:
             return super().invoke(context)
         except SystemExit as ended:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from itertools import islice
 from typing import Any
 
 import frappe
 from frappe.utils.background_jobs import execute_job, truncate_failed_registry
+from redis.exceptions import ConnectionError
 from rq.utils import parse_timeout
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
+from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
 from frappe_jobs.hosts.base import RUN_DOC_METHOD
@@ -24,11 +27,18 @@ from frappe_jobs.purge import cancel_waiting
 #: Options of ours that Frappe's enqueue takes for arguments of the method.
 OURS = ("track_job", "retry", "at_front_when_starved")
 
+#: Those that a job can have by now.
+KNOWN = {field.name for field in fields(Options)}
+
 #: The path of keep_few_failed_jobs, as the host knows it.
 KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
 
 #: For RQ a timeout of -1 is none.
 ENDLESS = 365 * 24 * 3600
+
+
+class QueueUnavailable(BrokerUnavailable, ConnectionError):
+    """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
 
 
 class BenchQueue:
@@ -156,7 +166,10 @@ class BenchQueue:
             is_checked=False,
         )
         sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
-        job = runtime().dispatcher.dispatch([sending])[0]
+        try:
+            job = runtime().dispatcher.dispatch([sending])[0]
+        except BrokerUnavailable as error:
+            raise QueueUnavailable(str(error)) from None
         return job and BenchJob(job._record)
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
@@ -202,6 +215,11 @@ class Registry:
         return (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).requeue()
 
 
+def require_broker() -> None:
+    """Raise redis-py's ConnectionError if jobs cannot be sent: Frappe's migrate asks first."""
+    runtime().ledger.redis.ping()
+
+
 # --- of Frappe's deduplicate, which looks first and sends then, both steps become one
 
 
@@ -232,7 +250,8 @@ def _taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> d
         return {}
     function = frappe.get_attr(method) if isinstance(method, str) else method
     named = inspect.signature(function).parameters
-    return {name: arguments.pop(name) for name in found if name not in named}
+    taken = {name: arguments.pop(name) for name in found if name not in named}
+    return {name: value for name, value in taken.items() if name in KNOWN}
 
 
 def _seconds(timeout: Any) -> int | None:

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
+import frappe
 from frappe.utils import background_jobs
 
 from frappe_jobs.frappe_bench.transport import install_in_what_is_loaded
@@ -18,8 +19,14 @@ ENQUEUE = background_jobs.enqueue.__code__
 
 
 def get_queue(qtype: str, is_async: bool = True) -> Any:
-    """The queue; raises Frappe's ValidationError for one that does not exist."""
+    """The queue; raises Frappe's ValidationError for one that does not exist.
+
+    During a migrate it raises redis-py's ConnectionError where no job can be sent: Frappe's enqueue
+    then calls the method itself.
+    """
     background_jobs.validate_queue(qtype)
+    if frappe.local.flags.in_migrate:
+        _room("queue").require_broker()
     return _room("queue").BenchQueue(qtype, is_async)
 
 

@@ -49,11 +49,11 @@ def test_a_deleted_job_takes_its_message_along(bench: FrappeBench) -> None:
         EMPTY + "from rq.exceptions import NoSuchJobError\n"
         "from frappe_jobs.frappe_bench.composition import runtime\n"
         "job = frappe.enqueue('probe.tasks.nothing', queue='long')\nbefore = "
-        "runtime().broker.depth('long')\njob.delete()\nanswer = [before, "
+        "runtime().broker.depth('long')\njob.delete()\nanswer = [before - "
         "runtime().broker.depth('long'), job.get_status()]\n"
         "try: job.refresh()\nexcept NoSuchJobError: answer.append('gone')"
     )
-    assert found == [1, 0, None, "gone"]
+    assert found == [1, None, "gone"]
 
 
 def test_at_front_stands_before_those_that_wait(bench: FrappeBench) -> None:
@@ -187,3 +187,35 @@ def test_a_submission_finds_its_job(bench: FrappeBench, worker: Process) -> None
         "answer = [last.ref_docname == doc.name, last.status, last.job_id.split('::')[0]]"
     )
     assert found == [True, "Finished", bench.site]
+
+
+AWAY = """
+import os
+frappe.destroy()
+os.environ["FRAPPE_REDIS_QUEUE"] = "redis://127.0.0.1:1"
+frappe.init(site={site!r}, sites_path="."); frappe.connect()
+"""
+
+
+def test_a_broker_that_is_away_is_redis_pys_error_too(bench: FrappeBench) -> None:
+    found = bench.call(
+        AWAY.format(site=bench.site) + "from redis.exceptions import ConnectionError\n"
+        "try: frappe.enqueue('probe.tasks.nothing')\n"
+        "except ConnectionError as error: answer = str(error)"
+    )
+    assert "127.0.0.1:1" in found and "out of reach" in found
+
+
+def test_during_a_migrate_without_a_broker_the_method_is_called_here(bench: FrappeBench) -> None:
+    found = bench.call(
+        AWAY.format(site=bench.site) + "frappe.flags.in_migrate = True\n"
+        "answer = frappe.enqueue('probe.tasks.echo', a=1)"
+    )
+    assert found == {"a": ["int", 1]}
+
+
+def test_track_job_is_no_argument_of_the_method(bench: FrappeBench, worker: Process) -> None:
+    found = bench.call(
+        WAIT + "answer = wait(frappe.enqueue('probe.tasks.echo', a=1, track_job=True)).result"
+    )
+    assert found == {"a": ["int", 1]}
