@@ -23,6 +23,7 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import (
     ArgumentError,
     DatabaseUnavailable,
+    DoesNotExistError,
     FrappeJobsError,
     HostNotReady,
 )
@@ -234,10 +235,10 @@ class BenchHost(Host):
     # --- documents, for the API
 
     def get_doc(self, doctype: str, name: Any) -> Any:
-        return frappe.get_doc(doctype, name)
+        return frappe.get_doc(_known(doctype), name)
 
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
-        return frappe.new_doc(doctype, **values)
+        return frappe.new_doc(_known(doctype), **values)
 
     def get_all(
         self,
@@ -295,6 +296,12 @@ class BenchHost(Host):
 
     def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
         """Nothing: Frappe's own Log Settings say how long they are kept."""
+
+
+def _known(doctype: str) -> str:
+    if not frappe.db.exists("DocType", doctype):
+        raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
+    return doctype
 
 
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:

@@ -12,6 +12,8 @@ from frappe.core.doctype.scheduled_job_type import scheduled_job_type as frappes
 from frappe.utils import cint, get_datetime, get_system_timezone
 from frappe.utils.scheduler import schedule_jobs_based_on_activity
 
+from frappe_jobs.cron import check
+from frappe_jobs.errors import BadCron
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.hosts.base import JobType
 from frappe_jobs.scheduler_events import ScheduledJob
@@ -64,6 +66,15 @@ class BenchSchedule:
 
 class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
     """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed."""
+
+    def validate(self) -> None:
+        """As Frappe does; and an expression counts for every frequency, so it must be one."""
+        super().validate()
+        if self.cron_format:
+            try:
+                check(self.cron_format)
+            except BadCron as error:
+                frappe.throw(str(error), title=frappe._("Bad Cron Expression"))
 
     def get_next_execution(self) -> datetime:
         """Naive, in the site's time zone, as all of its times."""
