@@ -202,9 +202,10 @@ class BenchHost(Host):
         )
 
     def is_out_of_reach(self, error: BaseException) -> bool:
-        return super().is_out_of_reach(error) or (
-            _is_of_database(error) and error.args[0] in OUT_OF_REACH
-        )
+        if super().is_out_of_reach(error) or not _is_of_database(error):
+            return super().is_out_of_reach(error)
+        # PostgreSQL's has no code where no server answered.
+        return error.args[0] in OUT_OF_REACH or getattr(error, "pgcode", "") is None
 
     def log_error(self, title: str, error: BaseException) -> None:
         """Into the site's Error Log, under the method's path as Frappe does."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from frappe_bench.bench import WAIT, FrappeBench, Process, read_notes
+
+from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -195,3 +198,55 @@ def test_a_bound_method_of_a_document_becomes_enqueue_doc(
         "frappe.db.commit()\nanswer = [job.exc_info, other.exc_info, doc.get_tags()]"
     )
     assert bench.call(code) == [None, None, ["bound", "by name"]]
+
+
+def test_a_job_whose_database_is_away_waits_for_it(bench: FrappeBench) -> None:
+    """It is no failed job: whoever comes back finds it done."""
+    file = bench.sites / bench.site / "site_config.json"
+    before = file.read_text()
+    text = uuid4().hex
+    job_id = bench.call(
+        "frappe.utils.background_jobs.get_queue('long').empty()\n"
+        f"answer = frappe.enqueue('probe.tasks.write_todo', text={text!r}, queue='long').id"
+    )
+    look = (
+        f"job = frappe.utils.background_jobs.Job.fetch({job_id!r})\n"
+        "answer = [job.get_status(), job._record.starts, job._record.reason]"
+    )
+    file.write_text(json.dumps(json.loads(before) | {"db_port": 1}))
+    try:
+        with bench.process("worker", "--queue", "long"):
+            wait_until(lambda: bench.call(look, site=bench.other_site)[1] >= 1, 30)
+            status, _, reason = bench.call(look, site=bench.other_site)
+            assert status in ("queued", "started") and "Can't connect" in reason
+            file.write_text(before)
+            wait_until(lambda: bench.call(look, site=bench.other_site)[0] == "finished", 60)
+    finally:
+        file.write_text(before)
+    count = f"answer = frappe.db.count('ToDo', {{'description': {text!r}}})"
+    assert bench.call(count) == 1
+
+
+def test_our_own_api_works_on_a_bench(bench: FrappeBench, worker: Process) -> None:
+    found = bench.call(
+        "import frappe_jobs\njob = frappe_jobs.enqueue('probe.tasks.look', queue='short')\n"
+        "seen = job.wait(20)\n"
+        "try:\n"
+        f"    with frappe_jobs.site({bench.other_site!r}): pass\n"
+        "except frappe_jobs.FrappeJobsError as error: refused = str(error)\n"
+        "answer = [seen['site'], seen['user'], frappe_jobs.local.site, frappe_jobs.session.user, "
+        "frappe_jobs.get_doc('User', 'Guest').name, refused]",
+        user="Guest",
+    )
+    assert found[:5] == [bench.site, "Guest", bench.site, "Guest", "Guest"]
+    assert "one site open at a time" in found[5]
+
+
+def test_our_own_api_opens_a_site_of_the_bench(bench: FrappeBench, worker: Process) -> None:
+    found = bench.call(
+        "frappe.destroy()\nimport frappe_jobs\n"
+        f"with frappe_jobs.site({bench.other_site!r}, user='Guest'):\n"
+        "    answer = frappe_jobs.enqueue('probe.tasks.look', queue='short').wait(20)\n"
+        f"frappe.init(site={bench.site!r}, sites_path='.'); frappe.connect()"
+    )
+    assert (found["site"], found["user"]) == (bench.other_site, "Guest")

@@ -137,6 +137,17 @@ def test_the_times_are_those_of_the_sites_zone(clean: FrappeBench) -> None:
     assert found == [0, 0, True, True]
 
 
+def test_naive_times_are_read_in_the_sites_zone(clean: FrappeBench) -> None:
+    found = clean.call(
+        HERE + MAKE + "doc.db_set('last_execution', frappe.utils.now_datetime())\n"
+        "from datetime import datetime, timezone\nnow = datetime.now(timezone.utc)\n"
+        "one, = [one for one in here.host.job_types(site) if one.name == doc.name]\n"
+        "answer = [abs((now - at).total_seconds()) < 60 for at in "
+        "(one.creation, one.last_execution)]"
+    )
+    assert found == [True, True]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
