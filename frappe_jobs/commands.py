@@ -122,7 +122,7 @@ def use_celery(state: str) -> None:
         click.echo("Restart its web, worker and schedule processes.")
 
 
-def _commands() -> list[click.Command]:
+def bench_commands() -> list[click.Command]:
     """Ours; on a bench that stays on RQ only the one that changes this.
 
     The others stay Frappe's: what they read and write are the sites' records and configuration,
@@ -146,4 +146,4 @@ def _commands() -> list[click.Command]:
     ]
 
 
-commands = _commands()
+commands = bench_commands()

@@ -74,7 +74,3 @@ def is_installed() -> bool:
     """Whether this process's jobs go to Celery."""
     return bool(_originals)
 
-
-def original(module: str, attribute: str) -> Any:
-    """Frappe's own, under ours."""
-    return _originals.get((module, attribute)) or getattr(import_module(module), attribute)

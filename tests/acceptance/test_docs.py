@@ -43,7 +43,7 @@ import pytest
 import frappe_jobs
 from frappe_jobs import embedded
 from frappe_jobs.cli import COMMANDS, main
-from frappe_jobs.commands import _commands
+from frappe_jobs.commands import bench_commands
 from frappe_jobs.config import variable
 from frappe_jobs.testing import wait_until
 
@@ -276,7 +276,7 @@ def check_on_a_bench(line: str) -> None:
         assert words[1] == "check" or is_form(line.removeprefix("./env/bin/")), line
     elif words[0] == "bench":
         given = words[3:] if words[1] == "--site" else words[1:]
-        assert given[0] in FRAPPES | {command.name for command in _commands()}, line
+        assert given[0] in FRAPPES | {command.name for command in bench_commands()}, line
     else:
         assert words[0] == "echo", f"not a form that is known: {line}"
 
