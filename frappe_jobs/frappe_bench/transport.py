@@ -73,4 +73,3 @@ def uninstall() -> None:
 def is_installed() -> bool:
     """Whether this process's jobs go to Celery."""
     return bool(_originals)
-
