@@ -163,7 +163,9 @@ class BenchJob:
 
     @property
     def ended_at(self) -> datetime | None:
-        return _moment(self._record.ended_at) if self._record.ended_at else None
+        """None also for one that was cancelled before it began, as with RQ."""
+        record = self._record
+        return _moment(record.ended_at) if record.ended_at and record.started_at else None
 
     # --- how it stands
 

@@ -53,6 +53,15 @@ def test_the_list_is_filtered_and_counted(bench: FrappeBench) -> None:
     assert (none, count) == ([], 2)
 
 
+def test_a_job_that_was_cancelled_before_it_began_is_shown(bench: FrappeBench) -> None:
+    found = bench.call(
+        DESK + "job = frappe.enqueue('probe.tasks.nothing', queue='long')\njob.cancel()\n"
+        "answer = [job.id, listed(status='canceled', queue='long')]"
+    )
+    job_id, (last, *_) = found
+    assert last == [job_id, "canceled", "long", "probe.tasks.nothing"]
+
+
 def test_another_sites_job_is_not_shown(bench: FrappeBench) -> None:
     other = bench.call(
         "answer = frappe.enqueue('probe.tasks.nothing', queue='long').id", site=bench.other_site

@@ -104,6 +104,7 @@ def test_a_job_that_waits_can_be_cancelled_once(jobs: Any) -> None:
     job = jobs.enqueue("acme.tasks.add", job_id="off", x=1, y=2)
     job.cancel()
     assert job.is_canceled and not job.is_stopped
+    assert job.started_at is None and job.ended_at is None
     with pytest.raises(InvalidJobOperation):
         job.cancel()
 
