@@ -51,6 +51,7 @@ def after_install() -> None:
     """The bench goes to Celery with the first site that the app is installed on."""
     if way_in.state(_sites_path()) == "undecided":
         way_in.switch_on(_sites_path())
+    bring_in_line(frappe.local.site)
 
 
 def before_uninstall() -> None:

@@ -202,3 +202,22 @@ def test_kill_9_rolls_back_and_the_job_is_delivered_again(bench: FrappeBench) ->
         "second.terminate(); second.wait(); os.unlink(path)"
     )
     assert found == [0, "started", 1, "finished", 2, 2]
+
+
+def test_an_uninstall_takes_the_sites_entries_along_and_an_install_brings_them(
+    bench: FrappeBench,
+) -> None:
+    count = (
+        "from frappe_jobs.frappe_bench.composition import runtime\n"
+        "answer = [len(runtime().timetable.of_site(site)) for site in "
+        f"({bench.site!r}, {bench.other_site!r})]"
+    )
+    site = ("--site", bench.other_site)
+    bench.run("--site", bench.site, "migrate")
+    done = bench.run(*site, "uninstall-app", "frappe_jobs", "--yes", "--no-backup")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, others = bench.call(count)
+    assert ours > 0 and others == 0
+    assert bench.run("use-celery", "status").stdout.startswith("on: ")  # for the other site
+    assert bench.run(*site, "install-app", "frappe_jobs").returncode == 0
+    assert bench.call(count) == [ours, ours]
