@@ -19,7 +19,7 @@ from frappe_jobs.context import require_session
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
 from frappe_jobs.execute import CurrentJob, current_job
-from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
+from frappe_jobs.hosts.base import RUN_DOC_METHOD, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry
@@ -32,7 +32,7 @@ OPTIONS = {item.name for item in fields(Options)}
 
 
 @contextmanager
-def site(name: str, user: str | None = None, session: Any = None) -> Iterator[StandaloneSession]:
+def site(name: str, user: str | None = None, session: Any = None) -> Iterator[Session]:
     """Open a site: commits on a clean exit, rolls back on an exception.
 
     Nests, and is private to the thread or async task.  ``user`` is Administrator unless named.

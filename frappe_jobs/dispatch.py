@@ -67,14 +67,19 @@ class Dispatcher:
         arguments: Mapping[str, Any],
         options: Options,
         session: Session,
+        *,
+        is_checked: bool = True,
     ) -> Message:
         """Check what is asked and make it a message; nothing is sent.
 
-        Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….
+        Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
+        ``is_checked`` it is for the worker to say that there is no such method, or that it takes
+        other arguments.
         """
         queue = self._settings.queue(options.queue)
         path = method if isinstance(method, str) else path_of(method)
-        self._host.checked(path, arguments, session.site)
+        if is_checked:
+            self._host.checked(path, arguments, session.site)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         message_id = str(uuid4())

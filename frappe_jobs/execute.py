@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import (
     BrokerUnavailable,
-    DatabaseUnavailable,
     FrappeJobsError,
     JobFailed,
     JobNotSerializable,
@@ -99,8 +98,15 @@ class Executor:
         the job has ended.
         """
         attempt = _insist(lambda: self._ledger.start(message, holder), message, timed_out)
-        if isinstance(attempt, Refusal):
-            return self._refuse(message, attempt)
+        self._host.clear()
+        try:
+            if isinstance(attempt, Refusal):
+                return self._refuse(message, attempt)
+            return self._execute(message, attempt, timed_out)
+        finally:
+            self._host.clear()
+
+    def _execute(self, message: Message, attempt: Attempt, timed_out: type[BaseException]) -> Any:
         if message.failure_of:
             return self._report_failure(message)
         outcome: Outcome | None = None
@@ -111,7 +117,7 @@ class Executor:
                     self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
-                never_reached = isinstance(error, DatabaseUnavailable)
+                never_reached = self._host.is_out_of_reach(error)
                 outcome = self._failure(message, error, attempt, timed_out, never_reached)
                 self._settle_for_sure(message, outcome, timed_out)
             else:  # what became of the job stands
@@ -128,7 +134,7 @@ class Executor:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
         returned = False
-        with self._as_current(message, kwargs, attempt.number):
+        with self._as_current(message, kwargs, attempt.number), self._host.running(message, kwargs):
             try:
                 kwargs.update(self._host.arguments.decode(message.arguments))
                 method = self._host.method(message.method, message.site)
@@ -140,7 +146,7 @@ class Executor:
                 outcome = Outcome(_as_json(value, message, self._host.arguments), value)
             except (Exception, SystemExit) as error:
                 session.rollback()
-                never_reached = isinstance(error, DatabaseUnavailable) and not session.was_connected
+                never_reached = self._host.is_out_of_reach(error) and not session.was_connected
                 outcome = self._failure(
                     message, error, attempt, timed_out, never_reached, may_be_committed=returned
                 )
@@ -180,8 +186,11 @@ class Executor:
         return Outcome(error=error, reason=reason, run_again_in=delay)
 
     def _is_passing(self, error: BaseException) -> bool:
-        passing = (RetryBackgroundJobError, DatabaseUnavailable)
-        return isinstance(error, passing) or self._host.is_conflict(error)
+        return (
+            isinstance(error, RetryBackgroundJobError)
+            or self._host.is_out_of_reach(error)
+            or self._host.is_conflict(error)
+        )
 
     def _settle_for_sure(
         self, message: Message, outcome: Outcome, timed_out: type[BaseException]
@@ -223,7 +232,8 @@ class Executor:
             return
         try:
             callback = self._host.method(path, message.site)
-            callback(self._handle(message), self._ledger.redis, *arguments)
+            job = self._host.job_for_callback(self._handle(message))
+            callback(job, self._ledger.redis, *arguments)
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from celery import Celery
+from celery.utils.imports import symbol_by_name
 
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
@@ -22,27 +23,31 @@ from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.execute import Executor
-from frappe_jobs.hosts.standalone import StandaloneHost
+from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
-from frappe_jobs.sites_folder import find_sites_path
+from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
 from frappe_jobs.sync import Sync
 
 logger = logging.getLogger(__name__)
+
+BENCH_HOST = "frappe_jobs.frappe_bench.host:BenchHost"
+STANDALONE_HOST = "frappe_jobs.hosts.standalone:StandaloneHost"
 
 
 class Runtime:
     """Everything of one bench in this process, each part made when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
-        # Apps of a team without Frappe lie beside the sites folder, or are installed.
-        if (bench := str(settings.sites_path.parent)) not in sys.path:
-            sys.path.insert(0, bench)
         self.settings = settings
+        self.is_bench = is_frappe_bench(settings.sites_path)
+        # Apps of a team without Frappe lie beside the sites folder, or are installed.
+        if not self.is_bench and (folder := str(settings.sites_path.parent)) not in sys.path:
+            sys.path.insert(0, folder)
 
     @cached_property
     def _app_and_settings(self) -> tuple[Celery, Settings]:
@@ -58,8 +63,11 @@ class Runtime:
         return self._app_and_settings[1]
 
     @cached_property
-    def host(self) -> StandaloneHost:
-        return StandaloneHost(self.settings, self._schedule_changed)
+    def host(self) -> Host:
+        # By name: only the one that is in use finds what it imports, Frappe or SQLAlchemy.
+        adapter = symbol_by_name(BENCH_HOST if self.is_bench else STANDALONE_HOST)
+        host: Host = adapter(self.settings, self._schedule_changed)
+        return host
 
     def _schedule_changed(self, site: str) -> None:
         """The records are committed: what is wrong now, the scheduler's own comparison mends."""
@@ -86,7 +94,7 @@ class Runtime:
 
     @cached_property
     def scheduling(self) -> Scheduling:
-        return Scheduling(self.settings, self.dispatcher)
+        return Scheduling(self.settings, self.host, self.dispatcher)
 
     @cached_property
     def broker(self) -> Broker:

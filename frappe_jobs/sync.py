@@ -198,12 +198,13 @@ class Sync:
                 "neither it nor its Scheduler Event names a method, and no app's hook "
                 "'scheduled_against' has one for the event's doctype."
             )
-        self._host.method(one.method, site)
+        if not one.is_script:
+            self._host.method(one.method, site)
         return entry
 
     def _zone(self, site: str) -> ZoneInfo:
         try:
-            return zone_of(self._settings, site)
+            return zone_of(self._settings, site, self._host.time_zone(site))
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")
@@ -220,9 +221,9 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
     return Entry(site, one.name, one.method, one.queue, schedule, zone.key)
 
 
-def zone_of(settings: Settings, site: str) -> ZoneInfo:
-    """The site's ``time_zone``, UTC where none is configured; raises ConfigError."""
-    name = settings.site_config(site).get("time_zone") or "UTC"
+def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
+    """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
+    name = name or settings.site_config(site).get("time_zone") or "UTC"
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, TypeError, LookupError):

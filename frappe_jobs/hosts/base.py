@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
+from frappe_jobs.errors import DatabaseUnavailable, HostNotReady
+from frappe_jobs.message import Message
 from frappe_jobs.methods import check_arguments
 from frappe_jobs.scheduler_events import ScheduledJob
 
@@ -38,6 +40,18 @@ class JobType:
     creation: datetime
     last_execution: datetime | None = None
     next_execution: datetime | None = None
+    #: Whether it runs a script that lies in the site, so that its method is only a name.
+    is_script: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduledCall:
+    """What a scheduled job calls: method and arguments, what ends its id, who hears of a kill."""
+
+    method: str
+    key: str
+    arguments: Mapping[str, Any]
+    on_failure: str | None
 
 
 class Session(ABC):
@@ -76,6 +90,23 @@ class Host(ABC):
     @abstractmethod
     def current(self) -> Session | None:
         """The session that is open here, in this thread or async task."""
+
+    def require_current(self) -> Session:
+        """The session that is open here; raises HostNotReady."""
+        if session := self.current():
+            return session
+        raise HostNotReady()
+
+    def clear(self) -> None:  # noqa: B027
+        """Forget whatever is open here: a worker does so before and after each job."""
+
+    @contextmanager
+    def running(self, message: Message, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Around a job's hooks and its method: the host's own code finds the job meanwhile.
+
+        ``kwargs`` are filled in once they have been read.
+        """
+        yield
 
     @abstractmethod
     def session(
@@ -117,11 +148,53 @@ class Host(ABC):
     def is_conflict(self, error: BaseException) -> bool:
         """Whether it is a deadlock or a lock wait timeout, so that running again may help."""
 
+    def is_out_of_reach(self, error: BaseException) -> bool:
+        """Whether it says that the site's database is away, or the connection to it lost."""
+        return isinstance(error, DatabaseUnavailable)
+
     @abstractmethod
     def log_error(self, title: str, error: BaseException) -> None:
         """Put the error where the host's people look for errors."""
 
+    def job_for_callback(self, job: Any) -> Any:
+        """What ``on_success`` and ``on_failure`` get as their job."""
+        return job
+
+    # --- documents, for the API
+
+    @abstractmethod
+    def get_doc(self, doctype: str, name: Any) -> Any:
+        """The document of that name on the open site; raises the host's DoesNotExistError."""
+
+    @abstractmethod
+    def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
+        """A document that is not stored yet."""
+
+    @abstractmethod
+    def get_all(
+        self,
+        doctype: str,
+        filters: Mapping[str, Any],
+        fields: Sequence[str],
+        order_by: str | None,
+        limit: int | None,
+    ) -> list[dict[str, Any]]:
+        """The values of those fields of each document that equals the filters."""
+
     # --- the schedule
+
+    def inactive(self, site: str) -> str | None:
+        """Why nothing is queued for that site beside what its configuration says; None: go on."""
+        return None
+
+    def time_zone(self, site: str) -> str | None:
+        """The site's time zone by its name; None: as its configuration says."""
+        return None
+
+    def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
+        """How the scheduled job of that Scheduled Job Type is run."""
+        arguments = {"job_type": name, "due": due}
+        return ScheduledCall(RUN_SCHEDULED_JOB, name, arguments, SCHEDULED_JOB_FAILED)
 
     @abstractmethod
     def scheduler_events(self, site: str) -> Mapping[str, Any]:

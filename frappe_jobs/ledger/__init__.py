@@ -258,6 +258,10 @@ class Ledger(Connected):
         """How many jobs of that queue wait, of all sites."""
         return int(self.redis.zcard(self._key("waiting", queue)))
 
+    def waiting_in_all(self) -> int:
+        """How many jobs of all queues wait."""
+        return sum(self.waiting(queue) for queue in self._settings.queues)
+
     @reachable
     def oldest(self, queue: str) -> float | None:
         """When the job that waits longest in that queue was enqueued; None if none waits."""
