@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery import Celery
 
+from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
@@ -30,6 +31,7 @@ from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import find_sites_path
 from frappe_jobs.sync import Sync
+from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Runtime:
 
     @cached_property
     def host(self) -> StandaloneHost:
-        return StandaloneHost(self.settings, self._schedule_changed)
+        return StandaloneHost(self.settings, self._schedule_changed, lambda: self.background_tasks)
 
     def _schedule_changed(self, site: str) -> None:
         """The records are committed: what is wrong now, the scheduler's own comparison mends."""
@@ -93,16 +95,29 @@ class Runtime:
         return adapter(self.app, self.celery_settings, queues(self.celery_settings))
 
     @cached_property
+    def tracking(self) -> Tracking:
+        return Tracking(self.host, self.ledger)
+
+    @cached_property
+    def background_tasks(self) -> BackgroundTasks:
+        return BackgroundTasks(
+            self.settings, self.host, self.ledger, self.dispatcher, self.tracking
+        )
+
+    @cached_property
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.settings, self.host, self.broker, self.ledger)
+        return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
 
     @cached_property
     def executor(self) -> Executor:
-        return Executor(self.host, self.ledger, self.handle)
+        return Executor(self.host, self.ledger, self.handle, self.tracking)
 
     def job(self, record: Record) -> Job:
         """The handle on a job whose record was read."""
-        return Job(record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments)
+        return Job(
+            record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments,
+            tracking=self.tracking,
+        )  # fmt: skip
 
     def handle(self, message: Message) -> Job:
         """The handle on a message's job, as its record is now."""
@@ -110,12 +125,20 @@ class Runtime:
 
     def killed(self, message: Message, reason: str) -> None:
         """End a job whose process was killed, and have its on_failure called, once."""
-        ended = self.ledger.end(message, FAILED, {"reason": reason})
+        ended = self.end_from_outside(message, FAILED, reason)
         if ended and message.on_failure:
             report = replace(
-                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id
-            )
+                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
+                task_id=None,
+            )  # fmt: skip
             self.dispatcher.dispatch([Sending(report)])
+
+    def end_from_outside(self, message: Message, status: str, reason: str) -> bool:
+        """End a job from a worker's parent, which leaves its record to a process that may fork."""
+        ended = self.ledger.end(message, status, {"reason": reason})
+        if ended and message.task_id:
+            self.background_tasks.settle_soon(message.site, message.queue)
+        return ended
 
 
 _runtimes: dict[Path, Runtime] = {}

@@ -156,6 +156,20 @@ def _abandon() -> None:
 os.register_at_fork(after_in_child=_abandon)  # once: it can never be taken back
 
 
+def lock_wait(engine: Engine, seconds: float) -> str:
+    """Says to a connection that it waits no longer than that for a lock; then it is an error."""
+    milliseconds = int(seconds * 1000)
+    if engine.name == "sqlite":
+        return f"PRAGMA busy_timeout={milliseconds}"
+    if engine.name == "postgresql":
+        return f"SET LOCAL lock_timeout={max(1, milliseconds)}"  # 0: for ever
+    if engine.name in ("mysql", "mariadb"):
+        shortest = 0 if getattr(engine.dialect, "is_mariadb", False) else 1
+        whole = max(shortest, int(seconds))
+        return f"SET innodb_lock_wait_timeout={whole}, lock_wait_timeout={whole}"
+    return ""
+
+
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout=10000")

@@ -240,17 +240,6 @@ class ScheduledJobLog(Record, Base):
             )
 
 
-#: By doctype; every site has them.
-RECORDS: dict[str, type[Record]] = {
-    kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
-}
-
-
-def make_tables(session: Session) -> None:
-    """Make those of the records' tables that the site does not have yet."""
-    Base.metadata.create_all(session.connection())
-
-
 def _validate(_mapper: object, _connection: object, record: Record) -> None:
     record.validate()
 
