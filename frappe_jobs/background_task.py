@@ -129,7 +129,8 @@ class BackgroundTasks:
         if task.status not in OPEN_TASKS:
             return False
         self._ledger.drop(message)
-        return self._tracking.ended(message, CANCELLED, exception=f"cancelled; {LOST}")
+        self._tracking.ended(message, CANCELLED, exception=f"cancelled; {LOST}")
+        return True
 
     def run_again(self, task: Task, session: Session) -> Job:
         """Have a job that failed or was cancelled run again, as the same Background Task.
@@ -189,10 +190,12 @@ class BackgroundTasks:
 
     def settle_soon(self, site: str, queue: str) -> None:
         """Have a worker of that queue write the ends that the site's records do not say yet."""
+        known = self._settings.queues.get(queue) or self._settings.queues["default"]
         message = Message(
-            id=str(uuid4()), job_id=SETTLE_BACKGROUND_TASKS, site=site, user=ADMINISTRATOR,
-            method=SETTLE_BACKGROUND_TASKS, queue=queue, name=SETTLE_BACKGROUND_TASKS,
-            timeout=self._settings.queue(queue).timeout, enqueued_at=time.time(),
+            id=str(uuid4()), job_id=f"{SETTLE_BACKGROUND_TASKS}::{known.name}", site=site,
+            user=ADMINISTRATOR,
+            method=SETTLE_BACKGROUND_TASKS, queue=known.name, name=SETTLE_BACKGROUND_TASKS,
+            timeout=known.timeout, enqueued_at=time.time(),
         )  # fmt: skip
         try:
             self._dispatcher.dispatch([Sending(message, claim=True)])
@@ -203,8 +206,8 @@ class BackgroundTasks:
         """The same for every site with such ends.  Raises BrokerUnavailable."""
         ends = UnwrittenEnds(self._ledger)
         for site in ends.sites(self._host.sites()):
-            queues = {end.queue for end in ends.of(site).values()} & {*self._settings.queues}
-            self.settle_soon(site, min(queues, default="default"))
+            for queue in {end.queue for end in ends.of(site).values()}:
+                self.settle_soon(site, queue)
 
     def clear(self, site: str) -> int:
         """Delete the site's old records; gives how many they were.

@@ -124,13 +124,13 @@ class Tracking:
     ) -> bool:
         """Note how it ended, or that it waits for a retry; False if that must be done later.
 
-        To be called when its transaction is over.  What somebody else ended stays so, unless its
-        work is done.
+        To be called when its transaction is over.  What was cancelled meanwhile stays so, unless
+        its work is done.
         """
         if message.task_id is None:
             return True
         values = self._last_words(message, status, result, exception)
-        statuses = () if status == COMPLETED else OPEN
+        statuses = () if status == COMPLETED else (*OPEN, COMPLETED)
         change = TaskChange(message.task_id, values, message.id, statuses)
         written: list[bool] = []
         try:

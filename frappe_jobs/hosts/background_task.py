@@ -8,14 +8,15 @@ from typing import Any
 
 from sqlalchemy import Float, Index, String, Text, inspect
 from sqlalchemy.dialects import mysql
-from sqlalchemy.orm import Mapped, Session, mapped_column, object_session
+from sqlalchemy.orm import Mapped, mapped_column, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
+from frappe_jobs.hosts.document import Document
 from frappe_jobs.hosts.models import PATH, Base, Record
 from frappe_jobs.hosts.session import require_current
 from frappe_jobs.job import Job
-from frappe_jobs.tracking import ENDED, OPEN
+from frappe_jobs.tracking import CANCELLED, ENDED, OPEN
 
 LONG_TEXT = Text().with_variant(
     mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
@@ -72,6 +73,8 @@ class BackgroundTask(Record, Base):
         session = require_current()
         did = session.background_tasks.cancel(self, session)
         self.look()
+        if did and self.status in OPEN:  # nobody knows of its job
+            set_committed_value(self, "status", CANCELLED)
         return did
 
     def run_again(self) -> Job:
@@ -91,6 +94,12 @@ class BackgroundTask(Record, Base):
             tasks = require_current().background_tasks
             for name, value in tasks.live([self.message_id]).get(self.message_id, {}).items():
                 set_committed_value(self, name, value)
+
+    def save(self) -> Document:
+        """Write its values; raises JobError for a new one, to which no job belongs."""
+        if inspect(self).transient:
+            raise JobError(f"A {self.doctype} is made by enqueue(…, track_job=True).")
+        return super().save()
 
     def delete(self) -> None:
         """Remove it; raises JobError while the job waits or runs."""
@@ -113,11 +122,6 @@ class BackgroundTask(Record, Base):
                 f"{self.doctype} {self.name}: 'status' is {self.status!r}; "
                 f"legal: {', '.join((*OPEN, *ENDED))}."
             )
-
-    def check_others(self, session: Session) -> None:
-        """Raise JobError for one that no job belongs to."""
-        if inspect(self).transient:
-            raise JobError(f"A {self.doctype} is made by enqueue(…, track_job=True).")
 
 
 def storable(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.models import (
@@ -39,17 +40,27 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
     if has_tables(beside):
         return True
     if isinstance(bind, Connection) or (beside.name == "sqlite" and session.in_transaction()):
-        Base.metadata.create_all(session.connection())
+        _create(session.connection())
         return False
     for left in reversed(range(TRIES)):
         try:
             with beside.begin() as connection:
-                Base.metadata.create_all(connection)
+                _create(connection)
             break
         except DBAPIError:  # another process makes them at this moment
             if not left:
                 raise
     return True
+
+
+def _create(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return Base.metadata.create_all(connection)
+    # A look first would bind the transaction to what it saw, and whoever is quicker would fail it.
+    for table in Base.metadata.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 _ready: WeakSet[Engine] = WeakSet()

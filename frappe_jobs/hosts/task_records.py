@@ -76,11 +76,13 @@ class TaskRecords:
         """Change them in a short transaction; on SQLite in the one that this thread has open."""
         engine, open_here = self._engine_of(site), sessions.current()
         if open_here and open_here.site == site and _is_in_the_way(open_here.db):
-            for change in changes:
-                if not self.change(open_here.db, change):
-                    _add_instead(open_here.db.connection(), change)
-            open_here.after_commit(done)
-            return
+            try:
+                for change in changes:
+                    if not self.change(open_here.db, change):
+                        _add_instead(open_here.db.connection(), change)
+                return open_here.after_commit(done)
+            except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
+                pass
         try:
             with self._writing(engine, patience) as connection:
                 for change in changes:
@@ -135,7 +137,7 @@ class TaskRecords:
         with self._engine_of(site).connect() as connection:
             if not has_tables(connection.engine):
                 return {}
-            return dict(connection.execute(query).tuples().all())
+            return {task_id: message_id for task_id, message_id in connection.execute(query)}
 
     def clear(self, site: str, before: datetime) -> int:
         """Delete those that ended before then."""
