@@ -234,6 +234,8 @@ def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
     ``method``, ``queue``, ``status``, ``progress``, ``stage``, ``creation``, ``started_at``,
     ``ended_at``, ``ref_doctype``, ``ref_docname``.
     """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ArgumentError(f"limit must be a whole number, 0 or more; not {limit!r}.")
     return runtime.current().background_tasks.recent(require_session(), limit)
 
 

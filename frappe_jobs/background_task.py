@@ -5,33 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Protocol
-from uuid import uuid4
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import FrappeJobsError, JobError, PermissionError
-from frappe_jobs.hosts.base import (
-    ADMINISTRATOR,
-    SETTLE_BACKGROUND_TASKS,
-    Host,
-    Session,
-    TaskChange,
-)
+from frappe_jobs.errors import FrappeJobsError, JobError, PermissionError, RecordNotWritten
+from frappe_jobs.hosts.base import ADMINISTRATOR, Host, Session, TaskChange
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.ends import UnwrittenEnds
-from frappe_jobs.ledger.record import OPEN
-from frappe_jobs.message import Message
-from frappe_jobs.tracking import (
+from frappe_jobs.ledger.record import OPEN, Record
+from frappe_jobs.task_record import (
     CANCELLED,
     FAILED,
+    LOST,
 )
-from frappe_jobs.tracking import OPEN as OPEN_TASKS
-from frappe_jobs.tracking import PATIENCE, Tracking, message_of, queued, record_of
+from frappe_jobs.task_record import OPEN as OPEN_TASKS
+from frappe_jobs.task_record import facts, message_of, queued, record_of
+from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +32,6 @@ AT_COMMIT = (
     "it is sent when the transaction commits in which it was enqueued, and never if that rolls back"
 )
 TAKEN = "a job of its id waits or runs"
-LOST = (
-    "nothing is known of its job any more: it was never sent, or Redis has lost it; it may have run"
-)
-#: Days after which a job that nobody knows of is given up.
-GIVEN_UP = timedelta(days=1)
 
 
 class Task(Protocol):
@@ -122,35 +109,45 @@ class BackgroundTasks:
         False, and nothing changed, if it had ended before.  Raises PermissionError.
         """
         self._require_owner(task, session, "cancel it")
-        message = message_of(session.site, task.header, task.arguments)
-        known = self._ledger.read(message.id)
-        if known is not None:
-            return self._dispatcher.job(message).cancel()
+        if known := self._known(task, session):
+            return self._dispatcher.job(known.message).cancel()
         if task.status not in OPEN_TASKS:
             return False
-        self._ledger.drop(message)
-        self._tracking.ended(message, CANCELLED, exception=f"cancelled; {LOST}")
+        self._ledger.drop(task.message_id)
+        try:
+            lost = {task.task_id: task.message_id}
+            self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")
+        except RecordNotWritten as error:  # by its own transaction, which will see the mark
+            logger.info("Background Task %s: %s", task.task_id, error)
         return True
+
+    def _known(self, task: Task, session: Session) -> Record | None:
+        """What the ledger knows of its job; not that of a site whose database this was once."""
+        known = self._ledger.read(task.message_id)
+        return known if known and known.message.site == session.site else None
 
     def run_again(self, task: Task, session: Session) -> Job:
         """Have a job that failed or was cancelled run again, as the same Background Task.
 
         It is sent when the session's transaction commits.  Raises PermissionError; JobError for
-        one that waits, runs, or is completed.
+        one that waits, runs, or is completed; UnknownQueue, MethodNotFound, MethodNotAllowed where
+        it could not be enqueued any more.
         """
         self._require_owner(task, session, "run it again")
         old = message_of(session.site, task.header, task.arguments)
-        known = self._ledger.read(old.id)
-        message = old.again(at=time.time())
-        change = TaskChange(task.task_id, queued(message), old.id, statuses=(FAILED, CANCELLED))
-        if (known and known.status in OPEN) or not self._host.change_background_task(
-            session, change
-        ):
+        self._settings.queue(old.queue)
+        self._host.method(old.method, session.site)
+        message, known = old.again(at=time.time()), self._known(task, session)
+        ended = TaskChange(task.task_id, queued(message), old.id, statuses=(FAILED, CANCELLED))
+        is_due = known is not None and known.status in OPEN
+        if is_due or not self._host.change_background_task(session, ended):
+            status = facts(known)["status"] if known else task.status
             raise JobError(
-                f"Background Task {task.task_id} is {known.status if known else task.status}; only "
-                "one that failed or was cancelled is run again."
+                f"Background Task {task.task_id} is {status}; only one that failed or was "
+                "cancelled is run again."
             )
-        session.after_commit(partial(self._ledger.forget, old))
+        if known:
+            session.after_commit(partial(self._ledger.forget, known.message))
         return self._send_at_commit([Sending(message)], session)[message.id]
 
     def _require_owner(self, task: Task, session: Session, what: str) -> None:
@@ -164,7 +161,8 @@ class BackgroundTasks:
         """The user's newest records, of all users for Administrator, as their jobs are now."""
         user = None if session.user == ADMINISTRATOR else session.user
         rows = self._host.recent_background_tasks(user, limit)
-        live = self.live(row["message_id"] for row in rows if row["status"] in OPEN_TASKS)
+        waiting = [row["message_id"] for row in rows if row["status"] in OPEN_TASKS]
+        live = self.live(session.site, waiting)
         return [
             {
                 name: live.get(row["message_id"], {}).get(name, value)
@@ -174,60 +172,14 @@ class BackgroundTasks:
             for row in rows
         ]
 
-    def live(self, message_ids: Any) -> dict[str, dict[str, Any]]:
-        """What the ledger knows of them; nothing while it cannot be reached."""
+    def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What the ledger knows of them, as Tracking has it; nothing while it is out of reach."""
         try:
-            return self._tracking.live(message_ids)
+            return self._tracking.live(site, message_ids)
         except FrappeJobsError as error:
             logger.warning("Background Tasks are shown as their records say: %s", error)
             return {}
 
-    # --- what the workers' sweep and the scheduler see to
-
     def settle(self, site: str) -> None:
         """Write the ends that the site's records do not say yet, as Tracking does."""
         self._tracking.settle(site)
-
-    def settle_soon(self, site: str, queue: str) -> None:
-        """Have a worker of that queue write the ends that the site's records do not say yet."""
-        known = self._settings.queues.get(queue) or self._settings.queues["default"]
-        message = Message(
-            id=str(uuid4()), job_id=f"{SETTLE_BACKGROUND_TASKS}::{known.name}", site=site,
-            user=ADMINISTRATOR,
-            method=SETTLE_BACKGROUND_TASKS, queue=known.name, name=SETTLE_BACKGROUND_TASKS,
-            timeout=known.timeout, enqueued_at=time.time(),
-        )  # fmt: skip
-        try:
-            self._dispatcher.dispatch([Sending(message, claim=True)])
-        except FrappeJobsError as error:
-            logger.warning("records of tracked jobs of %s are written later: %s", site, error)
-
-    def settle_what_is_left(self) -> None:
-        """The same for every site with such ends.  Raises BrokerUnavailable."""
-        ends = UnwrittenEnds(self._ledger)
-        for site in ends.sites(self._host.sites()):
-            for queue in {end.queue for end in ends.of(site).values()}:
-                self.settle_soon(site, queue)
-
-    def clear(self, site: str) -> int:
-        """Delete the site's old records; gives how many they were.
-
-        Those whose jobs nobody knows of any more are ended before.  Raises DatabaseUnavailable,
-        BrokerUnavailable.
-        """
-        now = datetime.now(timezone.utc)
-        self._give_up(site, now - GIVEN_UP)
-        days = timedelta(days=self._settings.background_task_days)
-        return self._host.clear_background_tasks(site, now - days)
-
-    def _give_up(self, site: str, before: datetime) -> None:
-        waiting = self._host.open_background_tasks(site, before)
-        known = self._tracking.live(waiting.values())
-        values = {"status": FAILED, "exception": LOST, "ended_at": datetime.now(timezone.utc)}
-        lost = [
-            TaskChange(task_id, values, message_id, OPEN_TASKS)
-            for task_id, message_id in waiting.items()
-            if message_id not in known
-        ]
-        if lost:
-            self._host.change_background_tasks(site, lost, patience=PATIENCE)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, TypeVar
 
+from frappe_jobs import task_record
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import (
     BrokerUnavailable,
@@ -28,9 +29,6 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
-from frappe_jobs.tracking import COMPLETED
-from frappe_jobs.tracking import FAILED as TASK_FAILED
-from frappe_jobs.tracking import QUEUED as TASK_QUEUED
 from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -171,7 +169,7 @@ class Executor:
         is_written = self._tracking.complete(message, session, text)
         session.commit()
         if not is_written:
-            is_written = self._tracking.ended(message, COMPLETED, result=text)
+            is_written = self._tracking.ended(message, task_record.COMPLETED, result=text)
         return Outcome(result, value, is_written=is_written)
 
     def _tracked(self, message: Message, outcome: Outcome) -> Outcome:
@@ -179,7 +177,7 @@ class Executor:
         waits = outcome.run_again_in is not None
         if message.task_id is None or (waits and isinstance(outcome.error, DatabaseUnavailable)):
             return outcome
-        status = TASK_QUEUED if waits else TASK_FAILED
+        status = task_record.QUEUED if waits else task_record.FAILED
         trace = "".join(traceback.format_exception(outcome.error))
         return replace(outcome, is_written=self._tracking.ended(message, status, exception=trace))
 

@@ -25,12 +25,14 @@ from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import find_sites_path
 from frappe_jobs.sync import Sync
+from frappe_jobs.task_upkeep import TaskUpkeep
 from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,11 @@ class Runtime:
         )
 
     @cached_property
+    def task_upkeep(self) -> TaskUpkeep:
+        ends = UnwrittenEnds(self.ledger)
+        return TaskUpkeep(self.settings, self.host, ends, self.dispatcher, self.tracking)
+
+    @cached_property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
 
@@ -137,7 +144,7 @@ class Runtime:
         """End a job from a worker's parent, which leaves its record to a process that may fork."""
         ended = self.ledger.end(message, status, {"reason": reason})
         if ended and message.task_id:
-            self.background_tasks.settle_soon(message.site, message.queue)
+            self.task_upkeep.settle_soon(message.site, message.queue)
         return ended
 
 

@@ -6,39 +6,34 @@ record does not say yet; it is written at once where that is possible, and later
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from math import inf, isfinite
 from typing import Any
 
 from frappe_jobs.errors import FrappeJobsError, RecordNotWritten
-from frappe_jobs.hosts.base import RUN_DOC_METHOD, Host, Session, TaskChange
-from frappe_jobs.ledger import Ledger, record
+from frappe_jobs.hosts.base import Host, Session, TaskChange
+from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.message import Message
+from frappe_jobs.task_record import (
+    CANCELLED,
+    COMPLETED,
+    ENDED,
+    FAILED,
+    OPEN,
+    RUNNING,
+    end_values,
+    facts,
+    queued,
+    record_of,
+)
 
 logger = logging.getLogger(__name__)
-
-QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
-    "Queued", "Running", "Completed", "Failed", "Cancelled",
-)  # fmt: skip
-OPEN, ENDED = (QUEUED, RUNNING), (COMPLETED, FAILED, CANCELLED)
-#: What the record calls what the ledger calls otherwise.
-STATUS_OF = {
-    record.QUEUED: QUEUED, record.STARTED: RUNNING, record.FINISHED: COMPLETED,
-    record.FAILED: FAILED, record.CANCELLED: CANCELLED,
-}  # fmt: skip
-
-#: What an earlier run has left.
-BLANK: Mapping[str, Any] = {
-    "progress": 0.0, "stage": None, "result": None, "exception": None, "started_at": None,
-    "ended_at": None,
-}  # fmt: skip
 
 #: Seconds between two looks of a job's record at its progress.
 PACE = 1.0
@@ -108,7 +103,7 @@ class Tracking:
         values = self._last_words(message, COMPLETED, result)
         change = TaskChange(message.task_id, values, message_id=message.id)
         try:
-            self._host.change_background_task(session, change)
+            self._host.change_background_task(session, change, patience=PATIENCE)
         except RecordNotWritten as error:
             logger.info("%s: %s", message.name, error)
             return False
@@ -171,7 +166,7 @@ class Tracking:
             known = {one.message.id: one for one in self._ledger.read_all([*chunk])}
             changes = [
                 TaskChange(
-                    end.task_id, _end_values(end, known.get(message_id)), message_id,
+                    end.task_id, end_values(end, known.get(message_id)), message_id,
                     statuses=(*OPEN, FAILED, CANCELLED),
                 )
                 for message_id, end in chunk.items()
@@ -200,67 +195,25 @@ class Tracking:
         """Note that it waits for nothing: its message could not be sent, or was not to be."""
         self.ended(message, CANCELLED, exception=f"it was never sent: {why}")
 
-    def live(self, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What the ledger knows of these messages' jobs, as fields of their records.
+    def close(self, site: str, tasks: Mapping[str, str], status: str, why: str) -> None:
+        """End the records of jobs that nobody knows of: message ids by task id.
+
+        Raises DatabaseUnavailable, RecordNotWritten.
+        """
+        values = {"status": status, "exception": why, "ended_at": _now()}
+        changes = [
+            TaskChange(task_id, values, message_id, OPEN) for task_id, message_id in tasks.items()
+        ]
+        self._host.change_background_tasks(site, changes, patience=PATIENCE)
+
+    def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What the ledger knows of these jobs of the site, as fields of their records.
 
         By message id; nothing of one that is no longer kept.  Raises BrokerUnavailable.
         """
-        return {one.message.id: _facts(one) for one in self._ledger.read_all([*message_ids])}
-
-
-def queued(message: Message) -> dict[str, Any]:
-    """The fields of a record whose job waits as that message."""
-    return {
-        **BLANK, "status": QUEUED, "message_id": message.id, "header": message.header_json
-    }  # fmt: skip
-
-
-def record_of(message: Message) -> dict[str, Any]:
-    """The whole record of a job that waits as that message."""
-    doctype, docname = None, None
-    if message.method == RUN_DOC_METHOD:
-        doctype, docname = message.arguments.get("doctype"), message.arguments.get("name")
-    return queued(message) | {
-        "task_id": message.task_id, "job_id": message.job_id, "task_name": message.name,
-        "user": message.user, "method": message.method, "queue": message.queue,
-        "arguments": message.arguments_json, "ref_doctype": doctype,
-        "ref_docname": None if docname is None else str(docname),
-    }  # fmt: skip
-
-
-def message_of(site: str, header: str, arguments: str) -> Message:
-    """The message that a record keeps; raises BadMessage."""
-    # Of that site, wherever its database was copied from.
-    return replace(Message.from_json(f'{{"header":{header},"arguments":{arguments}}}'), site=site)
-
-
-def _end_values(end: record.End, known: record.Record | None) -> dict[str, Any]:
-    values = {
-        "status": STATUS_OF[end.status], "ended_at": _moment(end.ended_at),
-        "exception": end.exception, "result": end.result,
-    }  # fmt: skip
-    return (_said(known) if known else {}) | values
-
-
-def _facts(known: record.Record) -> dict[str, Any]:
-    return _said(known) | {
-        "status": STATUS_OF[known.status],
-        "started_at": _moment(known.started_at),
-        "ended_at": _moment(known.ended_at),
-        "exception": known.traceback or known.reason,
-        "result": None if known.result is None else json.dumps(known.result),
-    }
-
-
-def _said(known: record.Record) -> dict[str, Any]:
-    if known.status == record.FINISHED:
-        return {"progress": 100.0} | ({"stage": known.stage} if known.stage else {})
-    said = {"progress": known.progress, "stage": known.stage}
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+        # A database may have been copied from another site, whose jobs are not this one's.
+        known = [one for one in self._ledger.read_all([*message_ids]) if one.message.site == site]
+        return {one.message.id: facts(one) for one in known}
 
 
 def _now() -> datetime:

@@ -16,7 +16,7 @@ from frappe_jobs.hosts.document import Document
 from frappe_jobs.hosts.models import PATH, Base, Record
 from frappe_jobs.hosts.session import require_current
 from frappe_jobs.job import Job
-from frappe_jobs.tracking import CANCELLED, ENDED, OPEN
+from frappe_jobs.task_record import CANCELLED, ENDED, OPEN
 
 LONG_TEXT = Text().with_variant(
     mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
@@ -91,8 +91,9 @@ class BackgroundTask(Record, Base):
     def look(self) -> None:
         """Take over what the job says of itself now; a record may be behind while it runs."""
         if self.status in OPEN and not inspect(self).modified:
-            tasks = require_current().background_tasks
-            for name, value in tasks.live([self.message_id]).get(self.message_id, {}).items():
+            session, message_id = require_current(), self.message_id
+            known = session.background_tasks.live(session.site, [message_id])
+            for name, value in known.get(message_id, {}).items():
                 set_committed_value(self, name, value)
 
     def save(self) -> Document:

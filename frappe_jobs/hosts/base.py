@@ -178,11 +178,14 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def change_background_task(self, session: Session, change: TaskChange) -> bool:
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
         """Change a record in the session's transaction; False if there is no such one.
 
-        Raises RecordNotWritten, and the transaction goes on without it; and a conflict that has
-        ended the transaction, as the database's own error.
+        Raises RecordNotWritten, and the transaction goes on without it: if somebody else is in the
+        way for longer than these seconds (None: than the session waits in any case), for example.
+        Raises the database's own error where that has ended the transaction.
         """
 
     @abstractmethod

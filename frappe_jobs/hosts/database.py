@@ -19,6 +19,7 @@ DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mys
 #: What a database says when another transaction is in the way, so that trying again helps:
 #: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
+MYSQL_ENDS = {1213, 1020}
 #: serialization failure, deadlock, lock not available;
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
 #: another connection's lock, another one's in a shared cache.
@@ -182,6 +183,15 @@ def _unreachable(context: Any) -> None:
         raise DatabaseUnavailable(
             f"{shown(context.engine.url)} is out of reach: {context.original_exception}"
         )
+
+
+def has_ended_transaction(error: DBAPIError) -> bool:
+    """Whether it has rolled back more than the statement, so that no savepoint can be gone back to.
+
+    MariaDB at a deadlock, and where a row has changed since the transaction first read.
+    """
+    arguments = error.orig.args if error.orig else ()
+    return bool(arguments) and arguments[0] in MYSQL_ENDS
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -155,8 +155,10 @@ class StandaloneHost(Host):
     def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
         self._task_records.add(session.site, session.db, records)
 
-    def change_background_task(self, session: Session, change: TaskChange) -> bool:
-        return self._task_records.change(session.db, change)
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        return self._task_records.change(session.db, change, patience)
 
     def change_background_tasks(
         self,

@@ -16,9 +16,9 @@ from frappe_jobs.errors import ArgumentError, FrappeJobsError, RecordNotWritten
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.background_task import BackgroundTask, storable
 from frappe_jobs.hosts.base import TaskChange
-from frappe_jobs.hosts.database import is_conflict, lock_wait
+from frappe_jobs.hosts.database import has_ended_transaction, lock_wait
 from frappe_jobs.hosts.records import has_tables, need_tables
-from frappe_jobs.tracking import OPEN
+from frappe_jobs.task_record import OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +56,19 @@ class TaskRecords:
         # An async engine cannot be used here; the site's own leads to the same database.
         need_tables(db, self._engine_of(site) if bind.dialect.is_async else None)
 
-    def change(self, db: DatabaseSession, change: TaskChange) -> bool:
-        """Change one; whatever goes wrong with that is taken back alone, if the database can."""
+    def change(
+        self, db: DatabaseSession, change: TaskChange, patience: float | None = None
+    ) -> bool:
+        """Change one; what goes wrong with that is taken back alone, if the database can."""
         db.flush()  # what goes wrong with the others' work is not ours
         try:
             with db.begin_nested():
-                return bool(db.connection().execute(_statement(change)).rowcount)
+                connection = db.connection()
+                if patience is not None:  # for the rest of the transaction
+                    _wait_for_locks(connection, patience)
+                return bool(connection.execute(_statement(change)).rowcount)
         except DBAPIError as error:
-            # SQLite: a transaction in whose way another one is has not written anything.
-            if is_conflict(error) and db.get_bind(BackgroundTask).dialect.name != "sqlite":
+            if has_ended_transaction(error):
                 raise
             raise _not_written(error) from error
 
@@ -113,8 +117,7 @@ class TaskRecords:
     @contextmanager
     def _writing(self, engine: Engine, patience: float) -> Iterator[Connection]:
         with engine.begin() as connection:
-            if wait := lock_wait(engine, patience):
-                connection.exec_driver_sql(wait)
+            _wait_for_locks(connection, patience)
             yield connection
 
     # --- looking, and clearing
@@ -146,6 +149,11 @@ class TaskRecords:
                 return 0
             old = delete(BackgroundTask).where(BackgroundTask.ended_at < before)
             return int(connection.execute(old).rowcount)
+
+
+def _wait_for_locks(connection: Connection, seconds: float) -> None:
+    if wait := lock_wait(connection.engine, seconds):
+        connection.exec_driver_sql(wait)
 
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:

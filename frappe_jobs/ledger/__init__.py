@@ -190,9 +190,9 @@ class Ledger(Connected):
             self.redis.delete(*keys)
 
     @reachable
-    def drop(self, message: Message) -> None:
-        """Have a worker that gets it drop it, though nothing is known of it."""
-        self.redis.set(self._key("dropped", message.id), "", ex=DROPPED_TTL)
+    def drop(self, message_id: str) -> None:
+        """Have a worker that gets this message drop it, though nothing is known of it."""
+        self.redis.set(self._key("dropped", message_id), "", ex=DROPPED_TTL)
 
     @reachable
     def dropped(self, message_ids: Iterable[str]) -> list[str]:

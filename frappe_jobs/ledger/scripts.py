@@ -72,7 +72,9 @@ redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker'
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
-return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
+local starts = redis.call('HINCRBY', KEYS[1], 'starts', 1)
+if starts > 1 then redis.call('HDEL', KEYS[1], 'progress', 'stage') end  -- it begins anew
+return {starts, retries}
 """
 
 # KEYS lease · ARGV holder, milliseconds; gives 0 if it is somebody else's

@@ -28,10 +28,13 @@ import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import (
     ArgumentError,
+    BadMessage,
     JobError,
     JobNotFound,
+    MethodNotFound,
     PermissionError,
     RecordNotWritten,
+    UnknownQueue,
 )
 from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.base import TaskChange
@@ -472,6 +475,20 @@ def test_a_record_that_cannot_be_written_keeps_no_job_from_its_work(server: Any)
     Base.metadata.create_all(engine_of("site1"))
 
 
+def test_a_record_that_is_locked_at_the_end_fails_no_job() -> None:
+    job = tracked()
+    tracking = runtime.current().tracking
+    with running(job) as (message, session), Session(engine_of("site1")) as other:
+        other.execute(update(BackgroundTask).values(stage="locked"))
+        began = time.monotonic()
+        assert not tracking.complete(message, session, None)
+        assert time.monotonic() - began < 5
+        session.commit()
+        other.rollback()
+        assert tracking.ended(message, "Completed")
+    assert stored(job)["status"] == "Completed"
+
+
 def test_an_end_is_not_undone_by_who_began_in_that_moment() -> None:
     """A job is cancelled after a worker has taken it, and before that is in the record."""
     job = tracked()
@@ -644,7 +661,7 @@ def test_one_that_is_completed_or_still_due_is_not_run_again() -> None:
         here.tracking.complete(message, session, None)
     with running(due) as (message, _):
         here.tracking.ended(message, "Failed", exception="killed before the ledger knew")
-    for job, status in ((done, "started"), (due, "started")):
+    for job, status in ((done, "Running"), (due, "Running")):
         with frappe.site("site1"), pytest.raises(JobError, match=f"is {status}; only one that"):
             frappe.get_doc(TASK, job.task_id).run_again()
 
@@ -670,6 +687,40 @@ def test_a_database_that_was_copied_to_another_site_runs_its_jobs_there() -> Non
         frappe.db.add(BackgroundTask(**row))
     with frappe.site("site2"):
         assert frappe.get_doc(TASK, job.task_id).run_again().site == "site2"
+    assert job.get_status() == "cancelled"  # it is still known
+
+
+def test_a_copy_of_a_record_on_another_site_has_no_power_over_the_job() -> None:
+    job = tracked()
+    here = runtime.current()
+    row = stored(job)
+    with running(job), frappe.site("site2"):
+        frappe.db.add(BackgroundTask(**row))
+        frappe.db.commit()
+        task = frappe.get_doc(TASK, job.task_id)
+        assert task.status == "Queued"  # what the original does is not its own
+        assert frappe.get_recent_tasks()[0]["status"] == "Queued"
+        assert task.cancel()
+    assert (job.get_status(), stored(job)["status"]) == ("started", "Running")
+    assert stored(job, "site2")["status"] == "Cancelled"
+    assert here.ledger.find("site2", job.id) is None
+
+
+def test_one_that_could_not_be_enqueued_any_more_is_not_run_again() -> None:
+    job = tracked()
+    job.cancel()
+    for changed, error, text in (
+        ({"queue": "gone"}, UnknownQueue, "'gone' is not configured"),
+        ({"method": "acme.tasks.gone"}, MethodNotFound, "has no 'gone'"),
+        ({"version": 99}, BadMessage, "version is 99"),
+    ):
+        with frappe.site("site1"):
+            task = frappe.get_doc(TASK, job.task_id)
+            task.header = json.dumps(json.loads(task.header) | changed)
+            with pytest.raises(error, match=text):
+                task.run_again()
+            frappe.db.rollback()
+    assert stored(job)["status"] == "Cancelled"
 
 
 # --- looking
@@ -698,6 +749,9 @@ def test_one_sees_ones_own_newest_first_and_administrator_all() -> None:
         assert [row["task_id"] for row in rows] == [jobs[2].task_id, jobs[0].task_id]
         assert [row["progress"] for row in rows] == [0.0, 5.0]
         assert len(frappe.get_recent_tasks(limit=1)) == 1
+        for wrong in (-1, None, "5", True):
+            with pytest.raises(ArgumentError, match="whole number, 0 or more"):
+                frappe.get_recent_tasks(limit=wrong)
         assert rows[0].keys() >= FIELDS - {"arguments", "result", "exception"}
     with frappe.site("site1"):
         assert [row["user"] for row in frappe.get_recent_tasks()] == ["grete", "otto", "grete"]
@@ -741,7 +795,7 @@ def test_old_ends_are_cleared_and_nothing_else() -> None:
 
 
 def test_clearing_a_site_without_the_tables_makes_none(never_migrated: Any) -> None:
-    assert runtime.current().background_tasks.clear("site2") == 0
+    assert runtime.current().task_upkeep.clear("site2") == 0
     assert BackgroundTask.__tablename__ not in inspect(never_migrated).get_table_names()
 
 
@@ -754,14 +808,14 @@ def test_jobs_that_nobody_knows_of_are_given_up_and_cleared_in_their_time() -> N
     with frappe.site("site1") as session:
         for job in (lost, waiting):
             session.db.get_one(BackgroundTask, job.task_id).creation = long_ago
-    assert here.background_tasks.clear("site1") == 0
+    assert here.task_upkeep.clear("site1") == 0
     assert [stored(job)["status"] for job in (lost, waiting, young)] == [
         "Failed", "Queued", "Queued",
     ]  # fmt: skip
     assert "nothing is known of its job any more" in stored(lost)["exception"]
     with frappe.site("site1") as session:
         session.db.get_one(BackgroundTask, lost.task_id).ended_at -= timedelta(days=8)
-    assert here.background_tasks.clear("site1") == 1
+    assert here.task_upkeep.clear("site1") == 1
 
 
 # --- the port's own rules

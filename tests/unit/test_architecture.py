@@ -19,8 +19,8 @@ TIERS = (
     "config sites_folder masking message arguments methods embedded"
     " cron frequency scheduler_events finding",
     "hosts.base brokers.base",
-    "ledger tracking purge job dispatch execute sweep scheduling background_task sync doctor"
-    " deploy",
+    "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"
+    " task_upkeep sync doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands __main__ __init__",
