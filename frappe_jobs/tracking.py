@@ -55,8 +55,8 @@ class Run:
 class Tracking:
     """Keeps the records of tracked jobs; the others pass by."""
 
-    def __init__(self, host: Host, ledger: Ledger) -> None:
-        self._host, self._ledger = host, ledger
+    def __init__(self, host: Host, ledger: Ledger, patience: float = PATIENCE) -> None:
+        self._host, self._ledger, self._patience = host, ledger, patience
         self._ends = UnwrittenEnds(ledger)
         self._runs: dict[str, Run] = {}  # by message id
 
@@ -74,7 +74,7 @@ class Tracking:
             otherwise=record_of(message) | values,
         )  # fmt: skip
         try:
-            self._host.change_background_tasks(message.site, [change], patience=PATIENCE)
+            self._host.change_background_tasks(message.site, [change], patience=self._patience)
         except RecordNotWritten as error:  # no reason to keep the job from its work
             logger.warning("%s: %s", message.name, error)
 
@@ -103,7 +103,7 @@ class Tracking:
         values = self._last_words(message, COMPLETED, result)
         change = TaskChange(message.task_id, values, message_id=message.id)
         try:
-            self._host.change_background_task(session, change, patience=PATIENCE)
+            self._host.change_background_task(session, change, patience=self._patience)
         except RecordNotWritten as error:
             logger.info("%s: %s", message.name, error)
             return False
@@ -172,7 +172,7 @@ class Tracking:
                 for message_id, end in chunk.items()
             ]  # fmt: skip
             written = partial(self._ends.written, site, [*chunk])
-            self._host.change_background_tasks(site, changes, written, patience=PATIENCE)
+            self._host.change_background_tasks(site, changes, written, patience=self._patience)
 
     def settle_if_possible(self, messages: Iterable[Message]) -> None:
         """The same for those of these jobs that are tracked; what fails, a worker does later."""
@@ -189,7 +189,7 @@ class Tracking:
         """
         if message.task_id:
             change = TaskChange(message.task_id, queued(message), otherwise=record_of(message))
-            self._host.change_background_tasks(message.site, [change], patience=PATIENCE)
+            self._host.change_background_tasks(message.site, [change], patience=self._patience)
 
     def never_sent(self, message: Message, why: object) -> None:
         """Note that it waits for nothing: its message could not be sent, or was not to be."""
@@ -204,7 +204,7 @@ class Tracking:
         changes = [
             TaskChange(task_id, values, message_id, OPEN) for task_id, message_id in tasks.items()
         ]
-        self._host.change_background_tasks(site, changes, patience=PATIENCE)
+        self._host.change_background_tasks(site, changes, patience=self._patience)
 
     def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What the ledger knows of these jobs of the site, as fields of their records.

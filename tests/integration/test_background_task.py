@@ -22,7 +22,7 @@ LEASE = {"frappe_jobs_lease": 2, "frappe_jobs_timeout_grace": 1}
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def served(request, make_bench):
-    """A bench on either broker with a worker of two processes on all queues."""
+    """A bench on either broker with a worker of three processes on all queues."""
     config = LEASE
     if request.param == "rabbitmq":
         config = LEASE | {"celery_broker_url": request.getfixturevalue("amqp_url")}
@@ -31,7 +31,7 @@ def served(request, make_bench):
     with frappe.site("site1"):
         tasks.install()
         frappe.new_doc("Account", name="cash").insert()
-    with bench.worker("--concurrency", "2") as worker:
+    with bench.worker("--concurrency", "3") as worker:
         yield bench, worker
 
 
@@ -209,22 +209,19 @@ class TestKilled:
         assert row["exception"] == "timed out after 1 s and was killed"
         assert row["ended_at"] is not None
 
-    def test_killed_until_no_start_is_left(self, bench):
-        job = tracked(tasks.die)
-        row = ended(job, "Failed", 40)
-        assert row["exception"] == "its process died 3 times"
-        assert job.get_status() == "failed"
-
-    def test_killed_once_it_runs_again_and_is_completed(self, bench, worker, until):
-        job = runs(tracked(tasks.report, until=str(until)))
-        wait_until(lambda: job.get_status() == "started", 10)
-        record = runtime.current().ledger.read(job.message_id)
-        os.kill(int(record.worker.rpartition("/")[2]), signal.SIGKILL)
+    def test_by_a_signal_it_runs_again_until_no_start_is_left(self, bench, until):
+        deadly = tracked(tasks.die)
+        unlucky = runs(tracked(tasks.report, until=str(until)))
+        worker = runtime.current().ledger.read(unlucky.message_id).worker
+        os.kill(int(worker.rpartition("/")[2]), signal.SIGKILL)
         until.touch()
-        assert job.wait(30) == {"accounts": 1}
-        assert (stored(job)["status"], job.attempt) == ("Completed", 2)
+        assert unlucky.wait(30) == {"accounts": 1}
+        assert (stored(unlucky)["status"], unlucky.attempt) == ("Completed", 2)
+        row = ended(deadly, "Failed", 40)
+        assert row["exception"] == "its process died 3 times"
+        assert deadly.get_status() == "failed"
 
-    def test_terminated_by_celery(self, bench):
+    def test_by_celerys_own_revoke(self, bench):
         job = runs(tracked(tasks.sleep, seconds=60))
         here = runtime.current()
         here.app.control.revoke(job.message_id, terminate=True, signal="SIGKILL")
