@@ -120,7 +120,7 @@ class Dispatcher:
             published = self._broker.publish(sendings, self._ledger)
         except BrokerError as error:
             sent = {message.id: message for message in error.details.get("sent", ())}
-            left = [one.message for one in sendings if one.message.id not in sent]
+            left = [one for one in sendings if one.message.id not in sent]
             self._call_off(left, error)
             raise error.about(sent=[self.job(message) for message in sent.values()]) from None
         return [
@@ -128,9 +128,14 @@ class Dispatcher:
             for sending, went in zip(sendings, published, strict=True)
         ]
 
-    def _call_off(self, messages: Sequence[Message], error: BrokerError) -> None:
-        """End the jobs that could not be sent; a message that arrived all the same is dropped."""
+    def _call_off(self, sendings: Sequence[Sending], error: BrokerError) -> None:
+        """End the jobs that could not be sent; a message that arrived all the same is dropped.
+
+        What the clock made due waits for its broker instead: nobody is there to be told, and the
+        sweep sends it.
+        """
         away = isinstance(error, BrokerUnavailable)
+        messages = [one.message for one in sendings if not (away and one.due)]
         reason = f"never sent: the broker {'was out of reach' if away else 'refused the queue'}"
         try:
             self._ledger.cancel(messages, reason, waiting_only=True)

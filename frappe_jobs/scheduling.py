@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from uuid import uuid4
 
 from frappe_jobs.brokers.base import Sending
-from frappe_jobs.config import Settings
+from frappe_jobs.config import Queue, Settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import FrappeJobsError, QueueOverloaded
+from frappe_jobs.errors import FrappeJobsError, QueueOverloaded, UnknownQueue
 from frappe_jobs.hosts.base import ADMINISTRATOR, RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
-from frappe_jobs.ledger.timetable import Due
+from frappe_jobs.ledger.timetable import Due, Entry
 from frappe_jobs.message import Message
 
 logger = logging.getLogger(__name__)
@@ -39,36 +39,45 @@ class Scheduling:
             return str(error)
         return next((word for key, word in INACTIVE.items() if conf.get(key)), None)
 
-    def inactive_of(self, sites: Iterable[str]) -> set[str]:
-        """Those of the sites for which nothing is queued now."""
-        return {site for site in sites if self.inactive(site)}
+    def asleep(self, due: Iterable[Due]) -> set[str]:
+        """Those sites of these for which nothing is queued now."""
+        return {site for site in {one.entry.site for one in due} if self.inactive(site)}
 
-    def queue(self, due: Sequence[Due], now: float) -> list[Due]:
-        """Queue each due time once, whoever asks; gives those that are dealt with.
+    def queue(self, due: Iterable[Due], now: float) -> tuple[list[Due], list[Due]]:
+        """Queue each due time once, whoever asks; gives those dealt with, and those that must wait.
 
-        A job that still waits or runs is not queued again.  Raises BrokerUnavailable; all may be
-        asked for once more then.
+        A job that still waits or runs is not queued again; one whose queue is full must wait.
+        Raises BrokerUnavailable; all may be asked for once more then.
         """
         by_queue: dict[str, list[Due]] = defaultdict(list)
         for one in due:
             by_queue[one.entry.queue].append(one)
         done: list[Due] = []
+        full: list[Due] = []
         for some in by_queue.values():
             try:
                 self._dispatcher.dispatch([self._sending(one, now) for one in some])
             except QueueOverloaded as error:
                 logger.error("%s scheduled jobs wait: %s", len(some), error)
-                continue
-            done += some
-        return done
+                full += some
+            else:
+                done += some
+        return done, full
 
     def _sending(self, due: Due, now: float) -> Sending:
         entry = due.entry
-        queue = self._settings.queues.get(entry.queue) or self._settings.queues["default"]
         message = Message(
             id=str(uuid4()), job_id=f"scheduled_job::{entry.name}", site=entry.site,
             user=ADMINISTRATOR, method=RUN_SCHEDULED_JOB, arguments={"job_type": entry.name},
-            queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
-            on_failure=SCHEDULED_JOB_FAILED,
+            queue=(queue := self._queue_of(entry)).name, name=entry.method, timeout=queue.timeout,
+            enqueued_at=now, on_failure=SCHEDULED_JOB_FAILED,
         )  # fmt: skip
         return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}")
+
+    def _queue_of(self, entry: Entry) -> Queue:
+        """The default one if its own is not configured any more."""
+        try:
+            return self._settings.queue(entry.queue)
+        except UnknownQueue as error:
+            logger.error("%s on %s goes to 'default': %s", entry.method, entry.site, error)
+            return self._settings.queue(None)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from frappe_jobs.config import Settings
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import ConfigError, FrappeJobsError
+from frappe_jobs.errors import ConfigError, FrappeJobsError, ScheduleError
 from frappe_jobs.finding import Finding
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.hosts.base import Host, JobType
@@ -124,39 +124,43 @@ class Sync:
         dues = {entry: due.timestamp() for entry, due in changed.items()}
         if not self._timetable.replace(site, ticket, gone, dues):
             return  # who has read the records after us does it
-        nothing = {one.name: None for one in types if one.name not in wanted and one.next_execution}
-        next_times = nothing | {entry.name: due for entry, due in changed.items()}
-        if next_times:
-            self._host.note_next_executions(site, next_times)
-
-    def _wanted(self, site: str, types: Sequence[JobType]) -> Mapping[str, tuple[Entry, JobType]]:
-        """What is to be scheduled, by name."""
-        zone = self._zone(site)
-        return {
-            one.name: (entry, one)
-            for one in types
-            if not one.stopped and (entry := self._entry(site, one, zone))
+        shown = {one.name: one.next_execution for one in types}
+        next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
+            entry.name: due for entry, due in changed.items()
         }
+        if wrong := {name: due for name, due in next_times.items() if due != shown[name]}:
+            self._host.note_next_executions(site, wrong)
 
-    def entry(self, site: str, one: JobType) -> Entry | None:
-        """What the scheduler knows of it; None, and an error is logged, if it cannot be run."""
+    def _wanted(self, site: str, types: Iterable[JobType]) -> Mapping[str, tuple[Entry, JobType]]:
+        """What is to be scheduled, by name; what cannot be is logged."""
+        zone, wanted = self._zone(site), {}
+        for one in types:
+            try:
+                if not one.stopped:
+                    wanted[one.name] = self._entry(site, one, zone), one
+            except FrappeJobsError as error:
+                logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
+        return wanted
+
+    def entry(self, site: str, one: JobType) -> Entry:
+        """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
         return self._entry(site, one, self._zone(site))
 
     def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
-        """Its next due times from now on, in the site's zone; none if it cannot be run."""
-        entry = self.entry(site, one)
-        times = [datetime.now(UTC)]
-        while entry and len(times) <= count:
+        """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
+        entry, times = self.entry(site, one), [datetime.now(UTC)]
+        while len(times) <= count:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
-    def _entry(self, site: str, one: JobType, zone: ZoneInfo) -> Entry | None:
-        try:
-            entry = entry_of(one, site, self._settings.scheduler_interval, zone)
-            self._host.method(one.method, site)
-        except FrappeJobsError as error:
-            logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
-            return None
+    def _entry(self, site: str, one: JobType, zone: ZoneInfo) -> Entry:
+        entry = entry_of(one, site, self._settings.scheduler_interval, zone)
+        if not one.method:
+            raise ScheduleError(
+                "neither it nor its Scheduler Event names a method, and no app's hook "
+                "'scheduled_against' has one for the event's doctype."
+            )
+        self._host.method(one.method, site)
         return entry
 
     def _zone(self, site: str) -> ZoneInfo:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,8 @@ from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.frequency import Schedule
-from frappe_jobs.ledger.timetable import Due, Entry
+from frappe_jobs.ledger.timetable import Due, Entry, Look
+from frappe_jobs.retention import clear_old_records
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,10 @@ LOOK = 2.0
 #: Seconds between two comparisons of the entries with the sites' records.
 COMPARE = 300.0
 
-#: Seconds until a site that is paused is looked at again.
+#: Seconds between two clearings of old records.
+DAY = 24 * 3600
+
+#: Seconds until a site that is paused, or a job whose queue is full, is looked at again.
 PAUSED = 30.0
 
 
@@ -85,7 +89,8 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.lock_key = None  # RedBeat would wait for it in its own way, and end without it
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
-        self._compared = 0.0
+        self._is_idle = False
+        self._compared = -COMPARE
         self._comparing: threading.Thread | None = None
 
     def setup_schedule(self) -> None:
@@ -100,59 +105,80 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         """Seconds between two looks at most."""
         return min(LOOK, float(self._runtime.settings.scheduler_lock) / 3)
 
+    @cached_property
+    def _lock(self) -> float:
+        """Seconds for which a look makes it lead: who stands by may look that much later."""
+        return float(self._runtime.settings.scheduler_lock - self._pause)
+
     def tick(self, *_: Any, **__: Any) -> float:
-        """Queue what is due; gives the seconds until the next look."""
+        """Queue some of what is due; gives the seconds until the next look."""
         try:
-            return self._tick()
+            return self._tick(time.time())
         except BrokerUnavailable as error:
             logger.error("nothing can be queued: %s", error)
             return LOOK
 
-    def _tick(self) -> float:
-        timetable, lock = self._runtime.timetable, self._runtime.settings.scheduler_lock
-        while True:
-            now = time.time()
-            look = timetable.look(self.token, lock, now)
-            self._note(look.leads)
-            if not look.leads:
-                return self._pause
-            if look.is_new or time.monotonic() - self._compared > COMPARE:
-                self._compare()
+    def _tick(self, now: float) -> float:
+        look = self._runtime.timetable.look(self.token, self._lock, now)
+        self._note(look)
+        if not look.leads:
+            return self._pause
+        if look.is_new:
+            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+        if time.monotonic() - self._compared > COMPARE and not self._is_comparing:
+            self._compare()
+        if look.due:
             self._queue(look.due, now)
-            if not look.due:
-                wait = LOOK if look.next_at is None else look.next_at - time.time()
-                return max(0.0, min(wait, self._pause))
+            return 0.0  # there may be more
+        wait = LOOK if look.next_at is None else look.next_at - time.time()
+        return max(0.0, min(wait, self._pause))
 
-    def _note(self, leads: bool) -> None:
-        if leads != self._leads:
-            self._leads = leads
-            text = (
-                "this scheduler leads" if leads else "another scheduler leads; this one stands by"
+    def _note(self, look: Look) -> None:
+        """Say who leads, and that there is nothing to do, as often as that changes."""
+        if look.leads != self._leads:
+            self._leads = look.leads
+            text, action = (
+                ("this scheduler leads", "scheduler_leads")
+                if look.leads
+                else ("another scheduler leads; this one stands by", "scheduler_waits")
             )
-            logger.info(text, extra={"action": "scheduler_leads" if leads else "scheduler_waits"})
+            logger.info(text, extra={"action": action})
+        is_idle = look.leads and not look.due and look.next_at is None
+        if is_idle and not self._is_idle and not self._is_comparing:
+            logger.warning(
+                "nothing is scheduled: no site has a scheduled job that runs; see 'frappe-jobs "
+                "migrate'",
+                extra={"action": "scheduler_idle"},
+            )
+        self._is_idle = is_idle and not self._is_comparing
 
-    def _queue(self, due: list[Due], now: float) -> None:
+    def _queue(self, due: Sequence[Due], now: float) -> None:
         """Queue under the due times' markers, then move on: a kill in between does no harm."""
-        scheduling = self._runtime.scheduling
-        paused = scheduling.inactive_of({one.entry.site for one in due})
-        done = scheduling.queue([one for one in due if one.entry.site not in paused], now)
-        next_run = next_runs(now)
+        scheduling, next_run = self._runtime.scheduling, next_runs(now)
+        asleep = scheduling.asleep(due)
+        done, full = scheduling.queue([one for one in due if one.entry.site not in asleep], now)
         moves = [(one, at := next_run(one.entry), at) for one in done]
-        moves += [(one, one.at, now + PAUSED) for one in due if one.entry.site in paused]
+        moves += [(one, one.at, now + PAUSED) for one in due if one.entry.site in asleep]
+        moves += [(one, one.at, now + PAUSED) for one in full]
         self._runtime.timetable.move(moves)
 
     def _compare(self) -> None:
         """Bring the entries in line with the records, beside the ticks."""
         self._compared = time.monotonic()
-        if self._comparing is None or not self._comparing.is_alive():
-            self._comparing = threading.Thread(
-                target=self._compare_all, daemon=True, name="compare"
-            )
-            self._comparing.start()
+        self._comparing = threading.Thread(target=self._compare_all, daemon=True, name="compare")
+        self._comparing.start()
+
+    @property
+    def _is_comparing(self) -> bool:
+        return self._comparing is not None and self._comparing.is_alive()
 
     def _compare_all(self) -> None:
+        """And once a day, as the sites are visited anyway, clear what is too old there."""
+        runtime = self._runtime
         try:
-            self._runtime.sync.compare()
+            runtime.sync.compare()
+            if runtime.ledger.take_turn("clear", DAY):
+                clear_old_records(runtime.settings, runtime.host, datetime.now(UTC))
         except BrokerUnavailable as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on

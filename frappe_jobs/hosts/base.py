@@ -168,6 +168,10 @@ class Host(ABC):
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         """Write into the records when they are due next, for people; None: they are not."""
 
+    @abstractmethod
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        """Delete the logs of the scheduled runs that began before that time."""
+
     # --- the records of tracked jobs: Background Tasks, fields by name
 
     @abstractmethod

@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     delete,
     event,
+    inspect,
     select,
 )
 from sqlalchemy.dialects import mysql
@@ -51,6 +52,11 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def made_name() -> str:
+    """As Frappe's made names: ten characters."""
+    return secrets.token_hex(5)
+
+
 class Base(DeclarativeBase):
     """The tables of these records; their names keep clear of an app's own."""
 
@@ -66,11 +72,13 @@ class Base(DeclarativeBase):
 class Record(Document):
     """What the records have in common: a made name, and a check before they are written."""
 
+    __tablename__: str
+
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
     creation: Mapped[datetime] = mapped_column(default=_now)
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**{"name": secrets.token_hex(5), **values})
+        super().__init__(**{"name": made_name(), **values})
 
     def save(self) -> Document:
         """Check it, then write it; raises ScheduleError with what is legal, and writes nothing."""
@@ -96,7 +104,8 @@ class Record(Document):
                 f"{self.doctype} {shortened(self.name)}: {field!r} is {shortened(value)}; "
                 f"legal: a text of {int(required)} to {longest} characters."
             )
-        setattr(self, field, text)
+        if text != value:
+            setattr(self, field, text)
         return str(text)
 
     def _moment(self, field: str) -> None:
@@ -238,6 +247,11 @@ class ScheduledJobLog(Record, Base):
                 f"{self.doctype} {self.name!r}: 'status' is {shortened(self.status)}; "
                 f"legal: {', '.join(LOG_STATUSES)}."
             )
+
+
+def has_table(session: Session, kind: type[Record]) -> bool:
+    """Whether the site has that record's table; not before the first of them was needed."""
+    return inspect(session.connection()).has_table(kind.__tablename__)
 
 
 def _validate(_mapper: object, _connection: object, record: Record) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import bindparam, event, inspect, select, update
+from sqlalchemy import bindparam, delete, event, insert, select, update
 from sqlalchemy.orm import object_session
 
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import FrappeJobsError, MethodNotFound
+from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound
 from frappe_jobs.execute import current_job
 from frappe_jobs.frequency import frequency_named
 from frappe_jobs.hosts.after_commit import AfterCommit
@@ -22,6 +24,8 @@ from frappe_jobs.hosts.models import (
     ScheduledJobLog,
     ScheduledJobType,
     SchedulerEvent,
+    has_table,
+    made_name,
 )
 from frappe_jobs.hosts.records import make_tables
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
@@ -44,7 +48,7 @@ class SiteSchedule:
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
         session = require_current()
-        if not inspect(session.db.connection()).has_table(ScheduledJobType.__tablename__):
+        if not has_table(session.db, ScheduledJobType):
             return []
         events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
@@ -69,13 +73,23 @@ class SiteSchedule:
             if record.queue == frequency_named(record.frequency).queue:  # nobody chose another
                 record.queue = job.queue
             record.frequency, record.cron_format = job.frequency, job.cron_format
-        db.add_all(
-            ScheduledJobType(
-                method=job.method, frequency=job.frequency, cron_format=job.cron_format
-            )
-            for job in add
-        )
         db.flush()
+        if add:
+            db.execute(insert(ScheduledJobType), self._rows(add))
+
+    def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
+        """New records' values; a bench may add very many, most of them alike."""
+        site, now = require_current().site, _now()
+        next_of = self._next_of(site)
+        rows = []
+        for job in jobs:
+            row = {"name": made_name(), "creation": now, **_checked(job)}
+            one = JobType(
+                row["name"], job.method, job.frequency, job.cron_format, row["queue"],
+                stopped=False, has_event=False, creation=now,
+            )  # fmt: skip
+            rows.append({**row, "next_execution": next_of(one, now)})
+        return rows
 
     def note_next_executions(self, times: Mapping[str, datetime | None]) -> None:
         """Write when these types are due next; nobody is told that the schedule has changed."""
@@ -84,6 +98,12 @@ class SiteSchedule:
             noted.values(next_execution=bindparam("due")),
             [{"record": name, "due": due} for name, due in times.items()],
         )
+
+    def clear_logs(self, before: datetime) -> None:
+        """Delete the logs of runs that began before that time."""
+        db = require_current().db
+        if has_table(db, ScheduledJobLog):
+            db.execute(delete(ScheduledJobLog).where(ScheduledJobLog.creation < before))
 
     # --- as jobs
 
@@ -117,17 +137,25 @@ class SiteSchedule:
         # By the scheduler's clock at least: after a flushed Redis its time must not come again.
         job = current_job()
         last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
-        values = {"last_execution": last, "next_execution": self._next(session.site, one, last)}
+        values = {"last_execution": last, "next_execution": self._next_of(session.site)(one, last)}
         session.db.execute(update(ScheduledJobType).filter_by(name=job_type).values(values))
         return one.method, record.create_log
 
-    def _next(self, site: str, one: JobType, after: datetime) -> datetime | None:
+    def _next_of(self, site: str) -> Callable[[JobType, datetime], datetime | None]:
+        """Gives when a type of that site is due next after a moment; None: never."""
         try:
             zone = zone_of(self._settings, site)
-            entry = entry_of(one, site, self._settings.scheduler_interval, zone)
-        except FrappeJobsError:  # changed for the worse since it was queued
-            return None
-        return None if one.stopped else entry.next_run(after)
+        except ConfigError:
+            zone = ZoneInfo("UTC")
+
+        def next_of(one: JobType, after: datetime) -> datetime | None:
+            try:
+                entry = entry_of(one, site, self._settings.scheduler_interval, zone)
+            except FrappeJobsError:  # changed for the worse since it was queued
+                return None
+            return None if one.stopped else entry.next_run(after)
+
+        return next_of
 
     def note_failure(self, job: Any, _connection: Any, _type: Any, value: Any, _tb: Any) -> None:
         """End the log of a run whose process was killed, as nobody else did."""
@@ -138,6 +166,19 @@ class SiteSchedule:
         before = ScheduledJobLog.creation <= _moment_of(job.ended_at)  # not of a later run
         for name in session.db.scalars(open_log.where(before)).all():
             _end_log(session, name, "Failed", None, str(value))
+
+
+@lru_cache(maxsize=10_000)
+def _checked(job: ScheduledJob) -> Mapping[str, Any]:
+    """What a record of that job says; raises ScheduleError."""
+    record = ScheduledJobType(
+        method=job.method, frequency=job.frequency, cron_format=job.cron_format
+    )
+    record.validate()
+    columns = ("method", "frequency", "cron_format", "queue", "create_log")
+    return {"stopped": False, "scheduler_event": ""} | {
+        one: getattr(record, one) for one in columns
+    }
 
 
 def _job_type(

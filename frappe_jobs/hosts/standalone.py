@@ -150,6 +150,10 @@ class StandaloneHost(Host):
         with self.session(site):
             self._schedule.note_next_executions(times)
 
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        with self.session(site):
+            self._schedule.clear_logs(before)
+
     # --- the records of tracked jobs
 
     def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
