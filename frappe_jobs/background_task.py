@@ -18,11 +18,14 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import OPEN, Record
 from frappe_jobs.task_record import (
     CANCELLED,
+    ENDED,
     FAILED,
     LOST,
+    facts,
+    message_of,
+    queued,
+    record_of,
 )
-from frappe_jobs.task_record import OPEN as OPEN_TASKS
-from frappe_jobs.task_record import facts, message_of, queued, record_of
 from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -83,25 +86,26 @@ class BackgroundTasks:
 
     def _send(self, sendings: Sequence[Sending], jobs: dict[str, Job]) -> None:
         """The records are committed; those of jobs that cannot be sent end as cancelled."""
-        waiting = {one.message.id: one.message for one in sendings}
+        left = {one.message.id: one for one in sendings}
 
-        def strike_out(message_ids: Iterable[str], why: str | None) -> None:
+        def went(sent: Iterable[Job | None]) -> None:
+            for job in filter(None, sent):
+                jobs[job.message_id].unsent = None
+                del left[job.message_id]
+
+        def never_went(message_ids: Iterable[str], why: str) -> None:
             for message_id in message_ids:
-                jobs[message_id].unsent = why and f"it was never sent: {why}"
-                if why:
-                    self._tracking.never_sent(waiting.pop(message_id), why)
-                else:
-                    del waiting[message_id]
+                jobs[message_id].unsent = f"it was never sent: {why}"
+                self._tracking.never_sent(left.pop(message_id).message, why)
 
         try:
-            strike_out(self._ledger.dropped(waiting), "it was cancelled before")
-            sent = self._dispatcher.dispatch([s for s in sendings if s.message.id in waiting])
+            never_went(self._ledger.dropped(left), "it was cancelled before")
+            went(self._dispatcher.dispatch([*left.values()]))
         except FrappeJobsError as error:
-            strike_out([job.message_id for job in error.details.get("sent", ())], None)
-            strike_out([*waiting], str(error))
+            went(error.details.get("sent", ()))
+            never_went([*left], str(error))
             raise
-        strike_out([job.message_id for job in sent if job], None)
-        strike_out([*waiting], TAKEN)
+        never_went([*left], TAKEN)
 
     def cancel(self, task: Task, session: Session) -> bool:
         """End the job without its effect; its record says so at once where that is possible.
@@ -111,7 +115,7 @@ class BackgroundTasks:
         self._require_owner(task, session, "cancel it")
         if known := self._known(task, session):
             return self._dispatcher.job(known.message).cancel()
-        if task.status not in OPEN_TASKS:
+        if task.status in ENDED:
             return False
         self._ledger.drop(task.message_id)
         try:
@@ -161,7 +165,7 @@ class BackgroundTasks:
         """The user's newest records, of all users for Administrator, as their jobs are now."""
         user = None if session.user == ADMINISTRATOR else session.user
         rows = self._host.recent_background_tasks(user, limit)
-        waiting = [row["message_id"] for row in rows if row["status"] in OPEN_TASKS]
+        waiting = [row["message_id"] for row in rows if row["status"] not in ENDED]
         live = self.live(session.site, waiting)
         return [
             {
