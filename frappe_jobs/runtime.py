@@ -20,6 +20,7 @@ from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.standalone import StandaloneHost
@@ -114,6 +115,14 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What a check-up looks at."""
+        return Parts(
+            self.celery_settings, self.host, self.broker, self.ledger, self.timetable, self.sync,
+            self.scheduling, results=self.app.conf.result_backend,
+        )  # fmt: skip
 
     @cached_property
     def executor(self) -> Executor:

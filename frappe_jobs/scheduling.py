@@ -68,7 +68,8 @@ class Scheduling:
         entry = due.entry
         message = Message(
             id=str(uuid4()), job_id=f"scheduled_job::{entry.name}", site=entry.site,
-            user=ADMINISTRATOR, method=RUN_SCHEDULED_JOB, arguments={"job_type": entry.name},
+            user=ADMINISTRATOR, method=RUN_SCHEDULED_JOB,
+            arguments={"job_type": entry.name, "due": due.at},
             queue=(queue := self._queue_of(entry)).name, name=entry.method, timeout=queue.timeout,
             enqueued_at=now, on_failure=SCHEDULED_JOB_FAILED,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     DateTime,
+    Double,
     Index,
     String,
     Text,
@@ -138,6 +139,9 @@ class ScheduledJobType(Record, Base):
     create_log: Mapped[bool] = mapped_column(default=False)
     last_execution: Mapped[datetime | None]
     next_execution: Mapped[datetime | None]
+    #: The due time that ran last, in seconds since 1970: it does not run again, also where Redis
+    #: has forgotten that it was queued.
+    last_due: Mapped[float | None] = mapped_column(Double)
     scheduler_event: Mapped[str] = mapped_column(String(140), default="")
 
     def validate(self) -> None:

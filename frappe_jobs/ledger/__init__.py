@@ -326,7 +326,12 @@ class Ledger(Connected):
 
     @reachable
     def suspects(
-        self, queues: Iterable[str], *, waiting_since: float, looked_for: float
+        self,
+        queues: Iterable[str],
+        *,
+        waiting_since: float,
+        looked_for: float,
+        limit: int = SUSPECTS,
     ) -> list[Record]:
         """The jobs whose messages may be lost: of each queue those that have waited longest.
 
@@ -339,7 +344,7 @@ class Ledger(Connected):
         for queue in queues:
             for ahead in (AHEAD, 0):
                 ids += self.redis.zrangebyscore(
-                    self._key("waiting", queue), -ahead, waiting_since - ahead, 0, SUSPECTS
+                    self._key("waiting", queue), -ahead, waiting_since - ahead, 0, limit
                 )
         return [
             one
@@ -403,14 +408,14 @@ class Ledger(Connected):
     def keep_aside(self, raw: Mapping[str, str]) -> None:
         """Keep a message that cannot be run where people can look at it; the last 1,000 stay."""
         with self.redis.pipeline() as pipe:
-            pipe.lpush(self._key("damaged"), json.dumps(raw))
+            pipe.lpush(self._key("damaged"), json.dumps({**raw, "at": repr(time.time())}))
             pipe.ltrim(self._key("damaged"), 0, 999)
             pipe.expire(self._key("damaged"), self._settings.job_failure_ttl)
             pipe.execute()
 
     @reachable
     def kept_aside(self) -> list[dict[str, str]]:
-        """The messages that could not be run, newest first."""
+        """The messages that could not be run, newest first; ``at`` says since when, as a number."""
         return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
 
     def _key(self, *parts: str) -> str:

@@ -59,6 +59,8 @@ class Record:
     message: Message
     status: str
     starts: int = 0
+    #: So many processes have died of it since it last came to an end of its own.
+    died: int = 0
     worker: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -87,6 +89,7 @@ def parse_record(fields: Mapping[str, str]) -> Record | None:
         message=message,
         status=fields["status"],
         starts=int(fields.get("starts", 0)),
+        died=int(fields.get("died", 0)),
         worker=fields.get("worker"),
         started_at=number("started_at"),
         ended_at=number("ended_at"),

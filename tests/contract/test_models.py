@@ -62,6 +62,7 @@ def test_a_type_is_made_read_changed_and_deleted() -> None:
             "create_log": True,
             "last_execution": None,
             "next_execution": None,
+            "last_due": None,
             "scheduler_event": "",
         }
         found = frappe.get_doc("Scheduled Job Type", made.name)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "frappe_jobs"
 TIERS = (
     "errors",
     "config sites_folder masking message arguments methods embedded"
-    " cron frequency scheduler_events words finding",
+    " cron frequency scheduler_events words finding clock",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"
     " task_upkeep sync retention doctor deploy",

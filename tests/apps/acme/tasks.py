@@ -134,6 +134,13 @@ def die(signal_name: str = "SIGKILL") -> None:
     os.kill(os.getpid(), getattr(signal, signal_name))
 
 
+def die_first(until: str) -> None:
+    """Kill its process at its first start, and keep the worker busy at the next."""
+    if frappe.get_current_job().attempt == 1:
+        die()
+    hold(until)
+
+
 def start_processes() -> list:
     """How those that a job starts, and that it forks, end when they are sent SIGTERM."""
     started = subprocess.Popen(["sleep", "30"])
