@@ -40,6 +40,7 @@ from frappe_jobs.hosts.base import (
     JobType,
     ScheduledCall,
     Session,
+    TaskChange,
 )
 from frappe_jobs.ledger.record import STARTED, Record
 from frappe_jobs.message import Message
@@ -79,7 +80,10 @@ class BenchHost(Host):
     """The host of a Frappe bench."""
 
     def __init__(
-        self, settings: Settings, schedule_changed: Callable[[str], None] = lambda site: None
+        self,
+        settings: Settings,
+        schedule_changed: Callable[[str], None] = lambda site: None,
+        tasks: Callable[[], Any] = lambda: None,
     ) -> None:
         self._settings = settings
         self.schedule_changed = schedule_changed
@@ -297,6 +301,38 @@ class BenchHost(Host):
 
     def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
         """Nothing: Frappe's own Log Settings say how long they are kept."""
+
+    # --- tracked jobs: a bench keeps no records of them yet
+
+    def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
+        raise ArgumentError("track_job: a Frappe bench keeps no Background Tasks yet.")
+
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        return False
+
+    def change_background_tasks(
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
+    ) -> None:
+        done()
+
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
+        return False
+
+    def recent_background_tasks(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        return []
+
+    def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
+        return {}
+
+    def clear_background_tasks(self, site: str, before: datetime) -> int:
+        return 0
 
 
 def _known(doctype: str) -> str:

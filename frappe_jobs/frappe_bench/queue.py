@@ -100,7 +100,9 @@ class BenchQueue:
         """Remove what waits, and its messages; gives how many jobs it took."""
         here = runtime()
         messages = [record.message for record in self._waiting()]
-        taken = cancel_waiting(messages, "purged", ledger=here.ledger, broker=here.broker)
+        taken = cancel_waiting(
+            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
+        )
         for message in taken:
             here.ledger.forget(message)
         return len(taken)

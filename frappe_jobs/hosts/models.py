@@ -253,20 +253,9 @@ class ScheduledJobLog(Record, Base):
             )
 
 
-#: By doctype; every site has them.
-RECORDS: dict[str, type[Record]] = {
-    kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
-}
-
-
 def has_table(session: Session, kind: type[Record]) -> bool:
     """Whether the site has that record's table; not before the first of them was needed."""
     return inspect(session.connection()).has_table(kind.__tablename__)
-
-
-def make_tables(session: Session) -> None:
-    """Make those of the records' tables that the site does not have yet."""
-    Base.metadata.create_all(session.connection())
 
 
 def _validate(_mapper: object, _connection: object, record: Record) -> None:

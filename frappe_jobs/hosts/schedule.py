@@ -27,8 +27,8 @@ from frappe_jobs.hosts.models import (
     SchedulerEvent,
     has_table,
     made_name,
-    make_tables,
 )
+from frappe_jobs.hosts.records import make_tables
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
 from frappe_jobs.scheduler_events import ScheduledJob
 from frappe_jobs.sync import entry_of, zone_of

@@ -15,8 +15,8 @@ from frappe_jobs.hosts.models import (
     Base,
     ScheduledJobLog,
     ScheduledJobType,
-    make_tables,
 )
+from frappe_jobs.hosts.records import make_tables
 
 METHOD = "acme.tasks.greet"
 NOON = datetime(2025, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
