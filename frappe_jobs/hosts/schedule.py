@@ -34,6 +34,13 @@ from frappe_jobs.sync import entry_of, zone_of
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
 
+TYPES, EVENTS = ScheduledJobType.__table__, SchedulerEvent.__table__
+
+#: The records as rows with what their Scheduler Events say: a bench may have very many.
+RECORDS = select(
+    *TYPES.columns, EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
+).outerjoin(EVENTS, EVENTS.c.name == TYPES.c.scheduler_event)
+
 Resolve = Callable[[str, str], Callable[..., Any]]
 Table = Callable[[str, str], Mapping[str, str]]
 
@@ -49,12 +56,8 @@ class SiteSchedule:
         session = require_current()
         if not inspect(session.db.connection()).has_table(ScheduledJobType.__tablename__):
             return []
-        events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
-        return [
-            _job_type(one, events.get(one.scheduler_event), against)
-            for one in session.db.scalars(select(ScheduledJobType))
-        ]
+        return [_job_type(row, against) for row in session.db.execute(RECORDS)]
 
     def change(
         self,
@@ -74,7 +77,7 @@ class SiteSchedule:
             record.frequency, record.cron_format = job.frequency, job.cron_format
         db.flush()
         if add:
-            db.execute(insert(ScheduledJobType), self._rows(add))
+            db.execute(insert(TYPES), self._rows(add))
 
     def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
         """New records' values; a bench may add very many, most of them alike."""
@@ -122,17 +125,16 @@ class SiteSchedule:
 
     def _begin(self, session: StandaloneSession, job_type: str) -> tuple[str, bool]:
         """Note in the record that it begins; gives its method's path, and whether it has a log."""
-        record = session.db.get(ScheduledJobType, job_type)
-        if record is None:
+        found = session.db.execute(RECORDS.where(TYPES.c.name == job_type)).one_or_none()
+        if found is None:
             raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
-        one = _job_type(record, of_event, self._table(AGAINST, session.site))
+        one = _job_type(found, self._table(AGAINST, session.site))
         # By the scheduler's clock at least: after a flushed Redis its time must not come again.
         job = current_job()
         last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
         values = {"last_execution": last, "next_execution": self._next_of(session.site)(one, last)}
         session.db.execute(update(ScheduledJobType).filter_by(name=job_type).values(values))
-        return one.method, record.create_log
+        return one.method, found.create_log
 
     def _next_of(self, site: str) -> Callable[[JobType, datetime], datetime | None]:
         """Gives when a type of that site is due next after a moment; None: never."""
@@ -174,12 +176,9 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
     }
 
 
-def _job_type(
-    record: ScheduledJobType, of_event: SchedulerEvent | None, against: Mapping[str, str]
-) -> JobType:
-    method = record.method
-    if of_event and not method:
-        method = of_event.method or against.get(of_event.scheduled_against, "")
+def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
+    """From a row of RECORDS."""
+    method = record.method or record.event_method or against.get(record.scheduled_against, "")
     return JobType(
         name=record.name, method=method, frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,
