@@ -184,6 +184,10 @@ class Settings:
         "How long a scheduler leads without a sign of life; then another takes over.",
         parse=whole_number(2), unit="s",
     )  # fmt: skip
+    scheduled_job_log_days: int = option(
+        "frappe_jobs_scheduled_job_log_days", 7, "How long a Scheduled Job Log is kept.",
+        parse=whole_number(1), unit="days",
+    )  # fmt: skip
     max_starts: int = option(
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",

@@ -95,9 +95,8 @@ class Bench:
         for site in ("site1", "site2"):
             self.write(f"{site}/site_config.json", {"db_type": "sqlite"})
         self.sites.joinpath("apps.txt").write_text("acme\n")
-        self.write(
-            "common_site_config.json", {"bench_id": self.id, "redis_queue": redis_url} | config
-        )
+        self.config = {"bench_id": self.id, "redis_queue": redis_url} | config
+        self.write("common_site_config.json", self.config)
         shutil.copytree(APPS / "acme", path / "acme", dirs_exist_ok=True)
 
     def write(self, name: str, content: Any) -> None:

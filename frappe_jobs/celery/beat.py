@@ -26,6 +26,7 @@ from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.ledger.timetable import Due, Entry, Look
+from frappe_jobs.retention import clear_old_records
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ LOOK = 2.0
 
 #: Seconds between two comparisons of the entries with the sites' records.
 COMPARE = 300.0
+
+#: Seconds between two clearings of old records.
+DAY = 24 * 3600
 
 #: Seconds until a site that is paused, or a job whose queue is full, is looked at again.
 PAUSED = 30.0
@@ -86,7 +90,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
         self._is_idle = False
-        self._compared = 0.0
+        self._compared = -COMPARE
         self._comparing: threading.Thread | None = None
 
     def setup_schedule(self) -> None:
@@ -119,7 +123,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._note(look)
         if not look.leads:
             return self._pause
-        if look.is_new or time.monotonic() - self._compared > COMPARE:
+        if look.is_new:
+            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+        if time.monotonic() - self._compared > COMPARE and not self._is_comparing:
             self._compare()
         if look.due:
             self._queue(look.due, now)
@@ -159,19 +165,20 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def _compare(self) -> None:
         """Bring the entries in line with the records, beside the ticks."""
         self._compared = time.monotonic()
-        if not self._is_comparing:
-            self._comparing = threading.Thread(
-                target=self._compare_all, daemon=True, name="compare"
-            )
-            self._comparing.start()
+        self._comparing = threading.Thread(target=self._compare_all, daemon=True, name="compare")
+        self._comparing.start()
 
     @property
     def _is_comparing(self) -> bool:
         return self._comparing is not None and self._comparing.is_alive()
 
     def _compare_all(self) -> None:
+        """And once a day, as the sites are visited anyway, clear what is too old there."""
+        runtime = self._runtime
         try:
-            self._runtime.sync.compare()
+            runtime.sync.compare()
+            if runtime.ledger.take_turn("clear", DAY):
+                clear_old_records(runtime.settings, runtime.host, datetime.now(UTC))
         except BrokerUnavailable as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -18,9 +19,10 @@ from frappe_jobs.cli.options import (
     show,
     with_site,
 )
-from frappe_jobs.errors import DoesNotExistError, QueueOverloaded
+from frappe_jobs.errors import DoesNotExistError, FrappeJobsError, QueueOverloaded
 from frappe_jobs.hosts.base import JobType
 from frappe_jobs.ledger.timetable import Due
+from frappe_jobs.words import in_words
 
 DOCTYPE = "Scheduled Job Type"
 COLUMNS = (
@@ -51,17 +53,36 @@ def list_them(bench: Bench, style: str) -> None:
 @scheduled_jobs.command("show")
 @click.argument("name")
 @click.option("--times", type=click.IntRange(1, 100), default=5, show_default=True)
+@format_option
 @with_site
 @pass_bench
-def show_one(bench: Bench, name: str, times: int) -> None:
-    """Show a scheduled job and its next times."""
+def show_one(bench: Bench, name: str, times: int, style: str) -> None:
+    """Show a scheduled job, what its schedule says in words, and its next times."""
     here = runtime.use(bench.settings.sites_path)
+    rows = []
     for site in bench.chosen_sites():
         one = _job_type(here, site, name)
-        for column, value in _row(here, site, one, here.timetable.of_site(site)).items():
-            click.echo(f"{column}: {value if value is not None else '-'}")
-        for at in here.sync.next_times(site, one, times):
-            click.echo(f"due: {at.isoformat()}")
+        row = _row(here, site, one, here.timetable.of_site(site))
+        rows.append(row | _coming(here, site, one, times))
+    if style == "json":
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for number, row in enumerate(rows):
+        lines = [
+            f"{column + ':':<15} {value if value not in (None, '') else '-'}"
+            for column, values in row.items()
+            for value in (values if isinstance(values, list) else [values])
+        ]
+        click.echo("\n" * bool(number) + "\n".join(lines))
+
+
+def _coming(here: runtime.Runtime, site: str, one: JobType, times: int) -> dict[str, Any]:
+    try:
+        when = in_words(here.sync.entry(site, one).schedule)
+        due = here.sync.next_times(site, one, times)
+    except FrappeJobsError as error:
+        return {"when": f"never: {error}", "due": []}
+    return {"when": when, "due": [at.isoformat() for at in due]}
 
 
 @scheduled_jobs.command()

@@ -150,3 +150,7 @@ class Host(ABC):
     @abstractmethod
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         """Write into the records when they are due next, for people; None: they are not."""
+
+    @abstractmethod
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        """Delete the logs of the scheduled runs that began before that time."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     delete,
     event,
+    inspect,
     select,
 )
 from sqlalchemy.dialects import mysql
@@ -70,6 +71,8 @@ class Base(DeclarativeBase):
 
 class Record(Document):
     """What the records have in common: a made name, and a check before they are written."""
+
+    __tablename__: str
 
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
     creation: Mapped[datetime] = mapped_column(default=_now)
@@ -250,6 +253,11 @@ class ScheduledJobLog(Record, Base):
 RECORDS: dict[str, type[Record]] = {
     kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
 }
+
+
+def has_table(session: Session, kind: type[Record]) -> bool:
+    """Whether the site has that record's table; not before the first of them was needed."""
+    return inspect(session.connection()).has_table(kind.__tablename__)
 
 
 def make_tables(session: Session) -> None:

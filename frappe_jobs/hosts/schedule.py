@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import bindparam, event, insert, inspect, select, update
+from sqlalchemy import bindparam, delete, event, insert, select, update
 from sqlalchemy.orm import object_session
 
 from frappe_jobs.config import Settings
@@ -24,6 +24,7 @@ from frappe_jobs.hosts.models import (
     ScheduledJobLog,
     ScheduledJobType,
     SchedulerEvent,
+    has_table,
     made_name,
     make_tables,
 )
@@ -54,7 +55,7 @@ class SiteSchedule:
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
         session = require_current()
-        if not inspect(session.db.connection()).has_table(ScheduledJobType.__tablename__):
+        if not has_table(session.db, ScheduledJobType):
             return []
         against = self._table(AGAINST, session.site)
         return [_job_type(row, against) for row in session.db.execute(RECORDS)]
@@ -100,6 +101,12 @@ class SiteSchedule:
             noted.values(next_execution=bindparam("due")),
             [{"record": name, "due": due} for name, due in times.items()],
         )
+
+    def clear_logs(self, before: datetime) -> None:
+        """Delete the logs of runs that began before that time."""
+        db = require_current().db
+        if has_table(db, ScheduledJobLog):
+            db.execute(delete(ScheduledJobLog).where(ScheduledJobLog.creation < before))
 
     # --- as jobs
 

@@ -137,6 +137,10 @@ class StandaloneHost(Host):
         with self.session(site):
             self._schedule.note_next_executions(times)
 
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        with self.session(site):
+            self._schedule.clear_logs(before)
+
     # --- documents, for the API
 
     def get_doc(self, doctype: str, name: Any) -> Any:

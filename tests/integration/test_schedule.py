@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections import Counter
@@ -14,9 +15,11 @@ from redbeat.schedulers import RedBeatConfig
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.celery.beat import BenchEntry
+from frappe_jobs.errors import ScheduleError
 from frappe_jobs.testing import wait_until
 
 OFTEN = "* * * * * *"  # every second
+LONG_AGO = datetime(2025, 7, 1, 12, 30, tzinfo=timezone.utc)
 
 HOOKS = """
 app_name = "acme"
@@ -53,6 +56,19 @@ def runs(bench, site="site1"):
     return [mark for mark in bench.marks("often") if mark["site"] == site]
 
 
+def only_record(method):
+    """Of the open site."""
+    (found,) = frappe.get_all("Scheduled Job Type", {"method": method})
+    return frappe.get_doc("Scheduled Job Type", found["name"])
+
+
+def set_due(at, site="site1"):
+    """All entries of the site, as if they had been due since then."""
+    timetable = runtime.current().timetable
+    dues = {entry: at for entry, _ in timetable.of_site(site).values()}
+    assert timetable.replace(site, timetable.ticket(site), [], dues)
+
+
 class TestMigrate:
     def test_it_says_what_it_does_and_a_second_time_changes_nothing(self, bench):
         assert (
@@ -73,6 +89,89 @@ class TestMigrate:
         with_hooks(bench, {"daily": ["acme.tasks.ping"]})
         assert "site1: removed acme.tasks.often (* * * * * *)" in migrated(bench)
         assert set(entries()) == {"acme.tasks.ping"}
+
+    def test_one_with_another_schedule_is_changed_and_keeps_what_was_said_of_it(self, bench):
+        migrated(bench)
+        with frappe.site("site1"):
+            record = only_record("acme.tasks.ping")
+            record.stopped, record.last_execution = True, LONG_AGO
+            record.save()
+        with_hooks(
+            bench, {"hourly_long": ["acme.tasks.ping"], "cron": {OFTEN: ["acme.tasks.often"]}}
+        )
+        lines = migrated(bench)
+        assert "site1: changed acme.tasks.ping (Daily is now Hourly Long)" in lines
+        assert "site1: 0 added, 1 changed, 0 removed, 1 unchanged, 0 refused." in lines
+        with frappe.site("site1"):
+            found = only_record("acme.tasks.ping")
+            assert (found.name, found.frequency, found.queue) == (
+                record.name,
+                "Hourly Long",
+                "long",
+            )
+            assert (found.stopped, found.last_execution) == (True, LONG_AGO)
+        assert set(entries()) == {"acme.tasks.often"}
+
+    def test_an_overdue_run_survives_it(self, bench):
+        migrated(bench)
+        set_due(LONG_AGO.timestamp())
+        migrated(bench)
+        assert set(entries().values()) == {LONG_AGO.timestamp()}
+
+    def test_a_wrong_interval_keeps_the_jobs_of_all_from_running_and_no_others(self, bench):
+        with_hooks(bench, {"all": ["acme.tasks.ping"], "daily": ["acme.tasks.often"]})
+        for wrong in (0, "soon", True):
+            bench.write("common_site_config.json", bench.config | {"scheduler_interval": wrong})
+            done = bench.run("--site", "site1", "migrate")
+            assert done.returncode == 0
+            assert f"'scheduler_interval' is {wrong!r}; legal: a whole number" in done.stderr
+            assert set(entries()) == {"acme.tasks.often"}
+        bench.write("common_site_config.json", bench.config | {"scheduler_interval": 60})
+        assert (
+            migrated(bench)[-1] == "site2: 2 added, 0 changed, 0 removed, 0 unchanged, 0 refused."
+        )
+        assert set(entries()) == {"acme.tasks.often", "acme.tasks.ping"}
+
+    def test_an_unknown_time_zone_is_named_and_utc_is_used(self, bench):
+        bench.write("site1/site_config.json", {"db_type": "sqlite", "time_zone": "Mars/Base"})
+        done = bench.run("--site", "site1", "migrate")
+        assert "there is no time zone 'Mars/Base'" in done.stderr
+        assert entries()["acme.tasks.ping"] % 86400 == 0
+
+    def test_the_records_say_when_they_are_due(self, bench):
+        migrated(bench)
+        with frappe.site("site1"):
+            record = only_record("acme.tasks.ping")
+            assert record.next_execution.timestamp() == entries()["acme.tasks.ping"]
+            record.frequency = "Hourly"
+            record.save()
+        with frappe.site("site1"):
+            record = only_record("acme.tasks.ping")
+            assert record.next_execution.timestamp() == entries()["acme.tasks.ping"]
+            assert record.next_execution.minute == 0
+            record.stopped = True
+            record.save()
+        with frappe.site("site1"):
+            assert only_record("acme.tasks.ping").next_execution is None
+
+    def test_a_site_that_is_gone_loses_its_entries(self, bench):
+        migrated(bench)
+        shutil.rmtree(bench.sites / "site2")
+        runtime.current().sync.compare()
+        assert entries("site2") == {} != entries("site1")
+
+    def test_who_read_the_records_before_overwrites_nothing_that_is_newer(self, bench):
+        migrated(bench)
+        sync, timetable = runtime.current().sync, runtime.current().timetable
+        ticket = timetable.ticket("site1")
+        old = runtime.current().host.job_types("site1")
+        with frappe.site("site1"):
+            record = only_record("acme.tasks.ping")
+            record.frequency = "Hourly"
+            record.save()
+        newer = entries()
+        sync._bring_in_line("site1", old, ticket)
+        assert entries() == newer
 
     def test_what_is_wrong_is_named_and_the_rest_goes_on(self, bench):
         with_hooks(
@@ -141,11 +240,7 @@ class TestScheduler:
 
     def test_after_downtime_a_job_runs_once_not_once_for_each_missed_time(self, bench):
         migrated(bench)
-        here = runtime.current()
-        found = here.timetable.of_site("site1").values()
-        long_ago = time.time() - 3600
-        dues = {entry: long_ago for entry, _ in found}
-        assert here.timetable.replace("site1", here.timetable.ticket("site1"), [], dues)
+        set_due(time.time() - 3600)
         with bench.process("schedule") as scheduler:
             wait_until(lambda: entries()["acme.tasks.ping"] > time.time(), 10)
             assert scheduler.stop() == 0
@@ -158,16 +253,58 @@ class TestScheduler:
         before = entries()
         with bench.process("schedule") as scheduler:
             wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
-            for key in keys("redbeat:*"):
-                runtime.current().ledger.redis.delete(key)
+            runtime.current().ledger.redis.delete(*keys("redbeat:*"))  # at once, as a flush
             wait_until(lambda: entries().keys() == before.keys(), 10)
             assert entries()["acme.tasks.ping"] == before["acme.tasks.ping"]
 
-    def test_with_nothing_to_do_it_stays(self, make_bench):
+    def test_with_nothing_to_do_it_says_so_and_stays(self, make_bench):
         with make_bench().process("schedule") as scheduler:
-            wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+            wait_until(lambda: "nothing is scheduled" in scheduler.log, 15)
             scheduler.process.send_signal(signal.SIGTERM)
             assert scheduler.process.wait(10) == 0
+
+    def test_where_the_queue_is_full_a_due_time_waits_and_nothing_spins(self, make_bench):
+        bench = make_bench(max_queued_jobs=1)
+        with_hooks(bench, {"cron": {OFTEN: ["acme.tasks.often", "acme.tasks.ping"]}})
+        bench.use()
+        migrated(bench)
+        set_due(LONG_AGO.timestamp())
+        with bench.process("schedule") as scheduler:
+            wait_until(lambda: "scheduled jobs wait: 'max_queued_jobs' is 1" in scheduler.log, 15)
+            wait_until(lambda: score("site1") > time.time() + 10, 5)
+            assert scheduler.log.count("4 scheduled jobs wait") == 1
+            assert set(entries().values()) == {LONG_AGO.timestamp()}
+
+    def test_an_unknown_queue_is_said_and_the_job_goes_to_default(self, make_bench):
+        bench = make_bench(workers={"reports": {}})
+        with_hooks(bench, {"daily": ["acme.tasks.ping"]})
+        bench.use()
+        migrated(bench)
+        with frappe.site("site1"):
+            record = only_record("acme.tasks.ping")
+            record.queue = "report"
+            with pytest.raises(ScheduleError, match="'queue' is 'report'; legal: short, default"):
+                record.save()
+            record.queue = "reports"
+            record.save()
+        bench.write("common_site_config.json", bench.config | {"workers": {}})
+        set_due(LONG_AGO.timestamp())
+        with bench.process("schedule") as scheduler:
+            wait_until(lambda: frappe.get_jobs("site1"), 10)
+            assert "acme.tasks.ping on site1 goes to 'default'" in scheduler.log
+        assert frappe.get_jobs("site1", key="queue") == {"site1": ["default"]}
+
+    def test_old_logs_are_cleared_when_the_leader_looks_after_the_records(self, bench):
+        migrated(bench)
+        with frappe.site("site1"):
+            name = only_record("acme.tasks.ping").name
+            for days in (6, 8):
+                at = datetime.now(timezone.utc) - timedelta(days=days)
+                frappe.new_doc(
+                    "Scheduled Job Log", name=str(days), scheduled_job_type=name, creation=at
+                ).insert()
+        with bench.process("schedule"):
+            wait_until(lambda: logs() == ["6"], 15)
 
     def test_redbeats_own_tools_read_the_entries(self, bench):
         migrated(bench)
@@ -286,6 +423,18 @@ class TestCommands:
 
 def migrated_lines(bench):
     return [line for line in migrated(bench) if line.startswith("site1")]
+
+
+def score(site):
+    """When the scheduler looks at the site's next entry."""
+    timetable = runtime.current().timetable
+    pairs = timetable.redis.zrange(timetable.schedule_key, 0, -1, withscores=True)
+    return min(at for key, at in pairs if f":{site}:" in key)
+
+
+def logs():
+    with frappe.site("site1"):
+        return [row["name"] for row in frappe.get_all("Scheduled Job Log")]
 
 
 def keys(pattern):
