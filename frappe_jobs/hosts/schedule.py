@@ -35,10 +35,12 @@ from frappe_jobs.sync import entry_of, zone_of
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
 
-TYPES, EVENTS = ScheduledJobType.__table__, SchedulerEvent.__table__
+# Any: SQLAlchemy types a class's table as whatever may be selected from.
+TYPES: Any = ScheduledJobType.__table__
+EVENTS: Any = SchedulerEvent.__table__
 
-#: The records as rows with what their Scheduler Events say: a bench may have very many.
-RECORDS = select(
+#: The records as rows, with what their Scheduler Events say: a bench may have very many.
+JOB_TYPES = select(
     *TYPES.columns, EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
 ).outerjoin(EVENTS, EVENTS.c.name == TYPES.c.scheduler_event)
 
@@ -54,19 +56,20 @@ class SiteSchedule:
 
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
+        return self._read() if has_table(require_current().db, ScheduledJobType) else []
+
+    def _read(self) -> list[JobType]:
         session = require_current()
-        if not has_table(session.db, ScheduledJobType):
-            return []
         against = self._table(AGAINST, session.site)
-        return [_job_type(row, against) for row in session.db.execute(RECORDS)]
+        return [_job_type(row, against) for row in session.db.execute(JOB_TYPES)]
 
     def change(
         self,
         add: Sequence[ScheduledJob],
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
-    ) -> None:
-        """Add, change and remove records; their tables are made if need be."""
+    ) -> list[JobType]:
+        """Add, change and remove records, and give all; their tables are made if need be."""
         db = require_current().db
         make_tables(db)
         for name in remove:
@@ -79,6 +82,7 @@ class SiteSchedule:
         db.flush()
         if add:
             db.execute(insert(TYPES), self._rows(add))
+        return self._read()
 
     def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
         """New records' values; a bench may add very many, most of them alike."""
@@ -132,7 +136,7 @@ class SiteSchedule:
 
     def _begin(self, session: StandaloneSession, job_type: str) -> tuple[str, bool]:
         """Note in the record that it begins; gives its method's path, and whether it has a log."""
-        found = session.db.execute(RECORDS.where(TYPES.c.name == job_type)).one_or_none()
+        found = session.db.execute(JOB_TYPES.where(TYPES.c.name == job_type)).one_or_none()
         if found is None:
             raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
         one = _job_type(found, self._table(AGAINST, session.site))
@@ -184,7 +188,7 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
 
 
 def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
-    """From a row of RECORDS."""
+    """From a row of JOB_TYPES."""
     method = record.method or record.event_method or against.get(record.scheduled_against, "")
     return JobType(
         name=record.name, method=method, frequency=record.frequency,
