@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Level = Literal["ok", "warning", "error"]
+
 
 @dataclass(frozen=True)
 class Finding:
     """Something to tell the operator: how bad, what happened and to which value, the cure."""
 
-    level: Literal["ok", "warning", "error"]
+    level: Level
     what: str
     cure: str = ""

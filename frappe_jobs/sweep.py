@@ -8,6 +8,7 @@ its job begun, or ended.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
@@ -23,26 +24,45 @@ RELIEF = 10
 def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
     """Send the lost messages again; gives the jobs that were waiting for them.
 
-    Those that were never sent, on any broker; on Redis also those that the broker no longer has;
-    on RabbitMQ, which cannot be searched, what has waited for ``frappe_jobs_claim_ttl``.
     A job is looked for when it has waited, or has been without a lease, for as long as a lease is.
     Raises BrokerUnavailable.
     """
-    since = now - (settings.claim_ttl if settings.is_amqp else settings.lease)
+    since = now - patience(settings)
     looked_for = since if settings.is_amqp else now - RELIEF * settings.lease
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
-    gone = suspects
-    if not settings.is_amqp:
-        ids = {message.id for message in broker.lost([one.message for one in suspects])}
-        gone = [one for one in suspects if one.message.id in ids]
-    found = {one.message.id: one for one in [*ledger.unsent(now - settings.lease), *gone]}
-    lost = [*found.values()]
+    unsent = ledger.unsent(now - settings.lease)
+    lost = [*_by_id([*unsent, *gone(settings, broker, suspects)]).values()]
     for record in lost:
         logger.warning(
             "%s is sent again: its message was lost", record.message.name,
             extra={"action": "job_sent_again", "job": record.message.job_id},
         )  # fmt: skip
-    broker.send_again([one.message for one in lost])
-    ledger.sent([one.message for one in lost])
+    send_again(ledger, broker, lost)
     ledger.looked_for([one.message for one in [*suspects, *lost]], now)
     return lost
+
+
+def patience(settings: Settings) -> int:
+    """Seconds that a job waits before its message may count as lost.
+
+    RabbitMQ cannot be searched: there it is ``frappe_jobs_claim_ttl``.
+    """
+    return settings.claim_ttl if settings.is_amqp else settings.lease
+
+
+def gone(settings: Settings, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
+    """Those of the jobs whose messages the broker has no longer; on RabbitMQ all of them."""
+    if settings.is_amqp:
+        return [*suspects]
+    ids = {message.id for message in broker.lost([one.message for one in suspects])}
+    return [one for one in suspects if one.message.id in ids]
+
+
+def send_again(ledger: Ledger, broker: Broker, lost: Sequence[Record]) -> None:
+    """Send the jobs' messages once more; one too many does no harm."""
+    broker.send_again([one.message for one in lost])
+    ledger.sent([one.message for one in lost])
+
+
+def _by_id(records: Iterable[Record]) -> dict[str, Record]:
+    return {one.message.id: one for one in records}

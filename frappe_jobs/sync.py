@@ -39,14 +39,33 @@ class Plan:
     refused: Sequence[Finding]
 
 
+#: What is to be scheduled on a site, by the name of its type.
+Wanted = Mapping[str, tuple[Entry, JobType]]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Where a site's entries are not what its records say, by the names of the types."""
+
+    #: Or they cannot be read.
+    missing: Sequence[str]
+    changed: Sequence[str]
+    left_over: Sequence[str]
+    #: When each entry that is there is due, in seconds since 1970.
+    due: Mapping[str, float]
+
+
 class Sync:
     """Brings a bench's schedule in line."""
 
     def __init__(self, settings: Settings, host: Host, timetable: Timetable) -> None:
         self._settings, self._host, self._timetable = settings, host, timetable
 
-    def plan(self, site: str) -> Plan:
-        """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable."""
+    def plan(self, site: str, types: Iterable[JobType] | None = None) -> Plan:
+        """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable.
+
+        Who has read the site's types already can hand them in.
+        """
         jobs, refused = scheduled_jobs(self._host.scheduler_events(site))
         resolve = self._host.resolver(site)
         found = [*refused, *self._zone_findings(site)]
@@ -64,7 +83,8 @@ class Sync:
                 found.append(
                     _not_scheduled(job, error, "It is in force as soon as that is mended.")
                 )
-        present = [one for one in self._host.job_types(site) if not one.has_event]
+        types = self._host.job_types(site) if types is None else types
+        present = [one for one in types if not one.has_event]
         kept = {(one.method, one.frequency, one.cron_format): one for one in present}
         add = [job for key, job in wanted.items() if key not in kept]
         remove = [one for key, one in kept.items() if key not in wanted]
@@ -116,17 +136,31 @@ class Sync:
                 continue
             self._bring_in_line(site, types, ticket)
 
-    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> None:
+    def differences(self, site: str, wanted: Wanted) -> Differences:
+        """What a comparison would mend; nothing is changed.  Raises BrokerUnavailable."""
         present = self._timetable.of_site(site)
-        wanted = self._wanted(site, types)
+        known = {name: found[0] for name, found in present.items() if found}
+        return Differences(
+            missing=[name for name in wanted if name not in known],
+            changed=[
+                name for name, (entry, _) in wanted.items() if known.get(name, entry) != entry
+            ],
+            left_over=[name for name in present if name not in wanted],
+            due={name: found[1] for name, found in present.items() if found},
+        )
+
+    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> None:
+        wanted, refused = self.wanted(site, types)
+        for one, error in refused:
+            logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
+        found = self.differences(site, wanted)
+        pairs = [wanted[name] for name in (*found.missing, *found.changed)]
         changed = {
             entry: entry.next_run(record.last_execution or record.creation)
-            for name, (entry, record) in wanted.items()
-            if not (known := present.get(name)) or known[0] != entry
+            for entry, record in pairs
         }
-        gone = [name for name in present if name not in wanted]
         dues = {entry: due.timestamp() for entry, due in changed.items()}
-        if not self._timetable.replace(site, ticket, gone, dues):
+        if not self._timetable.replace(site, ticket, found.left_over, dues):
             return  # who has read the records after us does it
         shown = {one.name: one.next_execution for one in types}
         next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
@@ -135,16 +169,20 @@ class Sync:
         if wrong := {name: due for name, due in next_times.items() if due != shown[name]}:
             self._host.note_next_executions(site, wrong)
 
-    def _wanted(self, site: str, types: Iterable[JobType]) -> Mapping[str, tuple[Entry, JobType]]:
-        """What is to be scheduled, by name; what cannot be is logged."""
-        zone, resolve, wanted = self._zone(site), self._host.resolver(site), {}
+    def wanted(
+        self, site: str, types: Iterable[JobType]
+    ) -> tuple[Wanted, list[tuple[JobType, FrappeJobsError]]]:
+        """What is to be scheduled, by name; and what cannot be, and why."""
+        zone, resolve = self._zone(site), self._host.resolver(site)
+        wanted: dict[str, tuple[Entry, JobType]] = {}
+        refused = []
         for one in types:
             try:
                 if not one.stopped:
                     wanted[one.name] = self._entry(site, one, zone, resolve), one
             except FrappeJobsError as error:
-                logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
-        return wanted
+                refused.append((one, error))
+        return wanted, refused
 
     def entry(self, site: str, one: JobType) -> Entry:
         """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
@@ -164,12 +202,13 @@ class Sync:
                 "neither it nor its Scheduler Event names a method, and no app's hook "
                 "'scheduled_against' has one for the event's doctype."
             )
-        resolve(one.method)
+        if not one.is_script:
+            resolve(one.method)
         return entry
 
     def _zone(self, site: str) -> ZoneInfo:
         try:
-            return zone_of(self._settings, site)
+            return zone_of(self._settings, site, self._host.time_zone(site))
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")
@@ -186,9 +225,9 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
     return Entry(site, one.name, one.method, one.queue, schedule, zone.key)
 
 
-def zone_of(settings: Settings, site: str) -> ZoneInfo:
-    """The site's ``time_zone``, UTC where none is configured; raises ConfigError."""
-    name = settings.site_config(site).get("time_zone") or "UTC"
+def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
+    """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
+    name = name or settings.site_config(site).get("time_zone") or "UTC"
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, TypeError, LookupError):

@@ -43,6 +43,8 @@ class Step:
     site: str = SITE1
     user: str = "grete@shop.test"
     answer: Any = field(default=None, init=False)
+    #: How far its Background Task said that it was, while it ran.
+    seen: set[float] = field(default_factory=set, init=False)
 
     @property
     def job(self) -> frappe.Job | None:
@@ -78,7 +80,9 @@ def steps() -> list[Step]:
              "ORD-1: 100.00 EUR to Grete"),
         Step("a document's method", document_method, "ORD-2: 200.00 USD to Otto", site=SITE2,
              user="otto@shop.test"),
-        Step("a queue of our own", lambda: enqueue(tasks.sales_report, "reports", orders=8), 8),
+        Step("a queue of our own", lambda: enqueue(tasks.sales_report, "reports", orders=3), 3),
+        Step("track_job", lambda: enqueue(tasks.sales_report, "reports", track_job=True, orders=6),
+             6),
         Step("timeout=60", lambda: enqueue(tasks.pack, "long", timeout=60, parcel="vase"), "vase"),
         Step("job_name", lambda: enqueue(tasks.pack, "short", job_name="Pack a box", parcel="box"),
              "box"),
@@ -182,6 +186,8 @@ def watch(found: list[Step]) -> None:
                 if not live:
                     click.echo(f"  {status}: {step.what}")
             elif status == "started":
+                if step.job.task_id:
+                    step.seen.add(task_of(step).progress)
                 progress = f" {step.job.progress:.0f} %" if step.job.progress else ""
                 running.append(step.what + progress)
         if live:
@@ -190,6 +196,28 @@ def watch(found: list[Step]) -> None:
         time.sleep(0.05)
     if live:
         click.echo()
+
+
+def task_of(step: Step) -> Any:
+    """The record of a tracked job, as its user sees it."""
+    with frappe.site(step.site, user=step.user):
+        return frappe.get_doc("Background Task", step.job and step.job.task_id)
+
+
+def check_tracked(found: list[Step]) -> list[str]:
+    """What their records said while they ran, and say now."""
+    wrong = []
+    for step in found:
+        if step.job and step.job.task_id:
+            task = task_of(step)
+            facts = (task.status, task.result, task.progress, task.stage)
+            seen = ", ".join(f"{progress:.0f} %" for progress in sorted(step.seen))
+            click.echo(f"\n  The Background Task of {step.what}: {seen}; now {task.status}")
+            if facts != ("Completed", str(step.expected), 100.0, "done"):
+                wrong.append(f"the record of {step.what} says {facts}")
+            if not any(0 < progress < 100 for progress in step.seen):
+                wrong.append(f"nobody saw {step.what} make progress: {seen}")
+    return wrong
 
 
 def verdict(step: Step) -> tuple[str, str, str, bool]:
@@ -248,7 +276,7 @@ def main() -> int:
         for step in found:
             *facts, good = verdict(step)
             rows.append([step.what, step.site, step.user, *facts, "yes" if good else "NO"])
-        wrong = check_traces(found)
+        wrong = check_tracked(found) + check_traces(found)
         click.echo()
         click.echo(table(rows, ("what", "site", "user", "queue", "status", "took", "as expected")))
         click.echo()

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from frappe_jobs.message import Message
+
+#: Under this name a worker says of itself what a broker's ``workers`` gives.
+PRESENCE = "frappe_jobs"
+
+
+@dataclass(frozen=True)
+class OnlineWorker:
+    """A worker that answers, as it describes itself."""
+
+    name: str
+    #: Those of the bench that it serves.
+    queues: Sequence[str]
+    processes: int
+    #: Seconds by which its clock is ahead of ours; negative: behind; 0 where nobody can tell.
+    ahead: float
+
+
+@dataclass(frozen=True)
+class BrokerServer:
+    """What carries the messages, as it describes itself: "RabbitMQ 3.10.8"."""
+
+    name: str
+    #: Why it takes no messages now, in its own words; None as a rule.
+    alarm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,5 +118,16 @@ class Broker(ABC):
         """Kill the process that runs this message, wherever it is; its worker goes on."""
 
     @abstractmethod
+    def server(self) -> BrokerServer:
+        """Ask it what it is; raises BrokerUnavailable, also if it is silent for some seconds."""
+
+    @abstractmethod
+    def workers(self) -> list[OnlineWorker]:
+        """The workers online that serve the bench's queues; takes about a second."""
+
     def consumers(self) -> dict[str, int]:
-        """How many processes of the workers online serve each queue."""
+        """How many processes of the workers online serve each queue of theirs."""
+        counts: Counter[str] = Counter()
+        for worker in self.workers():
+            counts.update(dict.fromkeys(worker.queues, worker.processes))
+        return counts

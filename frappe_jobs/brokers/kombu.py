@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from typing import Any
 
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 
-from frappe_jobs.brokers.base import Broker, Recorder, Sending
+from frappe_jobs.brokers.base import (
+    PRESENCE,
+    Broker,
+    BrokerServer,
+    OnlineWorker,
+    Recorder,
+    Sending,
+)
+from frappe_jobs.clock import ahead
 from frappe_jobs.config import REDIS_SCHEMES, Settings
 from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.masking import masked
@@ -27,6 +37,9 @@ CHUNK = 100
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
+
+#: Seconds in which a broker must answer who asks whether it is there.
+PATIENCE = 2.0
 
 
 class KombuBroker(Broker):
@@ -169,18 +182,36 @@ class KombuBroker(Broker):
             # A worker's processes outlive a SIGTERM, which may be meant for their group.
             self._app.control.revoke(message.id, terminate=True, signal="SIGKILL")
 
-    def consumers(self) -> dict[str, int]:
+    def server(self) -> BrokerServer:
+        with self._reaching(), self._app.connection_for_write(connect_timeout=PATIENCE) as asked:
+            asked.ensure_connection(max_retries=1, timeout=PATIENCE)
+            return self._server(asked)
+
+    @abstractmethod
+    def _server(self, connection: Any) -> BrokerServer:
+        """What answers at that connection of kombu's."""
+
+    def workers(self) -> list[OnlineWorker]:
+        asked = time.time()
+        replies: list[tuple[str, Any, float]] = []
+
+        def note(reply: dict[str, Any]) -> None:
+            replies.extend((name, said, time.time()) for name, said in reply.items())
+
         with self._channel():
-            inspect = self._app.control.inspect(timeout=1)
-            queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
-        ours = {self.queue_name(name): name for name in self._settings.queues}
-        counts = dict.fromkeys(ours.values(), 0)
-        for worker, consumed in queues.items():
-            processes = stats.get(worker, {}).get("pool", {}).get("max-concurrency", 1)
-            for queue in consumed:
-                if queue["name"] in ours:
-                    counts[ours[queue["name"]]] += processes
-        return counts
+            self._app.control.broadcast("stats", reply=True, timeout=1, callback=note)
+        seen = (self._online(name, said, asked, answered) for name, said, answered in replies)
+        return [worker for worker in seen if worker.queues]
+
+    def _online(self, name: str, said: Any, asked: float, answered: float) -> OnlineWorker:
+        presence = said.get(PRESENCE) or {}
+        ours = {self.queue_name(queue): queue for queue in self._settings.queues}
+        return OnlineWorker(
+            name,
+            queues=[ours[queue] for queue in presence.get("queues", ()) if queue in ours],
+            processes=said.get("pool", {}).get("max-concurrency", 1),
+            ahead=ahead(presence.get("time", asked), asked=asked, answered=answered),
+        )
 
     def queue_name(self, queue: str) -> str:
         """The queue's name on the broker; it carries the bench's id, as Frappe's does."""
@@ -203,6 +234,10 @@ class KombuBroker(Broker):
                 f"The broker {url} has a queue of our name that was declared otherwise: "
                 f"{error.reply_text}. Delete it once it is empty (rabbitmqctl delete_queue), or "
                 "give the bench another 'bench_id'."
+            ) from None
+        except (AccessRefused, NotAllowed) as error:  # the user, or its virtual host
+            raise BrokerUnavailable(
+                f"The broker {url} lets us not in: {error.reply_text}"
             ) from None
         except (OperationalError, ConnectionError) as error:
             raise BrokerUnavailable(f"The broker {url} is out of reach: {error}") from None

@@ -28,7 +28,7 @@ from celery.utils.nodenames import anon_nodename
 from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
-from frappe_jobs.brokers.base import Recorder, Sending
+from frappe_jobs.brokers.base import BrokerServer, Recorder, Sending
 from frappe_jobs.brokers.kombu import KombuBroker
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
@@ -177,6 +177,9 @@ class RedisBroker(KombuBroker):
         queue = self.queue_name(message.queue)
         name = f"{queue}{options.get('sep', Channel.sep)}{step}" if step else queue
         return f"{options.get('global_keyprefix', '')}{name}"
+
+    def _server(self, connection: Any) -> BrokerServer:
+        return BrokerServer("Redis")
 
     def depth(self, queue: str) -> int:
         # Not by a passive declare, which forgets the prefix of all keys.

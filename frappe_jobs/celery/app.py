@@ -18,6 +18,7 @@ from kombu.entity import Exchange, Queue
 from frappe_jobs.celery import child, lease
 from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.presence import Presence
 from frappe_jobs.celery.results import FinishReading
 from frappe_jobs.celery.stopping import Drain, TakeSignals
 from frappe_jobs.celery.sweeper import Sweeper
@@ -179,7 +180,7 @@ def _import_team_app(name: str) -> None:
 def _adopt(app: Celery, settings: Settings) -> None:
     _apps[settings.sites_path] = app, settings
     app.register_task(Execute())
-    app.steps["consumer"] |= {lease.LeaseKeeper, Sweeper}
+    app.steps["consumer"] |= {lease.LeaseKeeper, Presence, Sweeper}
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
     if settings.is_guest:

@@ -46,6 +46,13 @@ class Bench:
             raise click.UsageError(
                 "Which site? Name it with --site (or --site all), FRAPPE_SITE or 'default_site'."
             )
+        return self._sites(named)
+
+    def named_sites(self) -> list[str] | None:
+        """``--site``; None for all of them, and where it is not given."""
+        return None if self.site in (None, "all") else self._sites(str(self.site))
+
+    def _sites(self, named: str) -> list[str]:
         if named == "all":
             return self.settings.sites()
         if not self.settings.has_site(named):
@@ -100,7 +107,7 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) 
     click.echo(
         table(
             [
-                [_one_line(row[name]) if row[name] is not None else "-" for name in columns]
+                [one_line(row[name]) if row[name] is not None else "-" for name in columns]
                 for row in rows
             ],
             columns,
@@ -108,7 +115,7 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) 
     )
 
 
-def _one_line(value: object) -> str:
+def one_line(value: object) -> str:
     """The first line of it, without what would steer a terminal."""
     first, *_ = str(value).splitlines() or [""]
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in first)

@@ -73,6 +73,17 @@ class Listing:
         running = len(self._started(site))
         return max(0, self._size("open", site) - running), running
 
+    def failed_since(self, since: float) -> Iterator[Record]:
+        """The jobs of all sites that have failed since then, queue by queue."""
+        for queue in self._settings.queues:
+            yield from chain.from_iterable(
+                map(self._read, self._pages("failed", queue, lowest=since))
+            )
+
+    def running(self) -> list[Record]:
+        """The jobs of all sites that have begun and not ended."""
+        return [*chain.from_iterable(map(self._read, self._pages("running")))]
+
     def _streams(
         self, site: str, statuses: Collection[str], queues: Collection[str]
     ) -> Iterator[Iterable[Record]]:

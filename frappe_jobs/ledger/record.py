@@ -14,6 +14,8 @@ QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
     "queued", "started", "finished", "failed", "cancelled",
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
+#: The hashes of those ends, one for each site.
+UNWRITTEN = "unwritten"
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,26 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class End:
+    """How a tracked job ended, kept until its own record says so as well."""
+
+    task_id: str
+    queue: str
+    status: str
+    ended_at: float
+    exception: str | None = None  # the traceback, else the reason
+    result: str | None = None  # JSON
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of one message of a job; the fields that are unknown yet are None."""
 
     message: Message
     status: str
     starts: int = 0
+    #: So many processes have died of it since it last came to an end of its own.
+    died: int = 0
     worker: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -73,6 +89,7 @@ def parse_record(fields: Mapping[str, str]) -> Record | None:
         message=message,
         status=fields["status"],
         starts=int(fields.get("starts", 0)),
+        died=int(fields.get("died", 0)),
         worker=fields.get("worker"),
         started_at=number("started_at"),
         ended_at=number("ended_at"),

@@ -82,12 +82,24 @@ class Look:
     next_at: float | None = None
 
 
-# KEYS lock, schedule · ARGV token, milliseconds of the lock, now, how many at most
+@dataclass(frozen=True)
+class Sighting:
+    """The last look of a scheduler that leads: whose, when by Redis's clock, and by its own."""
+
+    token: str
+    at: float
+    clock: float
+
+
+# KEYS lock, schedule, the last look · ARGV token, milliseconds of the lock, now, how many at most
 # gives {leads, is new, when the next one is due, then key, definition and due time of each}
 LOOK = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {0} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local time = redis.call('TIME')
+local at = string.format('%s.%06d', time[1], time[2])
+redis.call('HSET', KEYS[3], 'token', ARGV[1], 'at', at, 'clock', ARGV[3])
 local coming = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local found = {1, holder and 0 or 1, coming[2] or ''}
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], 0, ARGV[3], 'LIMIT', 0, ARGV[4])) do
@@ -146,6 +158,7 @@ class Timetable(Connected):
         self.key_prefix = f"{prefix}redbeat:"
         self.schedule_key = f"{self.key_prefix}:schedule"
         self.lock_key = f"{self.key_prefix}:lock"
+        self._seen_key = f"{self.key_prefix}:seen"
         self._sites_key = f"{self.key_prefix}:sites"
         self._look: Any = self.redis.register_script(LOOK)
         self._move: Any = self.redis.register_script(MOVE)
@@ -159,7 +172,8 @@ class Timetable(Connected):
         At most 500 entries, the longest due first; none while another one leads.
         """
         arguments = [token, int(lock * 1000), repr(now), CHUNK]
-        leads, *rest = self._look(keys=[self.lock_key, self.schedule_key], args=arguments)
+        keys = [self.lock_key, self.schedule_key, self._seen_key]
+        leads, *rest = self._look(keys=keys, args=arguments)
         if not leads:
             return Look(leads=False)
         is_new, coming, *found = rest
@@ -189,6 +203,14 @@ class Timetable(Connected):
         """The token of who leads; None if nobody does."""
         found = self.redis.get(self.lock_key)
         return None if found is None else str(found)
+
+    @reachable
+    def last_look(self) -> Sighting | None:
+        """Which scheduler led last, and when; None if none ever did."""
+        found = self.redis.hgetall(self._seen_key)
+        if not found:
+            return None
+        return Sighting(found["token"], float(found["at"]), float(found["clock"]))
 
     @reachable
     def ticket(self, site: str) -> int:

@@ -1,0 +1,65 @@
+"""What is wrong with the bench."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from frappe_jobs import runtime
+from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
+from frappe_jobs.doctor import examine
+from frappe_jobs.doctor.text import number
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.finding import Finding
+
+COLUMNS = ("level", "what", "cure")
+COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what can be mended with no risk to any job.")
+@click.option("--strict", is_flag=True, help="Exit status 1 for a warning, too.")
+@format_option
+@with_site
+@pass_bench
+def doctor(bench: Bench, fix: bool, strict: bool, style: str) -> None:
+    """Say what is wrong, and what cures it.
+
+    Looks at the servers, the workers, the queues, the jobs, the scheduler, and all sites or --site.
+    The exit status is 1 if an error was found. --fix sends lost jobs again, and brings RedBeat's
+    entries in line with the records.
+    """
+    logging.disable()  # what would be logged meanwhile is among the findings
+    found = _examine(bench, fix)
+    if style == "json":
+        click.echo(
+            json.dumps([{key: getattr(one, key) for key in COLUMNS} for one in found], indent=1)
+        )
+    else:
+        _print(found)
+    levels = {one.level for one in found}
+    sys.exit(1 if "error" in levels or (strict and levels != {"ok"}) else 0)
+
+
+def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
+    try:
+        here = runtime.use(bench.settings.sites_path)
+        return examine(here.parts, bench.named_sites(), fix=fix)
+    except ConfigError as error:  # nothing can be looked at before that is mended
+        return [Finding("error", str(error))]
+
+
+def _print(found: Sequence[Finding]) -> None:
+    """A line for each, in colour on a terminal."""
+    for one in found:
+        level = click.style(f"{one.level:<7}", fg=COLOURS[one.level])
+        cure = click.style(one_line(f"  -> {one.cure}"), bold=True) if one.cure else ""
+        click.echo(f"{level}  {one_line(one.what)}{cure}")
+    counts = Counter(one.level for one in found)
+    errors, warnings = number(counts["error"], "error"), number(counts["warning"], "warning")
+    click.echo(f"{errors}, {warnings}, {counts['ok']} ok.")

@@ -1,0 +1,178 @@
+"""One check-up: every subject is looked at, as far as what it needs can be reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
+from frappe_jobs.doctor.configuration import check_configuration, check_guest
+from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
+from frappe_jobs.doctor.reach import MESSAGES, RECORDS, SCHEDULE, Reach, check_servers
+from frappe_jobs.doctor.schedule import (
+    check_inactive,
+    check_overdue,
+    check_scheduler,
+    check_strays,
+)
+from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
+from frappe_jobs.doctor.workers import check_clocks, check_queues, check_workers
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.finding import Finding
+from frappe_jobs.hosts.base import Host
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import STARTED, Record
+from frappe_jobs.ledger.timetable import Timetable
+from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.sweep import gone, patience, send_again
+from frappe_jobs.sync import Sync
+
+#: Of each queue so many jobs are looked at, those that have waited longest.
+LIMIT = 1000
+
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a check-up looks at."""
+
+    settings: Settings
+    host: Host
+    broker: Broker
+    ledger: Ledger
+    timetable: Timetable
+    sync: Sync
+    scheduling: Scheduling
+    #: Celery's ``result_backend``.
+    results: str | None
+
+
+class Checkup:
+    """Looks at a bench and at these sites; at all of them where none are named."""
+
+    def __init__(self, parts: Parts, sites: Sequence[str] | None = None) -> None:
+        self._parts, self._named = parts, sites
+        self._sites = [*(parts.host.sites() if sites is None else sites)]
+        self._reach = Reach()
+        #: By how many seconds whose clock is ahead of ours.
+        self._clocks = {"this machine": 0.0}
+
+    def findings(self) -> Iterator[Finding]:
+        """What there is to say, subject by subject."""
+        yield from self._guarded("The configuration", self.configuration)
+        yield from self._guarded("The servers", self.servers)
+        yield from self._guarded("Workers and queues", self.workers, MESSAGES, RECORDS)
+        yield from self._guarded("Jobs", self.jobs, RECORDS)
+        yield from self._guarded("Sites", self.schedule)
+        yield from self._guarded("Clocks", self.clocks, RECORDS)
+
+    def _guarded(
+        self, what: str, check: Callable[[], Iterator[Finding]], *needs: str
+    ) -> Iterator[Finding]:
+        if missing := [one for one in needs if one in self._reach.away]:
+            holds = " and ".join(missing)
+            text = f"{what} were not looked at: what holds the {holds} is away, or takes nothing."
+            yield Finding("warning", text)
+            return
+        try:
+            yield from check()
+        except FrappeJobsError as error:
+            yield Finding("error", f"{what} cannot be looked at: {error}")
+        except Exception as error:  # whatever it is, the other subjects are looked at
+            text = f"{what} cannot be looked at: {type(error).__name__}: {error}"
+            yield Finding("error", text, "See whether this is a known fault of frappe_jobs.")
+
+    def configuration(self) -> Iterator[Finding]:
+        yield from check_configuration(self._parts.settings, self._sites)
+        yield from check_guest(self._parts.settings, self._parts.broker)
+
+    def servers(self) -> Iterator[Finding]:
+        parts = self._parts
+        yield from check_servers(parts.settings, parts.broker, parts.results, self._reach)
+
+    def workers(self) -> Iterator[Finding]:
+        settings, broker, ledger = self._parts.settings, self._parts.broker, self._parts.ledger
+        online = broker.workers()
+        self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
+        waiting = {one: max(broker.depth(one), ledger.waiting(one)) for one in settings.queues}
+        yield from check_workers(settings, online, waiting)
+        now = time.time()
+        yield from check_queues(settings, waiting, self._suspects(now), now)
+
+    def jobs(self) -> Iterator[Finding]:
+        ledger, now = self._parts.ledger, time.time()
+        listing = Listing(ledger, self._parts.settings)
+        unsent = self._mine(ledger.unsent(now - self._parts.settings.lease))
+        lost = self._lost(now)
+        yield from check_lost(self._parts.settings, lost, unsent, self._send_again)
+        known = {one.message.id for one in [*lost, *unsent]}
+        suspects = self._mine(self._suspects(now))
+        orphans = [one for one in suspects if one.status == STARTED and one.message.id not in known]
+        running = self._mine(listing.running())
+        yield from check_running(self._parts.settings, running, orphans, now)
+        yield from check_failed(self._mine(listing.failed_since(now - DAY)), self._sites)
+        yield from check_kept_aside(ledger.kept_aside(), now)
+
+    def _suspects(self, now: float) -> list[Record]:
+        """The jobs that have waited, or have been without a lease, for as long as a lease is."""
+        settings = self._parts.settings
+        return self._parts.ledger.suspects(
+            settings.queues, waiting_since=now - settings.lease, looked_for=now, limit=LIMIT
+        )
+
+    def _lost(self, now: float) -> list[Record]:
+        settings, ledger = self._parts.settings, self._parts.ledger
+        suspects = self._suspects(now)
+        if settings.is_amqp:  # where they count as lost until they were sent again
+            since = now - patience(settings)
+            suspects = ledger.suspects(
+                settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
+            )
+        lost = gone(settings, self._parts.broker, self._mine(suspects))
+        # One that a worker took meanwhile was there.
+        after = {one.message.id: ledger.read(one.message.id) for one in lost}
+        return [one for one in lost if after[one.message.id] == one]
+
+    def _send_again(self, lost: Sequence[Record]) -> None:
+        if MESSAGES in self._reach.away:
+            raise BrokerUnavailable("the broker takes nothing")
+        send_again(self._parts.ledger, self._parts.broker, lost)
+        self._parts.ledger.looked_for([one.message for one in lost], time.time())
+
+    def _mine(self, records: Iterable[Record]) -> list[Record]:
+        """Those of the sites that were named."""
+        return [one for one in records if self._named is None or one.message.site in self._named]
+
+    def schedule(self) -> Iterator[Finding]:
+        parts, with_entries = self._parts, SCHEDULE not in self._reach.away
+        found = look_at_sites(self._sites, parts.host, parts.sync, with_entries=with_entries)
+        inactive = {one: why for one in self._sites if (why := parts.scheduling.inactive(one))}
+        yield from check_sites(found, parts.sync.compare)
+        yield from check_inactive(inactive)
+        if with_entries:
+            yield from self._scheduler(found.without(inactive))
+        else:
+            yield Finding(
+                "warning", "The scheduler was not looked at: the schedule's Redis is away."
+            )
+
+    def _scheduler(self, active: Sites) -> Iterator[Finding]:
+        timetable, now = self._parts.timetable, time.time()
+        leader, last, ahead = timetable.leader(), timetable.last_look(), self._reach.ahead
+        yield from check_scheduler(leader, last, active, now + ahead.get(SCHEDULE, 0.0))
+        if leader:
+            yield from check_overdue(self._parts.settings, active, now)
+            if last:
+                clock = last.clock - last.at + ahead.get(SCHEDULE, 0.0)
+                self._clocks[f"the scheduler {leader}"] = clock
+        if self._named is None:
+            strays = sorted(timetable.sites().difference(self._sites))
+            yield from check_strays(strays, self._parts.sync.compare)
+
+    def clocks(self) -> Iterator[Finding]:
+        redis = self._reach.ahead.get(RECORDS, 0.0)
+        yield from check_clocks(self._parts.settings.lease, redis, self._clocks)

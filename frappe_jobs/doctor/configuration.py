@@ -1,0 +1,78 @@
+"""What is written into the configuration files, and has no effect there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings, settings_table
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.finding import Finding
+from frappe_jobs.hosts.base import ADMINISTRATOR
+from frappe_jobs.message import Message
+from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, read_common, read_object
+
+#: Begins the name of each setting that is ours alone.
+OURS = "frappe_jobs_"
+#: Those of them that are a site's own.
+SITE_KEYS = ("frappe_jobs_database_url",)
+
+
+def check_configuration(settings: Settings, sites: Iterable[str]) -> Iterator[Finding]:
+    """The bench, and the keys of ours that nobody reads."""
+    queues = ", ".join(settings.queues)
+    yield Finding("ok", f"The bench is {settings.bench_id!r}; its queues are {queues}.")
+    known = [item.metadata["key"] for item in settings_table()]
+    path = str(settings.sites_path / COMMON_CONFIG)
+    yield from _unknown(path, read_common(settings.sites_path), [*known, *SITE_KEYS])
+    for site in sites:
+        yield from _of_site(settings, site, known)
+
+
+def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Finding]:
+    path = settings.sites_path / site / SITE_CONFIG
+    try:
+        keys = read_object(path)
+    except ConfigError:  # it is said with all that is wrong with the site
+        return
+    misplaced = [key for key in keys if key.startswith(OURS) and key in known]
+    for key in misplaced:
+        what = f"{path}: {key!r} is a setting of the bench, and has no effect on one site."
+        yield Finding("warning", what, f"Move it to {COMMON_CONFIG}.")
+    yield from _unknown(str(path), set(keys) - set(misplaced), SITE_KEYS)
+
+
+def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[Finding]:
+    legal = [key for key in known if key.startswith(OURS)]
+    for key in sorted(set(keys)):
+        if key.startswith(OURS) and key not in legal:
+            near = get_close_matches(key, legal, n=1, cutoff=0.0)
+            what = f"{path}: {key!r} is no setting, so it has no effect."
+            yield Finding("warning", what, f"Write {near[0]!r}, or see frappe-jobs settings.")
+
+
+def check_guest(settings: Settings, broker: Broker) -> Iterator[Finding]:
+    """What the settings of a team's own Celery app break."""
+    if not settings.is_guest:
+        return
+    broken = dict.fromkeys(
+        text
+        for queue in settings.queues.values()
+        for at_front in (False, True)
+        for text in broker.broken_promises(_example(queue.name, queue.timeout, at_front))
+    )
+    for text in broken:
+        yield Finding("warning", text)
+    if not broken:
+        yield Finding("ok", f"The team's Celery app ({settings.celery_app}) keeps every promise.")
+
+
+def _example(queue: str, timeout: int, at_front: bool) -> Message:
+    """A job as it may be sent to that queue."""
+    name = "A job at the front" if at_front else f"A job of the queue {queue!r}"
+    return Message(
+        id="", job_id="", site="", user=ADMINISTRATOR, method="", queue=queue, name=name,
+        timeout=timeout, enqueued_at=time.time(), at_front=at_front,
+    )  # fmt: skip

@@ -1,0 +1,48 @@
+"""Many sites asked at once, and none of them waited for too long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+#: Seconds after which those who have not answered are not waited for, if nobody did meanwhile.
+PATIENCE = 3.0
+
+#: Sites that are asked at once.
+THREADS = 8
+
+
+def ask_each(
+    sites: Iterable[str], ask: Callable[[str], Answer], patience: float = PATIENCE
+) -> dict[str, Answer]:
+    """What each of them answered; without those that were silent.
+
+    ``ask`` raises nothing.
+    """
+    todo, answers = SimpleQueue[str](), SimpleQueue[tuple[str, Answer]]()
+    for site in sites:
+        todo.put(site)
+    count = todo.qsize()
+
+    def work() -> None:
+        while True:
+            try:
+                site = todo.get_nowait()
+            except Empty:
+                return
+            answers.put((site, ask(site)))
+
+    for _ in range(min(THREADS, count)):  # daemons: one that waits for ever keeps nobody
+        threading.Thread(target=work, daemon=True, name="ask").start()
+    found: dict[str, Answer] = {}
+    while len(found) < count:
+        try:
+            site, answer = answers.get(timeout=patience)
+        except Empty:
+            break
+        found[site] = answer
+    return found

@@ -1,0 +1,121 @@
+"""Which servers the bench needs, which of them answer, and whether they are safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import REDIS_SCHEMES, Settings
+from frappe_jobs.doctor.servers import check_redis
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.finding import Finding
+from frappe_jobs.ledger.server import look_at
+from frappe_jobs.masking import masked
+
+#: What a server holds, and what comes of it if it is away.
+MESSAGES, RECORDS, SCHEDULE, RESULTS = "messages", "records", "schedule", "results"
+EFFECTS = {
+    MESSAGES: "no job can be sent or run",
+    RECORDS: "no job can be sent or run",
+    SCHEDULE: "nothing is queued by the clock",
+    RESULTS: "Celery's results are lost",
+}
+
+
+@dataclass
+class Reach:
+    """What can be looked at in this check-up."""
+
+    #: What is held by servers that are away, or take nothing.
+    away: set[str] = field(default_factory=set)
+    #: By how many seconds the clocks of what holds it are ahead of ours.
+    ahead: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What lies where, and the setting that says so."""
+
+    role: str
+    url: str
+    setting: str
+
+
+def places(settings: Settings, results: str | None) -> list[Place]:
+    """Where the bench's things lie; ``results`` is Celery's ``result_backend``."""
+    broker = "celery_broker_url" if settings.celery_broker_url else "redis_queue"
+    broker = "the app's broker_url" if settings.is_guest else broker
+    records = "redis_queue" if settings.is_amqp else broker
+    schedule = "redbeat_redis_url" if settings.redbeat_redis_url else records
+    backend = "celery_result_backend" if settings.celery_result_backend else records
+    return [
+        Place(MESSAGES, settings.broker_url, broker),
+        Place(RECORDS, settings.redis_url, records),
+        Place(SCHEDULE, settings.schedule_url, schedule),
+        *([Place(RESULTS, results, backend)] if results and "://" in results else ()),
+    ]
+
+
+def check_servers(
+    settings: Settings, broker: Broker, results: str | None, reach: Reach
+) -> Iterator[Finding]:
+    """Each server once, whatever it holds; notes in ``reach`` which are away."""
+    by_url: dict[str, list[Place]] = {}
+    for place in places(settings, results):
+        by_url.setdefault(place.url, []).append(place)
+    for url, held in by_url.items():
+        if url.partition(":")[0] in (*REDIS_SCHEMES, "unix"):
+            yield from _redis(url, held, settings.prefix, reach)
+        elif held[0].role == RESULTS:
+            yield Finding("ok", f"Celery's results go to {masked(url)}, which is not looked at.")
+    if MESSAGES not in reach.away:
+        yield from _broker(broker, by_url[settings.broker_url], reach, settings.is_amqp)
+
+
+def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterator[Finding]:
+    try:
+        server = look_at(url, prefix)
+    except BrokerUnavailable as error:
+        yield _away(str(error), held, reach)
+        return
+    where = f"Redis at {masked(url)}"
+    yield Finding("ok", f"{where} answers: {server.name}, for {_roles(held)}.")
+    reach.ahead |= {place.role: server.ahead for place in held}
+    if server.refusal:
+        reach.away |= {place.role for place in held}
+    if [place.role for place in held] != [RESULTS]:
+        yield from check_redis(where, server)
+    elif server.refusal:
+        what = f"{where} takes nothing, so {EFFECTS[RESULTS]}: {server.refusal}"
+        yield Finding("error", what, f"Correct {held[0].setting}, or what its text names.")
+
+
+def _broker(
+    broker: Broker, held: Sequence[Place], reach: Reach, is_amqp: bool
+) -> Iterator[Finding]:
+    try:
+        server = broker.server()
+    except BrokerUnavailable as error:
+        yield _away(str(error), held, reach)
+        return
+    where = f"{server.name} at {masked(held[0].url)}"
+    if server.alarm:
+        reach.away.add(MESSAGES)
+        what = f"{where} takes no messages, so no job can be sent: {server.alarm}."
+        yield Finding("error", what, "rabbitmq-diagnostics alarms tells which; free some.")
+    elif is_amqp:
+        yield Finding("ok", f"{where} answers, for {_roles(held)}.")
+
+
+def _away(error: str, held: Sequence[Place], reach: Reach) -> Finding:
+    reach.away |= {place.role for place in held}
+    effects = ", ".join(dict.fromkeys(EFFECTS[place.role] for place in held))
+    keys = " or ".join(dict.fromkeys(place.setting for place in held))
+    what = f"{error.rstrip('.')}. So {effects}."
+    return Finding("error", what, f"Start it, or correct {keys}.")
+
+
+def _roles(held: Sequence[Place]) -> str:
+    *first, last = (place.role for place in held)
+    return f"{', '.join(first)} and {last}" if first else last

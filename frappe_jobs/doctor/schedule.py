@@ -1,0 +1,74 @@
+"""Whether a scheduler leads, what it has not done, and which sites it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from frappe_jobs.config import Settings
+from frappe_jobs.doctor.mending import Mendable
+from frappe_jobs.doctor.sites import Sites
+from frappe_jobs.doctor.text import duration, names, number, of_sites
+from frappe_jobs.finding import Finding, Level
+from frappe_jobs.ledger.timetable import Sighting
+from frappe_jobs.scheduling import INACTIVE
+
+#: How each way of being inactive is ended, and whether somebody may have forgotten it.
+ENDED: Mapping[str, tuple[Level, str]] = {
+    INACTIVE["pause_scheduler"]: ("warning", "scheduler resume"),
+    INACTIVE["disable_scheduler"]: ("ok", "scheduler enable"),
+    INACTIVE["maintenance_mode"]: ("warning", "set-maintenance-mode off"),
+}
+
+
+def check_scheduler(
+    leader: str | None, last: Sighting | None, active: Sites, now: float
+) -> Iterator[Finding]:
+    """Who leads, or since when nobody does; ``now`` is by Redis's clock."""
+    ago = duration(max(0.0, now - last.at)) if last else ""
+    if leader:
+        seen = f"; it looked {ago} ago" if last else ""
+        yield Finding("ok", f"A scheduler leads: {leader}{seen}.")
+        return
+    what = "No scheduler has ever run"
+    if last:
+        what = f"No scheduler has run for {ago} (the last one was {last.token})"
+    if active.scheduled:
+        what = f"{what}, so none of {number(active.scheduled, 'scheduled job')} is queued."
+        yield Finding("error", what, "Start one: frappe-jobs schedule.")
+    else:
+        yield Finding("ok", f"{what}; no scheduled job needs one.")
+
+
+def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Finding]:
+    """Entries that should have been queued long since, while a scheduler leads."""
+    patience = 2 * settings.scheduler_lock + 60
+    late: dict[str, str] = {}
+    for site, report in active.reports.items():
+        dues = report.differences.due.values() if report.differences else ()
+        if overdue := [at for at in dues if now - at > patience]:
+            longest = duration(now - min(overdue))
+            jobs = number(len(overdue), "scheduled job")
+            late[site] = f"{jobs} overdue, though a scheduler leads; one for {longest}."
+    yield from of_sites(
+        "error", late, "have scheduled jobs that are overdue, though a scheduler leads",
+        lambda site: "See the scheduler's log; are queues full (max_queued_jobs)?",
+    )  # fmt: skip
+
+
+def check_inactive(inactive: Mapping[str, str]) -> Iterator[Finding]:
+    """The sites for which nothing is queued by the clock, and why."""
+    for reason, (level, ending) in ENDED.items():
+        said = f"{reason}: nothing is queued by the clock."
+        texts = {site: said for site, why in inactive.items() if why == reason}
+        yield from of_sites(
+            level, texts, f"are {reason}",
+            lambda site, ending=ending: f"frappe-jobs --site {site} {ending}",  # type: ignore[misc]
+        )  # fmt: skip
+
+
+def check_strays(strays: Sequence[str], compare: Callable[[], object]) -> Iterator[Finding]:
+    """Entries of sites that are not there."""
+    if strays:
+        what = f"RedBeat has entries of sites that do not exist: {names(strays)}."
+        done = f"the entries of sites that do not exist are gone: {names(strays)}."
+        yield Mendable("warning", what, "frappe-jobs doctor --fix", compare, done)

@@ -1,0 +1,169 @@
+"""Each site's part in the schedule: its database, hooks, records and entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from frappe_jobs.doctor.mending import Mendable
+from frappe_jobs.doctor.patience import PATIENCE, ask_each
+from frappe_jobs.doctor.text import names, number, of_sites
+from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.finding import Finding
+from frappe_jobs.hosts.base import Host, JobType
+from frappe_jobs.sites_folder import SITE_CONFIG
+from frappe_jobs.sync import Differences, Plan, Sync
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """What was seen of one site."""
+
+    #: Why nothing more was: its database or its apps cannot be used.
+    fault: str = ""
+    cure: str = ""
+    #: What is wrong with its hooks and records, job by job.
+    wrong: Sequence[Finding] = ()
+    plan: Plan | None = None
+    differences: Differences | None = None
+    #: Its scheduled jobs that are not stopped.
+    scheduled: int = 0
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What was seen of all of them."""
+
+    reports: Mapping[str, SiteReport] = field(default_factory=dict)
+    silent: Sequence[str] = ()
+
+    @property
+    def scheduled(self) -> int:
+        """How many scheduled jobs they have that are not stopped."""
+        return sum(report.scheduled for report in self.reports.values())
+
+    def without(self, sites: Collection[str]) -> Sites:
+        """The others of them."""
+        others = {site: one for site, one in self.reports.items() if site not in sites}
+        return Sites(others, [site for site in self.silent if site not in sites])
+
+
+def look_at_sites(sites: Sequence[str], host: Host, sync: Sync, *, with_entries: bool) -> Sites:
+    """Ask all of them; their entries are read only where the schedule's Redis can be."""
+
+    def ask(site: str) -> SiteReport:
+        try:
+            return _report(site, host, sync, with_entries)
+        except Exception as error:  # the site's apps, or its database
+            return _unusable(site, error)
+
+    answers = ask_each(sites, ask)
+    reports = {site: answers[site] for site in sites if site in answers}
+    return Sites(reports, [site for site in sites if site not in reports])
+
+
+def _unusable(site: str, error: Exception) -> SiteReport:
+    if isinstance(error, DatabaseUnavailable):
+        fault = f"its database is away, so its jobs wait: {error}"
+        return SiteReport(fault, f"Start it, or correct its keys in {site}/{SITE_CONFIG}.")
+    if isinstance(error, FrappeJobsError):
+        return SiteReport(f"its jobs cannot run: {error}", "Mend what is named.")
+    return SiteReport(f"its schedule cannot be read: {type(error).__name__}: {error}")
+
+
+def _report(site: str, host: Host, sync: Sync, with_entries: bool) -> SiteReport:
+    with host.session(site):  # so that its configuration is read once
+        types = host.job_types(site)
+        plan = sync.plan(site, types)
+        wanted, refused = sync.wanted(site, types)
+    told = " ".join(one.what for one in plan.refused)
+    wrong = [
+        _not_scheduled(site, one, error)
+        for one, error in refused
+        if not one.method or one.method not in told
+    ]
+    return SiteReport(
+        wrong=[*plan.refused, *wrong],
+        plan=plan,
+        differences=sync.differences(site, wanted) if with_entries else None,
+        scheduled=sum(not one.stopped for one in types),
+    )
+
+
+def _not_scheduled(site: str, one: JobType, error: FrappeJobsError) -> Finding:
+    what = f"the scheduled job {one.name} ({one.method or 'no method'}) is not queued: {error}"
+    cure = f"Mend its path, or: frappe-jobs --site {site} scheduled-jobs stop {one.name}."
+    return Finding("error", what, cure)
+
+
+# --- what there is to say of them
+
+
+def check_sites(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
+    """Their databases, hooks, records and entries; ``compare`` brings sites' entries in line."""
+    yield from _out_of_reach(found)
+    wrong = {site: report for site, report in found.reports.items() if report.wrong}
+    for site, report in wrong.items():
+        for one in report.wrong:
+            yield Finding(one.level, f"{site}: {one.what}", one.cure)
+    yield from _to_migrate(found)
+    yield from _differing(found, compare)
+    yield from _in_order(found)
+
+
+def _out_of_reach(found: Sites) -> Iterator[Finding]:
+    away = {site: report.fault for site, report in found.reports.items() if report.fault}
+    away |= {site: f"its database was silent for {PATIENCE:.0f} s." for site in found.silent}
+    cures = dict.fromkeys(
+        found.silent, "See that it runs, and that no firewall swallows what it is sent."
+    )
+    cures |= {site: report.cure for site, report in found.reports.items()}
+    yield from of_sites("error", away, "cannot be used", lambda site: cures.get(site, ""))
+
+
+def _to_migrate(found: Sites) -> Iterator[Finding]:
+    todo: dict[str, str] = {}
+    for site, report in found.reports.items():
+        if plan := report.plan:
+            counts = {"add": plan.add, "change": plan.change, "remove": plan.remove}
+            said = ", ".join(f"{len(some)} to {verb}" for verb, some in counts.items() if some)
+            if said:
+                todo[site] = f"the hooks name other scheduled jobs than its records: {said}."
+    yield from of_sites(
+        "warning", todo, "have other hooks than records",
+        lambda site: f"frappe-jobs --site {site} migrate",
+    )  # fmt: skip
+
+
+def _differing(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
+    texts: dict[str, str] = {}
+    for site, report in found.reports.items():
+        if (one := report.differences) and (said := _said(one)):
+            texts[site] = f"RedBeat's entries are not as its records say: {said}."
+    for finding in of_sites(
+        "warning", texts, "have entries that are not as their records say",
+        lambda site: f"frappe-jobs --site {site} doctor --fix; the scheduler does so by itself.",
+    ):  # fmt: skip
+        sites = [*texts] if len(texts) != 1 else [finding.what.partition(":")[0]]
+        done = f"RedBeat's entries are as the records say: {names(sites)}."
+        yield Mendable(finding.level, finding.what, finding.cure, partial(compare, sites), done)
+
+
+def _said(one: Differences) -> str:
+    parts = {"missing": one.missing, "changed": one.changed, "left over": one.left_over}
+    return ", ".join(f"{len(some)} {word}" for word, some in parts.items() if some)
+
+
+def _in_order(found: Sites) -> Iterator[Finding]:
+    fine = [
+        report for report in found.reports.values()
+        if not report.fault and not report.wrong
+        and not (report.plan and (report.plan.add or report.plan.change or report.plan.remove))
+        and not (report.differences and _said(report.differences))
+    ]  # fmt: skip
+    if fine:
+        jobs = number(sum(report.scheduled for report in fine), "scheduled job")
+        entries = "hooks, records and entries" if fine[0].differences else "hooks and records"
+        what = f"{number(len(fine), 'site')} with {jobs}: the databases answer; {entries} agree."
+        yield Finding("ok", what)

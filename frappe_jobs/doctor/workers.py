@@ -1,0 +1,98 @@
+"""Whether somebody runs the jobs, soon enough, and whether the clocks agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from frappe_jobs.brokers.base import OnlineWorker
+from frappe_jobs.config import Queue, Settings
+from frappe_jobs.doctor.text import duration, names, number
+from frappe_jobs.finding import Finding
+from frappe_jobs.ledger.record import QUEUED, Record
+
+#: Seconds that a job may wait; in a queue whose timeout is longer, as long as that.
+LONG_WAIT = 600
+
+
+def check_workers(
+    settings: Settings, workers: Sequence[OnlineWorker], waiting: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Whether each queue is served."""
+    full = {queue: number(count, "waiting job") for queue, count in waiting.items() if count}
+    if not workers:
+        total = number(sum(waiting.values()), "waiting job")
+        what = f"No worker is online for {total}." if full else "No worker is online: no job runs."
+        yield Finding("error" if full else "warning", what, "Start one: frappe-jobs worker.")
+        return
+    processes = number(sum(worker.processes for worker in workers), "process", "processes")
+    who = names(worker.name for worker in workers)
+    yield Finding("ok", f"{number(len(workers), 'worker')} online, with {processes}: {who}.")
+    served = {queue for worker in workers for queue in worker.queues}
+    for queue in settings.queues:
+        if queue not in served:
+            what = f"No worker serves the queue {queue!r}"
+            what += (
+                f", with its {full[queue]}." if queue in full else ": jobs sent there would wait."
+            )
+            cure = f"Start one for it: frappe-jobs worker --queue {queue}."
+            yield Finding("error" if queue in full else "warning", what, cure)
+
+
+def check_queues(
+    settings: Settings, waiting: Mapping[str, int], suspects: Iterable[Record], now: float
+) -> Iterator[Finding]:
+    """How many jobs wait, and since when the oldest of them does."""
+    depths = ", ".join(f"{queue} {count:,}" for queue, count in waiting.items())
+    yield Finding("ok", f"Jobs that wait: {depths}.")
+    queued = [one for one in suspects if one.status == QUEUED]
+    for queue in settings.queues.values():
+        limit = longest_wait(queue)
+        late = [
+            one for one in queued
+            if one.message.queue == queue.name and now - waits_since(one) > limit
+        ]  # fmt: skip
+        if late:
+            yield _late(queue.name, limit, late, now)
+
+
+def longest_wait(queue: Queue) -> int:
+    """Seconds that a job may wait there before it is worth a warning."""
+    return max(LONG_WAIT, queue.timeout)
+
+
+def waits_since(record: Record) -> float:
+    """When it could have begun: it was enqueued, or its next attempt was due."""
+    return max(record.due or 0, record.message.enqueued_at)
+
+
+def _late(queue: str, limit: int, late: Sequence[Record], now: float) -> Finding:
+    oldest = min(late, key=waits_since)
+    what = (
+        f"In the queue {queue!r} {oldest.message.name} of {oldest.message.site} has waited for "
+        f"{duration(now - waits_since(oldest))}; for over {duration(limit)}: "
+        f"{number(len(late), 'job')}."
+    )
+    cure = f"Start more processes: frappe-jobs worker --queue {queue} --concurrency 4."
+    return Finding("warning", what, cure)
+
+
+def check_clocks(lease: int, redis: float, clocks: Mapping[str, float]) -> Iterator[Finding]:
+    """Each clock beside Redis's; all by how many seconds they are ahead of this machine's."""
+    limit = lease / 3
+    wrong = {whose: at - redis for whose, at in clocks.items() if abs(at - redis) >= limit}
+    for whose, seconds in wrong.items():
+        yield _wrong_clock(whose, seconds, lease)
+    if not wrong:
+        what = f"The clocks agree within {limit:.0f} s: Redis's, and that of {names(clocks)}."
+        yield Finding("ok", what)
+
+
+def _wrong_clock(whose: str, seconds: float, lease: int) -> Finding:
+    way = "ahead of" if seconds > 0 else "behind"
+    what = f"The clock of {whose} is {duration(abs(seconds))} {way} Redis's: jobs come too "
+    what += "early" if seconds > 0 else "late"
+    cure = "Have the machines' clocks set by NTP (timedatectl set-ntp true)."
+    if abs(seconds) < lease:
+        return Finding("warning", f"{what}.", cure)
+    what += f", and those that run seem to be lost (the lease is {lease} s)."
+    return Finding("error", what, cure)

@@ -1,0 +1,104 @@
+"""What a Redis says of itself: its version, its memory, its disk, its clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from frappe_jobs.clock import ahead
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.ledger.connection import redis_py_url
+from frappe_jobs.masking import masked
+
+#: Seconds that it has to take a connection, and to answer.
+PATIENCE = 2.0
+
+#: Parts of INFO, and settings beside them.
+SECTIONS = ("server", "memory", "persistence", "replication")
+SETTINGS = ("save", "appendfsync", "stop-writes-on-bgsave-error")
+
+#: As our scripts do it: write, in a script. The key is gone at once.
+TRIAL = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A Redis as it describes itself."""
+
+    #: By the names of INFO; empty where it may not be asked.
+    info: Mapping[str, Any]
+    #: By the names of CONFIG GET; empty where it may not be asked.
+    config: Mapping[str, str]
+    #: Seconds by which its clock is ahead of ours; negative: behind.
+    ahead: float = 0.0
+    #: What it says to one who wants to write; None if it lets him.
+    refusal: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As people know it: ``Redis 7.0.15``, ``Valkey 9.0.0``."""
+        product = str(self.info.get("server_name") or "redis")
+        version = self.info.get(f"{product}_version") or self.info.get("redis_version")
+        return f"{product.title()} {version or '(of an unknown version)'}"
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Of Redis, or of the Redis that it is compatible with; empty where nobody knows."""
+        parts = str(self.info.get("redis_version", "")).split(".")
+        return tuple(int(part) for part in parts if part.isdecimal())
+
+
+def look_at(url: str, prefix: str) -> RedisServer:
+    """Ask it; raises BrokerUnavailable, also if it is silent for some seconds.
+
+    Its permission to write is tried with a key of that prefix, which is gone a second later.
+    """
+    try:
+        with redis.Redis.from_url(
+            redis_py_url(url), decode_responses=True, socket_connect_timeout=PATIENCE,
+            socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0),
+        ) as client:  # fmt: skip
+            _allowed(lambda: {"pong": client.ping()})  # a full disk forbids even that
+            return _describe(client, f"{prefix}trial")
+    except ValueError as error:
+        raise BrokerUnavailable(f"{masked(url)} is no URL of a Redis: {error}.") from None
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"Redis at {masked(url)} is out of reach: {error}") from None
+
+
+def _describe(client: Any, key: str) -> RedisServer:
+    info: dict[str, Any] = {}
+    for section in SECTIONS:
+        info |= _allowed(client.info, section)
+    config: dict[str, str] = {}
+    for name in SETTINGS:
+        config |= _allowed(client.config_get, name)
+    asked = time.time()
+    told = _allowed(lambda: dict(zip(("s", "us"), client.time(), strict=True)))
+    answered = time.time()
+    there = told["s"] + told["us"] / 1e6 if told else asked
+    return RedisServer(
+        info, config, ahead(there, asked=asked, answered=answered), _refusal(client, key)
+    )
+
+
+def _allowed(ask: Any, *arguments: str) -> dict[str, Any]:
+    """Its answer; an empty one where its access list forbids to ask, or it lacks the command."""
+    try:
+        return dict(ask(*arguments))
+    except redis.ResponseError:
+        return {}
+
+
+def _refusal(client: Any, key: str) -> str | None:
+    try:
+        client.eval(TRIAL, 1, key)
+    except redis.ResponseError as error:
+        return str(error)
+    return None

@@ -1,0 +1,136 @@
+"""``frappe-jobs doctor`` as people and scripts use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import pytest
+import redis
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs import embedded, runtime
+from frappe_jobs.testing import wait_until
+
+DAILY = 'app_name = "acme"\nscheduler_events = {"daily": ["acme.tasks.ping"]}\n'
+
+
+@pytest.fixture
+def bench(make_bench, server):
+    """On a Redis of its own, which keeps everything; its sites have a scheduled job each."""
+    bench = make_bench(redis_queue=embedded.running(server))
+    (bench.path / "acme" / "hooks.py").write_text(DAILY)
+    bench.run("--site", "all", "migrate")
+    return bench
+
+
+def lines(done, level):
+    return [line for line in done.stdout.splitlines() if line.startswith(f"{level} ")]
+
+
+def test_a_bench_that_is_well_has_nothing_but_ok_also_when_it_is_strict(bench):
+    with bench.worker(), bench.process("schedule") as scheduler:
+        wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
+        began = time.monotonic()
+        done = bench.run("doctor", "--strict")
+        assert time.monotonic() - began < 6
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        *rows, last = done.stdout.splitlines()
+        assert rows == lines(done, "ok")
+        assert last == f"0 errors, 0 warnings, {len(rows)} ok."
+        assert len(rows) >= 10
+        found = json.loads(bench.run("doctor", "--format", "json").stdout)
+        assert len(found) == len(rows)
+        assert {tuple(one) for one in found} == {("level", "what", "cure")}
+
+
+def test_a_warning_is_exit_status_1_only_when_it_is_strict_and_an_error_always(bench):
+    bench.run("--site", "all", "scheduler", "disable")
+    done = bench.run("doctor")
+    assert (done.returncode, lines(done, "error")) == (0, [])
+    assert lines(done, "warning") == [
+        "warning  No worker is online: no job runs.  -> Start one: frappe-jobs worker."
+    ]
+    assert bench.run("doctor", "--strict").returncode == 1
+    bench.run("--site", "site1", "scheduler", "enable")
+    done = bench.run("doctor", "--site", "site1")
+    assert (done.returncode, len(lines(done, "error"))) == (1, 1)
+    assert bench.run("--site", "site2", "doctor").returncode == 0
+    assert bench.run("doctor", "--site", "nowhere").returncode == 2
+
+
+def test_fix_mends_what_is_safe_says_so_and_leaves_nothing_of_it(bench):
+    bench.use()
+    with frappe.site("site1"):
+        job = frappe.enqueue(tasks.ping, job_id="lost")
+    here = runtime.current()
+    here.ledger.redis.zadd(here.ledger._key("waiting", "default"), {job.message_id: 1})
+    with redis.Redis.from_url(here.settings.redis_url) as server:
+        assert server.delete(f"{bench.id}:default\x06\x166")
+        for key in server.scan_iter(f"*{bench.id}*redbeat*"):
+            server.delete(key)
+    before = bench.run("doctor")
+    assert "the broker has lost: lost (acme.tasks.ping on site1)" in before.stdout
+    assert sum("RedBeat's entries" in line for line in lines(before, "warning")) == 2
+    fixed = bench.run("doctor", "--fix")
+    assert sum("Mended: " in line for line in lines(fixed, "ok")) == 3
+    after = bench.run("doctor")
+    assert "lost" not in after.stdout and "RedBeat's entries" not in after.stdout
+    assert "2 sites with 2 scheduled jobs" in after.stdout
+    assert bench.run("worker", "--queue", "default", "--burst").returncode == 0
+    assert job.wait(5) == "pong"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"redis_queue": "redis://127.0.0.1:1"}, "Redis at redis://127.0.0.1:1 is out of reach"),
+        ({"celery_broker_url": "amqp://127.0.0.1:1//"}, "The broker amqp://127.0.0.1:1// is out"),
+        ({"redis_queue": None}, "No broker is configured"),
+        ({"redis_queue": "http://127.0.0.1"}, "is not supported"),
+        ({"workers": 3}, "'workers' must be"),
+        ({"frappe_jobs_celery_app": "nope"}, "importing it failed"),
+    ],
+)
+def test_what_keeps_it_from_looking_is_a_finding_too(make_bench, config, said):
+    bench = make_bench(**config)
+    bench.amqp_url = None
+    began = time.monotonic()
+    done = bench.run("doctor", "--format", "json")
+    assert time.monotonic() - began < 6
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert [one["what"] for one in found if one["level"] == "error" and said in one["what"]]
+
+
+def test_a_configuration_that_is_no_json_is_a_finding_too(make_bench):
+    bench = make_bench()
+    bench.write("common_site_config.json", "{half")
+    done = bench.run("doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "common_site_config.json, line 1, column 2: not JSON" in done.stdout
+
+
+def test_the_level_has_a_colour_on_a_terminal_only(bench):
+    assert "\x1b[" not in bench.run("doctor").stdout
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "frappe_jobs", "doctor"], cwd=bench.path, stdout=child,
+        env=bench.environment | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(child)
+    said = b""
+    try:
+        while part := os.read(parent, 65536):
+            said += part
+    except OSError:  # Linux's way to say that the other side is closed
+        pass
+    os.close(parent)
+    assert process.wait(20) == 1
+    assert said.startswith(b"\x1b[31merror  \x1b[0m  No scheduler")
+    assert b"\x1b[32mok     \x1b[0m" in said

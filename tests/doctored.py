@@ -1,0 +1,34 @@
+"""What the tests of the doctor share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: What each of a bench's processes imports first: its clock is so many seconds ahead.
+AHEAD = "import time; real = time.time; time.time = lambda: real() + {seconds}"
+
+
+def one(findings: Iterable[Any], text: str) -> Any:
+    """The only finding that says so."""
+    (found,) = [finding for finding in findings if text in str(finding)]
+    return found
+
+
+def worst(findings: Iterable[Any]) -> list[tuple[str, str]]:
+    """Level and text of those that are not ok."""
+    return [(finding.level, finding.what) for finding in findings if finding.level != "ok"]
+
+
+@contextmanager
+def clock_ahead(bench: Any, seconds: float) -> Iterator[None]:
+    """The processes that the bench starts meanwhile have another clock."""
+    folder = bench.path / "clock"
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(AHEAD.format(seconds=seconds))
+    bench.variables["PYTHONPATH"] = str(folder)
+    try:
+        yield
+    finally:
+        del bench.variables["PYTHONPATH"]

@@ -1,0 +1,88 @@
+"""The doctor's words, and its patience with sites that are silent."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from frappe_jobs.doctor.mending import Mendable, mended
+from frappe_jobs.doctor.patience import THREADS, ask_each
+from frappe_jobs.doctor.text import SITES, duration, names, number, of_sites
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.finding import Finding
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"),
+        (3600 * 47, "47 h"), (3600 * 48, "2 days"), (3600 * 100, "4 days"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_is_told_in_the_largest_unit_of_which_there_are_two(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_number_says_what_of():
+    assert [number(count, "job") for count in (0, 1, 1200)] == ["0 jobs", "1 job", "1,200 jobs"]
+    assert number(2, "process", "processes") == "2 processes"
+
+
+def test_of_many_names_the_first_are_told():
+    assert [names("abc"[:length]) for length in (0, 1, 3)] == ["", "a", "a, b, c"]
+    assert names("abcde") == "a, b, c and 2 more"
+
+
+def test_few_sites_have_a_line_each_and_many_share_one():
+    few = {f"site{number}": f"text {number}" for number in range(SITES)}
+    findings = [*of_sites("warning", few, "are odd", lambda site: f"cure {site}")]
+    assert findings[0] == Finding("warning", "site0: text 0", "cure site0")
+    assert len(findings) == SITES
+    (found,) = of_sites("warning", few | {"more": "text"}, "are odd", lambda site: f"cure {site}")
+    assert found.what == f"{SITES + 1} sites are odd: site0, site1, site2 and 3 more. text 0"
+    assert found.cure == "cure all"
+
+
+class TestPatience:
+    def test_all_who_answer_are_heard(self):
+        sites = [str(number) for number in range(100)]
+        assert ask_each(sites, int) == {site: int(site) for site in sites}
+        assert ask_each([], int) == {}
+
+    @pytest.mark.parametrize("silent", [1, THREADS - 1, THREADS + 3])
+    def test_those_who_are_silent_are_not_waited_for(self, silent):
+        never = threading.Event()
+        sites = [*map(str, range(silent + 20))]
+
+        def ask(site):
+            if int(site) < silent:
+                never.wait(10)
+            return site
+
+        began = time.monotonic()
+        found = ask_each(sites, ask, patience=0.2)
+        never.set()
+        assert time.monotonic() - began < 1
+        assert len(found) == (20 if silent < THREADS else 0)
+
+
+class TestMending:
+    def finding(self, mend):
+        return Mendable("error", "something is wrong", "--fix", mend, "it is right.")
+
+    def test_what_is_mended_is_ok_and_the_rest_stays(self):
+        done = []
+        other = Finding("warning", "something else")
+        found = [*mended([self.finding(lambda: done.append(1)), other])]
+        assert found == [Finding("ok", "Mended: it is right."), other]
+        assert done == [1]
+
+    def test_what_cannot_be_mended_stays_and_says_why(self):
+        def fail():
+            raise BrokerUnavailable("the broker is away")
+
+        (found,) = mended([self.finding(fail)])
+        assert (found.level, found.what) == ("error", "something is wrong")
+        assert found.cure == "It could not be mended: the broker is away"
