@@ -74,6 +74,7 @@ class SiteSchedule:
     ) -> list[JobType]:
         """Add, change and remove records, and give all; their tables are made if need be."""
         db = require_current().db
+        db.connection()  # so that SQLite makes its tables in this transaction, not in one more
         make_tables(db)
         for name in remove:
             db.get_one(ScheduledJobType, name).delete()
