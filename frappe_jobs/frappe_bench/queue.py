@@ -297,9 +297,9 @@ def _function_behind(
     """What gets the arguments in the end: behind Frappe's enqueue_doc the document's method."""
     if method == FRAPPES_RUN_DOC_METHOD:
         found = getattr(get_controller(arguments["doctype"]), arguments["doc_method"] or "", None)
-        if callable(found):
-            return found
-    return frappe.get_attr(method) if isinstance(method, str) else method
+        method = found if callable(found) else method
+    function: Callable[..., Any] = frappe.get_attr(method) if isinstance(method, str) else method
+    return function
 
 
 def _seconds(timeout: Any) -> int | None:

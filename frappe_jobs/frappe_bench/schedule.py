@@ -78,6 +78,9 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
     It may belong to a Scheduler Event: no migrate deletes it then.
     """
 
+    name: Any
+    method: Any
+
     def autoname(self) -> None:
         """As Frappe does; of an event's the method may be the event's, and the name says whose."""
         if event := self.get("scheduler_event"):

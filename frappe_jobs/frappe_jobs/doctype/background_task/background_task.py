@@ -16,6 +16,8 @@ from frappe_jobs.task_record import CANCELLED, OPEN
 class BackgroundTask(Document):  # type: ignore[misc]
     """A job that was enqueued with ``track_job=True``; its name is its task id."""
 
+    status: str
+
     def load_from_db(self) -> None:
         """Its values, and what the job says of itself now; a record may be behind while it runs."""
         super().load_from_db()
