@@ -5,6 +5,7 @@ Imported by every process of the bench: what needs Celery is loaded when somethi
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from typing import Any
@@ -13,7 +14,10 @@ import frappe
 from frappe import realtime
 from frappe.utils import background_jobs
 
+from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench.transport import install_in_what_is_loaded
+
+logger = logging.getLogger(__name__)
 
 #: Frappe's own enqueue: with deduplicate it looks a job up, to send it where none is open.
 ENQUEUE = background_jobs.enqueue.__code__
@@ -69,10 +73,14 @@ def publish_progress(
 ) -> None:
     """As Frappe's, and the job that runs here says so of itself."""
     tell(percent, title, doctype, docname, description, task_id)
-    if "frappe_jobs.execute" in sys.modules:  # else no job of ours runs here
+    if "frappe_jobs.execute" not in sys.modules:  # no job of ours runs here
+        return
+    try:
         import_module("frappe_jobs.api").publish_progress(
             percent, description or title, doctype=doctype, docname=docname
         )
+    except (FrappeJobsError, TypeError, ValueError) as error:  # Frappe's raises nothing either
+        logger.debug("progress %r is not noted: %s", percent, error)
 
 
 def _room(name: str) -> Any:

@@ -59,7 +59,7 @@ def change(change: TaskChange, patience: float | None) -> bool:
         return _update(db, change)
     except frappe.QueryDeadlockError:  # the whole transaction is gone
         raise
-    except _errors_of(db) as error:
+    except Exception as error:
         db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
         raise _not_written(error) from error
 
@@ -133,13 +133,13 @@ def is_there() -> bool:
 
 def recent(user: str | None, limit: int) -> list[dict[str, Any]]:
     """The newest records, of that user if one is named."""
-    if not is_there():
+    if not limit or not is_there():
         return []
     filters = {"user": user} if user is not None else {}
     rows = frappe.get_all(
         DOCTYPE, filters, [*COLUMNS], order_by="creation desc", limit_page_length=limit
     )
-    return [dict(row) for row in rows[:limit]]
+    return [dict(row) for row in rows]
 
 
 def open_ones(before: datetime) -> dict[str, str]:
@@ -226,13 +226,6 @@ def _has(db: Any, task_id: str) -> bool:
     table = frappe.qb.DocType(DOCTYPE)
     query = frappe.qb.from_(table).select(table.name).where(table.name == task_id)
     return bool(db.sql(*query.walk()))
-
-
-def _errors_of(db: Any) -> tuple[type[BaseException], ...]:
-    return (
-        frappe.QueryTimeoutError, db.OperationalError, db.InternalError, db.ProgrammingError,
-        db.DataError,
-    )  # fmt: skip
 
 
 def _not_written(error: BaseException) -> RecordNotWritten:

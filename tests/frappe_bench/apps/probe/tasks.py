@@ -98,6 +98,7 @@ def report_and_wait(text, path, fail=False):
     frappe.publish_progress(
         40, title="Import", description="order 4", doctype="User", docname="Guest"
     )
+    frappe.publish_progress(None, title="as good as Frappe's own")
     write_and_wait(text, path)
     if fail:
         raise ValueError(f"{text} failed")
