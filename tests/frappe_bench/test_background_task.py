@@ -207,7 +207,8 @@ def test_nobody_writes_a_record_by_hand(bench: FrappeBench, people: None) -> Non
 def test_a_job_whose_process_is_killed_ends_as_failed(bench: FrappeBench, notes: Path) -> None:
     with bench.process("worker", "--queue", "long") as process:
         code = (
-            f"frappe.enqueue('probe.tasks.report_and_wait', text='killed {MARK}', path={str(notes)!r}, "
+            f"frappe.enqueue('probe.tasks.report_and_wait', text='killed {MARK}', "
+            f"path={str(notes)!r}, "
             "queue='long', track_job=True).task_id"
         )
         task = bench.call(f"answer = {code}")
