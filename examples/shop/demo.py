@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from demo_schedule import ByTheClock
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
@@ -266,17 +267,22 @@ def main() -> int:
         click.secho(f"[{time.monotonic() - began:4.1f} s] {what}", bold=True)
 
     passed("start the embedded server, the sites and the workers")
+    clock = ByTheClock()
     with stage(keep):
+        passed("migrate, and a scheduled job made in the database")
+        clock.begin()
         passed("enqueue")
         found = steps()
         run(found)
         passed("the workers run it")
         watch(found)
+        passed("the scheduler's jobs")
+        clock.see()
         rows = []
         for step in found:
             *facts, good = verdict(step)
             rows.append([step.what, step.site, step.user, *facts, "yes" if good else "NO"])
-        wrong = check_tracked(found) + check_traces(found)
+        wrong = [*clock.wrong, *check_tracked(found), *check_traces(found)]
         click.echo()
         click.echo(table(rows, ("what", "site", "user", "queue", "status", "took", "as expected")))
         click.echo()
@@ -292,7 +298,8 @@ def main() -> int:
         python = Path(sys.executable).parent
         click.echo(
             f"\nTalk to it:\n  cd {STAGE}\n  export PATH={python}:$PATH FRAPPE_JOBS_EMBEDDED=1\n"
-            "  frappe-jobs queues\n  frappe-jobs enqueue shop.tasks.count_stock "
+            "  frappe-jobs queues\n  frappe-jobs --site all scheduled-jobs list\n"
+            "  frappe-jobs enqueue shop.tasks.count_stock "
             '--kwargs \'{"articles": ["ink"]}\' --wait\n'
             "The next `make demo` stops it."
         )

@@ -151,6 +151,10 @@ class Host(ABC):
     def method(self, path: str, site: str) -> Callable[..., Any]:
         """The method, if it may run on that site; raises MethodNotFound or MethodNotAllowed."""
 
+    def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
+        """Gives ``method`` of that site for many paths; what is installed is looked up once."""
+        return lambda path: self.method(path, site)
+
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         """The method, if it may run and takes these arguments; else raises, also ArgumentError."""
         method = self.method(path, site)

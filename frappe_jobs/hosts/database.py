@@ -68,10 +68,20 @@ def _from_text(text: object, folder: Path) -> URL:
             "postgresql+psycopg://user:password@host/database; an '@', ':' or '/' in the password "
             "is written %40, %3A, %2F."
         ) from None
-    file = url.database
-    if url.get_backend_name() == "sqlite" and file and not file.startswith((":memory:", "file:")):
-        return url.set(database=str(folder / file))
-    return url
+    file = _file_of(url)
+    return url.set(database=str(folder / file)) if file else url
+
+
+def _file_of(url: URL) -> str | None:
+    """The path of an SQLite database that is a file."""
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    return None if not file or file.startswith((":memory:", "file:")) else file
+
+
+def is_made(url: URL) -> bool:
+    """Whether there may be tables: SQLite makes a site's file when it is first opened."""
+    file = _file_of(url)
+    return not file or os.path.exists(file) or not os.path.isdir(os.path.dirname(file))
 
 
 def shown(url: URL) -> str:

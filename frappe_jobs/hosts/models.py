@@ -25,6 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from frappe_jobs.cron import check
 from frappe_jobs.errors import ScheduleError, shortened
 from frappe_jobs.frequency import FREQUENCIES, frequency_named
+from frappe_jobs.hosts.database import is_made
 from frappe_jobs.hosts.document import Document
 from frappe_jobs.hosts.session import current
 
@@ -254,7 +255,12 @@ class ScheduledJobLog(Record, Base):
 
 
 def has_table(session: Session, kind: type[Record]) -> bool:
-    """Whether the site has that record's table; not before the first of them was needed."""
+    """Whether the site has that record's table; not before the first of them was needed.
+
+    A database that was never opened is not made for the question.
+    """
+    if not is_made(session.get_bind().engine.url):
+        return False
     return inspect(session.connection()).has_table(kind.__tablename__)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from frappe_jobs.hosts.background_task import BackgroundTask
+from frappe_jobs.hosts.database import is_made
 from frappe_jobs.hosts.models import (
     Base,
     Record,
@@ -57,10 +60,18 @@ def _create(connection: Connection) -> None:
     if connection.dialect.name != "sqlite":
         return Base.metadata.create_all(connection)
     # A look first would bind the transaction to what it saw, and whoever is quicker would fail it.
+    for statement in _for_sqlite():
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _for_sqlite() -> tuple[str, ...]:
+    """Compiled once: a bench may have very many sites."""
+    statements: list[ExecutableDDLElement] = []
     for table in Base.metadata.sorted_tables:
-        connection.execute(CreateTable(table, if_not_exists=True))
-        for index in table.indexes:
-            connection.execute(CreateIndex(index, if_not_exists=True))
+        statements.append(CreateTable(table, if_not_exists=True))
+        statements += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
+    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in statements)
 
 
 _ready: WeakSet[Engine] = WeakSet()
@@ -74,6 +85,8 @@ def need_tables(session: Session, engine: Engine | None = None) -> None:
 
 
 def has_tables(engine: Engine) -> bool:
-    """Whether the database has all of them."""
+    """Whether the database has all of them; one that was never opened is not made for it."""
+    if not is_made(engine.url):
+        return False
     with engine.connect() as connection:
         return {*Base.metadata.tables} <= {*inspect(connection).get_table_names()}

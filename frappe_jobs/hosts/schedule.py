@@ -38,6 +38,15 @@ logger = logging.getLogger(__name__)
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
 
+# Any: SQLAlchemy types a class's table as whatever may be selected from.
+TYPES: Any = ScheduledJobType.__table__
+EVENTS: Any = SchedulerEvent.__table__
+
+#: The records as rows, with what their Scheduler Events say: a bench may have very many.
+JOB_TYPES = select(
+    *TYPES.columns, EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
+).outerjoin(EVENTS, EVENTS.c.name == TYPES.c.scheduler_event)
+
 Resolve = Callable[[str, str], Callable[..., Any]]
 Table = Callable[[str, str], Mapping[str, str]]
 
@@ -50,24 +59,22 @@ class SiteSchedule:
 
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
+        return self._read() if has_table(require_current().db, ScheduledJobType) else []
+
+    def _read(self) -> list[JobType]:
         session = require_current()
-        if not has_table(session.db, ScheduledJobType):
-            return []
-        events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
-        return [
-            _job_type(one, events.get(one.scheduler_event), against)
-            for one in session.db.scalars(select(ScheduledJobType))
-        ]
+        return [_job_type(row, against) for row in session.db.execute(JOB_TYPES)]
 
     def change(
         self,
         add: Sequence[ScheduledJob],
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
-    ) -> None:
-        """Add, change and remove records; their tables are made if need be."""
+    ) -> list[JobType]:
+        """Add, change and remove records, and give all; their tables are made if need be."""
         db = require_current().db
+        db.connection()  # so that SQLite makes its tables in this transaction, not in one more
         make_tables(db)
         for name in remove:
             db.get_one(ScheduledJobType, name).delete()
@@ -78,7 +85,8 @@ class SiteSchedule:
             record.frequency, record.cron_format = job.frequency, job.cron_format
         db.flush()
         if add:
-            db.execute(insert(ScheduledJobType), self._rows(add))
+            db.execute(insert(TYPES), self._rows(add))
+        return self._read()
 
     def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
         """New records' values; a bench may add very many, most of them alike."""
@@ -117,17 +125,15 @@ class SiteSchedule:
         Nothing is run if a due time as late has run before.
         """
         session = require_current()
-        record = session.db.get(ScheduledJobType, job_type)
-        if record is None:
+        found = session.db.execute(JOB_TYPES.where(TYPES.c.name == job_type)).one_or_none()
+        if found is None:
             raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
-        one = _job_type(record, of_event, self._table(AGAINST, session.site))
-        create_log = record.create_log
+        one = _job_type(found, self._table(AGAINST, session.site))
         session.commit()  # SQLite lets nobody write who has read what is old by now
         if not self._begin(session, one, due):
             logger.warning("%s on %s has run for that time before", one.method, session.site)
             return None
-        log = _begin_log(session, job_type) if create_log else None
+        log = _begin_log(session, job_type) if found.create_log else None
         session.commit()
         begun = time.monotonic()
         try:
@@ -203,12 +209,9 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
     }
 
 
-def _job_type(
-    record: ScheduledJobType, of_event: SchedulerEvent | None, against: Mapping[str, str]
-) -> JobType:
-    method = record.method
-    if of_event and not method:
-        method = of_event.method or against.get(of_event.scheduled_against, "")
+def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
+    """From a row of JOB_TYPES."""
+    method = record.method or record.event_method or against.get(record.scheduled_against, "")
     return JobType(
         name=record.name, method=method, frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,

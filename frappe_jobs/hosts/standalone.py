@@ -110,6 +110,10 @@ class StandaloneHost(Host):
             return self._own[path]
         return methods.resolve(path, self._apps.installed(site))
 
+    def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
+        apps = self._apps.installed(site)
+        return lambda path: self._own.get(path) or methods.resolve(path, apps)
+
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         method = super().checked(path, arguments, site)
         if path == RUN_DOC_METHOD:
@@ -143,8 +147,7 @@ class StandaloneHost(Host):
     ) -> list[JobType]:
         with self.session(site) as opened:
             opened.schedule_changed = lambda site: None  # who calls knows
-            self._schedule.change(add, change, remove)
-            return self._schedule.job_types()
+            return self._schedule.change(add, change, remove)
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         with self.session(site):

@@ -84,6 +84,8 @@ class Schedulers(AbstractContextManager["Schedulers"]):
 
     def stop(self) -> None:
         """Once all that is due has been queued; all of them end well."""
+        for one in self.running:
+            one.wait_ready()
         wait_until(lambda: min(entries().values()) > time.time(), 30)
         assert [one.stop() for one in self.running] == [0] * len(self.running)
 
