@@ -262,6 +262,21 @@ def test_a_changed_method_of_an_event_is_that_of_its_schedules(
     assert found == ["probe.tasks.tick_and_fail", True]
 
 
+def test_what_frappe_brings_itself_stays_as_it_is(bench: FrappeBench) -> None:
+    """As in Frappe 16: a doctype of the name belongs to another module."""
+    code = (
+        "from frappe_jobs.frappe_bench import doctypes\n"
+        "def module(value=None):\n    if value:\n"
+        "        frappe.db.set_value('DocType', 'Scheduler Event', dict(module=value, "
+        "migration_hash='another'))\n"
+        "    doctypes.make()\n"
+        "    return frappe.db.get_value('DocType', 'Scheduler Event', 'module')\n"
+        "try:\n    answer = [module('Core')]\n"
+        "finally:\n    answer.append(module('Frappe Jobs'))"
+    )
+    assert bench.call(code) == ["Core", "Frappe Jobs"]
+
+
 def test_an_uninstall_takes_the_field_and_the_doctypes_with_it(bench: FrappeBench) -> None:
     site = bench.other_site
     look = (
