@@ -174,7 +174,7 @@ _clear_events, frappes.clear_events = frappes.clear_events, clear_events
 def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
     """End the log of a run whose process was killed, as nobody else did."""
     key = job.kwargs["kwargs"]["job_type"]
-    is_of_event = job.kwargs["method"] == RUN_OF_EVENT
+    is_of_event = job.kwargs.get("method") == RUN_OF_EVENT
     name = key if is_of_event else frappe.db.get_value(DOCTYPE, {"method": key})
     begun = {"scheduled_job_type": name, "status": ("in", ("Start", "Scheduled"))}
     for log in frappe.get_all(LOG, begun, pluck="name"):
