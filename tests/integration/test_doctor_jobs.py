@@ -96,12 +96,13 @@ class TestWorkers:
         assert "for 26 min; for over 25 min: 1 job." in long.what
         assert (default.level, "--concurrency" in default.cure) == ("warning", True)
 
-    def test_a_job_that_waits_for_its_next_attempt_is_not_late(self, bench):
+    @pytest.mark.parametrize("seconds", [60, -100])
+    def test_a_job_is_late_by_its_next_attempt_not_by_its_first(self, bench, seconds):
         job = send(ago=3 * 3600)
         ledger = runtime.current().ledger
         record = ledger.read(job.message_id)
         ledger.start(record.message, "a worker")
-        ledger.wait_for_retry(record.message, 60, {})
+        ledger.wait_for_retry(record.message, seconds, {})
         assert not any("has waited" in what for _, what in worst(workers()))
 
 

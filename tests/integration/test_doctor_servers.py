@@ -212,6 +212,14 @@ class TestReach:
         assert len(skipped) == 4
         assert not any("geheim" in finding.what for finding in found)
 
+    def test_what_needs_a_full_one_is_not_looked_at(self, start, make_bench):
+        client = start()
+        client.config_set("maxmemory", 1)
+        found = self.said(make_bench(redis_queue=client.server.url))
+        assert [level for level, _ in worst(found)].count("error") == 1
+        assert one(found, "it takes no more jobs").level == "error"
+        assert "or takes nothing" in one(found, "Workers and queues were not looked at").what
+
     def test_one_that_is_silent_is_not_waited_for(self, start, make_bench):
         client = start()
         bench = make_bench(redis_queue=client.server.url)
