@@ -51,7 +51,7 @@ format: venv
 reference: venv  ## docs/settings.md and docs/api.md, made from the code
 	$(BIN)/python docs/generate.py
 
-benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about three minutes
+benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about four minutes
 	$(BIN)/python -m benchmarks --write docs $(ARGS)
 
 $(VENV)/benchmarks: $(VENV)/installed

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import arena, machine
 from benchmarks.contenders import BARE, OURS, PEERS, PLAIN
-from benchmarks.report import Results, text
-from benchmarks.rooms import drain, enqueue, many, memory
+from benchmarks.report import Results, schedule_text, text, with_schedule
+from benchmarks.rooms import drain, enqueue, many, memory, schedule
 
 NAME = "benchmarks"
 #: Where the page quotes the text.
@@ -29,9 +29,16 @@ class Sizes:
     warm_up: int = 200
     seconds: float = 1.0
     memory_jobs: int = 10_000
+    sites: int = 1_000
+    ticks: int = 1_000
+    stock_due: int = 200
+    schedule_rounds: int = 9
 
 
-QUICK = Sizes(rounds=1, calls=20, batch=50, warm_up=50, seconds=0.05, memory_jobs=100)
+QUICK = Sizes(
+    rounds=1, calls=20, batch=50, warm_up=50, seconds=0.05, memory_jobs=100,
+    sites=20, ticks=20, stock_due=20, schedule_rounds=1,
+)  # fmt: skip
 
 
 def run(sizes: Sizes, *, peers: bool = True) -> Results:
@@ -53,18 +60,33 @@ def run(sizes: Sizes, *, peers: bool = True) -> Results:
         ]  # fmt: skip
         held = memory.measure(place, jobs=sizes.memory_jobs)
     facts["load"] = f"{before} before, {machine.load()} after (its own)"
-    return Results(facts, rates, held, contenders)
+    return Results(facts, rates, held, run_schedule(sizes), contenders)
 
 
-def write(results: Results, folder: Path) -> None:
-    """Renew the text, the page's quote of it, and the plot."""
-    found = text(results)
+def run_schedule(sizes: Sizes) -> schedule.Schedule:
+    """Measure the scheduler alone, on a server of its own."""
+    before = machine.load()
+    with arena.opened() as place:
+        with place.server(schedule.LARGE) as server:
+            facts = machine.facts(server, packages=schedule.PACKAGES)
+        found = schedule.measure(
+            place, sites=sizes.sites, ticks=sizes.ticks, stock=sizes.stock_due,
+            rounds=sizes.schedule_rounds,
+        )  # fmt: skip
+    return replace(found, facts=facts | {"load": f"{before} before"})
+
+
+def write(found: str, folder: Path) -> None:
+    """Renew the text, and the page's quote of it."""
     (folder / f"{NAME}.txt").write_text(found, encoding="utf-8")
     page = folder / f"{NAME}.md"
     if page.exists():
         before, begin, rest = page.read_text(encoding="utf-8").partition(QUOTE[0])
         _, end, after = rest.partition(QUOTE[1])
         page.write_text("".join([before, begin, found, end, after]), encoding="utf-8")
+
+
+def plot(results: Results, folder: Path) -> None:
     if find_spec("matplotlib"):
         from benchmarks.plot import draw  # matplotlib is of the extra
 
@@ -77,12 +99,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: it runs, no more")
     parser.add_argument("--no-peers", action="store_true", help="frappe_jobs and Celery alone")
+    parser.add_argument(
+        "--only", choices=[schedule.TITLE], help="measure that alone; the rest of the docs stays"
+    )
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="renew what the docs quote")
     asked = parser.parse_args(arguments)
-    results = run(QUICK if asked.quick else Sizes(), peers=not asked.no_peers)
+    sizes = QUICK if asked.quick else Sizes()
+    if asked.only:
+        found = run_schedule(sizes)
+        print(schedule_text(found), end="")
+        if asked.write:
+            path = asked.write / f"{NAME}.txt"
+            earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+            write(with_schedule(earlier, found), asked.write)
+        return
+    results = run(sizes, peers=not asked.no_peers)
     print(text(results), end="")
     if asked.write:
-        write(results, asked.write)
+        write(text(results), asked.write)
+        plot(results, asked.write)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.contenders import Contender
+from benchmarks.contenders import SITES, Contender
 from frappe_jobs import embedded
 from frappe_jobs.config import variable
 from frappe_jobs.testing import wait_until
@@ -31,8 +31,12 @@ class Producer:
 
     def send(self, count: int, call: str = "") -> float:
         """Have it send so many jobs; how many seconds it took."""
+        return self.ask(call or self._contender.enqueue, count)
+
+    def ask(self, call: str, count: int = 1) -> float:
+        """Have it make that call; how many seconds it took."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(f"{call or self._contender.enqueue} {count}\n")
+        self._process.stdin.write(f"{call} {count}\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 
@@ -41,13 +45,18 @@ class Arena:
     """The server, with a database for each contender, and the folder."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        self._folder, self._sites = folder, folder / "sites"
+        self._folder = folder
         self._url = url.removesuffix("/0")
         self._databases: dict[str, int] = {}
-        (self._sites / "site1").mkdir(parents=True)
-        (self._sites / "site1/site_config.json").write_text("{}")
-        (self._sites / "apps.txt").write_text("benchmarks\n")
-        (self._sites / "common_site_config.json").write_text('{"bench_id": "benchmarks"}')
+        sites = folder / SITES
+        (sites / "site1").mkdir(parents=True)
+        (sites / "site1/site_config.json").write_text("{}")
+        (sites / "apps.txt").write_text("benchmarks\n")
+        (sites / "common_site_config.json").write_text('{"bench_id": "benchmarks"}')
+
+    def sites(self, contender: Contender) -> Path:
+        """Its sites folder."""
+        return self._folder / contender.sites
 
     def server(self, contender: Contender) -> Any:
         return redis.Redis.from_url(self._url_of(contender))
@@ -120,7 +129,7 @@ class Arena:
         return theirs | {
             "BENCHMARKS_REDIS": url,
             variable("redis_queue"): url,
-            "SITES_PATH": str(self._sites),
+            "SITES_PATH": str(self.sites(contender)),
         }
 
 

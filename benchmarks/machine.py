@@ -30,7 +30,9 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.2f}"
 
 
-def facts(server: Any, absent: Sequence[Contender]) -> dict[str, str]:
+def facts(
+    server: Any, absent: Sequence[Contender] = (), packages: Sequence[str] = PACKAGES
+) -> dict[str, str]:
     """The machine and the software, by name."""
     info = server.info("server")
     name = str(info.get("server_name", "redis")).capitalize()
@@ -41,16 +43,16 @@ def facts(server: Any, absent: Sequence[Contender]) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "server": f"{name} {version} on this machine, no persistence",
-        "packages": ", ".join(_versions()),
+        "packages": ", ".join(_versions(packages)),
     }
     if absent:
         found["absent"] = ", ".join(sorted({one.packages[0] for one in absent}))
     return found
 
 
-def _versions() -> list[str]:
+def _versions(packages: Sequence[str]) -> list[str]:
     found = []
-    for name in PACKAGES:
+    for name in packages:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

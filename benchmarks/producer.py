@@ -1,4 +1,4 @@
-"""A process that sends jobs when it is told to, and answers how many seconds that took.
+"""A process that makes calls when it is told to, and answers how many seconds each took.
 
 python -m benchmarks.producer MODULE  # then lines such as "enqueue 300" on standard input
 """

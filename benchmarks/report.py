@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.contenders import OURS, Contender
 from benchmarks.rooms.memory import FLAT, Held, Memory
+from benchmarks.rooms.schedule import FRAPPE_ORIGIN, FRAPPE_TICK
+from benchmarks.rooms.schedule import TITLE as SCHEDULE
+from benchmarks.rooms.schedule import Schedule
 from benchmarks.rounds import Claim, Rates
+from benchmarks.scheduled import JOBS
 
 WIDTH = 96
 
@@ -20,18 +24,35 @@ class Results:
     facts: Mapping[str, str]
     rates: Sequence[Rates]
     memory: Memory | None
+    schedule: Schedule
     contenders: Sequence[Contender]
 
 
 def text(results: Results) -> str:
-    parts = [
+    parts: list[Iterable[str]] = [
         _pairs(results.facts),
         *(_rates(one) for one in results.rates),
         *([_memory(results.memory)] if results.memory else []),
         _claims([one.claim for one in results.rates], results.memory),
         _pairs({one.name: one.remark for one in results.contenders}),
+        _schedule(results.schedule),
     ]
-    return "\n".join("\n".join(part) + "\n" for part in parts)
+    return "\n".join(map(_part, parts))
+
+
+def schedule_text(schedule: Schedule) -> str:
+    return _part(_schedule(schedule))
+
+
+def with_schedule(text: str, schedule: Schedule) -> str:
+    """The text of an earlier run, with this one's schedule in the place of its own."""
+    parts = [part.rstrip() + "\n" for part in text.split("\n\n") if part.strip()]
+    rest = [part for part in parts if not part.startswith(f"{SCHEDULE}, ")]
+    return "\n".join([*rest, schedule_text(schedule)])
+
+
+def _part(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"
 
 
 def _pairs(pairs: Mapping[str, str]) -> Iterator[str]:
@@ -69,6 +90,23 @@ def _memory(memory: Memory) -> Iterator[str]:
 
 def _megabytes(held: Held) -> str:
     return f"{held.pss / 1024:.1f}/{held.rss / 1024:.1f}"
+
+
+def _schedule(schedule: Schedule) -> Iterator[str]:
+    """Says by itself what it was measured on: it may be of another run than the rest."""
+    yield (f"{SCHEDULE}, {schedule.sites:,} sites with {JOBS} jobs each ({schedule.rounds} rounds)")
+    yield from (f"  {line}" for line in _pairs(schedule.facts))
+    yield f"  {'':<42}{'median':>10}{'spread':>9}{'wanted':>10}"
+    for one in schedule.figures:
+        series, decimals = one.series, 2 if one.series.median < 100 else 0
+        line = f"  {one.what:<42}{series.median:>10,.{decimals}f}{series.spread:>9.0%}"
+        if claim := one.claim:
+            bound = f"{'<=' if claim.at_most else '>='} {claim.wanted:,g}"
+            line += f"{bound:>10}   {claim.verdict}"
+        yield line
+    tick = FRAPPE_TICK * schedule.sites
+    yield f"  {'Frappe 15, tick with nothing due, ms':<42}{tick:>10,}   {FRAPPE_TICK} ms a site *"
+    yield from (f"  {line}" for line in textwrap.wrap(f"* {FRAPPE_ORIGIN}", WIDTH - 2))
 
 
 def _claims(claims: Sequence[Claim], memory: Memory | None) -> Iterator[str]:

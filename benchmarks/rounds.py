@@ -42,6 +42,8 @@ class Claim:
     what: str
     wanted: float
     found: Series
+    #: Whether it must not be over that, rather than not under it.
+    at_most: bool = False
 
     @property
     def verdict(self) -> str:
@@ -49,7 +51,8 @@ class Claim:
             return f"no claim: {ROUNDS} rounds are the least"
         if self.found.spread > SPREAD:
             return f"no claim: the rounds differ too much (over {SPREAD:.0%})"
-        return "reached" if self.found.median >= self.wanted else "MISSED"
+        over = self.found.median - self.wanted
+        return "reached" if (over <= 0 if self.at_most else over >= 0) else "MISSED"
 
 
 @dataclass(frozen=True)

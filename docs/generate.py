@@ -20,7 +20,10 @@ WIDTH = 88
 #: Where each group of public names has its heading; what is in no group comes last.
 GROUPS: dict[str, Sequence[str]] = {
     "Send": ("enqueue", "enqueue_many", "enqueue_doc", "Retry", "register"),
-    "Look": ("get_job", "get_job_status", "is_job_enqueued", "get_jobs", "get_queues_timeout"),
+    "Look": (
+        "get_job", "get_job_status", "is_job_enqueued", "get_jobs", "get_queues_timeout",
+        "get_recent_tasks",
+    ),
     "In a job": ("get_current_job", "publish_progress"),
     "Sites and documents": (
         "site", "local", "session", "conf", "db", "get_doc", "new_doc", "get_all", "Document",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         get_job_status,
         get_jobs,
         get_queues_timeout,
+        get_recent_tasks,
         is_job_enqueued,
         new_doc,
         publish_progress,
@@ -45,7 +46,8 @@ _ROOMS = {
         # Send
         "enqueue", "enqueue_doc", "enqueue_many",
         # Look
-        "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "is_job_enqueued",
+        "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "get_recent_tasks",
+        "is_job_enqueued",
         # In a job
         "get_current_job", "publish_progress",
         # Sites and documents
@@ -64,7 +66,8 @@ __all__ = [
     "Document", "FrappeJobsError", "Job", "JobFailed", "JobTimeout", "Retry",
     "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "enqueue_many", "get_all",
     "get_current_job", "get_doc", "get_job", "get_job_status", "get_jobs", "get_queues_timeout",
-    "is_job_enqueued", "local", "new_doc", "publish_progress", "register", "session", "site",
+    "get_recent_tasks", "is_job_enqueued", "local", "new_doc", "publish_progress", "register",
+    "session", "site",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from frappe_jobs.context import require_session
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
 from frappe_jobs.execute import CurrentJob, current_job
-from frappe_jobs.hosts.standalone import RUN_DOC_METHOD, StandaloneSession
+from frappe_jobs.hosts.base import RUN_DOC_METHOD, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry
@@ -32,7 +32,7 @@ OPTIONS = {item.name for item in fields(Options)}
 
 
 @contextmanager
-def site(name: str, user: str | None = None, session: Any = None) -> Iterator[StandaloneSession]:
+def site(name: str, user: str | None = None, session: Any = None) -> Iterator[Session]:
     """Open a site: commits on a clean exit, rolls back on an exception.
 
     Nests, and is private to the thread or async task.  ``user`` is Administrator unless named.
@@ -60,6 +60,7 @@ def enqueue(
     at_front_when_starved: bool = False,
     job_id: str | None = None,
     deduplicate: bool = False,
+    track_job: bool = False,
     retry: int | Retry | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -67,6 +68,8 @@ def enqueue(
 
     Returns None with ``enqueue_after_commit`` (it is sent when the transaction commits, dropped
     when it rolls back) and where ``deduplicate`` finds ``job_id`` waiting or running.  With
+    ``track_job`` a Background Task follows the job: a record of this transaction, so that the job
+    is sent when it commits as well; the handle is returned at once.  With
     ``now=True`` or ``is_async=False`` the method is called here, in this transaction, and its
     result returned.  A Celery task is sent as itself; that returns Celery's AsyncResult.
 
@@ -80,7 +83,7 @@ def enqueue(
         queue=queue, timeout=timeout, event=event, job_name=job_name,
         on_success=on_success, on_failure=on_failure, at_front=at_front,
         at_front_when_starved=at_front_when_starved, job_id=job_id, deduplicate=deduplicate,
-        retry=retry, enqueue_after_commit=enqueue_after_commit,
+        track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
     )  # fmt: skip
     if isinstance(method, (Task, Proxy)):
         if now or not is_async:
@@ -89,11 +92,14 @@ def enqueue(
     if now or not is_async:
         return _call(method, kwargs)
     sending = _compose(method, kwargs, options)
-    dispatcher = runtime.current().dispatcher
+    here, session = runtime.current(), require_session()
+    if track_job:
+        [job] = here.background_tasks.enqueue([sending], session)
+        return None if enqueue_after_commit else job
     if enqueue_after_commit:
-        require_session().after_commit(functools.partial(dispatcher.dispatch, [sending]))
+        session.after_commit(functools.partial(here.dispatcher.dispatch, [sending]))
         return None
-    return dispatcher.dispatch([sending])[0]
+    return here.dispatcher.dispatch([sending])[0]
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
@@ -102,26 +108,38 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     Each item holds ``enqueue``'s arguments: ``{"method": send_invoice, "queue": "long", "order":
     "ORD-1"}``.  All are checked before any is sent: the first bad one raises ArgumentError with its
     index and why.  Gives what ``enqueue`` would give for each; those with
-    ``enqueue_after_commit`` are sent together at the commit.  Should the broker fail midway, the
-    error's ``details["sent"]`` holds the jobs that were sent.
+    ``enqueue_after_commit`` or ``track_job`` are sent together at the commit.  Should the broker
+    fail midway, the error's ``details["sent"]`` holds the jobs that were sent.
     """
-    now: list[Sending] = []
-    later: list[Sending] = []
-    places: list[int | None] = []
+    found: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:
-            sending, after_commit = _item(item)
+            found.append(_item(item))
         except FrappeJobsError as error:
             raise ArgumentError(f"Item {index}: {error} Nothing was sent.").about(
                 index=index
             ) from error
-        places.append(None if after_commit else len(now))
-        (later if after_commit else now).append(sending)
-    dispatcher = runtime.current().dispatcher
-    if later:
-        require_session().after_commit(functools.partial(dispatcher.dispatch, later))
-    jobs = dispatcher.dispatch(now)
-    return [None if place is None else jobs[place] for place in places]
+    here = runtime.current()
+    tracked = [sending for sending, options in found if options.track_job]
+    rest = [item for item in found if not item[1].track_job]
+    later = [sending for sending, options in rest if options.enqueue_after_commit]
+    now = [sending for sending, options in rest if not options.enqueue_after_commit]
+    session = require_session() if tracked or later else None
+    jobs: dict[str, Job | None] = {}
+    if session and tracked:
+        made = here.background_tasks.enqueue(tracked, session)
+        jobs |= _by_message(tracked, made)
+    jobs |= _by_message(now, here.dispatcher.dispatch(now))
+    if session and later:
+        session.after_commit(functools.partial(here.dispatcher.dispatch, later))
+    return [
+        None if options.enqueue_after_commit else jobs[sending.message.id]
+        for sending, options in found
+    ]
+
+
+def _by_message(sendings: Sequence[Sending], jobs: Sequence[Job | None]) -> dict[str, Job | None]:
+    return {one.message.id: job for one, job in zip(sendings, jobs, strict=True)}
 
 
 def enqueue_doc(
@@ -193,16 +211,32 @@ def get_current_job() -> CurrentJob | None:
     return current_job()
 
 
-def publish_progress(percent: float, stage: str | None = None, **ignored: Any) -> None:
+def publish_progress(percent: float, stage: str | None = None, **further: Any) -> None:
     """Say how far the job that runs here is: per cent, and what it does.
 
-    Read as ``Job.progress`` and ``Job.stage``.  Does nothing outside of a job.  Takes the keywords
-    of Frappe's ``publish_progress`` (``title``, ``doctype``, ``docname``, ``description``).
+    Read as ``Job.progress`` and ``Job.stage``, and in a tracked job's Background Task.  Does
+    nothing outside of a job.  Takes the keywords of Frappe's ``publish_progress`` (``title``,
+    ``description``; ``doctype`` and ``docname`` say what a tracked job is about).
     """
     if job := current_job():
-        stage = stage or ignored.get("description") or ignored.get("title")
+        here = runtime.current()
+        stage = stage or further.get("description") or further.get("title")
         fields = {"progress": str(float(percent))} | ({"stage": str(stage)} if stage else {})
-        runtime.current().ledger.note(job.message, fields)
+        here.ledger.note(job.message, fields)
+        about = further.get("doctype"), further.get("docname")
+        here.tracking.note_progress(job.message, float(percent), stage, *about)
+
+
+def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
+    """The newest Background Tasks of the open site's user, of all users for Administrator.
+
+    Newest first, as their jobs are now: ``task_id``, ``job_id``, ``task_name``, ``user``,
+    ``method``, ``queue``, ``status``, ``progress``, ``stage``, ``creation``, ``started_at``,
+    ``ended_at``, ``ref_doctype``, ``ref_docname``.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ArgumentError(f"limit must be a whole number, 0 or more; not {limit!r}.")
+    return runtime.current().background_tasks.recent(require_session(), limit)
 
 
 def get_doc(doctype: str, name: Any) -> Any:
@@ -244,8 +278,8 @@ def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sen
     return Sending(message, claim=options.deduplicate)
 
 
-def _item(item: object) -> tuple[Sending, bool]:
-    """An item of enqueue_many, and whether it waits for the commit."""
+def _item(item: object) -> tuple[Sending, Options]:
+    """An item of enqueue_many, and its options."""
     if not isinstance(item, Mapping) or "method" not in item:
         raise ArgumentError(f'it must be a dict such as {{"method": …}}; not {item!r}.')
     kwargs = dict(item)
@@ -255,7 +289,7 @@ def _item(item: object) -> tuple[Sending, bool]:
     if isinstance(method, (Task, Proxy)):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
-    return _compose(method, kwargs, options), options.enqueue_after_commit
+    return _compose(method, kwargs, options), options
 
 
 def _document_method(method: object) -> tuple[str, str, str] | None:

@@ -192,6 +192,10 @@ class Settings:
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",
     )  # fmt: skip
+    background_task_days: int = option(
+        "frappe_jobs_background_task_days", 7, "How long the record of a tracked job is kept.",
+        parse=whole_number(1), unit="days",
+    )  # fmt: skip
     claim_ttl: int = option(
         "frappe_jobs_claim_ttl", 24 * 3600,
         "On RabbitMQ: how long a job waits before its message counts as lost.",

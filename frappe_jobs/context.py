@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from frappe_jobs import runtime
-from frappe_jobs.hosts.standalone import StandaloneSession
+from frappe_jobs.hosts.base import Session
 
 
-def require_session() -> StandaloneSession:
+def require_session() -> Session:
     """The session that is open in this thread or async task; raises HostNotReady."""
     return runtime.current().host.require_current()
 

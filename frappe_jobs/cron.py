@@ -54,7 +54,13 @@ def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
     for its expression.  Raises BadCron, also for an expression such as ``0 0 31 2 *``.  Compare
     times in UTC: Python calls one that comes twice equal to none of another zone.
     """
-    times, start = _wall_times(expression), instant(after, zone)
+    return _next_run(_wall_times(expression), instant(after, zone), zone)
+
+
+# The jobs of a site share few expressions, and migrate asks about the same moment more than once;
+# in UTC no two moments are equal that a zone tells apart.
+@lru_cache(maxsize=1_000)
+def _next_run(times: _WallTimes, start: datetime, zone: ZoneInfo) -> datetime:
     due = _every_coming if times.every_hour else _first_coming
     return due(times, start, zone).astimezone(zone)
 

@@ -24,6 +24,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
+from frappe_jobs.tracking import Tracking
 
 #: at_front_when_starved: over so many waiting jobs, the job goes to the front.
 STARVED = 16
@@ -50,6 +51,7 @@ class Options:
     at_front_when_starved: bool = False
     job_id: str | None = None
     deduplicate: bool = False
+    track_job: bool = False
     retry: int | Retry | None = None
     enqueue_after_commit: bool = False
 
@@ -57,9 +59,11 @@ class Options:
 class Dispatcher:
     """The one door to the broker, for callers and for the scheduler."""
 
-    def __init__(self, settings: Settings, host: Host, broker: Broker, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, host: Host, broker: Broker, ledger: Ledger, tracking: Tracking
+    ) -> None:
         self._settings, self._host = settings, host
-        self._broker, self._ledger = broker, ledger
+        self._broker, self._ledger, self._tracking = broker, ledger, tracking
 
     def compose(
         self,
@@ -67,14 +71,19 @@ class Dispatcher:
         arguments: Mapping[str, Any],
         options: Options,
         session: Session,
+        *,
+        is_checked: bool = True,
     ) -> Message:
         """Check what is asked and make it a message; nothing is sent.
 
-        Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….
+        Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
+        ``is_checked`` it is for the worker to say that there is no such method, or that it takes
+        other arguments.
         """
         queue = self._settings.queue(options.queue)
         path = method if isinstance(method, str) else path_of(method)
-        self._host.checked(path, arguments, session.site)
+        if is_checked:
+            self._host.checked(path, arguments, session.site)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         message_id = str(uuid4())
@@ -94,6 +103,7 @@ class Dispatcher:
             on_success=self._callback(options.on_success, session.site),
             on_failure=self._callback(options.on_failure, session.site),
             retry=_retry(options.retry),
+            task_id=message_id if options.track_job else None,
         )
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:
@@ -110,16 +120,16 @@ class Dispatcher:
         sent; or BrokerUnavailable or NotSupportedByBroker, whose details give under ``sent`` the
         jobs that were.
         """
-        self._refuse_overload(sendings)
+        self.refuse_overload(sendings)
         try:
             published = self._broker.publish(sendings, self._ledger)
         except BrokerError as error:
             sent = {message.id: message for message in error.details.get("sent", ())}
             left = [one for one in sendings if one.message.id not in sent]
             self._call_off(left, error)
-            raise error.about(sent=[self._job(message) for message in sent.values()]) from None
+            raise error.about(sent=[self.job(message) for message in sent.values()]) from None
         return [
-            self._job(sending.message) if went else None
+            self.job(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
 
@@ -137,13 +147,15 @@ class Dispatcher:
         except BrokerUnavailable:  # no record without it, then; or the sweep finds it
             pass
 
-    def _job(self, message: Message) -> Job:
+    def job(self, message: Message, *, unsent: str | None = None) -> Job:
+        """The handle on a message's job, as if it waited; ``unsent`` says why it does not yet."""
         return Job(
-            Record(message, QUEUED),
-            ledger=self._ledger, broker=self._broker, arguments=self._host.arguments,
+            Record(message, QUEUED), ledger=self._ledger, broker=self._broker,
+            arguments=self._host.arguments, tracking=self._tracking, unsent=unsent,
         )  # fmt: skip
 
-    def _refuse_overload(self, sendings: Sequence[Sending]) -> None:
+    def refuse_overload(self, sendings: Sequence[Sending]) -> None:
+        """Raise QueueOverloaded where a queue would hold more than ``max_queued_jobs``."""
         if not (limit := self._settings.max_queued_jobs):
             return
         for queue, count in Counter(sending.message.queue for sending in sendings).items():

@@ -6,7 +6,8 @@ FrappeJobsError
 │                      MethodNotAllowed, BadMessage, JobNotFound, JobFailed, JobTimeout,
 │                      RetryBackgroundJobError
 ├── ScheduleError      BadCron, UnknownFrequency
-├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, DatabaseUnavailable
+├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, PermissionError,
+│                      DatabaseUnavailable, RecordNotWritten
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
 
 and a warning: GuestWarning
@@ -161,8 +162,16 @@ class DoesNotExistError(HostError):
     """The document does not exist (Frappe's class of that name)."""
 
 
+class PermissionError(HostError):
+    """That is not for this user to do (Frappe's class of that name)."""
+
+
 class DatabaseUnavailable(HostError):
     """The site's database is out of reach."""
+
+
+class RecordNotWritten(HostError):
+    """A record could not be written just now; another transaction is in the way."""
 
 
 class BrokerError(FrappeJobsError):

@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, TypeVar
 
+from frappe_jobs import task_record
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import (
     BrokerUnavailable,
-    DatabaseUnavailable,
     FrappeJobsError,
     JobFailed,
     JobNotSerializable,
@@ -28,6 +28,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
+from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +81,16 @@ class Outcome:
     error: BaseException | None = None
     reason: str = ""
     run_again_in: int | None = None  # seconds
+    is_written: bool = False  # in the record of a tracked job, its Background Task
 
 
 class Executor:
     """Runs the messages that a worker takes."""
 
-    def __init__(self, host: Host, ledger: Ledger, handle: Callable[[Message], Job]) -> None:
-        self._host, self._ledger = host, ledger
+    def __init__(
+        self, host: Host, ledger: Ledger, handle: Callable[[Message], Job], tracking: Tracking
+    ) -> None:
+        self._host, self._ledger, self._tracking = host, ledger, tracking
         self._handle = handle  # the Job of a message, for the callbacks
 
     def execute(self, message: Message, *, holder: str, timed_out: type[BaseException]) -> Any:
@@ -99,8 +103,15 @@ class Executor:
         the job has ended.
         """
         attempt = _insist(lambda: self._ledger.start(message, holder), message, timed_out)
-        if isinstance(attempt, Refusal):
-            return self._refuse(message, attempt)
+        self._host.clear()
+        try:
+            if isinstance(attempt, Refusal):
+                return self._refuse(message, attempt)
+            return self._execute(message, attempt, timed_out)
+        finally:
+            self._host.clear()
+
+    def _execute(self, message: Message, attempt: Attempt, timed_out: type[BaseException]) -> Any:
         if message.failure_of:
             return self._report_failure(message)
         outcome: Outcome | None = None
@@ -111,7 +122,7 @@ class Executor:
                     self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
-                never_reached = isinstance(error, DatabaseUnavailable)
+                never_reached = self._host.is_out_of_reach(error)
                 outcome = self._failure(message, error, attempt, timed_out, never_reached)
                 self._settle_for_sure(message, outcome, timed_out)
             else:  # what became of the job stands
@@ -128,27 +139,54 @@ class Executor:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
         returned = False
-        with self._as_current(message, kwargs, attempt.number):
+        with self._as_current(message, kwargs, attempt.number), self._host.running(message, kwargs):
             try:
+                self._tracking.begin(message, session)
                 kwargs.update(self._host.arguments.decode(message.arguments))
                 method = self._host.method(message.method, message.site)
                 for path in self._host.hooks("before_job", message.site):
                     self._call_hook(path, message, kwargs, transaction_type="job")
                 value = method(**kwargs)
                 returned = True
-                session.commit()
-                outcome = Outcome(_as_json(value, message, self._host.arguments), value)
+                outcome = self._commit(message, session, value)
             except (Exception, SystemExit) as error:
                 session.rollback()
-                never_reached = isinstance(error, DatabaseUnavailable) and not session.was_connected
-                outcome = self._failure(
-                    message, error, attempt, timed_out, never_reached, may_be_committed=returned
-                )
+                never_reached = self._host.is_out_of_reach(error) and not session.was_connected
+                outcome = self._tracked(
+                    message,
+                    self._failure(
+                        message, error, attempt, timed_out, never_reached,
+                        may_be_committed=returned,
+                    ),
+                )  # fmt: skip
             if outcome.run_again_in is None:
                 if outcome.error:
                     self._host.log_error(message.name, outcome.error)
                 self._call_after_hooks(message, kwargs, outcome)
         return outcome
+
+    def _commit(self, message: Message, session: Session, value: Any) -> Outcome:
+        """The end of a method that has returned; of a tracked job its record says so with it."""
+        if message.task_id is None:
+            session.commit()
+            return Outcome(_as_json(value, message, self._host.arguments), value)
+        result = _as_json(value, message, self._host.arguments)
+        text = None if result is None else json.dumps(result)
+        is_written = self._tracking.complete(message, session, text)
+        session.commit()
+        if not is_written:
+            is_written = self._tracking.ended(message, task_record.COMPLETED, result=text)
+        return Outcome(result, value, is_written=is_written)
+
+    def _tracked(self, message: Message, outcome: Outcome) -> Outcome:
+        """The same outcome, once the record of a tracked job says so, after its rollback."""
+        waits = outcome.run_again_in is not None
+        away = outcome.error is not None and self._host.is_out_of_reach(outcome.error)
+        if message.task_id is None or (waits and away):
+            return outcome
+        status = task_record.QUEUED if waits else task_record.FAILED
+        trace = "".join(traceback.format_exception(outcome.error))
+        return replace(outcome, is_written=self._tracking.ended(message, status, exception=trace))
 
     def _failure(
         self,
@@ -180,8 +218,11 @@ class Executor:
         return Outcome(error=error, reason=reason, run_again_in=delay)
 
     def _is_passing(self, error: BaseException) -> bool:
-        passing = (RetryBackgroundJobError, DatabaseUnavailable)
-        return isinstance(error, passing) or self._host.is_conflict(error)
+        return (
+            isinstance(error, RetryBackgroundJobError)
+            or self._host.is_out_of_reach(error)
+            or self._host.is_conflict(error)
+        )
 
     def _settle_for_sure(
         self, message: Message, outcome: Outcome, timed_out: type[BaseException]
@@ -195,14 +236,16 @@ class Executor:
         """
         if outcome.error is None:
             result = json.dumps(outcome.result)
-            return self._ledger.end(message, FINISHED, {"result": result})
+            return self._ledger.end(
+                message, FINISHED, {"result": result}, is_written=outcome.is_written
+            )
         fields = {
             "reason": outcome.reason,
             "error": f"{type(outcome.error).__module__}.{type(outcome.error).__qualname__}",
             "traceback": "".join(traceback.format_exception(outcome.error)),
         }
         if outcome.run_again_in is None:
-            return self._ledger.end(message, FAILED, fields)
+            return self._ledger.end(message, FAILED, fields, is_written=outcome.is_written)
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
         self._ledger.wait_for_retry(message, outcome.run_again_in, fields)
@@ -223,7 +266,8 @@ class Executor:
             return
         try:
             callback = self._host.method(path, message.site)
-            callback(self._handle(message), self._ledger.redis, *arguments)
+            job = self._host.job_for_callback(self._handle(message))
+            callback(job, self._ledger.redis, *arguments)
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 
@@ -239,9 +283,12 @@ class Executor:
             return
         if refusal.superseded:
             self._ledger.end(message, CANCELLED, {"reason": "superseded: its job_id is another's"})
+            self._tracking.settle_if_possible([message])
         if refusal.died:
             reason = f"its process died {refusal.died} times"
-            if self._ledger.end(message, FAILED, {"reason": reason}) and message.on_failure:
+            ended = self._ledger.end(message, FAILED, {"reason": reason})
+            self._tracking.settle_if_possible([message])
+            if ended and message.on_failure:
                 with self._host.session(message.site, message.user):
                     self._call_back(message, Outcome(error=JobFailed(reason), reason=reason))
             raise JobFailed(reason)
@@ -293,6 +340,7 @@ class Executor:
             yield
         finally:
             _current.reset(token)
+            self._tracking.leave(message)
 
 
 def _insist(call: Callable[[], Value], message: Message, timed_out: type[BaseException]) -> Value:

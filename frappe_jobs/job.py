@@ -7,10 +7,11 @@ from typing import Any
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.brokers.base import Broker, Sending
-from frappe_jobs.errors import JobError, JobFailed, JobNotFound, JobTimeout
+from frappe_jobs.errors import BrokerError, JobError, JobFailed, JobNotFound, JobTimeout
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting
+from frappe_jobs.tracking import Tracking
 
 
 class Job:
@@ -21,10 +22,20 @@ class Job:
     """
 
     def __init__(
-        self, record: Record, *, ledger: Ledger, broker: Broker, arguments: Arguments
+        self,
+        record: Record,
+        *,
+        ledger: Ledger,
+        broker: Broker,
+        arguments: Arguments,
+        tracking: Tracking,
+        unsent: str | None = None,
     ) -> None:
         self._record = record
         self._ledger, self._broker, self._arguments = ledger, broker, arguments
+        self._tracking = tracking
+        #: Why a tracked job has not been sent (yet), for people.
+        self.unsent = unsent
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name} on {self.site}: {self.status}>"
@@ -38,6 +49,11 @@ class Job:
     def message_id(self) -> str:
         """The id of this sending; ``celery.result.AsyncResult`` knows it."""
         return self._record.message.id
+
+    @property
+    def task_id(self) -> str | None:
+        """The name of its Background Task; None if it is not tracked."""
+        return self._record.message.task_id
 
     @property
     def name(self) -> str:
@@ -135,10 +151,13 @@ class Job:
         return self.status
 
     def refresh(self) -> None:
-        """Read the job anew; raises JobNotFound once it is no longer kept."""
-        record = self._ledger.read(self.message_id)
+        """Read the job anew; raises JobNotFound once it is no longer kept, or not sent yet."""
+        self._take(self._ledger.read(self.message_id))
+
+    def _take(self, record: Record | None) -> None:
         if record is None:
-            raise JobNotFound(f"Job {self.id} of {self.site} is no longer kept.")
+            why = self.unsent or "it is no longer kept"
+            raise JobNotFound(f"Job {self.id} of {self.site} is not known: {why}.")
         self._record = record
 
     def wait(self, timeout: float | None = None) -> Any:
@@ -147,10 +166,7 @@ class Job:
         Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after so many
         seconds (the job goes on), JobNotFound once it is no longer kept.
         """
-        record = self._ledger.wait(self.message_id, timeout)
-        if record is None:
-            raise JobNotFound(f"Job {self.id} of {self.site} is no longer kept.")
-        self._record = record
+        self._take(self._ledger.wait(self.message_id, timeout))
         if self.status in OPEN:
             raise JobTimeout(f"Job {self.id} is still {self.status} after {timeout:g} s.")
         if self.status != FINISHED:
@@ -165,10 +181,17 @@ class Job:
         False, and nothing changed, if it had ended before.
         """
         ledger, broker, message = self._ledger, self._broker, self._record.message
-        waited = bool(cancel_waiting([message], "cancelled", ledger=ledger, broker=broker))
+        if self.unsent:
+            self.refresh()
+        waited = bool(
+            cancel_waiting(
+                [message], "cancelled", ledger=ledger, broker=broker, tracking=self._tracking
+            )
+        )
         stopped = not waited and ledger.cancel([message], "cancelled while it ran")[0]
         if stopped:
             broker.stop(message)
+            self._tracking.settle_if_possible([message])
         self.refresh()
         return waited or stopped
 
@@ -181,11 +204,16 @@ class Job:
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
         message = self._record.message.again(at=time.time())
-        self._broker.publish([Sending(message)], self._ledger)
+        self._tracking.requeued(message)
+        try:
+            self._broker.publish([Sending(message)], self._ledger)
+        except BrokerError as error:
+            self._tracking.never_sent(message, error)
+            raise
         self._ledger.forget(self._record.message)
         return Job(
-            Record(message, QUEUED),
-            ledger=self._ledger, broker=self._broker, arguments=self._arguments,
+            Record(message, QUEUED), ledger=self._ledger, broker=self._broker,
+            arguments=self._arguments, tracking=self._tracking,
         )  # fmt: skip
 
     def delete(self) -> None:

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion
 
-#: The version of the wire form. A worker reads its own and the versions beside it.
-VERSION = 1
+#: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id.
+VERSION = 2
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
@@ -75,6 +75,8 @@ class Message:
     retry: Retry | None = None
     #: Set when this message runs the on_failure of another one, whose process was killed.
     failure_of: str | None = None
+    #: The Background Task whose record follows the job (``track_job``).
+    task_id: str | None = None
 
     def again(self, *, at: float) -> Message:
         """The same job, to be sent once more."""
@@ -170,6 +172,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "on_failure": _OPTIONAL,
     "retry": (dict, type(None)),
     "failure_of": _OPTIONAL,
+    "task_id": _OPTIONAL,
 }
 
 

@@ -109,11 +109,19 @@ def _keywords(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str
 
 def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
     """Call a hook with those of the arguments that it takes, as Frappe's ``frappe.call`` does."""
-    parameters = inspect.signature(method).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    taken = _names(method)
+    if taken is None:
         return method(**arguments)
-    taken = {parameter.name for parameter in parameters}
     return method(**{name: value for name, value in arguments.items() if name in taken})
+
+
+@lru_cache(maxsize=10_000)  # a job has many hooks, and reading a signature costs more than most
+def _names(method: Callable[..., Any]) -> frozenset[str] | None:
+    """The names of a hook's parameters; None: it takes any."""
+    parameters = inspect.signature(method).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return None
+    return frozenset(parameters)
 
 
 def _path(method: object) -> str:

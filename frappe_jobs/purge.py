@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Message
+from frappe_jobs.tracking import Tracking
 
 #: Jobs whose records end in one round trip.
 CHUNK = 500
 
 
 def cancel_waiting(
-    messages: Sequence[Message], reason: str, *, ledger: Ledger, broker: Broker
+    messages: Sequence[Message],
+    reason: str,
+    *,
+    ledger: Ledger,
+    broker: Broker,
+    tracking: Tracking,
 ) -> list[Message]:
     """Cancel those of the jobs that still wait, and free their ids; gives them.
 
@@ -26,4 +32,5 @@ def cancel_waiting(
         ended += [message for message, done in zip(chunk, did, strict=True) if done]
     if ended:
         ledger.forget_dropped(broker.discard(ended))
+        tracking.settle_if_possible(ended)
     return ended

@@ -12,7 +12,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from celery import Celery
+from celery.utils.imports import symbol_by_name
 
+from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.brokers.base import Broker, Sending
 from frappe_jobs.brokers.rabbitmq import RabbitBroker
 from frappe_jobs.brokers.redis import RedisBroker
@@ -22,27 +24,34 @@ from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.execute import Executor
-from frappe_jobs.hosts.standalone import StandaloneHost
+from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.message import Message
 from frappe_jobs.scheduling import Scheduling
-from frappe_jobs.sites_folder import find_sites_path
+from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
 from frappe_jobs.sync import Sync
+from frappe_jobs.task_upkeep import TaskUpkeep
+from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
+
+BENCH_HOST = "frappe_jobs.frappe_bench.host:BenchHost"
+STANDALONE_HOST = "frappe_jobs.hosts.standalone:StandaloneHost"
 
 
 class Runtime:
     """Everything of one bench in this process, each part made when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
-        # Apps of a team without Frappe lie beside the sites folder, or are installed.
-        if (bench := str(settings.sites_path.parent)) not in sys.path:
-            sys.path.insert(0, bench)
         self.settings = settings
+        self.is_bench = is_frappe_bench(settings.sites_path)
+        # Apps of a team without Frappe lie beside the sites folder, or are installed.
+        if not self.is_bench and (folder := str(settings.sites_path.parent)) not in sys.path:
+            sys.path.insert(0, folder)
 
     @cached_property
     def _app_and_settings(self) -> tuple[Celery, Settings]:
@@ -58,8 +67,11 @@ class Runtime:
         return self._app_and_settings[1]
 
     @cached_property
-    def host(self) -> StandaloneHost:
-        return StandaloneHost(self.settings, self._schedule_changed)
+    def host(self) -> Host:
+        # By name: only the one that is in use finds what it imports, Frappe or SQLAlchemy.
+        adapter = symbol_by_name(BENCH_HOST if self.is_bench else STANDALONE_HOST)
+        host: Host = adapter(self.settings, self._schedule_changed, lambda: self.background_tasks)
+        return host
 
     def _schedule_changed(self, site: str) -> None:
         """The records are committed: what is wrong now, the scheduler's own comparison mends."""
@@ -86,7 +98,7 @@ class Runtime:
 
     @cached_property
     def scheduling(self) -> Scheduling:
-        return Scheduling(self.settings, self.dispatcher)
+        return Scheduling(self.settings, self.host, self.dispatcher)
 
     @cached_property
     def broker(self) -> Broker:
@@ -94,8 +106,23 @@ class Runtime:
         return adapter(self.app, self.celery_settings, queues(self.celery_settings))
 
     @cached_property
+    def tracking(self) -> Tracking:
+        return Tracking(self.host, self.ledger)
+
+    @cached_property
+    def background_tasks(self) -> BackgroundTasks:
+        return BackgroundTasks(
+            self.settings, self.host, self.ledger, self.dispatcher, self.tracking
+        )
+
+    @cached_property
+    def task_upkeep(self) -> TaskUpkeep:
+        ends = UnwrittenEnds(self.ledger)
+        return TaskUpkeep(self.settings, self.host, ends, self.dispatcher, self.tracking)
+
+    @cached_property
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.settings, self.host, self.broker, self.ledger)
+        return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
 
     @cached_property
     def parts(self) -> Parts:
@@ -107,11 +134,14 @@ class Runtime:
 
     @cached_property
     def executor(self) -> Executor:
-        return Executor(self.host, self.ledger, self.handle)
+        return Executor(self.host, self.ledger, self.handle, self.tracking)
 
     def job(self, record: Record) -> Job:
         """The handle on a job whose record was read."""
-        return Job(record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments)
+        return Job(
+            record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments,
+            tracking=self.tracking,
+        )  # fmt: skip
 
     def handle(self, message: Message) -> Job:
         """The handle on a message's job, as its record is now."""
@@ -119,12 +149,20 @@ class Runtime:
 
     def killed(self, message: Message, reason: str) -> None:
         """End a job whose process was killed, and have its on_failure called, once."""
-        ended = self.ledger.end(message, FAILED, {"reason": reason})
+        ended = self.end_from_outside(message, FAILED, reason)
         if ended and message.on_failure:
             report = replace(
-                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id
-            )
+                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
+                task_id=None,
+            )  # fmt: skip
             self.dispatcher.dispatch([Sending(report)])
+
+    def end_from_outside(self, message: Message, status: str, reason: str) -> bool:
+        """End a job from a worker's parent, which leaves its record to a process that may fork."""
+        ended = self.ledger.end(message, status, {"reason": reason})
+        if ended and message.task_id:
+            self.task_upkeep.settle_soon(message.site, message.queue)
+        return ended
 
 
 _runtimes: dict[Path, Runtime] = {}

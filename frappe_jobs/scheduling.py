@@ -11,7 +11,7 @@ from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Queue, Settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError, QueueOverloaded, UnknownQueue
-from frappe_jobs.hosts.base import ADMINISTRATOR, RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
+from frappe_jobs.hosts.base import ADMINISTRATOR, Host
 from frappe_jobs.ledger.timetable import Due, Entry
 from frappe_jobs.message import Message
 
@@ -28,8 +28,8 @@ INACTIVE = {
 class Scheduling:
     """Queues the scheduled jobs of the sites that are active."""
 
-    def __init__(self, settings: Settings, dispatcher: Dispatcher) -> None:
-        self._settings, self._dispatcher = settings, dispatcher
+    def __init__(self, settings: Settings, host: Host, dispatcher: Dispatcher) -> None:
+        self._settings, self._host, self._dispatcher = settings, host, dispatcher
 
     def inactive(self, site: str) -> str | None:
         """Why nothing is queued for that site: its configuration says so; None if it is active."""
@@ -37,7 +37,9 @@ class Scheduling:
             conf = self._settings.site_config(site)
         except FrappeJobsError as error:  # gone, or its file is half written
             return str(error)
-        return next((word for key, word in INACTIVE.items() if conf.get(key)), None)
+        if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):
+            return word
+        return self._host.inactive(site)
 
     def asleep(self, due: Iterable[Due]) -> set[str]:
         """Those sites of these for which nothing is queued now."""
@@ -66,11 +68,13 @@ class Scheduling:
 
     def _sending(self, due: Due, now: float) -> Sending:
         entry = due.entry
+        queue = self._queue_of(entry)
+        call = self._host.scheduled_call(entry.name, entry.method, due.at)
         message = Message(
-            id=str(uuid4()), job_id=f"scheduled_job::{entry.name}", site=entry.site,
-            user=ADMINISTRATOR, method=RUN_SCHEDULED_JOB, arguments={"job_type": entry.name},
-            queue=(queue := self._queue_of(entry)).name, name=entry.method, timeout=queue.timeout,
-            enqueued_at=now, on_failure=SCHEDULED_JOB_FAILED,
+            id=str(uuid4()), job_id=f"scheduled_job::{call.key}", site=entry.site,
+            user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
+            queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
+            on_failure=call.on_failure,
         )  # fmt: skip
         return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}")
 

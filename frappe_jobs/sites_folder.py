@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,12 @@ def find_sites_path() -> Path:
         f"No sites folder: neither {Path.cwd()} nor its 'sites' holds a {COMMON_CONFIG} or an "
         f"{APPS}. Go there, or set SITES_PATH."
     )
+
+
+def is_frappe_bench(sites_path: Path) -> bool:
+    """Whether Frappe itself runs on that sites folder: its apps.txt names it, and it is there."""
+    path = f"{sites_path}/{APPS}"
+    return "frappe" in app_names(path, version_of(path)) and find_spec("frappe") is not None
 
 
 def read_text(path: Path) -> str:
@@ -83,12 +90,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_object(path: Path, changes: Mapping[str, Any]) -> None:
+def write_object(path: Path, changes: Mapping[str, Any], remove: Iterable[str] = ()) -> None:
     """Set these keys of the JSON object in that file; who reads it meanwhile sees all or none.
 
     Raises ConfigError.
     """
     values = read_object(path) | dict(changes)
+    for key in remove:
+        values.pop(key, None)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -6,9 +6,10 @@ The records are the truth.  The entries are derived from them, so they can be ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from frappe_jobs.config import Settings
@@ -21,6 +22,8 @@ from frappe_jobs.ledger.timetable import Entry, Timetable
 from frappe_jobs.scheduler_events import ScheduledJob, scheduled_jobs
 
 logger = logging.getLogger(__name__)
+
+Resolve = Callable[[str], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,12 @@ class Sync:
         Who has read the site's types already can hand them in.
         """
         jobs, refused = scheduled_jobs(self._host.scheduler_events(site))
+        resolve = self._host.resolver(site)
         found = [*refused, *self._zone_findings(site)]
         wanted: dict[tuple[str, str, str], ScheduledJob] = {}
         for job in jobs:
             try:
-                self._host.method(job.method, site)
+                resolve(job.method)
             except FrappeJobsError as error:
                 found.append(_not_scheduled(job, error, "Mend the path in its hooks.py."))
                 continue
@@ -169,20 +173,20 @@ class Sync:
         self, site: str, types: Iterable[JobType]
     ) -> tuple[Wanted, list[tuple[JobType, FrappeJobsError]]]:
         """What is to be scheduled, by name; and what cannot be, and why."""
-        zone = self._zone(site)
+        zone, resolve = self._zone(site), self._host.resolver(site)
         wanted: dict[str, tuple[Entry, JobType]] = {}
         refused = []
         for one in types:
             try:
                 if not one.stopped:
-                    wanted[one.name] = self._entry(site, one, zone), one
+                    wanted[one.name] = self._entry(site, one, zone, resolve), one
             except FrappeJobsError as error:
                 refused.append((one, error))
         return wanted, refused
 
     def entry(self, site: str, one: JobType) -> Entry:
         """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
-        return self._entry(site, one, self._zone(site))
+        return self._entry(site, one, self._zone(site), self._host.resolver(site))
 
     def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
         """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
@@ -191,19 +195,20 @@ class Sync:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
-    def _entry(self, site: str, one: JobType, zone: ZoneInfo) -> Entry:
+    def _entry(self, site: str, one: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
         entry = entry_of(one, site, self._settings.scheduler_interval, zone)
         if not one.method:
             raise ScheduleError(
                 "neither it nor its Scheduler Event names a method, and no app's hook "
                 "'scheduled_against' has one for the event's doctype."
             )
-        self._host.method(one.method, site)
+        if not one.is_script:
+            resolve(one.method)
         return entry
 
     def _zone(self, site: str) -> ZoneInfo:
         try:
-            return zone_of(self._settings, site)
+            return zone_of(self._settings, site, self._host.time_zone(site))
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")
@@ -220,9 +225,9 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
     return Entry(site, one.name, one.method, one.queue, schedule, zone.key)
 
 
-def zone_of(settings: Settings, site: str) -> ZoneInfo:
-    """The site's ``time_zone``, UTC where none is configured; raises ConfigError."""
-    name = settings.site_config(site).get("time_zone") or "UTC"
+def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
+    """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
+    name = name or settings.site_config(site).get("time_zone") or "UTC"
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, TypeError, LookupError):

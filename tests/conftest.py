@@ -78,6 +78,7 @@ class Worker:
         finally:
             if self.process.poll() is None:
                 self.process.kill()
+                self.process.wait(5)
             self._reader.join(5)
 
 

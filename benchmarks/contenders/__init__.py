@@ -10,6 +10,8 @@ from typing import Any
 
 #: Lists that hold what waits; Celery's are named for the priority, too.
 CELERY_LIST = "benchmarks:default\x06\x166"
+#: The sites folder that they share, below the run's own.
+SITES = "sites"
 PYTHON = (sys.executable, "-m")
 CELERY = (
     *PYTHON, "celery", "--quiet", "--app", "benchmarks.contenders.celery", "worker",
@@ -33,6 +35,7 @@ class Contender:
     #: What its producer calls to send jobs one by one, and to send them before a drain.
     enqueue: str = "enqueue"
     fill: str = "enqueue"
+    sites: str = SITES
     #: Only a way to drain another contender's queue.
     drain_only: bool = False
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from demo_schedule import ByTheClock
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
@@ -43,6 +44,8 @@ class Step:
     site: str = SITE1
     user: str = "grete@shop.test"
     answer: Any = field(default=None, init=False)
+    #: How far its Background Task said that it was, while it ran.
+    seen: set[float] = field(default_factory=set, init=False)
 
     @property
     def job(self) -> frappe.Job | None:
@@ -78,7 +81,9 @@ def steps() -> list[Step]:
              "ORD-1: 100.00 EUR to Grete"),
         Step("a document's method", document_method, "ORD-2: 200.00 USD to Otto", site=SITE2,
              user="otto@shop.test"),
-        Step("a queue of our own", lambda: enqueue(tasks.sales_report, "reports", orders=8), 8),
+        Step("a queue of our own", lambda: enqueue(tasks.sales_report, "reports", orders=3), 3),
+        Step("track_job", lambda: enqueue(tasks.sales_report, "reports", track_job=True, orders=6),
+             6),
         Step("timeout=60", lambda: enqueue(tasks.pack, "long", timeout=60, parcel="vase"), "vase"),
         Step("job_name", lambda: enqueue(tasks.pack, "short", job_name="Pack a box", parcel="box"),
              "box"),
@@ -182,6 +187,8 @@ def watch(found: list[Step]) -> None:
                 if not live:
                     click.echo(f"  {status}: {step.what}")
             elif status == "started":
+                if step.job.task_id:
+                    step.seen.add(task_of(step).progress)
                 progress = f" {step.job.progress:.0f} %" if step.job.progress else ""
                 running.append(step.what + progress)
         if live:
@@ -190,6 +197,28 @@ def watch(found: list[Step]) -> None:
         time.sleep(0.05)
     if live:
         click.echo()
+
+
+def task_of(step: Step) -> Any:
+    """The record of a tracked job, as its user sees it."""
+    with frappe.site(step.site, user=step.user):
+        return frappe.get_doc("Background Task", step.job and step.job.task_id)
+
+
+def check_tracked(found: list[Step]) -> list[str]:
+    """What their records said while they ran, and say now."""
+    wrong = []
+    for step in found:
+        if step.job and step.job.task_id:
+            task = task_of(step)
+            facts = (task.status, task.result, task.progress, task.stage)
+            seen = ", ".join(f"{progress:.0f} %" for progress in sorted(step.seen))
+            click.echo(f"\n  The Background Task of {step.what}: {seen}; now {task.status}")
+            if facts != ("Completed", str(step.expected), 100.0, "done"):
+                wrong.append(f"the record of {step.what} says {facts}")
+            if not any(0 < progress < 100 for progress in step.seen):
+                wrong.append(f"nobody saw {step.what} make progress: {seen}")
+    return wrong
 
 
 def verdict(step: Step) -> tuple[str, str, str, bool]:
@@ -238,17 +267,22 @@ def main() -> int:
         click.secho(f"[{time.monotonic() - began:4.1f} s] {what}", bold=True)
 
     passed("start the embedded server, the sites and the workers")
+    clock = ByTheClock()
     with stage(keep):
+        passed("migrate, and a scheduled job made in the database")
+        clock.begin()
         passed("enqueue")
         found = steps()
         run(found)
         passed("the workers run it")
         watch(found)
+        passed("the scheduler's jobs")
+        clock.see()
         rows = []
         for step in found:
             *facts, good = verdict(step)
             rows.append([step.what, step.site, step.user, *facts, "yes" if good else "NO"])
-        wrong = check_traces(found)
+        wrong = [*clock.wrong, *check_tracked(found), *check_traces(found)]
         click.echo()
         click.echo(table(rows, ("what", "site", "user", "queue", "status", "took", "as expected")))
         click.echo()
@@ -264,7 +298,8 @@ def main() -> int:
         python = Path(sys.executable).parent
         click.echo(
             f"\nTalk to it:\n  cd {STAGE}\n  export PATH={python}:$PATH FRAPPE_JOBS_EMBEDDED=1\n"
-            "  frappe-jobs queues\n  frappe-jobs enqueue shop.tasks.count_stock "
+            "  frappe-jobs queues\n  frappe-jobs --site all scheduled-jobs list\n"
+            "  frappe-jobs enqueue shop.tasks.count_stock "
             '--kwargs \'{"articles": ["ink"]}\' --wait\n'
             "The next `make demo` stops it."
         )

@@ -178,7 +178,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         try:
             runtime.sync.compare()
             if runtime.ledger.take_turn("clear", DAY):
-                clear_old_records(runtime.settings, runtime.host, datetime.now(UTC))
+                clear_old_records(
+                    runtime.settings, runtime.host, runtime.task_upkeep, datetime.now(UTC)
+                )
         except BrokerUnavailable as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on

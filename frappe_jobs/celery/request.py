@@ -85,8 +85,7 @@ class JobRequest(Request):  # type: ignore[misc]
 
         def note(runtime: Any, message: Message) -> None:
             if is_terminated:  # somebody's revoke; Celery drops the message
-                reason = {"reason": "terminated by Celery"}
-                runtime.ledger.end(message, CANCELLED, reason)
+                runtime.end_from_outside(message, CANCELLED, "terminated by Celery")
             elif self.worker_pid:  # the message comes back at once
                 ledger = runtime.ledger
                 give_up = ledger.hand_back if stopping.handing_back else ledger.release

@@ -40,6 +40,7 @@ def _sweep_for_ever(app: Celery) -> None:
         try:
             if ledger.take_turn("sweep", interval):
                 sweep(runtime.celery_settings, ledger, runtime.broker, time.time())
+                runtime.task_upkeep.settle_what_is_left()
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)
         except Exception:  # whatever it is, it must not end the sweeping

@@ -49,7 +49,7 @@ COMMANDS = {
         "Put sites into maintenance mode, or take them out.",
     ),
     "queues": ("queues:queues", "List the queues, their workers and waiting jobs."),
-    "doctor": ("doctor:doctor", "Say what is wrong with the bench, and what cures it."),
+    "doctor": ("doctor:doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings:settings", "List the settings, and where each comes from."),
     "setup": ("setup:setup", "Write configuration for a process manager."),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),

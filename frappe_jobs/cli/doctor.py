@@ -28,7 +28,7 @@ COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 @with_site
 @pass_bench
 def doctor(bench: Bench, fix: bool, strict: bool, style: str) -> None:
-    """Say what is wrong with the bench, and what cures it.
+    """Say what is wrong, and what cures it.
 
     Looks at the servers, the workers, the queues, the jobs, the scheduler, and all sites or --site.
     The exit status is 1 if an error was found. --fix sends lost jobs again, and brings RedBeat's

@@ -32,8 +32,8 @@ COLUMNS = (
 #: What a line of a terminal has room for.
 NARROW = ("id", "name", "site", "queue", "status", "attempt", "enqueued_at", "reason")
 MORE = (
-    "message_id", "event", "timeout", "at_front", "position", "arguments", "progress", "stage",
-    "worker", "result", "traceback",
+    "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
+    "stage", "worker", "result", "traceback",
 )  # fmt: skip
 
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)

@@ -54,7 +54,9 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
     found = [record.message for record in listing.waiting(sites, queue, event)]
     if found and not yes:
         click.confirm(f"Remove {len(found)} waiting jobs of {', '.join(sites)}?", abort=True)
-    purged = cancel_waiting(found, "purged", ledger=here.ledger, broker=here.broker)
+    purged = cancel_waiting(
+        found, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
+    )
     click.echo(f"Purged {len(purged)} jobs.")
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from frappe_jobs.arguments import Arguments
+from frappe_jobs.errors import DatabaseUnavailable, HostNotReady
+from frappe_jobs.message import Message
 from frappe_jobs.methods import check_arguments
 from frappe_jobs.scheduler_events import ScheduledJob
 
 #: Frappe's own default for whoever opens a site without saying who he is.
 ADMINISTRATOR = "Administrator"
 
-#: The methods that every host has itself; what enqueue_doc sends, and the scheduler.
+#: The methods that every host has itself; what enqueue_doc sends, the scheduler, the sweep.
 RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
 RUN_SCHEDULED_JOB = "frappe_jobs.run_scheduled_job"
 SCHEDULED_JOB_FAILED = "frappe_jobs.scheduled_job_failed"
+SETTLE_BACKGROUND_TASKS = "frappe_jobs.settle_background_tasks"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,34 @@ class JobType:
     creation: datetime
     last_execution: datetime | None = None
     next_execution: datetime | None = None
+    #: Whether it runs a script that lies in the site, so that its method is only a name.
+    is_script: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduledCall:
+    """What a scheduled job calls: method and arguments, what ends its id, who hears of a kill."""
+
+    method: str
+    key: str
+    arguments: Mapping[str, Any]
+    on_failure: str | None
+
+
+@dataclass(frozen=True)
+class TaskChange:
+    """New values of a Background Task, by field."""
+
+    task_id: str
+    values: Mapping[str, Any]
+    #: Only if its newest message is this one.
+    message_id: str | None = None
+    #: Only if it is one of these; of any status if none is named.
+    statuses: Collection[str] = ()
+    #: Not if it says already how the job of that message ended.
+    unless_ended: str | None = None
+    #: The whole record, to be added where there is none.
+    otherwise: Mapping[str, Any] | None = None
 
 
 class Session(ABC):
@@ -77,6 +108,23 @@ class Host(ABC):
     def current(self) -> Session | None:
         """The session that is open here, in this thread or async task."""
 
+    def require_current(self) -> Session:
+        """The session that is open here; raises HostNotReady."""
+        if session := self.current():
+            return session
+        raise HostNotReady()
+
+    def clear(self) -> None:  # noqa: B027
+        """Forget whatever is open here: a worker does so before and after each job."""
+
+    @contextmanager
+    def running(self, message: Message, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Around a job's hooks and its method: the host's own code finds the job meanwhile.
+
+        ``kwargs`` are filled in once they have been read.
+        """
+        yield
+
     @abstractmethod
     def session(
         self, site: str, user: str | None = None, session: Any = None
@@ -103,6 +151,10 @@ class Host(ABC):
     def method(self, path: str, site: str) -> Callable[..., Any]:
         """The method, if it may run on that site; raises MethodNotFound or MethodNotAllowed."""
 
+    def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
+        """Gives ``method`` of that site for many paths; what is installed is looked up once."""
+        return lambda path: self.method(path, site)
+
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         """The method, if it may run and takes these arguments; else raises, also ArgumentError."""
         method = self.method(path, site)
@@ -117,11 +169,53 @@ class Host(ABC):
     def is_conflict(self, error: BaseException) -> bool:
         """Whether it is a deadlock or a lock wait timeout, so that running again may help."""
 
+    def is_out_of_reach(self, error: BaseException) -> bool:
+        """Whether it says that the site's database is away, or the connection to it lost."""
+        return isinstance(error, DatabaseUnavailable)
+
     @abstractmethod
     def log_error(self, title: str, error: BaseException) -> None:
         """Put the error where the host's people look for errors."""
 
+    def job_for_callback(self, job: Any) -> Any:
+        """What ``on_success`` and ``on_failure`` get as their job."""
+        return job
+
+    # --- documents, for the API
+
+    @abstractmethod
+    def get_doc(self, doctype: str, name: Any) -> Any:
+        """The document of that name on the open site; raises the host's DoesNotExistError."""
+
+    @abstractmethod
+    def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
+        """A document that is not stored yet."""
+
+    @abstractmethod
+    def get_all(
+        self,
+        doctype: str,
+        filters: Mapping[str, Any],
+        fields: Sequence[str],
+        order_by: str | None,
+        limit: int | None,
+    ) -> list[dict[str, Any]]:
+        """The values of those fields of each document that equals the filters."""
+
     # --- the schedule
+
+    def inactive(self, site: str) -> str | None:
+        """Why nothing is queued for that site beside what its configuration says; None: go on."""
+        return None
+
+    def time_zone(self, site: str) -> str | None:
+        """The site's time zone by its name; None: as its configuration says."""
+        return None
+
+    def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
+        """How the scheduled job of that Scheduled Job Type is run."""
+        arguments = {"job_type": name, "due": due}
+        return ScheduledCall(RUN_SCHEDULED_JOB, name, arguments, SCHEDULED_JOB_FAILED)
 
     @abstractmethod
     def scheduler_events(self, site: str) -> Mapping[str, Any]:
@@ -154,3 +248,59 @@ class Host(ABC):
     @abstractmethod
     def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
         """Delete the logs of the scheduled runs that began before that time."""
+
+    # --- the records of tracked jobs: Background Tasks, fields by name
+
+    @abstractmethod
+    def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add records in the session's transaction; makes their table if need be.
+
+        Raises ArgumentError for what a record cannot hold, DatabaseUnavailable.
+        """
+
+    @abstractmethod
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        """Change a record in the session's transaction; False if there is no such one.
+
+        Raises RecordNotWritten, and the transaction goes on without it: if somebody else is in the
+        way for longer than these seconds (None: than the session waits in any case), for example.
+        Raises the database's own error where that has ended the transaction.
+        """
+
+    @abstractmethod
+    def change_background_tasks(
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
+    ) -> None:
+        """Change records beside whatever transaction is open here; call ``done`` once they are.
+
+        Where that could only wait for the open one (SQLite), they are changed in it, and ``done``
+        is called when it commits.  Raises DatabaseUnavailable; and RecordNotWritten if somebody
+        else is in the way for longer than these seconds.
+        """
+
+    @abstractmethod
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
+        """Write how far the job is that runs in this session, beside its transaction.
+
+        Whether it was tried: not where it could hinder that transaction.  Waits for nobody, and
+        raises nothing if it could not be written.
+        """
+
+    @abstractmethod
+    def recent_background_tasks(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest records of the open site, of that user (None: of all), without long texts."""
+
+    @abstractmethod
+    def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
+        """The newest message of each record from before then that has not ended, by task id."""
+
+    @abstractmethod
+    def clear_background_tasks(self, site: str, before: datetime) -> int:
+        """Delete the records of jobs that ended before then; gives how many they were."""

@@ -19,6 +19,7 @@ DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mys
 #: What a database says when another transaction is in the way, so that trying again helps:
 #: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
+MYSQL_ENDS = {1213, 1020}
 #: serialization failure, deadlock, lock not available;
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
 #: another connection's lock, another one's in a shared cache.
@@ -67,10 +68,20 @@ def _from_text(text: object, folder: Path) -> URL:
             "postgresql+psycopg://user:password@host/database; an '@', ':' or '/' in the password "
             "is written %40, %3A, %2F."
         ) from None
-    file = url.database
-    if url.get_backend_name() == "sqlite" and file and not file.startswith((":memory:", "file:")):
-        return url.set(database=str(folder / file))
-    return url
+    file = _file_of(url)
+    return url.set(database=str(folder / file)) if file else url
+
+
+def _file_of(url: URL) -> str | None:
+    """The path of an SQLite database that is a file."""
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    return None if not file or file.startswith((":memory:", "file:")) else file
+
+
+def is_made(url: URL) -> bool:
+    """Whether there may be tables: SQLite makes a site's file when it is first opened."""
+    file = _file_of(url)
+    return not file or os.path.exists(file) or not os.path.isdir(os.path.dirname(file))
 
 
 def shown(url: URL) -> str:
@@ -156,6 +167,20 @@ def _abandon() -> None:
 os.register_at_fork(after_in_child=_abandon)  # once: it can never be taken back
 
 
+def lock_wait(engine: Engine, seconds: float) -> str:
+    """Says to a connection that it waits no longer than that for a lock; then it is an error."""
+    milliseconds = int(seconds * 1000)
+    if engine.name == "sqlite":
+        return f"PRAGMA busy_timeout={milliseconds}"
+    if engine.name == "postgresql":
+        return f"SET LOCAL lock_timeout={max(1, milliseconds)}"  # 0: for ever
+    if engine.name in ("mysql", "mariadb"):
+        shortest = 0 if getattr(engine.dialect, "is_mariadb", False) else 1
+        whole = max(shortest, int(seconds))
+        return f"SET innodb_lock_wait_timeout={whole}, lock_wait_timeout={whole}"
+    return ""
+
+
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout=10000")
@@ -168,6 +193,15 @@ def _unreachable(context: Any) -> None:
         raise DatabaseUnavailable(
             f"{shown(context.engine.url)} is out of reach: {context.original_exception}"
         )
+
+
+def has_ended_transaction(error: DBAPIError) -> bool:
+    """Whether it has rolled back more than the statement, so that no savepoint can be gone back to.
+
+    MariaDB at a deadlock, and where a row has changed since the transaction first read.
+    """
+    arguments = error.orig.args if error.orig else ()
+    return bool(arguments) and arguments[0] in MYSQL_ENDS
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -31,7 +31,8 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.hosts.apps import Apps
 from frappe_jobs.hosts.document import Document
-from frappe_jobs.hosts.models import RECORDS
+from frappe_jobs.hosts.models import Record
+from frappe_jobs.hosts.records import RECORDS, need_tables
 from frappe_jobs.hosts.session import current, require_current
 
 CLASSES = "override_doctype_class"
@@ -46,7 +47,7 @@ class Documents:
     def get(self, doctype: str, name: Any) -> Any:
         """The document of that name; raises DoesNotExistError."""
         session = require_current()
-        kind = self._class(doctype, session.site)
+        kind = self._stored_class(doctype)
         document = None if name is None else session.db.get(kind, name)
         if document is None:
             raise DoesNotExistError(f"{doctype} {name!r} does not exist on {session.site}.")
@@ -54,7 +55,7 @@ class Documents:
 
     def new(self, doctype: str, values: Mapping[str, Any]) -> Any:
         """A document that is not stored yet."""
-        return self._class(doctype, require_current().site)(**values)
+        return self._stored_class(doctype)(**values)
 
     def all(
         self,
@@ -66,7 +67,7 @@ class Documents:
     ) -> list[dict[str, Any]]:
         """The values of those fields of each document that equals the filters."""
         session = require_current()
-        kind = self._class(doctype, session.site)
+        kind = self._stored_class(doctype)
         known = inspect_mapping(kind).columns.keys()
         chosen = [fields] if isinstance(fields, str) else list(fields)
         chosen = list(known) if chosen == ["*"] else chosen
@@ -119,6 +120,14 @@ class Documents:
         apps = self._apps.installed(require_current().site)
         methods.require_origin(found, f"{doctype}.{name}", [*apps, "frappe_jobs"])
         return found
+
+    def _stored_class(self, doctype: str) -> type[Any]:
+        """The class of that doctype on the open site; of our own records the tables are there."""
+        session = require_current()
+        kind = self._class(doctype, session.site)
+        if issubclass(kind, Record):
+            need_tables(session.db)
+        return kind
 
     def _class(self, doctype: str, site: str) -> type[Any]:
         """The class that the site's apps name for that doctype."""

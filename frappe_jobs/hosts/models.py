@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     DateTime,
+    Double,
     Index,
     String,
     Text,
@@ -24,6 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from frappe_jobs.cron import check
 from frappe_jobs.errors import ScheduleError, shortened
 from frappe_jobs.frequency import FREQUENCIES, frequency_named
+from frappe_jobs.hosts.database import is_made
 from frappe_jobs.hosts.document import Document
 from frappe_jobs.hosts.session import current
 
@@ -138,6 +140,9 @@ class ScheduledJobType(Record, Base):
     create_log: Mapped[bool] = mapped_column(default=False)
     last_execution: Mapped[datetime | None]
     next_execution: Mapped[datetime | None]
+    #: The due time that ran last, in seconds since 1970: it does not run again, also where Redis
+    #: has forgotten that it was queued.
+    last_due: Mapped[float | None] = mapped_column(Double)
     scheduler_event: Mapped[str] = mapped_column(String(140), default="")
 
     def validate(self) -> None:
@@ -249,20 +254,14 @@ class ScheduledJobLog(Record, Base):
             )
 
 
-#: By doctype; every site has them.
-RECORDS: dict[str, type[Record]] = {
-    kind.__doctype__: kind for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog)
-}
-
-
 def has_table(session: Session, kind: type[Record]) -> bool:
-    """Whether the site has that record's table; not before the first of them was needed."""
+    """Whether the site has that record's table; not before the first of them was needed.
+
+    A database that was never opened is not made for the question.
+    """
+    if not is_made(session.get_bind().engine.url):
+        return False
     return inspect(session.connection()).has_table(kind.__tablename__)
-
-
-def make_tables(session: Session) -> None:
-    """Make those of the records' tables that the site does not have yet."""
-    Base.metadata.create_all(session.connection())
 
 
 def _validate(_mapper: object, _connection: object, record: Record) -> None:

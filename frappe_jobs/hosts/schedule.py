@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import bindparam, delete, event, insert, select, update
+from sqlalchemy import bindparam, delete, event, insert, or_, select, update
 from sqlalchemy.orm import object_session
 
 from frappe_jobs.config import Settings
@@ -26,14 +27,25 @@ from frappe_jobs.hosts.models import (
     SchedulerEvent,
     has_table,
     made_name,
-    make_tables,
 )
+from frappe_jobs.hosts.records import make_tables
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
 from frappe_jobs.scheduler_events import ScheduledJob
 from frappe_jobs.sync import entry_of, zone_of
 
+logger = logging.getLogger(__name__)
+
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
+
+# Any: SQLAlchemy types a class's table as whatever may be selected from.
+TYPES: Any = ScheduledJobType.__table__
+EVENTS: Any = SchedulerEvent.__table__
+
+#: The records as rows, with what their Scheduler Events say: a bench may have very many.
+JOB_TYPES = select(
+    *TYPES.columns, EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
+).outerjoin(EVENTS, EVENTS.c.name == TYPES.c.scheduler_event)
 
 Resolve = Callable[[str, str], Callable[..., Any]]
 Table = Callable[[str, str], Mapping[str, str]]
@@ -47,24 +59,22 @@ class SiteSchedule:
 
     def job_types(self) -> list[JobType]:
         """The open site's records; none where it has no table yet."""
+        return self._read() if has_table(require_current().db, ScheduledJobType) else []
+
+    def _read(self) -> list[JobType]:
         session = require_current()
-        if not has_table(session.db, ScheduledJobType):
-            return []
-        events = {one.name: one for one in session.db.scalars(select(SchedulerEvent))}
         against = self._table(AGAINST, session.site)
-        return [
-            _job_type(one, events.get(one.scheduler_event), against)
-            for one in session.db.scalars(select(ScheduledJobType))
-        ]
+        return [_job_type(row, against) for row in session.db.execute(JOB_TYPES)]
 
     def change(
         self,
         add: Sequence[ScheduledJob],
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
-    ) -> None:
-        """Add, change and remove records; their tables are made if need be."""
+    ) -> list[JobType]:
+        """Add, change and remove records, and give all; their tables are made if need be."""
         db = require_current().db
+        db.connection()  # so that SQLite makes its tables in this transaction, not in one more
         make_tables(db)
         for name in remove:
             db.get_one(ScheduledJobType, name).delete()
@@ -75,7 +85,8 @@ class SiteSchedule:
             record.frequency, record.cron_format = job.frequency, job.cron_format
         db.flush()
         if add:
-            db.execute(insert(ScheduledJobType), self._rows(add))
+            db.execute(insert(TYPES), self._rows(add))
+        return self._read()
 
     def _rows(self, jobs: Iterable[ScheduledJob]) -> list[dict[str, Any]]:
         """New records' values; a bench may add very many, most of them alike."""
@@ -107,39 +118,56 @@ class SiteSchedule:
 
     # --- as jobs
 
-    def run(self, job_type: str) -> Any:
+    def run(self, job_type: str, due: float) -> Any:
         """Run that type's method, and note when; what ``frappe_jobs.run_scheduled_job`` does.
 
         Its log, if it has one, is there from the beginning, and ends as Complete or Failed.
+        Nothing is run if a due time as late has run before.
         """
         session = require_current()
-        path, create_log = self._begin(session, job_type)
-        log = _begin_log(session, job_type) if create_log else None
+        found = session.db.execute(JOB_TYPES.where(TYPES.c.name == job_type)).one_or_none()
+        if found is None:
+            raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
+        one = _job_type(found, self._table(AGAINST, session.site))
+        session.commit()  # SQLite lets nobody write who has read what is old by now
+        if not self._begin(session, one, due):
+            logger.warning("%s on %s has run for that time before", one.method, session.site)
+            return None
+        log = _begin_log(session, job_type) if found.create_log else None
         session.commit()
         begun = time.monotonic()
         try:
-            result = self._method(path, session.site)()
+            result = self._method(one.method, session.site)()
+            session.commit()
         except Exception:
             session.rollback()
             _end_log(session, log, "Failed", time.monotonic() - begun, traceback.format_exc())
             session.commit()
             raise
-        _end_log(session, log, "Complete", time.monotonic() - begun)
+        try:
+            _end_log(session, log, "Complete", time.monotonic() - begun)
+            session.commit()
+        except Exception:  # the work is done and committed: no reason to do it again
+            session.rollback()
+            logger.exception("the log of %s on %s cannot be ended", one.method, session.site)
         return result
 
-    def _begin(self, session: StandaloneSession, job_type: str) -> tuple[str, bool]:
-        """Note in the record that it begins; gives its method's path, and whether it has a log."""
-        record = session.db.get(ScheduledJobType, job_type)
-        if record is None:
-            raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        of_event = session.db.get(SchedulerEvent, record.scheduler_event)
-        one = _job_type(record, of_event, self._table(AGAINST, session.site))
-        # By the scheduler's clock at least: after a flushed Redis its time must not come again.
+    def _begin(self, session: StandaloneSession, one: JobType, due: float) -> bool:
+        """Note in the record that it begins; False if that due time has run before."""
         job = current_job()
+        # By the scheduler's clock at least: after a flushed Redis its time must not come again.
         last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
-        values = {"last_execution": last, "next_execution": self._next_of(session.site)(one, last)}
-        session.db.execute(update(ScheduledJobType).filter_by(name=job_type).values(values))
-        return one.method, record.create_log
+        values = {
+            "last_execution": last,
+            "next_execution": self._next_of(session.site)(one, last),
+            "last_due": due,
+        }
+        noted = update(ScheduledJobType).filter_by(name=one.name).values(values)
+        if not job or job.attempt == 1:
+            seen = ScheduledJobType.last_due
+            noted = noted.where(or_(seen.is_(None), seen < due))
+        found: Any = session.db.execute(noted)
+        return bool(found.rowcount)
 
     def _next_of(self, site: str) -> Callable[[JobType, datetime], datetime | None]:
         """Gives when a type of that site is due next after a moment; None: never."""
@@ -181,12 +209,9 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
     }
 
 
-def _job_type(
-    record: ScheduledJobType, of_event: SchedulerEvent | None, against: Mapping[str, str]
-) -> JobType:
-    method = record.method
-    if of_event and not method:
-        method = of_event.method or against.get(of_event.scheduled_against, "")
+def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
+    """From a row of JOB_TYPES."""
+    method = record.method or record.event_method or against.get(record.scheduled_against, "")
     return JobType(
         name=record.name, method=method, frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
+from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.hosts.after_commit import AfterCommit
@@ -33,7 +34,9 @@ class StandaloneSession(Session):
         settings: Settings,
         open_db: Callable[[], DatabaseSession],
         schedule_changed: Callable[[str], None] = lambda site: None,
+        background_tasks: Callable[[], BackgroundTasks] | None = None,
     ) -> None:
+        self._background_tasks = background_tasks
         #: Called with the site's name after a commit that changed its schedule's records.
         self.schedule_changed = schedule_changed
         self.site, self.user, self.conf, self.settings = site, user, conf, settings
@@ -52,6 +55,13 @@ class StandaloneSession(Session):
 
     def _note_connection(self, *_: object) -> None:
         self.was_connected = True
+
+    @property
+    def background_tasks(self) -> BackgroundTasks:
+        """What is done with tracked jobs; raises HostNotReady where nothing can be sent."""
+        if self._background_tasks is None:
+            raise HostNotReady("Tracked jobs need a bench: open the site with frappe_jobs.site().")
+        return self._background_tasks()
 
     @property
     def is_inherited(self) -> bool:

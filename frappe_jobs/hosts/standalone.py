@@ -14,22 +14,28 @@ from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs import methods
 from frappe_jobs.arguments import Arguments
+from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError
+from frappe_jobs.errors import ArgumentError, RecordNotWritten, RetryBackgroundJobError
 from frappe_jobs.hosts import database
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.apps import Apps
+from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.base import (
     ADMINISTRATOR,
     RUN_DOC_METHOD,
     RUN_SCHEDULED_JOB,
     SCHEDULED_JOB_FAILED,
+    SETTLE_BACKGROUND_TASKS,
     Host,
     JobType,
+    Session,
+    TaskChange,
 )
 from frappe_jobs.hosts.documents import Documents
 from frappe_jobs.hosts.schedule import SiteSchedule
 from frappe_jobs.hosts.session import StandaloneSession
+from frappe_jobs.hosts.task_records import TaskRecords
 from frappe_jobs.scheduler_events import ScheduledJob
 
 logger = logging.getLogger(__name__)
@@ -41,9 +47,14 @@ class StandaloneHost(Host):
     """The host of a team without Frappe."""
 
     def __init__(
-        self, settings: Settings, schedule_changed: Callable[[str], None] = lambda site: None
+        self,
+        settings: Settings,
+        schedule_changed: Callable[[str], None] = lambda site: None,
+        background_tasks: Callable[[], BackgroundTasks] | None = None,
     ) -> None:
         self._settings, self._schedule_changed = settings, schedule_changed
+        self._background_tasks = background_tasks
+        self._task_records = TaskRecords(self._engine_of)
         self._apps = Apps(settings)
         self._documents = Documents(self._apps)
         self._schedule = SiteSchedule(settings, self.method, self._apps.table)
@@ -51,6 +62,7 @@ class StandaloneHost(Host):
             RUN_DOC_METHOD: self._documents.run_method,
             RUN_SCHEDULED_JOB: self._schedule.run,
             SCHEDULED_JOB_FAILED: self._schedule.note_failure,
+            SETTLE_BACKGROUND_TASKS: self._settle_background_tasks,
         }
         self._engines: dict[str, tuple[Mapping[str, Any], Engine]] = {}
 
@@ -79,6 +91,7 @@ class StandaloneHost(Host):
             self._settings,
             lambda: DatabaseSession(engine) if given is None else given,
             self._schedule_changed,
+            self._background_tasks,
         )
         with opened.as_current(), opened.transaction() if session is None else nullcontext():
             yield opened
@@ -96,6 +109,10 @@ class StandaloneHost(Host):
         if path in self._own:
             return self._own[path]
         return methods.resolve(path, self._apps.installed(site))
+
+    def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
+        apps = self._apps.installed(site)
+        return lambda path: self._own.get(path) or methods.resolve(path, apps)
 
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         method = super().checked(path, arguments, site)
@@ -130,8 +147,7 @@ class StandaloneHost(Host):
     ) -> list[JobType]:
         with self.session(site) as opened:
             opened.schedule_changed = lambda site: None  # who calls knows
-            self._schedule.change(add, change, remove)
-            return self._schedule.job_types()
+            return self._schedule.change(add, change, remove)
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         with self.session(site):
@@ -141,11 +157,54 @@ class StandaloneHost(Host):
         with self.session(site):
             self._schedule.clear_logs(before)
 
+    # --- the records of tracked jobs
+
+    def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
+        self._task_records.add(session.site, session.db, records)
+
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        return self._task_records.change(session.db, change, patience)
+
+    def change_background_tasks(
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
+    ) -> None:
+        self._task_records.change_beside(site, changes, done, patience)
+
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
+        return self._task_records.note_progress(session.site, session.db, change)
+
+    def recent_background_tasks(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        return self._task_records.recent(sessions.require_current().db, user, limit)
+
+    def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
+        return self._task_records.open(site, before)
+
+    def clear_background_tasks(self, site: str, before: datetime) -> int:
+        return self._task_records.clear(site, before)
+
+    def _settle_background_tasks(self) -> None:
+        """What ``frappe_jobs.settle_background_tasks`` does; run again where it cannot yet."""
+        session = sessions.require_current()
+        try:
+            session.background_tasks.settle(session.site)
+        except RecordNotWritten as error:
+            raise RetryBackgroundJobError(str(error)) from error
+
     # --- documents, for the API
 
     def get_doc(self, doctype: str, name: Any) -> Any:
         """The document of that name; raises DoesNotExistError."""
-        return self._documents.get(doctype, name)
+        document = self._documents.get(doctype, name)
+        if isinstance(document, BackgroundTask):
+            document.look()
+        return document
 
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
         """A document that is not stored yet."""
@@ -161,6 +220,9 @@ class StandaloneHost(Host):
     ) -> list[dict[str, Any]]:
         """The values of those fields of each document that equals the filters."""
         return self._documents.all(doctype, filters, fields, order_by, limit)
+
+    def _engine_of(self, site: str) -> Engine:
+        return self._engine(site, self._settings.site_config(site))
 
     def _engine(self, site: str, conf: Mapping[str, Any]) -> Engine:
         """The site's, made anew when what its configuration says has changed."""

@@ -21,8 +21,12 @@ from frappe_jobs.ledger.record import (
     ENDED,
     FAILED,
     FINISHED,
+    OPEN,
     QUEUED,
+    STARTED,
+    UNWRITTEN,
     Attempt,
+    End,
     Record,
     Refusal,
     parse_record,
@@ -145,12 +149,15 @@ class Ledger(Connected):
         fields: Mapping[str, str] | None = None,
         *,
         waiting_only: bool = False,
+        is_written: bool = False,
     ) -> bool:
         """Note that the job has ended, free its id, wake who waits for it.
 
         False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
+        The end of a tracked job is noted among those that its Background Task does not say yet,
+        unless it does (``is_written``).
         """
-        keys, arguments = self._ending(message, status, fields or {}, waiting_only)
+        keys, arguments = self._ending(message, status, fields or {}, waiting_only, is_written)
         return bool(self._end(keys=keys, args=arguments))
 
     @reachable
@@ -182,8 +189,27 @@ class Ledger(Connected):
         if keys := [self._key("dropped", message_id) for message_id in message_ids]:
             self.redis.delete(*keys)
 
+    @reachable
+    def drop(self, message_id: str) -> None:
+        """Have a worker that gets this message drop it, though nothing is known of it."""
+        self.redis.set(self._key("dropped", message_id), "", ex=DROPPED_TTL)
+
+    @reachable
+    def dropped(self, message_ids: Iterable[str]) -> list[str]:
+        """Those of the messages that no worker may run any more."""
+        asked = list(message_ids)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in asked:
+                pipe.exists(self._key("dropped", message_id))
+            return [one for one, found in zip(asked, pipe.execute(), strict=True) if found]
+
     def _ending(
-        self, message: Message, status: str, fields: Mapping[str, str], waiting_only: bool
+        self,
+        message: Message,
+        status: str,
+        fields: Mapping[str, str],
+        waiting_only: bool,
+        is_written: bool = False,
     ) -> tuple[list[str], list[Any]]:
         """The keys and the arguments of the script that ends a job."""
         failed = status == FAILED
@@ -191,12 +217,25 @@ class Ledger(Connected):
         arguments = [
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
             int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
-            self._settings.results_ttl, *_flat(fields),
+            self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
+            *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
             keys[5] = ""
         return keys, arguments
+
+    def _unwritten(
+        self, message: Message, status: str, fields: Mapping[str, str], is_written: bool
+    ) -> tuple[str, str]:
+        """The key and the text of an end that a tracked job's own record does not say yet."""
+        if message.task_id is None or is_written:
+            return "", ""
+        end = End(
+            task_id=message.task_id, queue=message.queue, status=status, ended_at=time.time(),
+            exception=fields.get("traceback") or fields.get("reason"), result=fields.get("result"),
+        )  # fmt: skip
+        return self._key(UNWRITTEN, message.site), to_json(end.__dict__)
 
     def _celery_result(
         self, message: Message, status: str, fields: Mapping[str, str]
@@ -240,6 +279,15 @@ class Ledger(Connected):
             else None
         )
 
+    def is_taken(self, message: Message) -> bool:
+        """Whether its job's id would be refused if it claimed it now."""
+        other = self.find(message.site, message.job_id)
+        if other is None or other.status not in OPEN:
+            return False
+        waits_since = max(other.due or 0, other.message.enqueued_at)
+        patience = self._patience()
+        return other.status == STARTED or patience < 0 or time.time() - waits_since < patience
+
     @reachable
     def read(self, message_id: str) -> Record | None:
         """The record of that message, None if it was never written or is no longer kept."""
@@ -250,13 +298,17 @@ class Ledger(Connected):
         """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
         ids = self.redis.zrange(self._key("open", site), 0, -1)
         ids += self.redis.zrange(self._key("ended", site), 0, -1)
-        wanted = [one for one in self._read_all(ids) if queue in (None, one.message.queue)]
+        wanted = [one for one in self.read_all(ids) if queue in (None, one.message.queue)]
         return sorted(wanted, key=lambda record: record.message.enqueued_at)
 
     @reachable
     def waiting(self, queue: str) -> int:
         """How many jobs of that queue wait, of all sites."""
         return int(self.redis.zcard(self._key("waiting", queue)))
+
+    def waiting_in_all(self) -> int:
+        """How many jobs of all queues wait."""
+        return sum(self.waiting(queue) for queue in self._settings.queues)
 
     @reachable
     def oldest(self, queue: str) -> float | None:
@@ -270,7 +322,7 @@ class Ledger(Connected):
     def unsent(self, until: float) -> list[Record]:
         """What was recorded until then and still waits, though nobody noted that it was sent."""
         ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until)
-        records = self._read_all(ids)
+        records = self.read_all(ids)
         begun = {*ids} - {one.message.id for one in records if one.status == QUEUED}
         if begun:  # so they were sent
             self.redis.zrem(self._key("unsent"), *begun)
@@ -300,7 +352,7 @@ class Ledger(Connected):
                 )
         return [
             one
-            for one in self._read_all(ids)
+            for one in self.read_all(ids)
             if (one.due or 0) <= waiting_since and (one.looked_for or 0) <= looked_for
         ]
 
@@ -317,7 +369,9 @@ class Ledger(Connected):
         """True for the first of all processes that asks, then for nobody until they are over."""
         return bool(self.redis.set(self._key("turn", what), "taken", nx=True, ex=seconds))
 
-    def _read_all(self, ids: Sequence[str]) -> list[Record]:
+    @reachable
+    def read_all(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these messages, of those that are known."""
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id in ids:
                 pipe.hgetall(self._key("record", message_id))

@@ -14,6 +14,8 @@ QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
     "queued", "started", "finished", "failed", "cancelled",
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
+#: The hashes of those ends, one for each site.
+UNWRITTEN = "unwritten"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,18 @@ class Refusal:
     superseded: bool = False
     #: It bears the id of another site's message.
     forged: bool = False
+
+
+@dataclass(frozen=True)
+class End:
+    """How a tracked job ended, kept until its own record says so as well."""
+
+    task_id: str
+    queue: str
+    status: str
+    ended_at: float
+    exception: str | None = None  # the traceback, else the reason
+    result: str | None = None  # JSON
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker'
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
-return {redis.call('HINCRBY', KEYS[1], 'starts', 1), retries}
+local starts = redis.call('HINCRBY', KEYS[1], 'starts', 1)
+if starts > 1 then redis.call('HDEL', KEYS[1], 'progress', 'stage') end  -- it begins anew
+return {starts, retries}
 """
 
 # KEYS lease · ARGV holder, milliseconds; gives 0 if it is somebody else's
@@ -111,6 +113,7 @@ return 1
 # KEYS record, open, waiting, ended, failed, pointer ('': a made id), lease, running
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
+#      the hash of ends that tracked jobs' own records do not say yet ('': none), what goes there,
 #      then fields and values of the record; gives 1 if this call ended the job
 END = """
 local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -118,7 +121,7 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
 redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 10 then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
+if #ARGV > 12 then redis.call('HSET', KEYS[1], unpack(ARGV, 13)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('DEL', KEYS[7])
 redis.call('ZREM', KEYS[2], id)
@@ -138,6 +141,10 @@ if KEYS[6] ~= '' and redis.call('GET', KEYS[6]) == id then
   redis.call('EXPIRE', KEYS[6], ttl)
 end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
+if ARGV[11] ~= '' then
+  redis.call('HSET', ARGV[11], id, ARGV[12])
+  redis.call('EXPIRE', ARGV[11], 2592000)
+end
 if ARGV[8] ~= '' then
   redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
   redis.call('PUBLISH', ARGV[8], ARGV[9])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,31 @@ def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(tmp_path: Pa
     figures = done.stdout.partition("\nfigures")[2].splitlines()[2:6]
     assert [line.split()[0] for line in figures] == ["enqueue", "enqueue_many", "drain", "memory"]
     assert all("no claim" in line for line in figures)
+    assert_schedule(done.stdout)
+
+
+def assert_schedule(text: str) -> None:
+    """It measured all of the scheduler's figures, and claims none of them from so few rounds."""
+    lines = text.partition("\nschedule, 20 sites with 50 jobs each (1 rounds)\n")[2].splitlines()
+    wanted = [line for line in lines if ">= " in line or "<= " in line]
+    assert [line.split(",")[0].strip()[:7] for line in wanted] == ["migrate", "the for", "all due"]
+    assert all("no claim" in line for line in wanted)
+    assert any("Frappe 15, tick with nothing due, ms             420" in line for line in lines)
+
+
+def test_the_schedule_alone_renews_its_part_and_leaves_the_rest(tmp_path: Path) -> None:
+    for name in ("benchmarks.txt", "benchmarks.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path)
+    before = tmp_path.joinpath("benchmarks.txt").read_text(encoding="utf-8")
+    command = ["-m", "benchmarks", "--only", "schedule", "--quick", "--write", str(tmp_path)]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True)
+
+    assert done.returncode == 0, done.stderr
+    assert_schedule(f"\n{done.stdout}")
+    after = tmp_path.joinpath("benchmarks.txt").read_text(encoding="utf-8")
+    assert after == before.partition("\nschedule, ")[0] + f"\n{done.stdout}"
+    page = tmp_path.joinpath("benchmarks.md").read_text(encoding="utf-8")
+    assert f"```text\n{after}```\n" in page
 
 
 def test_the_page_quotes_the_last_run() -> None:

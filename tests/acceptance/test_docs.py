@@ -4,6 +4,7 @@ A page is run from top to bottom in a folder of its own, as a reader would.
 
     ```sh       commands: run; those that install, and ``make``, are checked by their form
     ```python   run in one Python for the whole page; an error counts as output, "Type: message"
+    ```console  on a Frappe bench, which is not here: their form is checked
     ```json     must be JSON
     ```text     what the block before it prints; "…" stands for anything
 
@@ -42,6 +43,7 @@ import pytest
 import frappe_jobs
 from frappe_jobs import embedded
 from frappe_jobs.cli import COMMANDS, main
+from frappe_jobs.commands import bench_commands
 from frappe_jobs.config import variable
 from frappe_jobs.testing import wait_until
 
@@ -144,6 +146,9 @@ class Page:
             self.check(block, self.run_python(block))
         elif block.language == "sh":
             self.run_commands(block)
+        elif block.language == "console":
+            for line in block.text.splitlines():
+                check_on_a_bench(line)
         else:
             raise AssertionError(f"{block.place}: nobody checks a block of {block.language!r}")
 
@@ -258,6 +263,22 @@ def is_form(line: str) -> bool:
     setup.read(ROOT / "setup.cfg")
     assert set(asked[1].split(",")) <= set(setup["options.extras_require"]), line
     return True
+
+
+#: Commands of Frappe's own that the pages name.
+FRAPPES = {"install-app", "uninstall-app"}
+
+
+def check_on_a_bench(line: str) -> None:
+    """Whether a bench has that command: of ours, or of Frappe's."""
+    words = shlex.split(line)
+    if words[0] == "./env/bin/pip":
+        assert words[1] == "check" or is_form(line.removeprefix("./env/bin/")), line
+    elif words[0] == "bench":
+        given = words[3:] if words[1] == "--site" else words[1:]
+        assert given[0] in FRAPPES | {command.name for command in bench_commands()}, line
+    else:
+        assert words[0] == "echo", f"not a form that is known: {line}"
 
 
 def start_server(folder: Path) -> str:
@@ -392,6 +413,8 @@ class TestARunThatIsNotAsThePageSays:
             ("```text\nprinted by nobody\n```", "what prints this"),
             ("```ruby\nputs 1\n```", "nobody checks"),
             ("```\nls\n```", "nobody checks"),
+            ("```console\nbench nope\n```", "bench nope"),
+            ("```console\nrm -r sites\n```", "not a form"),
             ("<!-- background -->\n```sh\necho never\n```", "page:2"),
             ("```sh\nmake nonsense\n```", "nonsense"),
             ("```sh\npip install 'frappe_jobs[nonsense]'\n```", "nonsense"),

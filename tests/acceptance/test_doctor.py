@@ -38,7 +38,7 @@ def test_a_bench_that_is_well_has_nothing_but_ok_also_when_it_is_strict(bench):
         wait_until(lambda: "this scheduler leads" in scheduler.log, 10)
         began = time.monotonic()
         done = bench.run("doctor", "--strict")
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 12  # on a busy machine
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         *rows, last = done.stdout.splitlines()
         assert rows == lines(done, "ok")
@@ -102,7 +102,7 @@ def test_what_keeps_it_from_looking_is_a_finding_too(make_bench, config, said):
     bench.amqp_url = None
     began = time.monotonic()
     done = bench.run("doctor", "--format", "json")
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 12  # on a busy machine
     assert (done.returncode, done.stderr) == (1, "")
     found = json.loads(done.stdout)
     assert [one["what"] for one in found if one["level"] == "error" and said in one["what"]]

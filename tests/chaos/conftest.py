@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import pytest
-from chaos import report
+from chaos import clock, report
 from chaos.runs import Runs, Verdict, judge
 from chaos.servers import RabbitMQ
 
@@ -60,12 +60,20 @@ def config(broker: str, request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture
 def scene(make_bench: Callable[..., Any], config: dict[str, Any]) -> Iterator[Scene]:
     """A bench of the test's own, its first site open."""
-    bench = make_bench(**{"frappe_jobs_lease": LEASE} | config)
+    settings = {"frappe_jobs_lease": LEASE, "frappe_jobs_scheduler_lock": clock.LOCK}
+    bench = make_bench(**settings | config)
     bench.use()
     with frappe.site("site1"):
         yield Scene(bench)
     bench.remove_keys()  # while its broker is there
     bench.amqp_url = None
+
+
+@pytest.fixture
+def schedule(scene: Scene) -> Scene:
+    """The same, with very many jobs that are due every few seconds."""
+    clock.make_jobs(scene.bench)
+    return scene
 
 
 class Scene:

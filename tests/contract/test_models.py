@@ -15,8 +15,8 @@ from frappe_jobs.hosts.models import (
     Base,
     ScheduledJobLog,
     ScheduledJobType,
-    make_tables,
 )
+from frappe_jobs.hosts.records import make_tables
 
 METHOD = "acme.tasks.greet"
 NOON = datetime(2025, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
@@ -62,6 +62,7 @@ def test_a_type_is_made_read_changed_and_deleted() -> None:
             "create_log": True,
             "last_execution": None,
             "next_execution": None,
+            "last_due": None,
             "scheduler_event": "",
         }
         found = frappe.get_doc("Scheduled Job Type", made.name)

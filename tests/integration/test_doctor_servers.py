@@ -95,7 +95,7 @@ class TestMemory:
     def test_it_is_told_how_much_is_used_and_when_it_is_nearly_full(self, start):
         client = start()
         assert "has no limit" in one(seen(client), "of memory").what
-        client.set("filling", "x" * 10_000_000)  # beside which a connection is nothing
+        client.setrange("filling", 10_000_000, "x")  # beside which a connection is nothing
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used * 10)
         assert one(seen(client), "that it may (maxmemory)").level == "ok"

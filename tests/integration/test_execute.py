@@ -350,7 +350,7 @@ class TestDatabaseAway:
         with frappe.site("site1"):
             message = here.ledger.read(frappe.enqueue(tasks.ping).message_id).message
         message = replace(message, id=str(uuid4()), site=away)
-        executor = Executor(Eager(here.settings), here.ledger, here.handle)
+        executor = Executor(Eager(here.settings), here.ledger, here.handle, here.tracking)
         for retries in range(CONFLICT_RETRIES + 2):  # as long as it takes
             with pytest.raises(RunAgain) as again:
                 executor.execute(message, holder="a worker", timed_out=TimeoutError)

@@ -12,6 +12,7 @@ from celery.result import AsyncResult
 from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 
@@ -264,6 +265,14 @@ class TestRetry:
         ledger.wait_for_retry(job, 60, {})
         assert (ledger.read(job.id).status, ledger.position(job)) == ("cancelled", None)
 
+    def test_the_next_attempt_begins_its_progress_anew(self, ledger):
+        job = begun(ledger)
+        ledger.note(job, {"progress": "40.0", "stage": "counting"})
+        ledger.wait_for_retry(job, 0, {})
+        assert ledger.read(job.id).progress == 40.0
+        ledger.start(job, SOMEBODY)
+        assert (ledger.read(job.id).progress, ledger.read(job.id).stage) == (None, None)
+
 
 class TestEnd:
     def test_it_holds_nothing_of_an_attempt_before(self, ledger):
@@ -308,6 +317,70 @@ class TestEnd:
         job = recorded(ledger)
         assert ledger.cancel([job], "not wanted") == [True]
         assert AsyncResult(job.id, app=runtime.current().app).state == "REVOKED"
+
+
+class TestUnwrittenEnds:
+    """Ends of tracked jobs, until their own records say so."""
+
+    @pytest.fixture
+    def ends(self, ledger):
+        return UnwrittenEnds(ledger)
+
+    def test_each_end_is_noted_in_the_step_that_ends_the_job_until_it_is_written(
+        self, ledger, ends
+    ):
+        failed, cancelled = begun(ledger, task_id="t1"), recorded(ledger, task_id="t2")
+        ledger.end(failed, FAILED, {"reason": "ValueError: x", "traceback": "Traceback …"})
+        ledger.cancel([cancelled, recorded(ledger)], "purged")
+        found = ends.of("site1")
+        assert found.keys() == {failed.id, cancelled.id}
+        one = found[failed.id]
+        assert (one.task_id, one.status, one.exception) == ("t1", "failed", "Traceback …")
+        assert (found[cancelled.id].exception, found[cancelled.id].queue) == ("purged", "default")
+        assert ends.sites(["site2", "site1"]) == ["site1"]
+        ends.written("site1", [failed.id])
+        assert ends.of("site1").keys() == {cancelled.id}
+        ends.written("site1", [cancelled.id])
+        assert ends.sites(["site2", "site1"]) == []
+
+    def test_what_is_written_already_or_had_ended_before_is_not(self, ledger, ends):
+        job = begun(ledger, task_id="t1")
+        assert ledger.end(job, FINISHED, {"result": "1"}, is_written=True)
+        assert not ledger.end(job, FAILED, {"reason": "too late"})
+        assert ledger.cancel([job], "too late") == [False]
+        assert ends.of("site1") == {}
+        assert ledger.read(job.id).result == 1
+
+    def test_they_do_not_stay_for_ever(self, ledger, ends):
+        ledger.end(begun(ledger, task_id="t1"), FINISHED)
+        assert 29 * DAY < ledger.redis.ttl(ledger._key("unwritten", "site1")) <= 30 * DAY
+
+
+class TestDropped:
+    def test_a_message_that_is_dropped_is_not_begun_though_nothing_is_known_of_it(self, ledger):
+        lost, other = message(), message()
+        ledger.drop(lost.id)
+        assert ledger.dropped([other.id, lost.id]) == [lost.id]
+        assert ledger.start(lost, SOMEBODY) == Refusal()
+        assert ledger.start(other, SOMEBODY) == Attempt(1)
+
+
+class TestTaken:
+    def test_an_id_is_taken_while_its_job_waits_or_runs(self, ledger):
+        job = recorded(ledger, "the id")
+        again = message("the id")
+        assert ledger.is_taken(again)
+        ledger.start(job, SOMEBODY)
+        assert ledger.is_taken(again)
+        ledger.end(job, FINISHED)
+        assert not ledger.is_taken(again)
+        assert not ledger.is_taken(message("another id"))
+
+    def test_on_rabbitmq_not_by_one_that_has_waited_for_a_day(self, on_rabbitmq):
+        recorded(on_rabbitmq, "young")
+        recorded(on_rabbitmq, "old", enqueued_at=time.time() - 2 * DAY)
+        assert on_rabbitmq.is_taken(message("young"))
+        assert not on_rabbitmq.is_taken(message("old"))
 
 
 class TestLooking:

@@ -34,18 +34,28 @@ def test_what_runs_stays_and_on_redis_nothing_is_left_of_the_others(bench):
     here = bench.use()
     jobs, messages = enqueue(here, CHUNK + 3)
     assert (
-        cancel_waiting(messages, "purged", ledger=here.ledger, broker=here.broker) == messages[1:]
+        cancel_waiting(
+            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
+        )
+        == messages[1:]
     )
     assert here.broker.depth("default") == 1  # nobody took it from there in this test
     assert [jobs[0].get_status(), jobs[-1].get_status()] == ["started", "cancelled"]
     assert jobs[-1].reason == "purged"
     assert marks(here) == set()
-    assert cancel_waiting(messages, "purged", ledger=here.ledger, broker=here.broker) == []
+    assert (
+        cancel_waiting(
+            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
+        )
+        == []
+    )
 
 
 def test_on_rabbitmq_a_mark_for_the_worker_is_left_of_each(rabbit):
     _, messages = enqueue(rabbit, 3)
-    ended = cancel_waiting(messages, "purged", ledger=rabbit.ledger, broker=rabbit.broker)
+    ended = cancel_waiting(
+        messages, "purged", ledger=rabbit.ledger, broker=rabbit.broker, tracking=rabbit.tracking
+    )
     assert ended == messages[1:]
     assert rabbit.broker.depth("default") == 3
     assert marks(rabbit) == {one.id for one in messages[1:]}

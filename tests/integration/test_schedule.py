@@ -76,6 +76,7 @@ class TestMigrate:
             == "site2: 2 added, 0 changed, 0 removed, 0 unchanged, 0 refused."
         )
         assert entries() == {}
+        assert not bench.sites.joinpath("site1", "site.db").exists()
         lines = migrated(bench)
         assert f"site1: added acme.tasks.often ({OFTEN})" in lines
         before = entries()

@@ -19,8 +19,8 @@ TIERS = (
     "config sites_folder masking message arguments methods embedded"
     " cron frequency scheduler_events words finding clock",
     "hosts.base brokers.base",
-    "ledger purge job dispatch execute sweep scheduling background_task sync retention"
-    " doctor deploy",
+    "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"
+    " task_upkeep sync retention doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands __main__ __init__",

@@ -7,3 +7,8 @@ override_doctype_class = {
 
 before_job = ["shop.tasks.note_start"]
 after_job = ["shop.tasks.note_end"]
+
+scheduler_events = {
+    "all": ["shop.tasks.check_stock"],
+    "daily_long": ["shop.tasks.close_day"],
+}

@@ -58,6 +58,18 @@ def wait_for_bank(seconds: int) -> None:
     time.sleep(seconds)
 
 
+def check_stock() -> None:
+    """By the clock, every ``scheduler_interval`` seconds."""
+
+
+def close_day() -> None:
+    """By the clock, once a day."""
+
+
+def remind() -> None:
+    """By the clock, as a record in the database says."""
+
+
 def tell_success(job, connection, result) -> None:
     note(f"success of {job.name}")
 

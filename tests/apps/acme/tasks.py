@@ -259,3 +259,27 @@ def fail_after_commit() -> None:
 def often() -> None:
     """Run by the clock."""
     mark("often")
+
+
+def report(until: str, touch: str = "", fail: bool = False) -> dict:
+    """Say how far it is, in the middle of a transaction that has read or written, and go on."""
+    if touch:
+        frappe.get_all("Account")
+    if touch == "write":
+        frappe.get_doc("Account", "cash").deposit()
+    frappe.publish_progress(40, stage="counting", doctype="Account", docname="cash")
+    mark("report")
+    while not Path(until).exists():
+        time.sleep(0.01)
+    if touch:
+        frappe.get_doc("Account", "cash").deposit(10)
+    if fail:
+        raise ValueError("the report failed")
+    return {"accounts": 1}
+
+
+def track_further(rollback: bool) -> None:
+    """Enqueue a tracked job from inside a job."""
+    frappe.enqueue(add, x=7, track_job=True, job_name="further")
+    if rollback:
+        raise ValueError("rolled back")

@@ -1,0 +1,48 @@
+"""frappe_jobs' schedule: made by migrate, kept by its scheduler."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import islice
+
+from frappe_jobs import runtime
+from frappe_jobs.celery.beat import BenchScheduler
+
+here = runtime.current()
+sites = here.settings.sites()
+to_migrate = iter(sites)
+scheduler = BenchScheduler(here.app)
+
+
+def migrate(count: int) -> None:
+    """So many sites more, as the command does it."""
+    for site in islice(to_migrate, count):
+        plan = here.sync.plan(site)
+        if plan.refused:
+            raise RuntimeError(f"{site}: {plan.refused[0].what}")
+        here.sync.apply(plan)
+
+
+def lead(_: int) -> None:
+    """Have the scheduler lead, and wait for the comparison that it begins with."""
+    scheduler.tick()
+    if here.timetable.leader() != scheduler.token:
+        raise RuntimeError("The scheduler does not lead.")
+    for thread in threading.enumerate():
+        if thread.name == "compare":
+            thread.join()
+
+
+def put_off(seconds: int) -> None:
+    """Have all entries be due so many seconds from now."""
+    at = time.time() + seconds
+    for site in sites:
+        ticket = here.timetable.ticket(site)
+        entries = [entry for entry, _ in filter(None, here.timetable.of_site(site).values())]
+        here.timetable.replace(site, ticket, [], dict.fromkeys(entries, at))
+
+
+def tick(count: int) -> None:
+    for _ in range(count):
+        scheduler.tick()

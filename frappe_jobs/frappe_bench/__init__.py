@@ -1,0 +1,1 @@
+"""A real Frappe as the host, and our queues under Frappe's own functions."""

@@ -1,0 +1,52 @@
+"""Frappe's own types as arguments of a job: ``frappe._dict`` and documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import frappe
+from frappe.model import optional_fields
+from frappe.model.base_document import BaseDocument, get_controller
+from frappe.model.docstatus import DocStatus
+
+from frappe_jobs.arguments import Arguments, Codec, of_type
+from frappe_jobs.errors import ArgumentError
+
+#: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
+KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
+#: And others that each process makes anew.
+MADE = frozenset({"meta", "permitted_fieldnames"})
+
+
+def bench_arguments() -> Arguments:
+    """The standard types and Frappe's."""
+    return Arguments([
+        of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
+        of_type(DocStatus, int, DocStatus),
+        Codec("document", lambda value: isinstance(value, BaseDocument), _pack, _unpack),
+    ])  # fmt: skip
+
+
+def _pack(document: BaseDocument) -> dict[str, Any]:
+    """Its values, children and flags; other attributes that begin with ``_`` stay behind."""
+    return {
+        name: value
+        for name, value in document.__dict__.items()
+        if name in KEPT or not (name.startswith("_") or name in MADE)
+    }
+
+
+def _unpack(values: dict[str, Any]) -> BaseDocument:
+    """The document as it was sent; its row is not read."""
+    doctype = values.get("doctype")
+    if not isinstance(doctype, str):
+        raise ArgumentError("a document without a doctype")
+    kind = get_controller(doctype)
+    document: BaseDocument = kind.__new__(kind)
+    document.__dict__.update(values)
+    document._table_fieldnames = {field.fieldname for field in document._get_table_fields()}
+    for name in document._table_fieldnames:
+        for child in values.get(name) or ():
+            if isinstance(child, BaseDocument):
+                child.parent_doc = document
+    return document

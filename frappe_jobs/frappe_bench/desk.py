@@ -1,0 +1,92 @@
+"""The Desk's pages of jobs and workers: Frappe's own, on what our queues say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import frappe
+from frappe.core.doctype.rq_job import rq_job
+from frappe.core.doctype.rq_worker import rq_worker
+from frappe.utils import cint, make_filter_dict
+from rq.exceptions import InvalidJobOperation
+
+from frappe_jobs.frappe_bench import transport
+from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.job import STATUSES, BenchJob
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import Record
+
+# Frappe imports this module when one of the pages is opened, and theirs with it.
+if transport.is_installed():
+    transport.install_in_what_is_loaded()
+
+SYSTEM_MANAGER = "System Manager"
+
+
+class RQJob(rq_job.RQJob):  # type: ignore[misc]
+    """A job, as Frappe's page shows it."""
+
+    @staticmethod
+    def get_list(args: Any) -> list[Any]:
+        """A page of the site's jobs, read as far as it is shown; on RQ as Frappe does it."""
+        if not transport.is_installed():
+            return list(rq_job.RQJob.get_list(args))
+        start, length = cint(args.get("start")), cint(args.get("page_length")) or 20
+        found: Iterable[Record] = _records(args)
+        if " asc" in (args.get("order_by") or ""):
+            found = reversed([*found])
+        return [rq_job.serialize_job(BenchJob(one)) for one in islice(found, start, start + length)]
+
+    @staticmethod
+    def get_count(args: Any) -> int:
+        """How many there are, of the site."""
+        if not transport.is_installed():
+            return int(rq_job.RQJob.get_count(args))
+        return sum(1 for _ in _records(args))
+
+    @frappe.whitelist()  # type: ignore[untyped-decorator]
+    def retry(self) -> str:
+        """Send it once more; gives its id."""
+        return str(retry_job(self.name))
+
+
+class RQWorker(rq_worker.RQWorker):  # type: ignore[misc]
+    """A worker, as Frappe's page shows it."""
+
+
+@frappe.whitelist()  # type: ignore[untyped-decorator]
+def retry_job(job_id: str) -> str:
+    """Send an ended job once more; gives its id."""
+    frappe.only_for(SYSTEM_MANAGER)
+    job = frappe.get_doc("RQ Job", job_id).job
+    try:
+        again = job.requeue()
+    except InvalidJobOperation as error:
+        frappe.throw(str(error), title=frappe._("Invalid Operation"))
+    return str(again.id)
+
+
+@frappe.whitelist()  # type: ignore[untyped-decorator]
+def remove_failed_jobs() -> None:
+    """Forget the site's failed jobs."""
+    frappe.only_for(SYSTEM_MANAGER)
+    if not transport.is_installed():
+        rq_job.remove_failed_jobs()
+        return
+    failed = {"filters": [["RQ Job", "status", "=", "failed"]]}
+    for record in [*_records(failed)]:
+        runtime().ledger.forget(record.message)
+
+
+def _records(args: Any) -> Iterator[Record]:
+    """The site's jobs that the page's filters let pass, latest first."""
+    here, filters = runtime(), make_filter_dict(args.get("filters"))
+    queues = rq_job._eval_filters(filters.get("queue"), [*here.settings.queues])
+    names = rq_job._eval_filters(filters.get("status"), rq_job.JOB_STATUSES)
+    statuses = [status for status, name in STATUSES.items() if name.value in names]
+    if not queues or not statuses:
+        return iter(())
+    listing = Listing(here.ledger, here.settings)
+    return listing.latest([frappe.local.site], statuses, queues)

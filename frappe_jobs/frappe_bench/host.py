@@ -1,0 +1,371 @@
+"""A real Frappe as the host: its own init, connect, set_user, get_hooks, log_error, destroy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from importlib import import_module
+from typing import Any, TypeVar
+
+import frappe
+from frappe.model.document import Document
+from frappe.utils import CallbackManager
+
+from frappe_jobs import methods
+from frappe_jobs.arguments import Arguments
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import (
+    ArgumentError,
+    DatabaseUnavailable,
+    DoesNotExistError,
+    FrappeJobsError,
+    HostNotReady,
+)
+from frappe_jobs.frappe_bench.arguments import bench_arguments
+from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
+from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
+from frappe_jobs.frappe_bench.schedule import RUN, BenchSchedule, note_failure
+from frappe_jobs.frappe_bench.session import BenchSession, is_open
+from frappe_jobs.hosts.base import (
+    ADMINISTRATOR,
+    RUN_DOC_METHOD,
+    SCHEDULED_JOB_FAILED,
+    Host,
+    JobType,
+    ScheduledCall,
+    Session,
+    TaskChange,
+)
+from frappe_jobs.ledger.record import STARTED, Record
+from frappe_jobs.message import Message
+from frappe_jobs.scheduler_events import ScheduledJob
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+#: The last of a job's after_job hooks.
+AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
+
+#: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
+PRELOADED = (
+    "frappe.database.query",
+    "frappe.query_builder",
+    "frappe.utils.data",
+    "frappe.utils.safe_exec",
+    "frappe.utils.typing_validations",
+    "frappe.website.path_resolver",
+    "frappe.handler",
+    "frappe.utils.user",
+    "frappe.model.db_query",
+    "frappe.database.mariadb.database",
+    "frappe.monitor",
+    "frappe.recorder",
+    "frappe.utils.file_lock",
+    "frappe.permissions",
+    "frappe.core.doctype.scheduled_job_type.scheduled_job_type",
+)
+
+#: MariaDB's errors of a connection that cannot be made, or was lost.
+OUT_OF_REACH = frozenset({1040, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055})
+
+
+class BenchHost(Host):
+    """The host of a Frappe bench."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        schedule_changed: Callable[[str], None] = lambda site: None,
+        tasks: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self.schedule_changed = schedule_changed
+        self._schedule = BenchSchedule()
+        self._own: dict[str, Callable[..., Any]] = {
+            RUN_DOC_METHOD: run_doc_method,
+            SCHEDULED_JOB_FAILED: note_failure,
+            AFTER_JOB_CALLBACKS: run_after_job_callbacks,
+            KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
+        }
+
+    @cached_property
+    def arguments(self) -> Arguments:  # type: ignore[override]
+        return bench_arguments()
+
+    # --- what is open
+
+    def current(self) -> Session | None:
+        return BenchSession() if is_open() else None
+
+    def clear(self) -> None:
+        frappe.destroy()
+
+    @contextmanager
+    def session(
+        self, site: str, user: str | None = None, session: Any = None
+    ) -> Iterator[BenchSession]:
+        if session is not None:
+            raise ArgumentError("On a bench Frappe itself opens the database: name no session.")
+        if is_open():
+            raise HostNotReady(
+                f"{frappe.local.site} is open here, and Frappe has one site open at a time."
+            )
+        self._settings.site_config(site)  # raises SiteNotFound
+        opened = BenchSession()
+        try:
+            frappe.init(site=site, sites_path=self._sites_path)
+            frappe.connect(set_admin_as_user=False)
+            frappe.set_user(user or ADMINISTRATOR)
+            if os.environ.get("CI"):  # as Frappe's own worker
+                frappe.flags.in_test = True
+            yield opened
+            if opened.is_dirty:
+                opened.commit()
+        except BaseException:
+            self._roll_back(opened)
+            raise
+        finally:
+            frappe.destroy()
+
+    @property
+    def _sites_path(self) -> str:
+        """``.`` where Frappe's own commands run, as they say it."""
+        folder = self._settings.sites_path
+        return "." if os.getcwd() == str(folder) else str(folder)
+
+    def _roll_back(self, opened: BenchSession) -> None:
+        try:
+            if getattr(frappe.local, "db", None):
+                opened.rollback()
+        except Exception:  # the connection is lost, and with it the transaction
+            logger.warning("the transaction could not be rolled back", exc_info=True)
+
+    def on(self, site: str, read: Callable[[], Value]) -> Value:
+        """What that gives with the site open, whatever is open here."""
+        if not is_open():
+            with self.session(site):
+                return read()
+        if frappe.local.site == site:
+            return read()
+        return _in_thread(lambda: self.on(site, read))
+
+    def sites(self) -> Sequence[str]:
+        return self._settings.sites()
+
+    def preload(self) -> None:
+        os.chdir(self._settings.sites_path)  # where all of Frappe's processes run
+        for name in PRELOADED:
+            try:
+                import_module(name)
+            except Exception:
+                logger.debug("%s is not preloaded", name, exc_info=True)
+        import_module("frappe.utils.background_jobs")._start_sentry()
+
+    # --- methods and hooks
+
+    def hooks(self, name: str, site: str) -> list[str]:
+        found = self.on(site, lambda: list(frappe.get_hooks(name)))
+        return [*found, AFTER_JOB_CALLBACKS] if name == "after_job" else found
+
+    def method(self, path: str, site: str) -> Callable[..., Any]:
+        if path in self._own:
+            return self._own[path]
+        return methods.resolve(path, self._apps(site))
+
+    def _apps(self, site: str) -> Sequence[str]:
+        """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
+        if not is_open() or frappe.local.site != site:
+            return self._settings.installed_apps(site)
+        flags = frappe.local.flags
+        if flags.in_install or flags.in_uninstall or flags.in_install_db:
+            return list(frappe.get_all_apps(with_internal_apps=False))
+        return list(frappe.get_installed_apps())
+
+    def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
+        document = getattr(method, "__self__", None)
+        if not isinstance(document, Document):
+            return None
+        return document.doctype, document.name, method.__name__
+
+    # --- errors
+
+    def is_conflict(self, error: BaseException) -> bool:
+        if isinstance(error, frappe.RetryBackgroundJobError):
+            return True
+        if isinstance(error, (frappe.QueryDeadlockError, frappe.QueryTimeoutError)):
+            return True
+        return _is_of_database(error) and bool(
+            frappe.db.is_deadlocked(error) or frappe.db.is_timedout(error)
+        )
+
+    def is_out_of_reach(self, error: BaseException) -> bool:
+        if super().is_out_of_reach(error) or not _is_of_database(error):
+            return super().is_out_of_reach(error)
+        # PostgreSQL's has no code where no server answered.
+        return error.args[0] in OUT_OF_REACH or getattr(error, "pgcode", "") is None
+
+    def log_error(self, title: str, error: BaseException) -> None:
+        """Into the site's Error Log, under the method's path as Frappe does."""
+        method = (getattr(frappe.local, "job", None) or {}).get("method") or title
+        try:
+            # Raised again, as Frappe reads what is being handled.
+            raise error
+        except type(error):
+            _log_error(method)
+        logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
+
+    @contextmanager
+    def running(self, message: Message, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        frappe.local.job = frappe._dict(
+            site=message.site,
+            method=message.method,
+            job_name=message.name,
+            kwargs=kwargs,
+            user=message.user,
+            after_job=CallbackManager(),
+        )
+        with as_rqs_current(BenchJob(Record(message, STARTED, started_at=time.time()))):
+            yield
+
+    def job_for_callback(self, job: Any) -> Any:
+        return BenchJob(job._record)
+
+    # --- documents, for the API
+
+    def get_doc(self, doctype: str, name: Any) -> Any:
+        return frappe.get_doc(_known(doctype), name)
+
+    def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
+        return frappe.new_doc(_known(doctype), **values)
+
+    def get_all(
+        self,
+        doctype: str,
+        filters: Mapping[str, Any],
+        fields: Sequence[str],
+        order_by: str | None,
+        limit: int | None,
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = frappe.get_all(
+            doctype, filters=dict(filters), fields=list(fields), order_by=order_by, limit=limit
+        )
+        return found
+
+    # --- the schedule
+
+    def inactive(self, site: str) -> str | None:
+        try:
+            return self._read(site, self._schedule.inactive)
+        except DatabaseUnavailable as error:
+            return str(error)
+
+    def time_zone(self, site: str) -> str | None:
+        return self._read(site, self._schedule.time_zone)
+
+    def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
+        return ScheduledCall(RUN, method, {"job_type": method}, SCHEDULED_JOB_FAILED)
+
+    def scheduler_events(self, site: str) -> Mapping[str, Any]:
+        return self._read(site, self._schedule.events)
+
+    def job_types(self, site: str) -> list[JobType]:
+        return self._read(site, self._schedule.job_types)
+
+    def _read(self, site: str, read: Callable[[], Value]) -> Value:
+        """What the scheduler asks of a site; raises DatabaseUnavailable whatever is wrong there."""
+        try:
+            return self.on(site, read)
+        except FrappeJobsError:
+            raise
+        except Exception as error:  # one site's trouble is its own
+            raise DatabaseUnavailable(f"{site} cannot be read: {error!r}") from error
+
+    def change_job_types(
+        self,
+        site: str,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        return self._read(site, lambda: self._schedule.change(add, change, remove))
+
+    def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
+        """Nothing: Frappe works it out whenever somebody looks."""
+
+    def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
+        """Nothing: Frappe's own Log Settings say how long they are kept."""
+
+    # --- tracked jobs: a bench keeps no records of them yet
+
+    def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
+        raise ArgumentError("track_job: a Frappe bench keeps no Background Tasks yet.")
+
+    def change_background_task(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        return False
+
+    def change_background_tasks(
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
+    ) -> None:
+        done()
+
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
+        return False
+
+    def recent_background_tasks(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        return []
+
+    def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
+        return {}
+
+    def clear_background_tasks(self, site: str, before: datetime) -> int:
+        return 0
+
+
+def _known(doctype: str) -> str:
+    if not frappe.db.exists("DocType", doctype):
+        raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
+    return doctype
+
+
+def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:
+    """Load the document and call its method, as Frappe's own function does."""
+    return getattr(frappe.get_doc(doctype, name), doc_method)(**kwargs)
+
+
+def run_after_job_callbacks() -> None:
+    """What the job has put into ``frappe.local.job.after_job``, as the last of its hooks."""
+    frappe.local.job.after_job.run()
+
+
+def _is_of_database(error: BaseException) -> bool:
+    db = getattr(frappe.local, "db", None)
+    kinds = (db.OperationalError, db.InternalError) if db else ()
+    return isinstance(error, kinds) and bool(error.args)
+
+
+def _log_error(method: str) -> None:
+    try:
+        frappe.log_error(title=method)
+        frappe.db.commit()
+    except Exception:
+        logger.exception("the error of %s could not be logged", method)
+
+
+def _in_thread(call: Callable[[], Value]) -> Value:
+    """Its value, from a thread of its own: ``frappe.local`` is empty there."""
+    with ThreadPoolExecutor(1, thread_name_prefix="another-site") as pool:
+        return pool.submit(call).result()

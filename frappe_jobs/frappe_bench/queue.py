@@ -1,0 +1,306 @@
+"""A queue of ours that answers as RQ's do: what Frappe's own enqueue and its pages use of it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from itertools import islice
+from typing import Any
+
+import frappe
+from frappe.utils.background_jobs import execute_job, truncate_failed_registry
+from redis.exceptions import ConnectionError
+from rq.utils import parse_timeout
+
+from frappe_jobs.brokers.base import Sending
+from frappe_jobs.dispatch import Options
+from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
+from frappe_jobs.hosts.base import RUN_DOC_METHOD
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
+from frappe_jobs.purge import cancel_waiting
+
+#: Options of ours that Frappe's enqueue takes for arguments of the method.
+OURS = ("track_job", "retry", "at_front_when_starved")
+
+#: Those that a job can have by now.
+KNOWN = {field.name for field in fields(Options)}
+
+#: The path of keep_few_failed_jobs, as the host knows it.
+KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
+
+#: For RQ a timeout of -1 is none.
+ENDLESS = 365 * 24 * 3600
+
+
+class QueueUnavailable(BrokerUnavailable, ConnectionError):
+    """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
+
+
+class BenchQueue:
+    """One queue of the bench, by Frappe's name for it."""
+
+    def __init__(self, name: str, is_async: bool = True) -> None:
+        self._queue = name
+        self.is_async = self._is_async = is_async
+
+    @property
+    def name(self) -> str:
+        """As Frappe spells it: the bench's id before the queue."""
+        return f"{runtime().settings.bench_id}:{self._queue}"
+
+    @property
+    def connection(self) -> Any:
+        return runtime().ledger.redis
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BenchQueue) and self._queue == other._queue
+
+    def __hash__(self) -> int:
+        return hash(self._queue)
+
+    # --- what waits
+
+    @property
+    def count(self) -> int:
+        waiting: int = runtime().ledger.waiting(self._queue)
+        return waiting
+
+    def is_empty(self) -> bool:
+        return self.count == 0
+
+    @property
+    def jobs(self) -> list[BenchJob]:
+        """Those that wait, of all sites, the next one first."""
+        records = sorted(self._waiting(), key=_place)
+        return jobs(records)
+
+    def get_jobs(self, offset: int = 0, length: int = -1) -> list[BenchJob]:
+        return self.jobs[offset : offset + length if length >= 0 else None]
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [job.id for job in self.jobs]
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        return [job.id for job in self.get_jobs(offset, length)]
+
+    def fetch_job(self, job_id: str) -> BenchJob | None:
+        record = runtime().ledger.find(*site_and_id(job_id))
+        return BenchJob(record) if record else None
+
+    def empty(self) -> int:
+        """Remove what waits, and its messages; gives how many jobs it took."""
+        here = runtime()
+        messages = [record.message for record in self._waiting()]
+        taken = cancel_waiting(
+            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
+        )
+        for message in taken:
+            here.ledger.forget(message)
+        return len(taken)
+
+    def _waiting(self) -> list[Record]:
+        here = runtime()
+        return list(Listing(here.ledger, here.settings).waiting(here.host.sites(), [self._queue]))
+
+    # --- its registries
+
+    started_job_registry = property(lambda self: Registry(self._queue, STARTED))
+    finished_job_registry = property(lambda self: Registry(self._queue, FINISHED))
+    failed_job_registry = property(lambda self: Registry(self._queue, FAILED))
+    canceled_job_registry = property(lambda self: Registry(self._queue, CANCELLED))
+    deferred_job_registry = scheduled_job_registry = property(lambda self: Registry(self._queue))
+
+    # --- what is put in
+
+    def enqueue_call(
+        self,
+        func: Callable[..., Any] | str,
+        args: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: Any = None,
+        at_front: bool = False,
+        job_id: str | None = None,
+        on_success: Any = None,
+        on_failure: Any = None,
+        **ignored: Any,
+    ) -> BenchJob | SyncJob | None:
+        """Send what Frappe's enqueue gives, or any function with keywords.
+
+        None where Frappe's ``deduplicate`` looked the id up, and another process took it since.
+        """
+        call = dict(kwargs or {})
+        if not self.is_async:
+            return _run_here(func, call, job_id)
+        if func is not execute_job:
+            call = {"method": func, "kwargs": call}
+        method, arguments = call["method"], dict(call.get("kwargs") or {})
+        options = _taken_out(method, arguments)
+        host = runtime().host
+        if callable(method) and (document := host.document_method(method)):
+            doctype, name, doc_method = document
+            arguments |= {"doctype": doctype, "name": name, "doc_method": doc_method}
+            call["job_name"], method = f"{doctype}.{doc_method}", RUN_DOC_METHOD
+        own_id = site_and_id(job_id)[1] if job_id else None
+        message = runtime().dispatcher.compose(
+            method,
+            arguments,
+            Options(
+                queue=self._queue,
+                timeout=_seconds(timeout),
+                event=call.get("event"),
+                job_name=call.get("job_name"),
+                on_success=_function(on_success),
+                on_failure=_kept(_function(on_failure)),
+                at_front=at_front,
+                job_id=own_id,
+                **options,
+            ),
+            host.require_current(),
+            is_checked=False,
+        )
+        sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
+        try:
+            job = runtime().dispatcher.dispatch([sending])[0]
+        except BrokerUnavailable as error:
+            raise QueueUnavailable(str(error)) from None
+        return job and BenchJob(job._record)
+
+    def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """RQ's short form: the options among the keywords, the rest is the function's."""
+        names = ("timeout", "at_front", "job_id", "on_success", "on_failure")
+        options = {name: kwargs.pop(name) for name in names if name in kwargs}
+        kwargs.pop("job_timeout", None)
+        return self.enqueue_call(f, kwargs=kwargs.pop("kwargs", kwargs), **options)
+
+
+class Registry:
+    """The jobs of a queue in one state; of none, if no job of ours is ever in it."""
+
+    def __init__(self, queue: str, status: str | None = None) -> None:
+        self._queue, self._status = queue, status
+
+    def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
+        """The latest ones first."""
+        if self._status is None:
+            return []
+        here = runtime()
+        listing = Listing(here.ledger, here.settings)
+        found = listing.latest(here.host.sites(), [self._status], [self._queue])
+        ids = [id_of(one.message.site, one.message.job_id) for one in found]
+        return ids[start : end + 1 if end >= 0 else None]
+
+    @property
+    def count(self) -> int:
+        return len(self.get_job_ids())
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __contains__(self, job: Any) -> bool:
+        return getattr(job, "id", job) in self.get_job_ids()
+
+    def remove(self, job: Any, pipeline: Any = None, delete_job: bool = False) -> None:
+        """Forget the job; unless ``delete_job``, nothing: its record says where it is."""
+        if delete_job:
+            (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).delete()
+
+    def requeue(self, job: Any, at_front: bool = False) -> BenchJob:
+        return (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).requeue()
+
+
+def require_broker() -> None:
+    """Raise redis-py's ConnectionError if jobs cannot be sent: Frappe's migrate asks first."""
+    runtime().ledger.redis.ping()
+
+
+# --- of Frappe's deduplicate, which looks first and sends then, both steps become one
+
+
+def note_look_up(job_id: str) -> None:
+    """Frappe's enqueue found that nothing of that id waits or runs, and will send it."""
+    frappe.local.frappe_jobs_looked_up = {*_looked_up(), job_id}
+
+
+def _was_looked_up(job_id: str) -> bool:
+    known = _looked_up()
+    if job_id not in known:
+        return False
+    frappe.local.frappe_jobs_looked_up = known - {job_id}
+    return True
+
+
+def _looked_up() -> set[str]:
+    return getattr(frappe.local, "frappe_jobs_looked_up", None) or set()
+
+
+# --- Frappe's arguments as ours
+
+
+def _taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those options of ours that came as arguments, unless the method has one of that name."""
+    found = [name for name in OURS if name in arguments]
+    if not found:
+        return {}
+    function = frappe.get_attr(method) if isinstance(method, str) else method
+    named = inspect.signature(function).parameters
+    taken = {name: arguments.pop(name) for name in found if name not in named}
+    return {name: value for name, value in taken.items() if name in KNOWN}
+
+
+def _seconds(timeout: Any) -> int | None:
+    """As RQ reads it: a number, ``"600"``, ``"10m"``, or -1 for no timeout."""
+    seconds = parse_timeout(timeout)
+    return ENDLESS if seconds is not None and seconds < 0 else seconds and int(seconds)
+
+
+def _function(callback: Any) -> Callable[..., Any] | str | None:
+    """What is in RQ's Callback."""
+    function: Callable[..., Any] | str | None = getattr(callback, "func", callback)
+    return function
+
+
+def _kept(on_failure: Callable[..., Any] | str | None) -> Callable[..., Any] | str | None:
+    """Without Frappe's default, which keeps few failed jobs: the ledger does, by the same limit.
+
+    Unless the site has a limit of its own.
+    """
+    if on_failure is not truncate_failed_registry:
+        return on_failure
+    limit = frappe.conf.get("rq_failed_jobs_limit")
+    is_own = limit and limit != runtime().settings.failed_jobs_limit
+    return KEEP_FEW_FAILED_JOBS if is_own else None
+
+
+def keep_few_failed_jobs(*_: Any) -> None:
+    """Forget the oldest failed jobs of the open site that are over its own limit, queue by queue.
+
+    As RQ's callback for a failed job.
+    """
+    here, limit = runtime(), int(frappe.conf.get("rq_failed_jobs_limit") or 0)
+    listing = Listing(here.ledger, here.settings)
+    for queue in here.settings.queues if limit else ():
+        failed = listing.latest([frappe.local.site], [FAILED], [queue])
+        for record in islice(failed, limit, None):
+            here.ledger.forget(record.message)
+
+
+def _run_here(func: Callable[..., Any] | str, call: dict[str, Any], job_id: str | None) -> SyncJob:
+    """Frappe's way in its tests (``is_async=False``): as RQ does, the error stays in the job."""
+    function = frappe.get_attr(func) if isinstance(func, str) else func
+    try:
+        return SyncJob(job_id or "", function(**call), None)
+    except Exception:
+        return SyncJob(job_id or "", None, sys.exc_info()[1])
+
+
+def _place(record: Record) -> tuple[bool, float]:
+    return not record.message.at_front, record.message.enqueued_at

@@ -1,0 +1,117 @@
+"""Frappe's own Scheduled Job Types, as the scheduler needs them; the site is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import frappe
+from frappe.core.doctype.scheduled_job_type import scheduled_job_type as frappes
+from frappe.utils import cint, get_datetime, get_system_timezone
+from frappe.utils.scheduler import schedule_jobs_based_on_activity
+
+from frappe_jobs.cron import check
+from frappe_jobs.errors import BadCron
+from frappe_jobs.frequency import Schedule
+from frappe_jobs.hosts.base import JobType
+from frappe_jobs.scheduler_events import ScheduledJob
+
+DOCTYPE = "Scheduled Job Type"
+LOG = "Scheduled Job Log"
+#: Frappe's own function behind a scheduled job: it keeps the log, and finds its record by method.
+RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
+
+
+class BenchSchedule:
+    """What the scheduler asks of a site."""
+
+    def inactive(self) -> str | None:
+        """Frappe's own reasons, beside those in its configuration."""
+        if not cint(frappe.db.get_single_value("System Settings", "enable_scheduler")):
+            return "disabled in its System Settings"
+        return None if schedule_jobs_based_on_activity() else "dormant"
+
+    def time_zone(self) -> str:
+        return str(get_system_timezone())
+
+    def events(self) -> Mapping[str, Any]:
+        found = {app: frappe.get_hooks("scheduler_events", app_name=app, default={})
+                 for app in frappe.get_installed_apps()}  # fmt: skip
+        return {app: events for app, events in found.items() if events}
+
+    def job_types(self) -> list[JobType]:
+        """The site's records; none before its first migrate."""
+        if not frappe.db.table_exists(DOCTYPE):
+            return []
+        zone = ZoneInfo(self.time_zone())
+        rows = frappe.get_all(DOCTYPE, fields=["*"], order_by=None)
+        return [_job_type(row, zone) for row in rows]
+
+    def change(
+        self,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        """Add and remove records as Frappe's migrate does, which replaces what has changed."""
+        for name in (*change, *remove):
+            frappe.delete_doc(DOCTYPE, name)
+        for job in (*add, *change.values()):
+            frappes.insert_single_event(job.frequency, job.method, job.cron_format or None)
+        frappe.db.commit()
+        return self.job_types()
+
+
+class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
+    """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed."""
+
+    def validate(self) -> None:
+        """As Frappe does; and an expression counts for every frequency, so it must be one."""
+        super().validate()
+        if self.cron_format:
+            try:
+                check(self.cron_format)
+            except BadCron as error:
+                frappe.throw(str(error), title=frappe._("Bad Cron Expression"))
+
+    def get_next_execution(self) -> datetime:
+        """Naive, in the site's time zone, as all of its times."""
+        zone = ZoneInfo(get_system_timezone())
+        schedule = Schedule.of(
+            self.frequency, self.method, frappe.local.site,
+            cron_format=self.cron_format or "",
+            interval=cint(frappe.get_conf().scheduler_interval) or 240,
+        )  # fmt: skip
+        last = _aware(self.last_execution or self.creation, zone)
+        return schedule.next_run(last, zone).replace(tzinfo=None)
+
+
+def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
+    """End the log of a run whose process was killed, as nobody else did."""
+    name = frappe.db.get_value(DOCTYPE, {"method": job.kwargs["kwargs"]["job_type"]})
+    begun = {"scheduled_job_type": name, "status": ("in", ("Start", "Scheduled"))}
+    for log in frappe.get_all(LOG, begun, pluck="name"):
+        frappe.db.set_value(LOG, log, {"status": "Failed", "details": str(value)})
+
+
+def _job_type(row: Any, zone: ZoneInfo) -> JobType:
+    return JobType(
+        name=row.name,
+        method=row.method,
+        frequency=row.frequency,
+        cron_format=row.cron_format or "",
+        queue="long" if "Long" in row.frequency or "Maintenance" in row.frequency else "default",
+        stopped=bool(row.stopped),
+        has_event=bool(row.server_script or row.get("scheduler_event")),
+        is_script=bool(row.server_script),
+        creation=_aware(row.creation, zone),
+        last_execution=_aware(row.last_execution, zone) if row.last_execution else None,
+    )
+
+
+def _aware(moment: Any, zone: ZoneInfo) -> datetime:
+    """Frappe's records are naive, in the site's time zone."""
+    found: datetime = get_datetime(moment)
+    return found.replace(tzinfo=zone)

@@ -1,0 +1,66 @@
+"""The site that Frappe itself has open here, through our port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import frappe
+
+from frappe_jobs.hosts.base import Session
+
+
+def is_open() -> bool:
+    """Whether Frappe has a site open in this thread or async task."""
+    return bool(getattr(frappe.local, "initialised", None) and getattr(frappe.local, "site", None))
+
+
+class BenchSession(Session):
+    """A view of ``frappe.local``: it says what is open at the moment that it is asked."""
+
+    @property
+    def site(self) -> str:  # type: ignore[override]
+        return str(frappe.local.site)
+
+    @property
+    def user(self) -> str:  # type: ignore[override]
+        return str(frappe.session.user)
+
+    @property
+    def conf(self) -> Mapping[str, Any]:  # type: ignore[override]
+        conf: Mapping[str, Any] = frappe.local.conf
+        return conf
+
+    @property
+    def db(self) -> Any:
+        return frappe.local.db
+
+    @property
+    def was_connected(self) -> bool:  # type: ignore[override]
+        return self.db._conn is not None
+
+    def commit(self) -> None:
+        """As Frappe does; a connection that nothing has asked for is not made for it."""
+        if not self.was_connected:
+            self.db.before_commit.run()
+        if self.was_connected:
+            self.db.commit()
+        else:
+            self.db.after_commit.run()
+
+    def rollback(self) -> None:
+        if self.was_connected:
+            self.db.rollback()
+        else:
+            for waiting in (self.db.before_commit, self.db.after_commit):
+                waiting.reset()
+            self.db.after_rollback.run()
+
+    def after_commit(self, call: Callable[[], Any]) -> None:
+        self.db.after_commit.add(call)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a commit would do anything."""
+        waiting = (self.db.before_commit, self.db.after_commit)
+        return bool(self.db.transaction_writes or any(one._functions for one in waiting))

@@ -1,0 +1,78 @@
+"""How a process of the bench comes to send its jobs to Celery: ``extra_config``, and its switch.
+
+Frappe calls the functions in ``extra_config`` of common_site_config.json whenever it opens a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.frappe_bench import transport
+from frappe_jobs.sites_folder import COMMON_CONFIG, read_common, write_object
+
+KEY = "extra_config"
+WAY_IN = f"{__name__}.use_celery"
+#: In the bench's configuration: the bench stays on RQ, though the app is there.
+OFF = "frappe_jobs_off"
+
+
+def use_celery() -> dict[str, Any]:
+    """Have this process's jobs go to Celery; what ``extra_config`` names."""
+    transport.install()
+    return {}
+
+
+def state(sites_path: Path) -> str:
+    """``on``, ``off``, or ``undecided``: nobody has said yet."""
+    config = read_common(sites_path)
+    if WAY_IN in _named(config):
+        return "on"
+    return "off" if config.get(OFF) else "undecided"
+
+
+def switch_on(sites_path: Path) -> bool:
+    """Name our function in the bench's configuration, beside others; False if it was there."""
+    config = read_common(sites_path)
+    named = _named(config)
+    if WAY_IN in named:
+        return False
+    given = config.get(KEY)
+    value = WAY_IN if not named else [*named, WAY_IN]
+    if isinstance(given, list):
+        value = [*named, WAY_IN]
+    write_object(sites_path / COMMON_CONFIG, {KEY: value}, remove=[OFF])
+    return True
+
+
+def switch_off(sites_path: Path, *, remember: bool = True) -> bool:
+    """Take our function out again; False if it was not there.
+
+    With ``remember`` the bench says that it stays on RQ, so that no worker switches it on again.
+    """
+    config = read_common(sites_path)
+    left = [one for one in _named(config) if one != WAY_IN]
+    was_on = WAY_IN in _named(config)
+    changes: dict[str, Any] = {OFF: True} if remember else {}
+    gone = [] if remember else [OFF]
+    if was_on:
+        if isinstance(config[KEY], str) or not left:
+            gone.append(KEY)
+        else:
+            changes[KEY] = left
+    write_object(sites_path / COMMON_CONFIG, changes, remove=gone)
+    return was_on
+
+
+def _named(config: Mapping[str, Any]) -> list[str]:
+    """The functions that the configuration names."""
+    value = config.get(KEY) or []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return value
+    raise ConfigError(
+        f"{KEY!r} in {COMMON_CONFIG} must be a dotted path or a list of them; not {value!r}."
+    )

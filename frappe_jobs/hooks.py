@@ -1,0 +1,29 @@
+"""What Frappe reads of an app that is installed on its sites."""
+
+app_name = "frappe_jobs"
+app_title = "Frappe Jobs"
+app_publisher = "frappe_jobs"
+app_description = "Background jobs on Celery"
+app_email = "jobs@example.com"
+app_license = "mit"
+
+after_install = "frappe_jobs.frappe_bench.events.after_install"
+before_uninstall = "frappe_jobs.frappe_bench.events.before_uninstall"
+after_migrate = ["frappe_jobs.frappe_bench.events.after_migrate"]
+
+override_doctype_class = {
+    "RQ Job": "frappe_jobs.frappe_bench.desk.RQJob",
+    "RQ Worker": "frappe_jobs.frappe_bench.desk.RQWorker",
+    "Scheduled Job Type": "frappe_jobs.frappe_bench.schedule.ScheduledJobType",
+}
+override_whitelisted_methods = {
+    "frappe.core.doctype.rq_job.rq_job.remove_failed_jobs": (
+        "frappe_jobs.frappe_bench.desk.remove_failed_jobs"
+    ),
+}
+doctype_js = {"RQ Job": "public/js/rq_job.js"}
+
+_changed = "frappe_jobs.frappe_bench.events.scheduled_job_type_changed"
+doc_events = {
+    "Scheduled Job Type": dict.fromkeys(["after_insert", "on_update", "after_delete"], _changed),
+}

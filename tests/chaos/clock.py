@@ -1,0 +1,144 @@
+"""A bench with very many jobs by the clock, its schedulers, and the verdict on its due times."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import AbstractContextManager, ExitStack
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.testing import wait_until
+
+JOBS = 200 if os.environ.get("CHAOS") == "full" else 60
+#: Seconds from one due time of a job to its next; in each of them a tenth of the jobs is due.
+INTERVAL = 10
+#: Seconds that a scheduler leads without a sign of life.
+LOCK = 2
+
+TASKS = """
+import frappe_jobs as frappe
+from acme.trace import mark
+
+
+def _run(number):
+    mark("run", job=number, enqueued_at=frappe.get_current_job().message.enqueued_at)
+
+
+{functions}
+"""
+
+
+def make_jobs(bench) -> None:
+    """Give its first site the jobs, and migrate it."""
+    functions = "".join(f"def job{n}():\n    _run({n})\n\n\n" for n in range(JOBS))
+    (bench.path / "acme" / "many.py").write_text(TASKS.format(functions=functions))
+    cron: dict[str, list[str]] = {}
+    for n in range(JOBS):
+        second = n % INTERVAL
+        cron.setdefault(f"* * * * * {second}-59/{INTERVAL}", []).append(f"acme.many.job{n}")
+    events = {"cron": cron}
+    (bench.path / "acme" / "hooks.py").write_text(f"scheduler_events = {events!r}\n")
+    assert bench.run("--site", "site1", "migrate").returncode == 0
+
+
+class Schedulers(AbstractContextManager["Schedulers"]):
+    """So many schedulers of one bench; who was killed is replaced."""
+
+    def __init__(self, bench, size: int = 3) -> None:
+        self._bench, self._stack = bench, ExitStack()
+        self.running = [self._start() for _ in range(size)]
+
+    def _start(self):
+        return self._stack.enter_context(self._bench.process("schedule"))
+
+    def __enter__(self):
+        self.wait_for_leader()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0]:
+            print("\n\n".join(one.log for one in self.running))
+        self._stack.close()
+
+    def wait_for_leader(self, but: str | None = None, timeout: float = 60) -> str:
+        def leads():
+            leader = runtime.current().timetable.leader()
+            return leader if leader != but else None
+
+        return str(wait_until(leads, timeout))
+
+    def kill_leader(self) -> float:
+        """Gives the seconds until another one leads."""
+        leader = self.wait_for_leader()
+        pid = int(leader.split("/")[1])
+        (place,) = [n for n, one in enumerate(self.running) if one.process.pid == pid]
+        begun = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        self.running[place].process.wait(10)
+        self.running[place] = self._start()
+        self.wait_for_leader(but=leader)
+        return time.monotonic() - begun
+
+    def stop(self) -> None:
+        """Once all that is due has been queued; all of them end well."""
+        for one in self.running:
+            one.wait_ready()
+        wait_until(lambda: min(entries().values()) > time.time(), 30)
+        assert [one.stop() for one in self.running] == [0] * len(self.running)
+
+
+def entries() -> dict[str, float]:
+    """When each job is due, by its name in the records."""
+    found = runtime.current().timetable.of_site("site1")
+    return {name: pair[1] for name, pair in found.items() if pair}
+
+
+def queued() -> Counter[str]:
+    """How many due times have been queued, by name: each has left a marker."""
+    here = runtime.current()
+    prefix = f"{here.settings.prefix}due:site1:"
+    keys = here.ledger.redis.scan_iter(f"{prefix}*", count=1000)
+    return Counter(key.removeprefix(prefix).partition(":")[0] for key in keys)
+
+
+def sent() -> Counter[str]:
+    """How many messages there have been, by name."""
+    records = runtime.current().ledger.records("site1")
+    return Counter(one.message.arguments["job_type"] for one in records)
+
+
+def logs() -> Counter[str]:
+    """How many runs have come to their end, by name; a killed one is begun again."""
+    with frappe.site("site1"):
+        rows = frappe.get_all(
+            "Scheduled Job Log", {"status": "Complete"}, fields=["scheduled_job_type"]
+        )
+    return Counter(row["scheduled_job_type"] for row in rows)
+
+
+def due_times(first: dict[str, float], last: dict[str, float]) -> Counter[str]:
+    return Counter({name: round((last[name] - at) / INTERVAL) for name, at in first.items()})
+
+
+def faults(expected: Counter[str]) -> str:
+    """How many due times were missed, were queued twice, and ran twice."""
+    missed, twice = expected - queued(), sent() - queued()
+    again = logs() - queued()
+    return f"{missed.total()} missed, {twice.total()} queued twice, {again.total()} ran twice"
+
+
+NONE = "0 missed, 0 queued twice, 0 ran twice"
+
+
+def forget(bench) -> None:
+    """A flush, of what is the bench's in a server that others use."""
+    server = runtime.current().ledger.redis
+    if keys := [*server.scan_iter(f"*{bench.id}*", count=1000)]:
+        server.delete(*keys)
+
+
+def runs(scene) -> list[dict]:
+    return scene.bench.marks("run")

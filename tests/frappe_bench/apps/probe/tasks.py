@@ -1,0 +1,148 @@
+"""What the tests have run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from os import system as not_of_the_app  # noqa: F401
+from pathlib import Path
+
+import frappe
+from rq import get_current_job
+from rq.timeouts import JobTimeoutException
+
+
+def note(path, **facts):
+    with open(path, "a") as file:
+        file.write(json.dumps(facts, default=str) + "\n")
+
+
+def seen():
+    """What a job finds around it; the database's own word for whose it is."""
+    return {
+        "site": frappe.local.site,
+        "database": frappe.db.sql("select database()")[0][0],
+        "user": frappe.session.user,
+        "flags": {key: value for key, value in frappe.flags.items() if key.startswith("soiled")},
+        "soiled": getattr(frappe.local, "soiled", None),
+        "conf": frappe.conf.get("soiled"),
+        "lang": frappe.local.lang,
+        "form": dict(frappe.form_dict),
+        "job": (frappe.local.job or {}).get("method"),
+        "rq": getattr(get_current_job(), "id", None),
+        "in_test": bool(frappe.flags.in_test),
+        "pid": os.getpid(),
+    }
+
+
+def look():
+    return seen()
+
+
+def look_and_soil():
+    found = seen()
+    frappe.flags.soiled_flag = True
+    frappe.local.soiled = frappe.conf["soiled"] = frappe.local.site
+    frappe.local.lang = "fr"
+    frappe.form_dict.soiled = 1
+    frappe.set_user("Guest")
+    return found
+
+
+def echo(**arguments):
+    return {name: [type(value).__name__, value] for name, value in arguments.items()}
+
+
+def describe(document):
+    """Of a document what an equal one has too."""
+    return {
+        "type": type(document).__name__,
+        "doctype": document.doctype,
+        "name": document.name,
+        "flags": dict(document.flags),
+        "new": bool(document.is_new()),
+        "roles": [[type(role).__name__, role.role, role.parent_doc is document]
+                  for role in document.get("roles") or []],
+        "private": getattr(document, "_private", "gone"),
+        "values": document.as_dict(no_nulls=True),
+    }  # fmt: skip
+
+
+def write_todo(text, fail=False, path=None, conflict=None):
+    """Write; then fail, or for so many times be in a deadlock."""
+    if path:
+        note(path, text=text, user=frappe.session.user)
+    frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
+    if fail:
+        raise ValueError(f"{text} failed")
+    if conflict and Path(path).read_text().count("\n") <= conflict:
+        raise frappe.QueryDeadlockError(1213, "Deadlock found")
+
+
+def retry_me(path):
+    note(path, at=time.time())
+    raise frappe.RetryBackgroundJobError
+
+
+def write_and_wait(text, path):
+    frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
+    note(path, pid=os.getpid())
+    deadline = time.time() + 60
+    while time.time() < deadline and "go on" not in Path(path).read_text():
+        time.sleep(0.05)
+
+
+def take_too_long(path):
+    try:
+        time.sleep(60)
+    except JobTimeoutException:
+        note(path, caught=True)
+        raise
+
+
+def callbacks(path, fail=False):
+    frappe.local.job.after_job.add(lambda: note(path, what="after_job", site=frappe.local.site))
+    if fail:
+        frappe.local.job.after_job.add(lambda: 1 / 0)
+
+
+def note_before_job(method, kwargs, transaction_type):
+    if path := kwargs.get("path"):
+        note(path, hook="before", method=method, transaction_type=transaction_type)
+
+
+def note_after_job(method, kwargs, result):
+    if path := kwargs.get("path"):
+        note(path, hook="after", method=method)
+
+
+def on_success(job, connection, result):
+    note(job.kwargs["kwargs"]["path"], success=job.id, result=result)
+
+
+def on_failure(job, connection, kind, value, traceback):
+    note(job.kwargs["kwargs"]["path"], failure=job.id, kind=kind.__name__)
+
+
+def takes_retry(retry):
+    return retry
+
+
+def nothing(**_):
+    """Whatever it is given."""
+
+
+def tick():
+    """A scheduled job."""
+    frappe.db.set_default("probe_ticks", str(int(frappe.db.get_default("probe_ticks") or 0) + 1))
+
+
+def tick_and_fail():
+    raise ValueError("a scheduled job failed")
+
+
+@frappe.whitelist(allow_guest=True)
+def enqueue_look():
+    """From a web request."""
+    return frappe.enqueue("probe.tasks.look", queue="short").id

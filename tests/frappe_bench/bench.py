@@ -1,0 +1,137 @@
+"""A real Frappe bench, its own Python, its commands as its people type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from frappe_jobs.testing import wait_until
+
+APPS = Path(__file__).parent / "apps"
+#: What a piece of code gives is in its last line, after this.
+ANSWER = "answer: "
+
+OPENED = """
+import json, frappe
+frappe.init(site={site!r}, sites_path="."); frappe.connect(); frappe.set_user({user!r})
+answer = None
+{code}
+frappe.db.commit()
+print({answer!r} + json.dumps(answer, default=str))
+frappe.destroy()
+"""
+
+#: Begins a piece of code that waits for jobs.
+WAIT = """
+import time
+def wait(job, *states):
+    end = time.time() + 30
+    while time.time() < end:
+        if str(job.get_status().value) in (states or ("finished", "failed", "stopped", "canceled")):
+            return job
+        time.sleep(0.02)
+    raise AssertionError(f"{job.id} is {job.get_status()}")
+"""
+
+
+class Process:
+    """A process of the bench, and what it says."""
+
+    def __init__(self, bench: FrappeBench, *command: str) -> None:
+        self.process = subprocess.Popen(
+            [*bench.bench, *command], cwd=bench.sites, env=bench.environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        with self.process.stdout as pipe:
+            for line in pipe:
+                self.lines.append(line.rstrip("\n"))
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, line: str, timeout: float = 40) -> None:
+        wait_until(lambda: line in self.lines or self.process.poll() is not None, timeout)
+        assert self.process.poll() is None, self.log
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self._reader.join(5)
+
+
+class FrappeBench:
+    """The bench that the tests were given, its first two sites."""
+
+    def __init__(self, path: Path, site: str) -> None:
+        self.path, self.sites, self.site = path, path / "sites", site
+        self.python = path / "env" / "bin" / "python"
+        assert self.python.exists(), f"{path} is no bench: there is no {self.python}"
+        self.bench = [str(self.python), "-m", "frappe.utils.bench_helper", "frappe"]
+        names = sorted(found.parent.name for found in self.sites.glob("*/site_config.json"))
+        self.other_site = next((name for name in names if name != site), site)
+        gone = ("CI", "BENCH", "SITE", "VIRTUAL_ENV")
+        self.environment = {k: v for k, v in os.environ.items() if k not in gone} | {
+            "PYTHONPATH": str(APPS),
+            "PATH": f"{path / 'env' / 'bin'}:{os.environ['PATH']}",
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        text = (self.sites / "common_site_config.json").read_text()
+        config: dict[str, Any] = json.loads(text)
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        (self.sites / "common_site_config.json").write_text(json.dumps(config, indent=1))
+
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command, as one types it after ``bench``, with these variables in its environment."""
+        return subprocess.run(
+            [*self.bench, *command], cwd=self.sites, env=self.environment | variables, text=True,
+            capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def call(self, code: str, *, site: str | None = None, user: str = "Administrator") -> Any:
+        """Run the code with the site open, in a process of its own; gives its ``answer``."""
+        script = OPENED.format(site=site or self.site, user=user, code=code, answer=ANSWER)
+        done = subprocess.run(
+            [str(self.python), "-c", script], cwd=self.sites, env=self.environment, text=True,
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+        last = (done.stdout.splitlines() or [""])[-1]
+        assert done.returncode == 0 and last.startswith(ANSWER), done.stdout + done.stderr
+        return json.loads(last.removeprefix(ANSWER))
+
+    @contextmanager
+    def process(self, *command: str) -> Iterator[Process]:
+        """A command that stays, once it says that it is ready; stopped at the end."""
+        process = Process(self, *command)
+        try:
+            process.wait_for("ready")
+            yield process
+        finally:
+            process.stop()
+
+
+def read_notes(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,61 @@
+"""The bench that ``make test-bench`` is given; without one these tests are skipped by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from frappe_bench.bench import FrappeBench, Process
+
+
+@pytest.fixture(scope="session")
+def _bench() -> Iterator[FrappeBench]:
+    path, site = os.environ.get("BENCH"), os.environ.get("SITE")
+    if not path or not site:
+        pytest.skip("No Frappe bench is given: make test-bench BENCH=/path/to/bench SITE=name")
+    bench = FrappeBench(Path(path), site)
+    before = {
+        name: (bench.sites / name).read_text() for name in ("apps.txt", "common_site_config.json")
+    }
+    apps = before["apps.txt"].split()
+    wanted = [name for name in ("frappe_jobs", "probe") if name not in apps]
+    (bench.sites / "apps.txt").write_text("\n".join([*apps, *wanted]) + "\n")
+    try:
+        for one in {bench.site, bench.other_site}:
+            for app in ("frappe_jobs", "probe"):
+                done = bench.run("--site", one, "install-app", app)
+                assert done.returncode == 0, done.stdout + done.stderr
+        assert bench.run("use-celery", "on").returncode == 0
+        yield bench
+    finally:
+        for one in {bench.site, bench.other_site}:
+            bench.run("--site", one, "remove-from-installed-apps", "probe")
+        for name, text in before.items():
+            (bench.sites / name).write_text(text)
+        bench.run("--site", "all", "clear-cache")
+
+
+@pytest.fixture
+def bench(_bench: FrappeBench) -> FrappeBench:
+    return _bench
+
+
+@pytest.fixture(scope="session")
+def _worker(_bench: FrappeBench) -> Iterator[Process]:
+    with _bench.process("worker", "--queue", "short,default") as process:
+        yield process
+
+
+@pytest.fixture
+def worker(_worker: Process) -> Process:
+    """A worker; of the queue long nothing runs, so that what waits there can be looked at."""
+    assert _worker.process.poll() is None, _worker.log
+    return _worker
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Where the probe's jobs write what they saw."""
+    return tmp_path / "notes"

@@ -1,0 +1,183 @@
+"""Frappe's own Scheduled Job Types, queued by our scheduler and run by Frappe's own function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import randrange
+
+import pytest
+from frappe_bench.bench import FrappeBench, Process
+
+from frappe_jobs.testing import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+HERE = """
+from frappe_jobs.frappe_bench.composition import runtime
+here, site = runtime(), frappe.local.site
+def entry(name="tasks.tick"):
+    found = here.timetable.of_site(site).get(name)
+    return found and [found[0].method, found[0].queue, found[0].schedule.expression]
+"""
+
+MAKE = """
+doc = frappe.get_doc({"doctype": "Scheduled Job Type", "method": "probe.tasks.tick",
+                      "frequency": "Daily"}).insert()
+"""
+
+
+@pytest.fixture
+def clean(bench: FrappeBench) -> Iterator[FrappeBench]:
+    """The bench without the probe's scheduled jobs, before and after."""
+    code = HERE + (
+        "for name in ('tasks.tick', 'tasks.tick_and_fail'):\n"
+        "    frappe.delete_doc('Scheduled Job Type', name, ignore_missing=True)\n"
+        "frappe.db.set_default('probe_ticks', '0')\nfrappe.db.commit()"
+    )
+    bench.call(code)
+    yield bench
+    bench.call(code)
+
+
+@pytest.fixture
+def scheduler(bench: FrappeBench) -> Iterator[Process]:
+    with bench.process("schedule") as process:
+        yield process
+
+
+def test_a_record_brings_its_entry_after_the_commit(clean: FrappeBench) -> None:
+    found = clean.call(
+        HERE + MAKE + "answer = [entry()]\nfrappe.db.commit(); answer.append(entry())\n"
+        "doc.frequency = 'Hourly Long'; doc.save(); frappe.db.rollback(); answer.append(entry())\n"
+        "doc.reload(); doc.frequency = 'Hourly Long'; doc.save(); frappe.db.commit()\n"
+        "answer.append(entry())\n"
+        "doc.stopped = 1; doc.save(); frappe.db.commit(); answer.append(entry())\n"
+        "frappe.client.set_value('Scheduled Job Type', doc.name, 'stopped', 0)\n"
+        "frappe.db.commit(); answer.append(entry())\n"
+        "doc.reload(); doc.delete(); frappe.db.commit(); answer.append(entry())"
+    )
+    daily = ["probe.tasks.tick", "default", "0 0 * * *"]
+    hourly = ["probe.tasks.tick", "long", "0 * * * *"]
+    assert found == [None, daily, daily, hourly, None, hourly, None]
+
+
+def test_a_run_writes_nothing_into_the_schedule(clean: FrappeBench) -> None:
+    """Every run sets last_execution by db_set: no entry is written for it."""
+    found = clean.call(
+        HERE + MAKE + "frappe.db.commit()\nbefore = here.timetable.of_site(site)['tasks.tick'][1]\n"
+        "doc.execute()\nanswer = [here.timetable.of_site(site)['tasks.tick'][1] == before, "
+        "bool(doc.last_execution), frappe.db.get_default('probe_ticks')]"
+    )
+    assert found == [True, True, "1"]
+
+
+def test_frappes_own_sync_jobs_is_followed(clean: FrappeBench) -> None:
+    found = clean.call(
+        HERE + "from frappe.core.doctype.scheduled_job_type.scheduled_job_type import sync_jobs\n"
+        "hooks = dict(frappe.get_hooks('scheduler_events'))\n"
+        "more = {**hooks, 'daily': [*hooks['daily'], 'probe.tasks.tick']}\n"
+        "sync_jobs(more); frappe.db.commit(); answer = [entry()]\n"
+        "sync_jobs(hooks); frappe.db.commit(); answer.append(entry())\n"
+        "names = frappe.get_all('Scheduled Job Type', {'stopped': 0}, pluck='name')\n"
+        "answer.append({*names} == {*here.timetable.of_site(site)})"
+    )
+    assert found == [["probe.tasks.tick", "default", "0 0 * * *"], None, True]
+
+
+def test_a_server_script_has_its_entry(clean: FrappeBench) -> None:
+    code = (
+        "frappe.conf.server_script_enabled = True\n"
+        "frappe.delete_doc('Server Script', 'probe script', ignore_missing=True)\n"
+        "script = frappe.get_doc({'doctype': 'Server Script', 'name': 'probe script', "
+        "'script_type': 'Scheduler Event', 'event_frequency': 'Daily', 'script': 'a = 1'})\n"
+        "script.insert(); frappe.db.commit()\n"
+        "name = frappe.db.get_value('Scheduled Job Type', {'server_script': script.name})\n"
+        "answer = [(entry(name) or [None] * 3)[2]]\n"
+        "script.event_frequency = 'Weekly'; script.save(); frappe.db.commit()\n"
+        "name = frappe.db.get_value('Scheduled Job Type', {'server_script': script.name})\n"
+        "answer.append((entry(name) or [None] * 3)[2])\n"
+        "script.delete(); frappe.db.commit(); answer.append(entry(name))"
+    )
+    assert clean.call(HERE + code) == ["0 0 * * *", "0 0 * * 0", None]
+
+
+def test_what_is_due_runs_once_and_leaves_its_log(
+    clean: FrappeBench, worker: Process, scheduler: Process
+) -> None:
+    days = randrange(300, 9000)  # each due time is queued once, and remembered for a day
+    clean.call(
+        MAKE + f"doc.db_set('last_execution', frappe.utils.add_days(None, -{days}))\n"
+        "doc.save(); frappe.db.commit()"
+    )
+    # Its entry was made from its creation; last_execution was set without an event's notice.
+    clean.call(
+        HERE + "here.timetable.replace(site, here.timetable.ticket(site), ['tasks.tick'], {})\n"
+        "here.sync.compare([site])"
+    )
+    look = (
+        "frappe.db.rollback()\nanswer = [frappe.db.get_default('probe_ticks'), "
+        "frappe.get_all('Scheduled Job Log', {'scheduled_job_type': 'tasks.tick'}, "
+        "pluck='status'), (frappe.utils.now_datetime() - frappe.get_value('Scheduled Job Type', "
+        "'tasks.tick', 'last_execution')).total_seconds() < 60]"
+    )
+    wait_until(lambda: clean.call(look)[1] == ["Complete"], 30)
+    assert clean.call(look) == ["1", ["Complete"], True]
+
+
+def test_the_times_are_those_of_the_sites_zone(clean: FrappeBench) -> None:
+    found = clean.call(
+        HERE + MAKE + "frappe.db.commit()\nfrom zoneinfo import ZoneInfo\n"
+        "from datetime import datetime\n"
+        "zone = frappe.utils.get_system_timezone()\n"
+        "at = here.timetable.of_site(site)[doc.name][1]\n"
+        "due = datetime.fromtimestamp(at, ZoneInfo(zone))\n"
+        "answer = [due.hour, due.minute, due.replace(tzinfo=None) == doc.next_execution, "
+        "here.timetable.of_site(site)[doc.name][0].zone == zone]"
+    )
+    assert found == [0, 0, True, True]
+
+
+def test_naive_times_are_read_in_the_sites_zone(clean: FrappeBench) -> None:
+    found = clean.call(
+        HERE + MAKE + "doc.db_set('last_execution', frappe.utils.now_datetime())\n"
+        "from datetime import datetime, timezone\nnow = datetime.now(timezone.utc)\n"
+        "one, = [one for one in here.host.job_types(site) if one.name == doc.name]\n"
+        "answer = [abs((now - at).total_seconds()) < 60 for at in "
+        "(one.creation, one.last_execution)]"
+    )
+    assert found == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("frappe.db.set_single_value('System Settings', 'enable_scheduler', 0)", "disabled"),
+        (
+            "frappe.db.sql('delete from `tabActivity Log`'); "
+            "frappe.get_doc({'doctype': 'Scheduled Job Log', 'scheduled_job_type': "
+            "frappe.get_last_doc('Scheduled Job Type').name}).insert(ignore_permissions=True)",
+            "dormant",
+        ),
+    ],
+)
+def test_a_site_that_frappe_would_pass_over_gets_nothing(
+    clean: FrappeBench, change: str, said: str
+) -> None:
+    found = clean.call(
+        HERE + f"before = here.scheduling.inactive(site)\n{change}\n"
+        "answer = [before, here.scheduling.inactive(site)]\nfrappe.db.rollback()\n"
+        "frappe.clear_cache()"
+    )
+    assert found[0] is None and said in found[1]
+
+
+def test_a_killed_runs_log_ends_as_failed(clean: FrappeBench) -> None:
+    found = clean.call(
+        MAKE + "log = frappe.get_doc({'doctype': 'Scheduled Job Log', 'scheduled_job_type': "
+        "doc.name, 'status': 'Scheduled'}).insert(ignore_permissions=True)\n"
+        "from types import SimpleNamespace\nfrom frappe_jobs.frappe_bench import schedule\n"
+        "job = SimpleNamespace(kwargs={'kwargs': {'job_type': doc.method}})\n"
+        "schedule.note_failure(job, None, None, 'its process died 3 times', None)\nlog.reload()\n"
+        "answer = [log.status, log.details]"
+    )
+    assert found == ["Failed", "its process died 3 times"]

@@ -1,0 +1,221 @@
+"""Frappe's own functions on our queues: what they say of jobs, and what they do to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from frappe_bench.bench import WAIT, FrappeBench, Process, read_notes
+
+pytestmark = pytest.mark.timeout(120)
+
+EMPTY = """
+from frappe.utils import background_jobs as jobs, doctor
+for name in ("short", "default", "long"):
+    jobs.get_queue(name).empty()
+"""
+
+
+def test_what_waits_is_seen_by_all_of_frappes_functions(bench: FrappeBench) -> None:
+    other = bench.other_site
+    found = bench.call(
+        EMPTY + "first = frappe.enqueue('probe.tasks.nothing', queue='long', job_id='one', a=1)\n"
+        "second = frappe.enqueue('probe.tasks.nothing', queue='long', event='yearly', a=2)\n"
+        "queue = jobs.get_queue('long')\n"
+        "answer = [queue.name, queue.count, queue.get_job_ids() == [first.id, second.id],\n"
+        "  [job.kwargs['kwargs'] for job in queue.jobs], [first.get_position(), "
+        "second.get_position()], jobs.get_jobs(key='a'), jobs.get_jobs(site=frappe.local.site, "
+        f"queue='long'), jobs.get_jobs(site={other!r}), jobs.get_job('one') == first,\n"
+        "  jobs.get_job_status('one'), jobs.is_job_enqueued('one'), jobs.is_job_enqueued('two'),\n"
+        "  doctor.get_pending_jobs(frappe.local.site)['long'], "
+        "doctor.any_job_pending(frappe.local.site),\n"
+        "  doctor.get_jobs_by_queue(frappe.local.site)[0]['long'],\n"
+        "  doctor.purge_pending_jobs(event='yearly', site=frappe.local.site), queue.count,\n"
+        "  [q.name for q in jobs.get_queues()]]\n" + EMPTY + "answer.append(queue.count)"
+    )  # fmt: skip
+    bench_id = str(bench.path).strip("/").replace("/", "-")
+    path = "probe.tasks.nothing"
+    assert found == [
+        f"{bench_id}:long", 2, True, [{"a": 1}, {"a": 2}], [0, 1], {bench.site: [1, 2]},
+        {bench.site: [path, path]}, {}, True, "queued", True, False,
+        [f"{path} {{'a': 1}}", f"{path} {{'a': 2}}"], True, {path: 2}, 1, 1,
+        [f"{bench_id}:{name}" for name in ("short", "default", "long")], 0,
+    ]  # fmt: skip
+
+
+def test_a_deleted_job_takes_its_message_along(bench: FrappeBench) -> None:
+    found = bench.call(
+        EMPTY + "from rq.exceptions import NoSuchJobError\n"
+        "from frappe_jobs.frappe_bench.composition import runtime\n"
+        "job = frappe.enqueue('probe.tasks.nothing', queue='long')\nbefore = "
+        "runtime().broker.depth('long')\njob.delete()\nanswer = [before - "
+        "runtime().broker.depth('long'), job.get_status()]\n"
+        "try: job.refresh()\nexcept NoSuchJobError: answer.append('gone')"
+    )
+    assert found == [1, None, "gone"]
+
+
+def test_at_front_stands_before_those_that_wait(bench: FrappeBench) -> None:
+    found = bench.call(
+        EMPTY + "low = frappe.enqueue('probe.tasks.nothing', queue='long')\n"
+        "high = frappe.enqueue('probe.tasks.nothing', queue='long', at_front=True)\n"
+        "answer = [high.get_position(), low.get_position(), jobs.get_queue('long').job_ids == "
+        "[high.id, low.id]]\n" + EMPTY
+    )
+    assert found == [0, 1, True]
+
+
+def test_of_many_that_deduplicate_at_once_one_wins(bench: FrappeBench) -> None:
+    found = bench.call(
+        EMPTY + "import os\nread, write = os.pipe()\nstart, go = os.pipe()\nfrappe.db.close()\n"
+        "pids = []\nfor n in range(8):\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        os.read(start, 1)\n"
+        "        job = frappe.enqueue('probe.tasks.nothing', queue='long', job_id='race', "
+        "deduplicate=True)\n"
+        "        os.write(write, b'1' if job else b'0'); os._exit(0)\n"
+        "    pids.append(pid)\n"
+        "os.write(go, b'12345678')\nfor pid in pids: os.waitpid(pid, 0)\n"
+        "answer = os.read(read, 100).decode().count('1')\nfrappe.db.connect()\n" + EMPTY
+    )
+    assert found == 1
+
+
+def test_deduplicate_holds_while_it_waits_and_no_longer(
+    bench: FrappeBench, worker: Process
+) -> None:
+    found = bench.call(
+        EMPTY + WAIT + "def send(**more): return frappe.enqueue('probe.tasks.nothing', "
+        "queue='short', job_id='again', deduplicate=True, **more)\n"
+        "first = wait(send()); second = send()\nanswer = [bool(second), wait(second).is_finished]"
+    )
+    assert found == [True, True]
+
+
+def test_our_options_are_no_arguments_of_the_method(bench: FrappeBench, worker: Process) -> None:
+    found = bench.call(
+        WAIT + "job = wait(frappe.enqueue('probe.tasks.echo', a=1, retry=2, "
+        "at_front_when_starved=True))\nown = wait(frappe.enqueue('probe.tasks.takes_retry', "
+        "retry=5))\nanswer = [job.result, job._record.message.retry.max, own.result, "
+        "own._record.message.retry]"
+    )
+    assert found == [{"a": ["int", 1]}, 2, 5, None]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("'600'", 600), ("'10m'", 600), ("7", 7)])
+def test_a_timeout_is_read_as_rq_reads_it(bench: FrappeBench, given: str, seconds: int) -> None:
+    code = EMPTY + f"job = frappe.enqueue('probe.tasks.nothing', queue='long', timeout={given})\n"
+    assert bench.call(code + "answer = job.timeout\njob.delete()") == seconds
+
+
+def test_no_timeout_is_a_very_long_one(bench: FrappeBench) -> None:
+    code = EMPTY + "job = frappe.enqueue('probe.tasks.nothing', queue='long', timeout=-1)\n"
+    assert bench.call(code + "answer = job.timeout\njob.delete()") > 30 * 24 * 3600
+
+
+def test_after_commit_is_sent_at_the_commit_and_dropped_at_a_rollback(bench: FrappeBench) -> None:
+    found = bench.call(
+        EMPTY + "queue = jobs.get_queue('long')\nanswer = []\n"
+        "for end in (frappe.db.rollback, frappe.db.commit):\n"
+        "    frappe.enqueue('probe.tasks.nothing', queue='long', enqueue_after_commit=True)\n"
+        "    before = queue.count; end(); answer.append([before, queue.count])\n" + EMPTY
+    )
+    assert found == [[0, 0], [0, 1]]
+
+
+def test_code_that_had_the_name_before_is_served_too(bench: FrappeBench) -> None:
+    found = bench.call(
+        "frappe.destroy()\nfrom frappe_jobs.frappe_bench import transport\ntransport.uninstall()\n"
+        "from frappe.utils.background_jobs import enqueue\n"
+        f"frappe.init(site={bench.site!r}, sites_path='.'); frappe.connect()\n"
+        "job = enqueue('probe.tasks.nothing', queue='long')\n"
+        "answer = type(job).__module__\njob.delete()"
+    )
+    assert found == "frappe_jobs.frappe_bench.job"
+
+
+def test_an_unknown_queue_is_frappes_own_error(bench: FrappeBench) -> None:
+    found = bench.call(
+        "try: frappe.enqueue('probe.tasks.nothing', queue='nowhere')\n"
+        "except frappe.ValidationError as error: answer = str(error)"
+    )
+    assert "short, default, long" in found
+
+
+def test_in_tests_is_async_false_runs_it_here(bench: FrappeBench) -> None:
+    found = bench.call(
+        "frappe.flags.in_test = True\nok = frappe.enqueue('probe.tasks.look', is_async=False)\n"
+        "bad = frappe.enqueue('probe.tasks.write_todo', text='x', fail=True, is_async=False)\n"
+        "answer = [ok.get_status(), ok.result['in_test'], bad.is_failed, bad.exc_info]"
+    )
+    assert found == ["finished", True, True, "ValueError('x failed')"]
+
+
+def test_what_runs_is_seen_and_can_be_stopped(
+    bench: FrappeBench, worker: Process, notes: Path
+) -> None:
+    text = uuid4().hex
+    found = bench.call(
+        WAIT + "from frappe.utils import background_jobs as jobs\nimport os\n"
+        f"job = frappe.enqueue('probe.tasks.write_and_wait', text={text!r}, path={str(notes)!r})\n"
+        f"wait(job, 'started')\nwhile not os.path.exists({str(notes)!r}): time.sleep(0.02)\n"
+        "queue = jobs.get_queue('default')\n"
+        "answer = [jobs.get_running_jobs_in_queue(queue) == [job], jobs.get_jobs(key='text'),\n"
+        "  [[w.get_state(), w.get_current_job_id() == job.id, w.queue_names()] "
+        "for w in jobs.get_workers(queue)]]\n"
+        "frappe.get_doc('RQ Job', job.id).stop_job()\nwait(job, 'stopped')\nfrappe.db.commit()\n"
+        f"answer.append(frappe.db.count('ToDo', {{'description': {text!r}}}))"
+    )
+    bench_id = str(bench.path).strip("/").replace("/", "-")
+    names = [f"{bench_id}:{name}" for name in ("short", "default")]
+    assert found == [True, {bench.site: [text]}, [["busy", True, names]], 0]
+    assert len([one for one in read_notes(notes) if "pid" in one]) == 1
+
+
+def test_a_submission_finds_its_job(bench: FrappeBench, worker: Process) -> None:
+    """Submission Queue asks ``rq.get_current_job()`` for its id, and gets a document."""
+    found = bench.call(
+        WAIT
+        + "from frappe.core.doctype.submission_queue.submission_queue import queue_submission\n"
+        "doc = frappe.get_doc({'doctype': 'ToDo', 'description': 'x'}).insert()\n"
+        "queue_submission(doc, 'save')\nfrappe.db.commit()\nend = time.time() + 20\n"
+        "while time.time() < end:\n"
+        "    last = frappe.get_last_doc('Submission Queue')\n"
+        "    if last.status != 'Queued': break\n"
+        "    frappe.db.rollback(); time.sleep(0.05)\n"
+        "answer = [last.ref_docname == doc.name, last.status, last.job_id.split('::')[0]]"
+    )
+    assert found == [True, "Finished", bench.site]
+
+
+AWAY = """
+import os
+frappe.destroy()
+os.environ["FRAPPE_REDIS_QUEUE"] = "redis://127.0.0.1:1"
+frappe.init(site={site!r}, sites_path="."); frappe.connect()
+"""
+
+
+def test_a_broker_that_is_away_is_redis_pys_error_too(bench: FrappeBench) -> None:
+    found = bench.call(
+        AWAY.format(site=bench.site) + "from redis.exceptions import ConnectionError\n"
+        "try: frappe.enqueue('probe.tasks.nothing')\n"
+        "except ConnectionError as error: answer = str(error)"
+    )
+    assert "127.0.0.1:1" in found and "out of reach" in found
+
+
+def test_during_a_migrate_without_a_broker_the_method_is_called_here(bench: FrappeBench) -> None:
+    found = bench.call(
+        AWAY.format(site=bench.site) + "frappe.flags.in_migrate = True\n"
+        "answer = frappe.enqueue('probe.tasks.echo', a=1)"
+    )
+    assert found == {"a": ["int", 1]}
+
+
+def test_track_job_is_no_argument_of_the_method(bench: FrappeBench, worker: Process) -> None:
+    found = bench.call(
+        WAIT + "answer = wait(frappe.enqueue('probe.tasks.echo', a=1, track_job=True)).result"
+    )
+    assert found == {"a": ["int", 1]}

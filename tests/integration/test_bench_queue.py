@@ -1,0 +1,155 @@
+"""The queues under Frappe's enqueue, on a real broker; Frappe itself has a stand-in here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acme import tasks
+from conftest import Bench, opened
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+
+from frappe_jobs.frappe_bench import transport
+from frappe_jobs.testing import wait_until
+
+STAND_IN = str(Path(__file__).parents[1] / "stand_in")
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[Any]:
+    """Frappe's stand-in, importable as Frappe."""
+    sys.path.insert(0, STAND_IN)
+    try:
+        yield import_module("frappe.utils.background_jobs")
+    finally:
+        sys.path.remove(STAND_IN)
+        for name in [one for one in sys.modules if one.partition(".")[0] == "frappe"]:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def frappe_of(stand_in: Any) -> Iterator[Callable[[Bench], Any]]:
+    """Puts our queues under its functions, for a bench whose first site is open."""
+
+    def under(bench: Bench) -> Any:
+        local = sys.modules["frappe"].local
+        local.sites_path, local.site, local.frappe_jobs_looked_up = bench.sites, "site1", None
+        transport.install()
+        return stand_in
+
+    yield under
+    transport.uninstall()
+
+
+@pytest.fixture
+def jobs(on_redis: Bench, frappe_of: Callable[[Bench], Any]) -> Any:
+    """Frappe's background_jobs on a bench without a worker."""
+    return frappe_of(on_redis)
+
+
+@pytest.fixture
+def served(shared: Bench, frappe_of: Callable[[Bench], Any]) -> Iterator[Any]:
+    """The same on a bench with one."""
+    with opened(shared):
+        yield frappe_of(shared)
+
+
+def test_a_job_is_sent_found_and_deleted(jobs: Any) -> None:
+    job = jobs.enqueue("acme.tasks.add", job_id="one", x=1, y=2)
+    queue = jobs.get_queue("default")
+    assert (job.id, job.get_status(), job.get_position()) == ("site1::one", "queued", 0)
+    assert job.kwargs["method"] == "acme.tasks.add" and job.kwargs["kwargs"] == {"x": 1, "y": 2}
+    assert (queue.count, queue.get_job_ids(), queue.jobs) == (1, ["site1::one"], [job])
+    assert jobs.get_job("one") == job and jobs.get_job("two") is None
+    assert jobs.Job.fetch("site1::one") == job
+    job.delete()
+    assert queue.count == 0 and job.get_status() is None
+    with pytest.raises(NoSuchJobError):
+        job.refresh()
+
+
+def test_frappes_look_and_send_are_one_step(jobs: Any) -> None:
+    """Between its look and its sending another process may send the same."""
+    queue = jobs.get_queue("default")
+
+    class LateQueue(type(queue)):  # type: ignore[misc]
+        def enqueue_call(self, *arguments: Any, **options: Any) -> Any:
+            call = {"method": "acme.tasks.add", "kwargs": {"x": 5}}
+            other = self.__class__.__mro__[1]("default")
+            known, local.frappe_jobs_looked_up = local.frappe_jobs_looked_up, set()
+            assert other.enqueue_call(jobs.execute_job, kwargs=call, job_id=options["job_id"])
+            local.frappe_jobs_looked_up = known
+            return super().enqueue_call(*arguments, **options)
+
+    local = sys.modules["frappe"].local
+    original, jobs.get_queue = jobs.get_queue, lambda *_, **__: LateQueue("default")
+    try:
+        assert jobs.enqueue("acme.tasks.add", job_id="two", deduplicate=True, x=1) is None
+    finally:
+        jobs.get_queue = original
+    assert [job.kwargs["kwargs"] for job in queue.jobs] == [{"x": 5}]
+
+
+def test_without_deduplicate_the_same_id_is_sent_again(jobs: Any) -> None:
+    for _ in range(2):
+        assert jobs.enqueue("acme.tasks.add", job_id="same", x=1, y=2)
+    assert jobs.get_queue("default").count == 2
+
+
+def test_a_job_that_waits_can_be_cancelled_once(jobs: Any) -> None:
+    job = jobs.enqueue("acme.tasks.add", job_id="off", x=1, y=2)
+    job.cancel()
+    assert job.is_canceled and not job.is_stopped
+    assert job.started_at is None and job.ended_at is None
+    with pytest.raises(InvalidJobOperation):
+        job.cancel()
+
+
+def test_all_queues_are_ours_and_can_be_emptied(jobs: Any) -> None:
+    for name in jobs.NAMES:
+        jobs.enqueue("acme.tasks.add", job_id=name, queue=name, x=1, y=2)
+    assert [queue.count for queue in jobs.get_queues()] == [1, 1, 1]
+    assert [queue.empty() for queue in jobs.get_queues()] == [1, 1, 1]
+    assert [len(queue) for queue in jobs.get_queues()] == [0, 0, 0]
+
+
+def test_a_result_an_error_and_the_registries(served: Any) -> None:
+    good = served.enqueue("acme.tasks.add", job_id="good", x=1, y=2)
+    bad = served.enqueue("acme.tasks.fail", job_id="bad")
+    wait_until(lambda: good.is_finished and bad.is_failed, 20)
+    assert (good.result, good.latest_result().return_value, good.exc_info) == (3, 3, None)
+    assert "Traceback" in bad.exc_info
+    queue = served.get_queue("default")
+    assert good in queue.finished_job_registry and bad in queue.failed_job_registry
+    assert good not in queue.failed_job_registry
+    again = bad.requeue()
+    assert again.id == bad.id
+    wait_until(lambda: again.is_failed, 20)
+    queue.failed_job_registry.remove(again, delete_job=True)
+    assert again not in queue.failed_job_registry
+
+
+def test_the_worker_is_seen(served: Any) -> None:
+    (worker,) = served.get_workers(served.get_queue("default"))
+    assert worker.get_state() in ("idle", "busy") and worker.pid
+    assert served.get_queue("default").name in worker.queue_names()
+
+
+def test_what_is_not_async_is_called_here(jobs: Any) -> None:
+    assert jobs.enqueue("acme.tasks.add", is_async=False, x=1, y=2).result == 3
+    assert jobs.enqueue("acme.tasks.fail", is_async=False).is_failed
+
+
+def test_a_function_travels_by_its_path(jobs: Any) -> None:
+    job = jobs.enqueue(tasks.add, job_id="function", x=1, y=2)
+    assert job.kwargs["method"] == "acme.tasks.add"
+
+
+def test_uninstalled_it_is_rqs_again(jobs: Any) -> None:
+    transport.uninstall()
+    with pytest.raises(AssertionError, match="RQ was asked"):
+        jobs.enqueue("acme.tasks.add", x=1, y=2)

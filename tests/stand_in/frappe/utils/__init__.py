@@ -1,0 +1,1 @@
+"""Frappe's utils, as far as they are needed."""

@@ -1,0 +1,95 @@
+"""The bench's switch between Celery and RQ: what is written into its configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.frappe_bench import way_in
+from frappe_jobs.sites_folder import COMMON_CONFIG
+
+OTHER = "their_app.config.secrets"
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def written(sites: Path, config: dict[str, Any]) -> Path:
+    (sites / COMMON_CONFIG).write_text(json.dumps(config))
+    return sites
+
+
+def read(sites: Path) -> Any:
+    return json.loads((sites / COMMON_CONFIG).read_text())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, way_in.WAY_IN),
+        (OTHER, [OTHER, way_in.WAY_IN]),
+        ([OTHER], [OTHER, way_in.WAY_IN]),
+        ([], [way_in.WAY_IN]),
+    ],
+)
+def test_on_stands_beside_what_was_there_and_off_leaves_it(
+    sites: Path, before: Any, after: Any
+) -> None:
+    written(
+        sites, {"redis_queue": "redis://x"} | ({} if before is None else {"extra_config": before})
+    )
+    assert way_in.state(sites) == "undecided"
+    assert way_in.switch_on(sites) and not way_in.switch_on(sites)
+    assert read(sites) == {"redis_queue": "redis://x", "extra_config": after}
+    assert way_in.state(sites) == "on"
+    assert way_in.switch_off(sites) and not way_in.switch_off(sites)
+    left = [one for one in ([before] if isinstance(before, str) else before or [])]
+    assert way_in.state(sites) == "off"
+    assert read(sites).get("extra_config", []) in (left, before)
+    assert way_in.switch_on(sites) and way_in.state(sites) == "on"
+    assert way_in.OFF not in read(sites)
+
+
+def test_an_uninstall_leaves_nothing(sites: Path) -> None:
+    written(sites, {"redis_queue": "redis://x"})
+    way_in.switch_on(sites)
+    way_in.switch_off(sites, remember=False)
+    assert read(sites) == {"redis_queue": "redis://x"}
+    assert way_in.state(sites) == "undecided"
+
+
+@pytest.mark.parametrize("wrong", [5, {"a": 1}, [1]])
+def test_what_frappe_could_not_read_is_an_error_and_stays(sites: Path, wrong: Any) -> None:
+    written(sites, {"extra_config": wrong})
+    with pytest.raises(ConfigError, match="extra_config"):
+        way_in.switch_on(sites)
+    assert read(sites) == {"extra_config": wrong}
+
+
+def imported(code: str, *without: str) -> subprocess.CompletedProcess[str]:
+    """Run the code where these packages cannot be imported; prints what it has imported."""
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in without)
+    script = f"import sys\n{blocked}{code}\nprint(*sys.modules)"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+def test_a_bench_needs_no_sqlalchemy() -> None:
+    rooms = ("api", "context", "runtime", "cli", "cli.worker", "cli.scheduler", "cli.pending",
+             "cli.jobs", "cli.migrate", "cli.scheduled_jobs", "cli.queues", "celery")  # fmt: skip
+    code = "".join(f"import frappe_jobs.{room}\n" for room in rooms)
+    done = imported(code, "sqlalchemy")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_are_listed_without_celery_and_without_frappe() -> None:
+    done = imported("import frappe_jobs.commands", "frappe")
+    assert done.returncode == 0, done.stderr
+    assert not {"celery", "kombu", "redbeat", "sqlalchemy"} & {*done.stdout.split()}
