@@ -103,10 +103,7 @@ def _not_scheduled(site: str, one: JobType, error: FrappeJobsError) -> Finding:
 def check_sites(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
     """Their databases, hooks, records and entries; ``compare`` brings sites' entries in line."""
     yield from _out_of_reach(found)
-    wrong = {site: report for site, report in found.reports.items() if report.wrong}
-    for site, report in wrong.items():
-        for one in report.wrong:
-            yield Finding(one.level, f"{site}: {one.what}", one.cure)
+    yield from _wrong(found)
     yield from _to_migrate(found)
     yield from _differing(found, compare)
     yield from _in_order(found)
@@ -120,6 +117,16 @@ def _out_of_reach(found: Sites) -> Iterator[Finding]:
     )
     cures |= {site: report.cure for site, report in found.reports.items()}
     yield from of_sites("error", away, "cannot be used", lambda site: cures.get(site, ""))
+
+
+def _wrong(found: Sites) -> Iterator[Finding]:
+    """What is wrong with an app's hooks is so on each site that has the app: one line tells."""
+    sites: dict[Finding, list[str]] = {}
+    for site, report in found.reports.items():
+        for one in report.wrong:
+            sites.setdefault(one, []).append(site)
+    for one, where in sites.items():
+        yield Finding(one.level, f"{names(where)}: {one.what}", one.cure)
 
 
 def _to_migrate(found: Sites) -> Iterator[Finding]:
