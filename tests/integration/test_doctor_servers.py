@@ -176,6 +176,13 @@ class TestWhoAsks:
         ((level, what),) = worst(seen(client, client.server.url.replace("//", "//reads:pw@")))
         assert (level, "takes nothing from us" in what, "eval" in what) == ("error", True, True)
 
+    def test_a_user_that_frappe_makes_may_not_touch_our_keys(self, start):
+        client = start()
+        acl(client, "site", "on", ">pw", "~rq:*", "&rq:*", "+@all", "-@dangerous", "+info")
+        found = seen(client, client.server.url.replace("//", "//site:pw@"))
+        error = one(found, "takes nothing from us")
+        assert (error.level, "rq:* alone" in error.cure) == ("error", True)
+
     def test_a_replica_takes_no_jobs(self, start):
         master, replica = start(), start()
         port = master.connection_pool.connection_kwargs["port"]
