@@ -71,8 +71,8 @@ def look_at_sites(
 
 def _unusable(site: str, error: Exception) -> SiteReport:
     if isinstance(error, DatabaseUnavailable):
-        fault = f"its database is away, so its jobs wait: {error}"
-        return SiteReport(fault, f"Start it, or correct its keys in {site}/{SITE_CONFIG}.")
+        cure = f"Start its database, correct its keys in {site}/{SITE_CONFIG}, or what is named."
+        return SiteReport(f"its jobs wait: {error}", cure)
     if isinstance(error, FrappeJobsError):
         return SiteReport(f"its jobs cannot run: {error}", "Mend what is named.")
     return SiteReport(f"its schedule cannot be read: {type(error).__name__}: {error}")
