@@ -18,6 +18,7 @@ from chaos.clock import (
     entries,
     forget,
     logs,
+    on_brokers,
     queued,
     runs,
     sent,
@@ -36,6 +37,7 @@ pytestmark = [
 ]
 
 
+@on_brokers
 def test_redis_is_flushed_while_it_runs(schedule, random, size, found):
     flushes = size(10, 1)
     backs = []
@@ -113,4 +115,4 @@ class TestTheServerIsAway:
             f"on {max(late):.1f} s after its return at the latest"
         )
         assert (unrun.total(), twice.total()) == (0, 0)
-        assert again.total() <= restarts * PROCESSES
+        assert again.total() <= 2 * restarts * PROCESSES
