@@ -239,8 +239,17 @@ def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
     return runtime.current().background_tasks.recent(require_session(), limit)
 
 
-def get_doc(doctype: str, name: Any) -> Any:
-    """The document of that name on the open site; raises DoesNotExistError."""
+def get_doc(doctype: str | Mapping[str, Any], name: Any = None) -> Any:
+    """The document of that name on the open site; raises DoesNotExistError.
+
+    With a dict of fields in place of the name, the first document that equals them.  With a dict
+    alone, such as ``{"doctype": "Order", "customer": "Grete"}``, a new one as of ``new_doc``.
+    """
+    if isinstance(doctype, Mapping):
+        values = dict(doctype)
+        if not isinstance(kind := values.pop("doctype", None), str):
+            raise ArgumentError(f"The dict of a new document needs its 'doctype'; not {kind!r}.")
+        return new_doc(kind, **values)
     return runtime.current().host.get_doc(doctype, name)
 
 

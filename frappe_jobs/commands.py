@@ -143,6 +143,7 @@ def bench_commands() -> list[click.Command]:
         BenchCommand("show-pending-jobs"),
         PurgeCommand("purge-jobs"),
         BenchCommand("ready-for-migration"),
+        BenchCommand("doctor"),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -20,6 +20,17 @@ OPEN, ENDED = (QUEUED, RUNNING), (COMPLETED, FAILED, CANCELLED)
 STATUS_OF = {
     record.QUEUED: QUEUED, record.STARTED: RUNNING, record.FINISHED: COMPLETED,
     record.FAILED: FAILED, record.CANCELLED: CANCELLED,
+}  # fmt: skip
+
+#: Characters; of what is longer the end is kept, where a traceback names the error.
+LONGEST_EXCEPTION = 1_000_000
+#: Of a longer result nothing is kept: half of its JSON would be of no use.
+LONGEST_RESULT = 10_000_000
+#: Characters of a dotted path, and of what people read.
+PATH = 255
+#: The longest texts of the fields that must be kept whole.
+LENGTHS = {
+    "task_id": 140, "job_id": PATH, "message_id": 140, "user": PATH, "method": PATH, "queue": 140
 }  # fmt: skip
 
 LOST = (
@@ -88,3 +99,29 @@ def _said(known: record.Record) -> dict[str, Any]:
 
 def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def storable(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of such a record as any database takes them; what people read may be cut."""
+    return values | {name: cut(values[name]) for name, cut in CUTS.items() if name in values}
+
+
+def _cut(part: slice) -> Callable[[object], str | None]:
+    """A part of a text, without what PostgreSQL refuses in one, and halves of characters."""
+
+    def cut(value: object) -> str | None:
+        if value is None:
+            return None
+        return str(value).replace("\0", "").encode("utf-8", "replace").decode()[part]
+
+    return cut
+
+
+CUTS: dict[str, Callable[[Any], Any]] = {
+    "task_name": _cut(slice(PATH)),
+    "stage": _cut(slice(PATH)),
+    "ref_doctype": _cut(slice(140)),
+    "ref_docname": _cut(slice(PATH)),
+    "exception": _cut(slice(-LONGEST_EXCEPTION, None)),
+    "result": lambda value: None if value and len(str(value)) > LONGEST_RESULT else value,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ APPS = Path(__file__).parent / "apps"
 #: Of a server that others use as well, this database is the tests'.
 DATABASE = 11
 START_TIMEOUT = 30
+#: In each name of a bench's keys and queues.
+BENCH_ID = re.compile("test-[0-9a-f]{12}")
 
 
 class Worker:
@@ -160,18 +163,30 @@ class Bench:
         """What acme's jobs and hooks wrote down."""
         return trace.marks(what)
 
-    def remove_keys(self) -> None:
-        """And queues: nothing of this bench stays on a server that others use as well."""
+    def remove(self) -> None:
+        """Nothing of this bench stays on servers that others use as well."""
+        self.remove_queues()
+        remove_keys(self.redis_url, {self.id})
+
+    def remove_queues(self) -> None:
         if self.amqp_url and ":1//" not in self.amqp_url:  # where nothing ever answers
             with Connection(self.amqp_url) as connection:
                 for name in ("short", "default", "long", "reports"):
                     queue = f"{self.id}:{name}"
                     connection.default_channel.queue_delete(queue)
                     connection.default_channel.exchange_delete(queue)
-        server = redis.Redis.from_url(self.redis_url)
-        for key in server.scan_iter(f"*{self.id}*", count=1000):
-            server.delete(key)
-        server.close()
+
+
+def remove_keys(redis_url: str, bench_ids: set[str]) -> None:
+    """Of all these benches, in one look at a server that may hold very many keys."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+        found = [
+            key
+            for key in server.scan_iter("*test-*", count=5000)
+            if (its := BENCH_ID.search(key)) and its[0] in bench_ids
+        ]
+        for start in range(0, len(found), 5000):
+            server.delete(*found[start : start + 5000])
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +240,9 @@ def make_bench(
 
     yield make
     for bench in made:
-        bench.remove_keys()
+        bench.remove_queues()
+    for url in {bench.redis_url for bench in made}:
+        remove_keys(url, {bench.id for bench in made})
 
 
 @pytest.fixture(autouse=True)

@@ -149,12 +149,13 @@ class Checkup:
 
     def schedule(self) -> Iterator[Finding]:
         parts, with_entries = self._parts, SCHEDULE not in self._reach.away
-        found = look_at_sites(self._sites, parts.host, parts.sync, with_entries=with_entries)
-        inactive = {one: why for one in self._sites if (why := parts.scheduling.inactive(one))}
+        found = look_at_sites(
+            self._sites, parts.host, parts.sync, parts.scheduling, with_entries=with_entries
+        )
         yield from check_sites(found, parts.sync.compare)
-        yield from check_inactive(inactive)
+        yield from check_inactive(found)
         if with_entries:
-            yield from self._scheduler(found.without(inactive))
+            yield from self._scheduler(found.active)
         else:
             yield Finding(
                 "warning", "The scheduler was not looked at: the schedule's Redis is away."

@@ -12,12 +12,14 @@ from frappe_jobs.finding import Finding, Level
 from frappe_jobs.ledger.timetable import Sighting
 from frappe_jobs.scheduling import INACTIVE
 
-#: How each way of being inactive is ended, and whether somebody may have forgotten it.
+#: Of each way of being inactive: whether somebody may have forgotten it, and how it is ended.
 ENDED: Mapping[str, tuple[Level, str]] = {
-    INACTIVE["pause_scheduler"]: ("warning", "scheduler resume"),
-    INACTIVE["disable_scheduler"]: ("ok", "scheduler enable"),
-    INACTIVE["maintenance_mode"]: ("warning", "set-maintenance-mode off"),
+    INACTIVE["pause_scheduler"]: ("warning", "frappe-jobs --site {} scheduler resume"),
+    INACTIVE["disable_scheduler"]: ("ok", "frappe-jobs --site {} scheduler enable"),
+    INACTIVE["maintenance_mode"]: ("warning", "frappe-jobs --site {} set-maintenance-mode off"),
 }
+#: Of any other.
+BY_ITSELF: tuple[Level, str] = ("ok", "")
 
 
 def check_scheduler(
@@ -55,15 +57,16 @@ def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Fin
     )  # fmt: skip
 
 
-def check_inactive(inactive: Mapping[str, str]) -> Iterator[Finding]:
+def check_inactive(found: Sites) -> Iterator[Finding]:
     """The sites for which nothing is queued by the clock, and why."""
-    for reason, (level, ending) in ENDED.items():
-        said = f"{reason}: nothing is queued by the clock."
-        texts = {site: said for site, why in inactive.items() if why == reason}
-        yield from of_sites(
-            level, texts, f"are {reason}",
-            lambda site, ending=ending: f"frappe-jobs --site {site} {ending}",  # type: ignore[misc]
-        )  # fmt: skip
+    by_reason: dict[str, list[str]] = {}
+    for site, report in found.reports.items():
+        if report.inactive:
+            by_reason.setdefault(report.inactive, []).append(site)
+    for reason, sites in by_reason.items():
+        level, cure = ENDED.get(reason, BY_ITSELF)
+        texts = dict.fromkeys(sites, f"{reason}: nothing is queued by the clock.")
+        yield from of_sites(level, texts, f"are {reason}", cure.format)
 
 
 def check_strays(strays: Sequence[str], compare: Callable[[], object]) -> Iterator[Finding]:

@@ -14,6 +14,11 @@ OLDEST = (5, 0)
 #: Of its maxmemory, what may be in use.
 FULL = 0.9
 
+PERMISSION = (
+    "Let its user run scripts, on all keys (ACL SETUSER … ~* +@all): those that Frappe makes may "
+    "touch rq:* alone."
+)
+
 MEBIBYTE = 1024 * 1024
 
 KEEP = "or give frappe_jobs a Redis of its own."
@@ -31,7 +36,7 @@ def check_redis(where: str, server: RedisServer) -> list[Finding]:
     ]
     if server.refusal and not any(one.level == "error" for one in found):
         what = f"{where} takes nothing from us, so no job can be sent: {server.refusal}"
-        found.append(Finding("error", what, "Let its user write and run scripts (ACL SETUSER)."))
+        found.append(Finding("error", what, PERMISSION))
     return found
 
 

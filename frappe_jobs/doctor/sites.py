@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from frappe_jobs.doctor.mending import Mendable
@@ -12,6 +12,7 @@ from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError
 from frappe_jobs.finding import Finding
 from frappe_jobs.hosts.base import Host, JobType
+from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import SITE_CONFIG
 from frappe_jobs.sync import Differences, Plan, Sync
 
@@ -29,6 +30,8 @@ class SiteReport:
     differences: Differences | None = None
     #: Its scheduled jobs that are not stopped.
     scheduled: int = 0
+    #: Why nothing is queued there by the clock; None if it is active.
+    inactive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,21 @@ class Sites:
         """How many scheduled jobs they have that are not stopped."""
         return sum(report.scheduled for report in self.reports.values())
 
-    def without(self, sites: Collection[str]) -> Sites:
-        """The others of them."""
-        others = {site: one for site, one in self.reports.items() if site not in sites}
-        return Sites(others, [site for site in self.silent if site not in sites])
+    @property
+    def active(self) -> Sites:
+        """Those for which jobs are queued by the clock."""
+        return Sites({site: one for site, one in self.reports.items() if not one.inactive})
 
 
-def look_at_sites(sites: Sequence[str], host: Host, sync: Sync, *, with_entries: bool) -> Sites:
+def look_at_sites(
+    sites: Sequence[str], host: Host, sync: Sync, scheduling: Scheduling, *, with_entries: bool
+) -> Sites:
     """Ask all of them; their entries are read only where the schedule's Redis can be."""
 
     def ask(site: str) -> SiteReport:
         try:
-            return _report(site, host, sync, with_entries)
+            inactive = scheduling.inactive(site)
+            return replace(_report(site, host, sync, with_entries), inactive=inactive)
         except Exception as error:  # the site's apps, or its database
             return _unusable(site, error)
 
@@ -65,8 +71,8 @@ def look_at_sites(sites: Sequence[str], host: Host, sync: Sync, *, with_entries:
 
 def _unusable(site: str, error: Exception) -> SiteReport:
     if isinstance(error, DatabaseUnavailable):
-        fault = f"its database is away, so its jobs wait: {error}"
-        return SiteReport(fault, f"Start it, or correct its keys in {site}/{SITE_CONFIG}.")
+        cure = f"Start its database, correct its keys in {site}/{SITE_CONFIG}, or what is named."
+        return SiteReport(f"its jobs wait: {error}", cure)
     if isinstance(error, FrappeJobsError):
         return SiteReport(f"its jobs cannot run: {error}", "Mend what is named.")
     return SiteReport(f"its schedule cannot be read: {type(error).__name__}: {error}")
@@ -103,10 +109,7 @@ def _not_scheduled(site: str, one: JobType, error: FrappeJobsError) -> Finding:
 def check_sites(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
     """Their databases, hooks, records and entries; ``compare`` brings sites' entries in line."""
     yield from _out_of_reach(found)
-    wrong = {site: report for site, report in found.reports.items() if report.wrong}
-    for site, report in wrong.items():
-        for one in report.wrong:
-            yield Finding(one.level, f"{site}: {one.what}", one.cure)
+    yield from _wrong(found)
     yield from _to_migrate(found)
     yield from _differing(found, compare)
     yield from _in_order(found)
@@ -120,6 +123,16 @@ def _out_of_reach(found: Sites) -> Iterator[Finding]:
     )
     cures |= {site: report.cure for site, report in found.reports.items()}
     yield from of_sites("error", away, "cannot be used", lambda site: cures.get(site, ""))
+
+
+def _wrong(found: Sites) -> Iterator[Finding]:
+    """What is wrong with an app's hooks is so on each site that has the app: one line tells."""
+    sites: dict[Finding, list[str]] = {}
+    for site, report in found.reports.items():
+        for one in report.wrong:
+            sites.setdefault(one, []).append(site)
+    for one, where in sites.items():
+        yield Finding(one.level, f"{names(where)}: {one.what}", one.cure)
 
 
 def _to_migrate(found: Sites) -> Iterator[Finding]:

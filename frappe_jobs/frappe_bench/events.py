@@ -9,7 +9,7 @@ from typing import Any
 import frappe
 
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.frappe_bench import way_in
+from frappe_jobs.frappe_bench import doctypes, way_in
 from frappe_jobs.frappe_bench.composition import runtime
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,13 @@ def bring_in_line(site: str) -> None:
 
 
 def after_migrate() -> None:
+    doctypes.make()
     bring_in_line(frappe.local.site)
 
 
 def after_install() -> None:
     """The bench goes to Celery with the first site that the app is installed on."""
+    doctypes.make()
     if way_in.state(_sites_path()) == "undecided":
         way_in.switch_on(_sites_path())
     bring_in_line(frappe.local.site)
@@ -56,6 +58,7 @@ def after_install() -> None:
 
 def before_uninstall() -> None:
     """The site's entries leave the scheduler; with the last site the bench goes back to RQ."""
+    doctypes.remove_field()
     here, site = runtime(), frappe.local.site
     ticket = here.timetable.ticket(site)
     here.timetable.replace(site, ticket, [*here.timetable.of_site(site)], {})

@@ -26,16 +26,20 @@ from frappe_jobs.errors import (
     DoesNotExistError,
     FrappeJobsError,
     HostNotReady,
+    RecordNotWritten,
+    RetryBackgroundJobError,
 )
+from frappe_jobs.frappe_bench import tasks
 from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
 from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
-from frappe_jobs.frappe_bench.schedule import RUN, BenchSchedule, note_failure
+from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
 from frappe_jobs.hosts.base import (
     ADMINISTRATOR,
     RUN_DOC_METHOD,
     SCHEDULED_JOB_FAILED,
+    SETTLE_BACKGROUND_TASKS,
     Host,
     JobType,
     ScheduledCall,
@@ -83,16 +87,18 @@ class BenchHost(Host):
         self,
         settings: Settings,
         schedule_changed: Callable[[str], None] = lambda site: None,
-        tasks: Callable[[], Any] = lambda: None,
+        background_tasks: Callable[[], Any] = lambda: None,
     ) -> None:
         self._settings = settings
         self.schedule_changed = schedule_changed
+        self._background_tasks = background_tasks
         self._schedule = BenchSchedule()
         self._own: dict[str, Callable[..., Any]] = {
             RUN_DOC_METHOD: run_doc_method,
             SCHEDULED_JOB_FAILED: note_failure,
             AFTER_JOB_CALLBACKS: run_after_job_callbacks,
             KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
+            SETTLE_BACKGROUND_TASKS: self._settle_background_tasks,
         }
 
     @cached_property
@@ -270,7 +276,7 @@ class BenchHost(Host):
         return self._read(site, self._schedule.time_zone)
 
     def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
-        return ScheduledCall(RUN, method, {"job_type": method}, SCHEDULED_JOB_FAILED)
+        return scheduled_call(name, method)
 
     def scheduler_events(self, site: str) -> Mapping[str, Any]:
         return self._read(site, self._schedule.events)
@@ -302,15 +308,15 @@ class BenchHost(Host):
     def clear_scheduled_job_logs(self, site: str, before: datetime) -> None:
         """Nothing: Frappe's own Log Settings say how long they are kept."""
 
-    # --- tracked jobs: a bench keeps no records of them yet
+    # --- the records of tracked jobs
 
     def add_background_tasks(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
-        raise ArgumentError("track_job: a Frappe bench keeps no Background Tasks yet.")
+        tasks.add(records)
 
     def change_background_task(
         self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
-        return False
+        return tasks.change(change, patience)
 
     def change_background_tasks(
         self,
@@ -320,19 +326,27 @@ class BenchHost(Host):
         *,
         patience: float,
     ) -> None:
+        self._read(site, lambda: tasks.change_beside(changes, patience))
         done()
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
-        return False
+        return tasks.note_progress(change)
 
     def recent_background_tasks(self, user: str | None, limit: int) -> list[dict[str, Any]]:
-        return []
+        return tasks.recent(user, limit)
 
     def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
-        return {}
+        return self._read(site, lambda: tasks.open_ones(before))
 
     def clear_background_tasks(self, site: str, before: datetime) -> int:
-        return 0
+        return self._read(site, lambda: tasks.clear(before))
+
+    def _settle_background_tasks(self) -> None:
+        """What ``frappe_jobs.settle_background_tasks`` does; run again where it cannot yet."""
+        try:
+            self._background_tasks().settle(frappe.local.site)
+        except RecordNotWritten as error:
+            raise RetryBackgroundJobError(str(error)) from error
 
 
 def _known(doctype: str) -> str:

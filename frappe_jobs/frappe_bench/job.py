@@ -66,6 +66,11 @@ class BenchJob:
     def get_id(self) -> str:
         return self.id
 
+    @property
+    def task_id(self) -> str | None:
+        """The name of its Background Task; None if it is not tracked."""
+        return self._record.message.task_id
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.id == other.id
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import frappe
+from frappe.model.base_document import get_controller
+from frappe.utils import CallbackManager
 from frappe.utils.background_jobs import execute_job, truncate_failed_registry
 from redis.exceptions import ConnectionError
 from rq.utils import parse_timeout
 
+from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
-from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
 from frappe_jobs.hosts.base import RUN_DOC_METHOD
@@ -27,8 +30,8 @@ from frappe_jobs.purge import cancel_waiting
 #: Options of ours that Frappe's enqueue takes for arguments of the method.
 OURS = ("track_job", "retry", "at_front_when_starved")
 
-#: Those that a job can have by now.
-KNOWN = {field.name for field in fields(Options)}
+#: What Frappe's own enqueue_doc has run.
+FRAPPES_RUN_DOC_METHOD = "frappe.utils.background_jobs.run_doc_method"
 
 #: The path of keep_few_failed_jobs, as the host knows it.
 KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
@@ -169,7 +172,7 @@ class BenchQueue:
         )
         sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
         try:
-            job = runtime().dispatcher.dispatch([sending])[0]
+            job = _send(sending)
         except BrokerUnavailable as error:
             raise QueueUnavailable(str(error)) from None
         return job and BenchJob(job._record)
@@ -242,6 +245,40 @@ def _looked_up() -> set[str]:
     return getattr(frappe.local, "frappe_jobs_looked_up", None) or set()
 
 
+# --- sent, a tracked job with its record
+
+
+def _send(sending: Sending) -> Any:
+    """The job, None where its id is claimed and taken; a tracked one is sent at the commit."""
+    here, message = runtime(), sending.message
+    if message.task_id is None:
+        return here.dispatcher.dispatch([sending])[0]
+    if not _is_after_commit():
+        return here.background_tasks.enqueue([sending], here.host.require_current())[0]
+    # Frappe's enqueue_after_commit: nobody commits what is written from here on.
+    if sending.claim and here.ledger.is_taken(message):
+        return None
+    here.tracking.requeued(message)
+    try:
+        [job] = here.dispatcher.dispatch([sending])
+    except FrappeJobsError as error:
+        here.tracking.never_sent(message, error)
+        raise
+    if job is None:
+        here.tracking.never_sent(message, TAKEN)
+    return job
+
+
+def _is_after_commit() -> bool:
+    """Whether this is called by what waited for the commit of the open transaction."""
+    frame: FrameType | None = sys._getframe()
+    while frame := frame and frame.f_back:
+        is_of_callbacks = frame.f_code is CallbackManager.run.__code__
+        if is_of_callbacks and frame.f_locals.get("self") is frappe.db.after_commit:
+            return True
+    return False
+
+
 # --- Frappe's arguments as ours
 
 
@@ -250,10 +287,19 @@ def _taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> d
     found = [name for name in OURS if name in arguments]
     if not found:
         return {}
-    function = frappe.get_attr(method) if isinstance(method, str) else method
-    named = inspect.signature(function).parameters
-    taken = {name: arguments.pop(name) for name in found if name not in named}
-    return {name: value for name, value in taken.items() if name in KNOWN}
+    named = inspect.signature(_function_behind(method, arguments)).parameters
+    return {name: arguments.pop(name) for name in found if name not in named}
+
+
+def _function_behind(
+    method: Callable[..., Any] | str, arguments: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """What gets the arguments in the end: behind Frappe's enqueue_doc the document's method."""
+    if method == FRAPPES_RUN_DOC_METHOD:
+        found = getattr(get_controller(arguments["doctype"]), arguments["doc_method"] or "", None)
+        method = found if callable(found) else method
+    function: Callable[..., Any] = frappe.get_attr(method) if isinstance(method, str) else method
+    return function
 
 
 def _seconds(timeout: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,13 +16,20 @@ from frappe.utils.scheduler import schedule_jobs_based_on_activity
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron
 from frappe_jobs.frequency import Schedule
-from frappe_jobs.hosts.base import JobType
+from frappe_jobs.hosts.base import SCHEDULED_JOB_FAILED, JobType, ScheduledCall
 from frappe_jobs.scheduler_events import ScheduledJob
 
+logger = logging.getLogger(__name__)
+
 DOCTYPE = "Scheduled Job Type"
+EVENT = "Scheduler Event"
 LOG = "Scheduled Job Log"
 #: Frappe's own function behind a scheduled job: it keeps the log, and finds its record by method.
 RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
+#: The same for one that belongs to a Scheduler Event, of which several may have one method.
+RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
+#: The hook that gives a Scheduler Event without a method one, by its doctype.
+AGAINST = "scheduled_against"
 
 
 class BenchSchedule:
@@ -65,7 +73,27 @@ class BenchSchedule:
 
 
 class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
-    """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed."""
+    """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed.
+
+    It may belong to a Scheduler Event: no migrate deletes it then.
+    """
+
+    name: Any
+    method: Any
+
+    def autoname(self) -> None:
+        """As Frappe does; of an event's the method may be the event's, and the name says whose."""
+        if event := self.get("scheduler_event"):
+            self.method = self.method or method_of_event(frappe.get_doc(EVENT, event))
+            if not self.method:
+                frappe.throw(
+                    frappe._("Neither Scheduler Event {0} nor a hook {1} names a method.").format(
+                        event, AGAINST
+                    )
+                )
+        super().autoname()
+        if event:
+            self.name = f"{self.name}-{event}"
 
     def validate(self) -> None:
         """As Frappe does; and an expression counts for every frequency, so it must be one."""
@@ -75,6 +103,21 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
                 check(self.cron_format)
             except BadCron as error:
                 frappe.throw(str(error), title=frappe._("Bad Cron Expression"))
+
+    @property
+    def rq_job_id(self) -> str:
+        """By which it is known whether it waits or runs."""
+        return f"scheduled_job::{_call_of(self.name, self.method)[1]}"
+
+    def enqueue(self, force: bool = False) -> bool:
+        """As Frappe does, which finds the record by its method; one of an event by its name."""
+        path, key = _call_of(self.name, self.method)
+        if path == RUN:
+            return bool(super().enqueue(force))
+        if not (force or self.is_event_due()) or self.is_job_in_queue():
+            return False
+        frappe.enqueue(path, queue=self.get_queue_name(), job_type=key, job_id=self.rq_job_id)
+        return True
 
     def get_next_execution(self) -> datetime:
         """Naive, in the site's time zone, as all of its times."""
@@ -88,9 +131,51 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
         return schedule.next_run(last, zone).replace(tzinfo=None)
 
 
+def run_scheduled_job(job_type: str) -> None:
+    """Run the Scheduled Job Type of that name, as Frappe's own function does by its method."""
+    try:
+        frappe.get_doc(DOCTYPE, job_type).execute()
+    except Exception:
+        logger.exception("Scheduled Job Type %s of %s", job_type, frappe.local.site)
+
+
+def scheduled_call(name: str, method: str) -> ScheduledCall:
+    """How the scheduler runs it."""
+    path, key = _call_of(name, method)
+    return ScheduledCall(path, key, {"job_type": key}, SCHEDULED_JOB_FAILED)
+
+
+def _call_of(name: str, method: str) -> tuple[str, str]:
+    """What runs a Scheduled Job Type, and by what: of an event's the name says more."""
+    is_of_event = name != ".".join(method.split(".")[-2:])
+    return (RUN_OF_EVENT, name) if is_of_event else (RUN, method)
+
+
+def method_of_event(event: Any) -> str | None:
+    """A Scheduler Event's method: its own, or the one in the apps' hooks for its doctype."""
+    against: Mapping[str, Any] = frappe.get_hooks(AGAINST) or {}
+    named = against.get(event.scheduled_against)
+    found = event.method or (named[-1] if isinstance(named, list) else named)
+    return found and str(found)
+
+
+def clear_events(all_events: list[str]) -> None:
+    """Frappe's own end of sync_jobs, which deletes what no hook names; not what is of an event."""
+    of_events: list[str] = []
+    if frappe.get_meta(DOCTYPE).has_field("scheduler_event"):
+        of_events = frappe.get_all(DOCTYPE, {"scheduler_event": ("is", "set")}, pluck="method")
+    _clear_events([*all_events, *of_events])
+
+
+# Each sync_jobs loads this class before it clears, on whatever queue the bench is.
+_clear_events, frappes.clear_events = frappes.clear_events, clear_events
+
+
 def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
     """End the log of a run whose process was killed, as nobody else did."""
-    name = frappe.db.get_value(DOCTYPE, {"method": job.kwargs["kwargs"]["job_type"]})
+    key = job.kwargs["kwargs"]["job_type"]
+    is_of_event = job.kwargs.get("method") == RUN_OF_EVENT
+    name = key if is_of_event else frappe.db.get_value(DOCTYPE, {"method": key})
     begun = {"scheduled_job_type": name, "status": ("in", ("Start", "Scheduled"))}
     for log in frappe.get_all(LOG, begun, pluck="name"):
         frappe.db.set_value(LOG, log, {"status": "Failed", "details": str(value)})

@@ -5,17 +5,25 @@ Imported by every process of the bench: what needs Celery is loaded when somethi
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from typing import Any
 
 import frappe
+from frappe import realtime
 from frappe.utils import background_jobs
 
+from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench.transport import install_in_what_is_loaded
+
+logger = logging.getLogger(__name__)
 
 #: Frappe's own enqueue: with deduplicate it looks a job up, to send it where none is open.
 ENQUEUE = background_jobs.enqueue.__code__
+
+#: Frappe's own, which tells who looks at a page.
+tell = realtime.publish_progress
 
 
 def get_queue(qtype: str, is_async: bool = True) -> Any:
@@ -53,6 +61,26 @@ def get_running_jobs_in_queue(queue: Any) -> list[Any]:
     """The jobs of that queue that run now, of all sites."""
     found: list[Any] = _room("workers").running([queue.name.rpartition(":")[2]])
     return found
+
+
+def publish_progress(
+    percent: float,
+    title: str | None = None,
+    doctype: str | None = None,
+    docname: Any = None,
+    description: str | None = None,
+    task_id: str | None = None,
+) -> None:
+    """As Frappe's, and the job that runs here says so of itself."""
+    tell(percent, title, doctype, docname, description, task_id)
+    if "frappe_jobs.execute" not in sys.modules:  # no job of ours runs here
+        return
+    try:
+        import_module("frappe_jobs.api").publish_progress(
+            percent, description or title, doctype=doctype, docname=docname
+        )
+    except (FrappeJobsError, TypeError, ValueError) as error:  # Frappe's raises nothing either
+        logger.debug("progress %r is not noted: %s", percent, error)
 
 
 def _room(name: str) -> Any:

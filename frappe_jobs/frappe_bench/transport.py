@@ -20,6 +20,9 @@ SEAMS: dict[str, dict[str, str]] = {
         "get_workers": "frappe_jobs.frappe_bench.seam:get_workers",
         "get_running_jobs_in_queue": "frappe_jobs.frappe_bench.seam:get_running_jobs_in_queue",
     },
+    "frappe.realtime": {
+        "publish_progress": "frappe_jobs.frappe_bench.seam:publish_progress",
+    },
     "frappe.core.doctype.rq_job.rq_job": {
         "Job": "frappe_jobs.frappe_bench.job:BenchJob",
         "get_queues": "frappe_jobs.frappe_bench.seam:get_queues",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Float, Index, String, Text, inspect
 from sqlalchemy.dialects import mysql
@@ -13,18 +11,14 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
 from frappe_jobs.hosts.document import Document
-from frappe_jobs.hosts.models import PATH, Base, Record
+from frappe_jobs.hosts.models import Base, Record
 from frappe_jobs.hosts.session import require_current
 from frappe_jobs.job import Job
-from frappe_jobs.task_record import CANCELLED, ENDED, OPEN
+from frappe_jobs.task_record import CANCELLED, ENDED, LENGTHS, OPEN
 
 LONG_TEXT = Text().with_variant(
     mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
 )
-#: Characters; of what is longer the end is kept, where a traceback names the error.
-LONGEST_EXCEPTION = 1_000_000
-#: Of a longer result nothing is kept: half of its JSON would be of no use.
-LONGEST_RESULT = 10_000_000
 
 
 class BackgroundTask(Record, Base):
@@ -113,8 +107,7 @@ class BackgroundTask(Record, Base):
         """Raise ArgumentError for what no record can hold."""
         try:
             super().validate()
-            for name, longest in {"task_id": 140, "job_id": PATH, "message_id": 140, "user": PATH,
-                                  "method": PATH, "queue": 140}.items():  # fmt: skip
+            for name, longest in LENGTHS.items():
                 self._text(name, longest, required=True).encode()
         except (ScheduleError, UnicodeEncodeError) as error:
             raise ArgumentError(f"It cannot be tracked: {error}") from None
@@ -123,29 +116,3 @@ class BackgroundTask(Record, Base):
                 f"{self.doctype} {self.name}: 'status' is {self.status!r}; "
                 f"legal: {', '.join((*OPEN, *ENDED))}."
             )
-
-
-def storable(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of such a record as any database takes them; what people read may be cut."""
-    return values | {name: cut(values[name]) for name, cut in CUTS.items() if name in values}
-
-
-def _cut(part: slice) -> Callable[[object], str | None]:
-    """A part of a text, without what PostgreSQL refuses in one, and halves of characters."""
-
-    def cut(value: object) -> str | None:
-        if value is None:
-            return None
-        return str(value).replace("\0", "").encode("utf-8", "replace").decode()[part]
-
-    return cut
-
-
-CUTS: dict[str, Callable[[Any], Any]] = {
-    "task_name": _cut(slice(PATH)),
-    "stage": _cut(slice(PATH)),
-    "ref_doctype": _cut(slice(140)),
-    "ref_docname": _cut(slice(PATH)),
-    "exception": _cut(slice(-LONGEST_EXCEPTION, None)),
-    "result": lambda value: None if value and len(str(value)) > LONGEST_RESULT else value,
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import inspect
@@ -58,6 +59,12 @@ class Document:
             self._stored(session)
             session.merge(self)
         session.flush()
+        return self
+
+    def update(self, values: Mapping[str, Any]) -> Document:
+        """Set these fields; they are written by the next ``save``."""
+        for name, value in values.items():
+            setattr(self, name, value)
         return self
 
     def delete(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import inspect as inspect_mapping
@@ -45,10 +45,17 @@ class Documents:
         self._apps = apps
 
     def get(self, doctype: str, name: Any) -> Any:
-        """The document of that name; raises DoesNotExistError."""
+        """The document of that name, or the first that equals those filters.
+
+        Raises DoesNotExistError.
+        """
         session = require_current()
         kind = self._stored_class(doctype)
-        document = None if name is None else session.db.get(kind, name)
+        if isinstance(name, Mapping):
+            _check_fields(doctype, kind, name)
+            document = session.db.scalar(select(kind).filter_by(**name).limit(1))
+        else:
+            document = None if name is None else session.db.get(kind, name)
         if document is None:
             raise DoesNotExistError(f"{doctype} {name!r} does not exist on {session.site}.")
         return document
@@ -68,15 +75,10 @@ class Documents:
         """The values of those fields of each document that equals the filters."""
         session = require_current()
         kind = self._stored_class(doctype)
-        known = inspect_mapping(kind).columns.keys()
         chosen = [fields] if isinstance(fields, str) else list(fields)
-        chosen = list(known) if chosen == ["*"] else chosen
+        chosen = list(inspect_mapping(kind).columns.keys()) if chosen == ["*"] else chosen
         column, _, direction = (order_by or "").strip().partition(" ")
-        for field in (*chosen, *filters, *filter(None, [column])):
-            if field not in known:
-                raise ArgumentError(
-                    f"{doctype} has no field {field!r}; it has: {', '.join(known)}."
-                )
+        _check_fields(doctype, kind, (*chosen, *filters, *filter(None, [column])))
         query = select(*(getattr(kind, field) for field in chosen)).filter_by(**filters)
         if direction.strip().lower() not in ("", "asc", "desc"):
             raise ArgumentError(f"order_by is a field, then 'asc' or 'desc'; not {order_by!r}.")
@@ -202,6 +204,13 @@ class Documents:
                 raise ArgumentError(f"{doctype} is stored, and has no name.")
             make_transient_to_detached(document)
         return document
+
+
+def _check_fields(doctype: str, kind: type[Any], fields: Iterable[str]) -> None:
+    known = inspect_mapping(kind).columns.keys()
+    for field in fields:
+        if field not in known:
+            raise ArgumentError(f"{doctype} has no field {field!r}; it has: {', '.join(known)}.")
 
 
 def _public(names: Any) -> list[str]:

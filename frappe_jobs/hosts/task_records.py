@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, RecordNotWritten
 from frappe_jobs.hosts import session as sessions
-from frappe_jobs.hosts.background_task import BackgroundTask, storable
+from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.base import TaskChange
 from frappe_jobs.hosts.database import has_ended_transaction, lock_wait
 from frappe_jobs.hosts.records import has_tables, need_tables
-from frappe_jobs.task_record import OPEN
+from frappe_jobs.task_record import OPEN, storable
 
 logger = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ def scene(make_bench: Callable[..., Any], config: dict[str, Any]) -> Iterator[Sc
     bench.use()
     with frappe.site("site1"):
         yield Scene(bench)
-    bench.remove_keys()  # while its broker is there
+    bench.remove()  # while its broker is there
     bench.amqp_url = None
 
 

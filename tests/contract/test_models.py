@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 import frappe_jobs as frappe
-from frappe_jobs.errors import BadCron, DoesNotExistError, ScheduleError, UnknownFrequency
+from frappe_jobs.errors import (
+    ArgumentError,
+    BadCron,
+    DoesNotExistError,
+    ScheduleError,
+    UnknownFrequency,
+)
 from frappe_jobs.hosts.models import (
     Base,
     ScheduledJobLog,
@@ -204,6 +210,29 @@ def test_deleting_a_type_deletes_its_logs_and_no_others() -> None:
     with frappe.site("site1"):
         [log] = frappe.get_all("Scheduled Job Log", fields=["scheduled_job_type"])
         assert log == {"scheduled_job_type": other.name}
+
+
+def test_frappes_other_forms_make_find_and_change_one() -> None:
+    """As apps for Frappe write it."""
+    with frappe.site("site1"):
+        event = frappe.get_doc(
+            {"doctype": "Scheduler Event", "scheduled_against": "Account", "method": METHOD}
+        ).insert()
+        frappe.get_doc(
+            {"doctype": "Scheduled Job Type", "scheduler_event": event.name, "frequency": "Daily"}
+        ).save()
+    with frappe.site("site1"):
+        found = frappe.get_doc("Scheduled Job Type", {"scheduler_event": event.name})
+        found.update({"frequency": "Cron", "cron_format": "0/25 * * * *"}).save()
+    with frappe.site("site1"):
+        found = frappe.get_doc("Scheduled Job Type", {"frequency": "Cron"})
+        assert (found.cron_format, found.scheduler_event) == ("0/25 * * * *", event.name)
+        with pytest.raises(DoesNotExistError):
+            frappe.get_doc("Scheduled Job Type", {"frequency": "Daily"})
+        with pytest.raises(ArgumentError, match="has no field 'colour'"):
+            frappe.get_doc("Scheduled Job Type", {"colour": "red"})
+        with pytest.raises(ArgumentError, match="needs its 'doctype'"):
+            frappe.get_doc({"frequency": "Daily"})
 
 
 def test_deleting_a_type_that_is_not_stored_says_so() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from frappe_bench.bench import FrappeBench, Process
 
+AFTER_MIGRATE = "frappe_jobs.frappe_bench.events.after_migrate"
+
 
 @pytest.fixture(scope="session")
 def _bench() -> Iterator[FrappeBench]:
@@ -27,6 +29,9 @@ def _bench() -> Iterator[FrappeBench]:
             for app in ("frappe_jobs", "probe"):
                 done = bench.run("--site", one, "install-app", app)
                 assert done.returncode == 0, done.stdout + done.stderr
+            # Where an earlier version of the app was installed.
+            done = bench.run("--site", one, "execute", AFTER_MIGRATE)
+            assert done.returncode == 0, done.stdout + done.stderr
         assert bench.run("use-celery", "on").returncode == 0
         yield bench
     finally:

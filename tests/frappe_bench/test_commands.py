@@ -221,3 +221,12 @@ def test_an_uninstall_takes_the_sites_entries_along_and_an_install_brings_them(
     assert bench.run("use-celery", "status").stdout.startswith("on: ")  # for the other site
     assert bench.run(*site, "install-app", "frappe_jobs").returncode == 0
     assert bench.call(count) == [ours, ours]
+
+
+def test_the_doctor_is_ours_and_keeps_to_its_site(bench: FrappeBench) -> None:
+    bench.call("frappe.enqueue('probe.tasks.nothing', queue='long')")
+    done = bench.run("--site", bench.site, "doctor", "--format", "json")
+    found = {one["what"]: one["level"] for one in json.loads(done.stdout)}
+    assert found["No worker is online for 1 waiting job."] == "error"
+    assert not any(bench.other_site in what for what in found)
+    assert (done.returncode, done.stderr) == (1, "")

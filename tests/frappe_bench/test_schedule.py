@@ -181,3 +181,128 @@ def test_a_killed_runs_log_ends_as_failed(clean: FrappeBench) -> None:
         "answer = [log.status, log.details]"
     )
     assert found == ["Failed", "its process died 3 times"]
+
+
+# --- Scheduler Event, which this Frappe does not have
+
+EVENTS = HERE + """
+from frappe.core.doctype.scheduled_job_type.scheduled_job_type import sync_jobs
+def event(method):
+    return frappe.get_doc(
+        dict(doctype="Scheduler Event", scheduled_against="ToDo", method=method)
+    ).insert().name
+def job_type(event, **values):
+    values = dict(doctype="Scheduled Job Type", scheduler_event=event, frequency="Cron",
+                  cron_format="*/2 * * * *") | values
+    return frappe.get_doc(values).insert().name
+"""
+
+
+@pytest.fixture
+def without_events(bench: FrappeBench) -> Iterator[FrappeBench]:
+    """The bench, and afterwards none of the events that a test has made."""
+    yield bench
+    bench.call(
+        "for name in frappe.get_all('Scheduled Job Type', dict(scheduler_event=('is', 'set')), "
+        "pluck='name'):\n    frappe.delete_doc('Scheduled Job Type', name)\n"
+        "for name in frappe.get_all('Scheduler Event', pluck='name'):\n"
+        "    frappe.delete_doc('Scheduler Event', name)\nfrappe.db.set_default('probe_ticks', '0')"
+    )
+
+
+def test_what_belongs_to_an_event_survives_frappes_sync_jobs(without_events: FrappeBench) -> None:
+    found = without_events.call(
+        EVENTS + "one, other = event('probe.tasks.tick'), event(None)\n"
+        "names = [job_type(one), job_type(other)]\n"
+        "frappe.db.set_value('Scheduled Job Type', names[0], 'last_execution', '2026-01-01')\n"
+        "frappe.get_doc(dict(doctype='Scheduled Job Type', method='probe.tasks.tick_and_fail', "
+        "frequency='Daily')).insert()\nfrappe.db.commit(); sync_jobs(); frappe.db.commit()\n"
+        "kept = frappe.get_all('Scheduled Job Type', dict(name=('in', [*names, "
+        "'tasks.tick_and_fail'])), ['name', 'method', 'last_execution'], order_by='creation')\n"
+        "answer = [names, [one, other], kept, [entry(name) for name in names]]"
+    )
+    names, events, kept, entries = found
+    assert names == [f"tasks.tick-{events[0]}", f"tasks.tick-{events[1]}"]
+    assert [one["name"] for one in kept] == names, "what no hook and no event names is gone"
+    assert kept[0]["last_execution"].startswith("2026-01-01")
+    # The other event's method is from the hook scheduled_against.
+    assert [one["method"] for one in kept] == ["probe.tasks.tick", "probe.tasks.tick"]
+    assert entries == [["probe.tasks.tick", "default", "*/2 * * * *"]] * 2
+
+
+def test_what_belongs_to_an_event_runs_by_the_clock(
+    without_events: FrappeBench, scheduler: Process
+) -> None:
+    bench = without_events
+    with bench.process("worker", "--queue", "default,short"):
+        name, other = bench.call(
+            EVENTS + "frappe.db.set_default('probe_ticks', '0')\none = event('probe.tasks.tick')\n"
+            "answer = [job_type(one, cron_format='* * * * * */2'), job_type(event(None))]"
+        )
+        wait_until(
+            lambda: bench.call("answer = int(frappe.db.get_default('probe_ticks'))") >= 2, 40
+        )
+        runs = bench.call(
+            f"answer = [frappe.db.count('Scheduled Job Log', dict(scheduled_job_type=one, "
+            f"status='Complete')) for one in ({name!r}, {other!r})]\n"
+            f"answer.append(frappe.db.get_value('Scheduled Job Type', {name!r}, 'last_execution'))"
+        )
+    assert runs[0] >= 2 and runs[1] == 0 and runs[2]
+
+
+def test_a_changed_method_of_an_event_is_that_of_its_schedules(
+    without_events: FrappeBench,
+) -> None:
+    found = without_events.call(
+        EVENTS + "one = event('probe.tasks.tick'); name = job_type(one); frappe.db.commit()\n"
+        "doc = frappe.get_doc('Scheduler Event', one); doc.method = 'probe.tasks.tick_and_fail'\n"
+        "doc.save(); frappe.db.commit()\n"
+        "answer = [entry(name)[0], frappe.get_doc('Scheduled Job Type', name).enqueue(force=True)]"
+    )
+    assert found == ["probe.tasks.tick_and_fail", True]
+
+
+def test_what_frappe_brings_itself_stays_as_it_is(bench: FrappeBench) -> None:
+    """As in Frappe 16: a doctype of the name belongs to another module."""
+    code = (
+        "from frappe_jobs.frappe_bench import doctypes\n"
+        "def module(value=None):\n    if value:\n"
+        "        frappe.db.set_value('DocType', 'Scheduler Event', dict(module=value, "
+        "migration_hash='another'))\n"
+        "    doctypes.make()\n"
+        "    return frappe.db.get_value('DocType', 'Scheduler Event', 'module')\n"
+        "try:\n    answer = [module('Core')]\n"
+        "finally:\n    answer.append(module('Frappe Jobs'))"
+    )
+    assert bench.call(code) == ["Core", "Frappe Jobs"]
+
+
+def test_an_uninstall_takes_the_field_and_the_doctypes_with_it(bench: FrappeBench) -> None:
+    site = bench.other_site
+    look = (
+        "answer = ['scheduler_event' in frappe.db.get_table_columns('Scheduled Job Type'), "
+        "frappe.get_meta('Scheduled Job Type').has_field('scheduler_event'), "
+        "frappe.db.get_all('DocType', dict(module='Frappe Jobs'), pluck='name', order_by='name'), "
+        "frappe.db.sql(\"show tables like 'tabBackground Task'\") != (), "
+        "frappe.db.count('Scheduled Job Type', dict(method='probe.tasks.tick'))]"
+    )
+    bench.call(EVENTS + "job_type(event('probe.tasks.tick'))", site=site)
+    assert bench.call(look, site=site) == [
+        True, True, ["Background Task", "Scheduler Event"], True, 1
+    ]  # fmt: skip
+    try:
+        gone = bench.run("--site", site, "uninstall-app", "frappe_jobs", "--yes", "--no-backup")
+        assert gone.returncode == 0, gone.stdout + gone.stderr
+        assert bench.call(look, site=site) == [False, False, [], False, 0]
+        # The bench is still on Celery, for its other site.
+        refused = bench.call(
+            "try:\n    frappe.enqueue('probe.tasks.tick', track_job=True)\n"
+            "except Exception as error:\n    answer = str(error)", site=site,
+        )  # fmt: skip
+        assert refused.startswith(f"track_job: {site} has no Background Task")
+    finally:
+        back = bench.run("--site", site, "install-app", "frappe_jobs")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert bench.call(look, site=site) == [
+        True, True, ["Background Task", "Scheduler Event"], True, 0
+    ]  # fmt: skip

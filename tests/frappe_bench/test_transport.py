@@ -216,6 +216,7 @@ def test_during_a_migrate_without_a_broker_the_method_is_called_here(bench: Frap
 
 def test_track_job_is_no_argument_of_the_method(bench: FrappeBench, worker: Process) -> None:
     found = bench.call(
-        WAIT + "answer = wait(frappe.enqueue('probe.tasks.echo', a=1, track_job=True)).result"
+        WAIT + "job = frappe.enqueue('probe.tasks.echo', a=1, track_job=True); frappe.db.commit()\n"
+        "answer = wait(job).result"
     )
     assert found == {"a": ["int", 1]}

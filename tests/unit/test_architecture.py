@@ -23,7 +23,7 @@ TIERS = (
     " task_upkeep sync retention doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
-    "api context cli web testing hooks commands __main__ __init__",
+    "api context cli web testing hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
 ADAPTERS = TIERS.index("hosts brokers celery frappe_bench metrics")
@@ -39,7 +39,7 @@ CONFINED = {
     "frappe": set(),
 }
 #: The rooms that may import Frappe itself.
-FRAPPES = {"frappe_bench", "hooks", "commands"}
+FRAPPES = {"frappe_bench", "frappe_jobs", "hooks", "commands"}
 
 #: Files whose functions import inside themselves, and why.
 LAZY = {

@@ -7,3 +7,4 @@ app_license = "mit"
 
 before_job = ["probe.tasks.note_before_job"]
 after_job = ["probe.tasks.note_after_job"]
+scheduled_against = {"ToDo": "probe.tasks.tick"}

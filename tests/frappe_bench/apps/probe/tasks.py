@@ -93,6 +93,30 @@ def write_and_wait(text, path):
         time.sleep(0.05)
 
 
+def report_and_wait(text, path, fail=False):
+    """Say how far it is, write, and wait until somebody says go on."""
+    frappe.publish_progress(
+        40, title="Import", description="order 4", doctype="User", docname="Guest"
+    )
+    frappe.publish_progress(None, title="as good as Frappe's own")
+    write_and_wait(text, path)
+    if fail:
+        raise ValueError(f"{text} failed")
+    return {"imported": text}
+
+
+def fail_once(file):
+    first = not Path(file).exists()
+    note(file, first=first)
+    if first:
+        raise ValueError("not yet")
+    return "now"
+
+
+def track(track_job):
+    return {"track_job": track_job}
+
+
 def take_too_long(path):
     try:
         time.sleep(60)

@@ -1,0 +1,1 @@
+"""The module of our doctypes, in the layout that Frappe expects."""

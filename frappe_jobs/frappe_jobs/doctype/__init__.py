@@ -1,0 +1,1 @@
+"""Each made only where this Frappe has none of that name."""

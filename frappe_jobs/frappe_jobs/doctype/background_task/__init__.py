@@ -1,0 +1,1 @@
+"""Background Task: the record of a tracked job."""

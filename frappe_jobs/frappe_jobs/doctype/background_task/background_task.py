@@ -1,0 +1,83 @@
+"""The record of a tracked job, as Frappe's people have it in their hands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import frappe
+from frappe.model.document import Document
+
+from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.session import BenchSession
+from frappe_jobs.frappe_bench.tasks import DOCTYPE, columns_of
+from frappe_jobs.task_record import CANCELLED, OPEN
+
+
+class BackgroundTask(Document):  # type: ignore[misc]
+    """A job that was enqueued with ``track_job=True``; its name is its task id."""
+
+    status: str
+
+    def load_from_db(self) -> None:
+        """Its values, and what the job says of itself now; a record may be behind while it runs."""
+        super().load_from_db()
+        self.look()
+
+    def look(self) -> None:
+        """Take over what the job says of itself now."""
+        if self.status in OPEN:
+            known = runtime().background_tasks.live(frappe.local.site, [self.message_id])
+            self.update(columns_of(known.get(self.message_id, {})))
+
+    def cancel(self) -> bool:
+        """End the job without its effect: a waiting one never starts, a running one is killed.
+
+        False, and nothing changed, if it had ended before.  For its user, and Administrator.
+        """
+        did: bool = runtime().background_tasks.cancel(self, BenchSession())
+        self.look()
+        if did and self.status in OPEN:  # nobody knows of its job
+            self.status = CANCELLED
+        return did
+
+    def run_again(self) -> Any:
+        """Have a job that failed or was cancelled run again, when this transaction commits.
+
+        For its user, and Administrator; raises JobError if it waits, runs, or is completed.
+        """
+        job = runtime().background_tasks.run_again(self, BenchSession())
+        self.load_from_db()
+        return job
+
+    def validate(self) -> None:
+        """Nobody makes one by hand, nor changes one: it says what is sent to a worker."""
+        frappe.throw(frappe._("A Background Task is made by enqueue(…, track_job=True)."))
+
+    def on_trash(self) -> None:
+        """Refuse while the job waits or runs."""
+        if self.status in OPEN:
+            frappe.throw(
+                frappe._("Background Task {0} is {1}: cancel it first.").format(
+                    self.name, self.status
+                )
+            )
+
+
+@frappe.whitelist(methods=["POST"])  # type: ignore[untyped-decorator]
+def cancel(name: str) -> bool:
+    """What the button does."""
+    return _of_user(name).cancel()
+
+
+@frappe.whitelist(methods=["POST"])  # type: ignore[untyped-decorator]
+def run_again(name: str) -> str:
+    """What the button does; gives the task's id."""
+    _of_user(name).run_again()
+    return name
+
+
+def _of_user(name: str) -> BackgroundTask:
+    """As it is stored, whatever a browser says of it; refuses who may not see it."""
+    task: BackgroundTask = frappe.get_doc(DOCTYPE, name)
+    task.check_permission("read")
+    return task

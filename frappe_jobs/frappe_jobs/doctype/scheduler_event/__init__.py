@@ -1,0 +1,1 @@
+"""Scheduler Event: what schedules may be made against."""

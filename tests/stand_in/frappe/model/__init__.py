@@ -1,0 +1,1 @@
+"""Its model, as far as it is needed."""
