@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+
+#: What runs beside them slows them down more than others: they keep a processor busy.
+pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(tmp_path: Path) -> None:
