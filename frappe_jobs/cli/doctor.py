@@ -12,10 +12,12 @@ import click
 
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
-from frappe_jobs.doctor import examine
+from frappe_jobs.doctor import LEVELS, examine
+from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.finding import Finding
+from frappe_jobs.sites_folder import APPS, app_names, is_frappe_bench, version_of
 
 COLUMNS = ("level", "what", "cure")
 COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
@@ -23,19 +25,25 @@ COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what can be mended with no risk to any job.")
+@click.option("--scan", "only_scan", is_flag=True, help="Read the apps' source instead.")
 @click.option("--strict", is_flag=True, help="Exit status 1 for a warning, too.")
 @format_option
 @with_site
 @pass_bench
-def doctor(bench: Bench, fix: bool, strict: bool, style: str) -> None:
+def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -> None:
     """Say what is wrong, and what cures it.
 
     Looks at the servers, the workers, the queues, the jobs, the scheduler, and all sites or --site.
     The exit status is 1 if an error was found. --fix sends lost jobs again, and brings RedBeat's
     entries in line with the records.
+
+    --scan asks no server. It reads the installed apps' source, runs none of it, and lists the
+    enqueue calls whose jobs Celery cannot carry.
     """
+    if fix and only_scan:
+        raise click.UsageError("--scan only reads, and --fix has nothing to mend there.")
     logging.disable()  # what would be logged meanwhile is among the findings
-    found = _examine(bench, fix)
+    found = _scan(bench) if only_scan else _examine(bench, fix)
     if style == "json":
         click.echo(
             json.dumps([{key: getattr(one, key) for key in COLUMNS} for one in found], indent=1)
@@ -52,6 +60,26 @@ def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
         return examine(here.parts, bench.named_sites(), fix=fix)
     except ConfigError as error:  # nothing can be looked at before that is mended
         return [Finding("error", str(error))]
+
+
+def _scan(bench: Bench) -> Sequence[Finding]:
+    try:
+        on_bench = is_frappe_bench(bench.settings.sites_path)
+        beside = None if on_bench else bench.settings.sites_path.parent
+        apps = {app: folder_of(app, beside) for app in _apps(bench, on_bench)}
+    except ConfigError as error:
+        return [Finding("error", str(error))]
+    return sorted(scan(apps, with_rq=on_bench), key=lambda one: LEVELS.index(one.level))
+
+
+def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:
+    """Those of the sites; on a Frappe bench, where a database knows those, all that are there."""
+    settings, path = bench.settings, f"{bench.settings.sites_path}/{APPS}"
+    sites = bench.named_sites()
+    sites = settings.sites() if sites is None else sites
+    if on_bench or not sites:
+        return app_names(path, version_of(path))
+    return [*dict.fromkeys(app for site in sites for app in settings.installed_apps(site))]
 
 
 def _print(found: Sequence[Finding]) -> None:

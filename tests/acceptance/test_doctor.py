@@ -134,3 +134,21 @@ def test_the_level_has_a_colour_on_a_terminal_only(bench):
     assert process.wait(20) == 1
     assert said.startswith(b"\x1b[31merror  \x1b[0m  No scheduler")
     assert b"\x1b[32mok     \x1b[0m" in said
+
+
+def test_scan_reads_the_apps_source_and_needs_no_server(make_bench):
+    bench = make_bench(redis_queue="redis://127.0.0.1:1")
+    code = "raise SystemExit\nimport frappe_jobs\nfrappe_jobs.enqueue('acme.a', x=lambda: 1)\n"
+    (bench.path / "acme" / "later.py").write_text(code)
+    done = bench.run("doctor", "--scan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lines(done, "warning") == [
+        "warning  acme/later.py:3: frappe_jobs.enqueue: the argument x cannot travel as JSON: it is "
+        "a lambda.  -> Make it a function at the top of a module; send its path."
+    ]
+    assert bench.run("doctor", "--scan", "--strict").returncode == 1
+    (bench.path / "acme" / "later.py").unlink()
+    done = bench.run("--site", "site1", "doctor", "--scan", "--strict", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one["level"] for one in json.loads(done.stdout)] == ["ok"]
+    assert bench.run("doctor", "--scan", "--fix").returncode == 2

@@ -1,0 +1,83 @@
+"""What in the apps' code will not go as a job on Celery, read from its source before it runs.
+
+Nothing is imported and nothing is run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+from frappe_jobs.doctor.scan.source import Read, read_source
+from frappe_jobs.doctor.text import names, number
+from frappe_jobs.finding import Finding
+
+#: Frappe's own calls of RQ are served, or named in the docs; ours are none.
+NO_RQ_IN = ("frappe", "frappe_jobs")
+LEFT_OUT = ("tests", "node_modules", "__pycache__")
+
+
+def folder_of(app: str, beside: Path | None = None) -> Path | None:
+    """Where the app's package lies: in that folder, else where Python finds it; None: nowhere."""
+    if not app.isidentifier():  # for a dotted name Python would import what is above it
+        return None
+    spec: ModuleSpec | None = PathFinder.find_spec(app, [str(beside)]) if beside else None
+    spec = spec or find_spec(app)
+    found = [*(spec.submodule_search_locations or ())] if spec else []
+    return Path(found[0]) if found else None
+
+
+def scan(apps: Mapping[str, Path | None], *, with_rq: bool) -> Iterator[Finding]:
+    """What is wrong in the apps' folders; ``with_rq``: also what goes to RQ itself.
+
+    Tests are left out: ``tests`` folders, ``test_….py``.  None as a folder: the app is not there.
+    """
+    files = calls = 0
+    found: list[Finding] = []
+    for app, folder in apps.items():
+        if folder is None:
+            what = f"{app}: its source is not there, so it was not read."
+            found.append(Finding("warning", what, "Install it, or take it out of apps.txt."))
+            continue
+        for path in _files(folder):
+            read = _read(path, folder, app, with_rq and app not in NO_RQ_IN)
+            files, calls = files + 1, calls + read.calls
+            found += _findings(read, path.relative_to(folder.parent).as_posix())
+    yield from found
+    there = [app for app, folder in apps.items() if folder]
+    of_apps = f" of {names(there)}" if there else ""
+    what = f"{number(files, 'file')}{of_apps} read: {number(calls, 'enqueue call')}"
+    yield Finding("ok", f"{what}, {number(len(found), 'finding')}.")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Its Python files in order, without the tests and what is hidden; links are not followed."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            one for one in folders if one not in LEFT_OUT and not one.startswith(".")
+        )
+        for name in sorted(files):
+            if name.endswith(".py") and not name.startswith(("test_", ".")):
+                yield Path(where, name)
+
+
+def _read(path: Path, folder: Path, app: str, with_rq: bool) -> Read:
+    parts = path.relative_to(folder).with_suffix("").parts
+    is_package = parts[-1] == "__init__"
+    module = ".".join([app, *(parts[:-1] if is_package else parts)])
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        return Read(fault=error.strerror or str(error))
+    return read_source(text, module, is_package=is_package, with_rq=with_rq)
+
+
+def _findings(read: Read, where: str) -> Iterator[Finding]:
+    if read.fault:
+        what = f"{where} cannot be read, so its calls are not known: {read.fault}."
+        yield Finding("warning", what, "Mend the file, or take it away.")
+    for one in read.problems:
+        yield Finding("warning", f"{where}:{one.line}: {one.what}", one.cure)

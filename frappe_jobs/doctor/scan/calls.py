@@ -1,0 +1,137 @@
+"""The enqueue calls in a module, and what in them will not go as a job."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from frappe_jobs.doctor.scan.names import Scope
+from frappe_jobs.doctor.scan.travels import refusal, unreachable
+
+ONE = {
+    "frappe.enqueue",
+    "frappe.utils.background_jobs.enqueue",
+    "frappe_jobs.enqueue",
+    "frappe_jobs.api.enqueue",
+}
+OF_A_DOCUMENT = {f"{path}_doc" for path in ONE}
+MANY = {"frappe_jobs.enqueue_many", "frappe_jobs.api.enqueue_many"}
+
+#: Keywords of enqueue itself; all others are the method's.
+OPTIONS = frozenset(
+    "method queue timeout event is_async async job_name now enqueue_after_commit on_success"
+    " on_failure at_front at_front_when_starved job_id deduplicate retry track_job".split()
+)
+OF_DOCUMENT = frozenset(("doctype", "name"))
+CALLBACKS = ("on_success", "on_failure")
+#: What has no fault itself.
+HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Where, what, and what to do."""
+
+    line: int
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is to become one job."""
+
+    #: Its line is the call's.
+    node: ast.expr
+    method: ast.expr | None
+    keywords: Sequence[tuple[str, ast.expr]]
+
+
+def is_enqueue(call: ast.Call, scope: Scope) -> bool:
+    """Whether it sends jobs."""
+    return scope.path(call.func) in ONE | OF_A_DOCUMENT | MANY
+
+
+def problems(call: ast.Call, scope: Scope) -> Iterator[Problem]:
+    """What in that enqueue call will not go."""
+    name = ast.unparse(call.func)
+    for item in _items(call, scope):
+        yield from _of_item(item, name, scope)
+
+
+def _items(call: ast.Call, scope: Scope) -> Iterator[Item]:
+    path = scope.path(call.func)
+    if path in MANY:
+        for given in [*call.args[:1], *(one.value for one in call.keywords if one.arg == "items")]:
+            for part in _parts(given):
+                pairs = _pairs(part)
+                yield Item(part, dict(pairs).get("method"), pairs)
+        return
+    keywords = _keywords(call, scope)
+    method = None
+    if path in ONE and call.args and not isinstance(call.args[0], ast.Starred):
+        method = call.args[0]
+    elif path in ONE:
+        method = dict(keywords).get("method")
+    if path in OF_A_DOCUMENT:
+        keywords = [pair for pair in keywords if pair[0] not in OF_DOCUMENT]
+    yield Item(call, method, keywords)
+
+
+def _keywords(call: ast.Call, scope: Scope) -> list[tuple[str, ast.expr]]:
+    found: list[tuple[str, ast.expr]] = []
+    for one in call.keywords:
+        if one.arg:
+            found.append((one.arg, one.value))
+        elif isinstance(one.value, ast.Dict):
+            found += _pairs(one.value)
+        elif isinstance(one.value, ast.Name) and (known := scope.find(one.value.id)):
+            node = known[0].node
+            # A dict that was put together elsewhere is read there only if the names are the same.
+            if isinstance(node, ast.Dict) and known[1] is scope:
+                found += _pairs(node)
+    return found
+
+
+def _parts(given: ast.expr) -> list[ast.expr]:
+    """The items of a list that is written out, or of a comprehension."""
+    if isinstance(given, (ast.List, ast.Tuple)):
+        return given.elts
+    return [given.elt] if isinstance(given, (ast.ListComp, ast.GeneratorExp)) else []
+
+
+def _pairs(given: ast.expr) -> list[tuple[str, ast.expr]]:
+    if isinstance(given, ast.Dict):
+        return [
+            (str(key.value), value)
+            for key, value in zip(given.keys, given.values, strict=True)
+            if isinstance(key, ast.Constant)
+        ]
+    if isinstance(given, ast.Call) and ast.unparse(given.func) == "dict":
+        return [(one.arg, one.value) for one in given.keywords if one.arg]
+    return []
+
+
+def _of_item(item: Item, name: str, scope: Scope) -> Iterator[Problem]:
+    keywords = dict(item.keywords)
+    if _is(keywords.get("now"), True) or any(
+        _is(keywords.get(key), False) for key in ("is_async", "async")
+    ):  # a plain call: nothing travels
+        return
+    for what, given in (
+        ("the method", item.method),
+        *((key, keywords.get(key)) for key in CALLBACKS),
+    ):
+        if given and (found := unreachable(given, scope)):
+            text = f"{name}: no worker would find {what}: it is {found.what}."
+            yield Problem(given.lineno, text, found.cure)
+    for key, value in item.keywords:
+        if key not in OPTIONS and (found := refusal(value, scope)):
+            verb = "holds" if isinstance(value, HOLDERS) else "is"
+            text = f"{name}: the argument {key} cannot travel as JSON: it {verb} {found.what}."
+            yield Problem(value.lineno, text, found.cure)
+
+
+def _is(value: ast.expr | None, wanted: bool) -> bool:
+    return isinstance(value, ast.Constant) and value.value is wanted
