@@ -143,8 +143,8 @@ def test_scan_reads_the_apps_source_and_needs_no_server(make_bench):
     done = bench.run("doctor", "--scan")
     assert (done.returncode, done.stderr) == (0, "")
     assert lines(done, "warning") == [
-        "warning  acme/later.py:3: frappe_jobs.enqueue: the argument x cannot travel as JSON: it is "
-        "a lambda.  -> Make it a function at the top of a module; send its path."
+        "warning  acme/later.py:3: frappe_jobs.enqueue: the argument x cannot travel as JSON: "
+        "it is a lambda.  -> Make it a function at the top of a module; send its path."
     ]
     assert bench.run("doctor", "--scan", "--strict").returncode == 1
     (bench.path / "acme" / "later.py").unlink()

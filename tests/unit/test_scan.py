@@ -24,7 +24,9 @@ def said(text, **options):
 
 def of_argument(value, before=""):
     """Why that value as an argument will not travel; empty where nothing is said."""
-    found = said(f"import frappe\n{before}\nfrappe.enqueue('shop.tasks.send', given={value})\n")
+    text = f"import frappe\n{before}\nfrappe.enqueue('shop.tasks.send', given={value})\n"
+    assert not read(text).fault
+    found = said(text)
     assert all("argument given cannot travel" in what for _, what in found)
     return found[0][1].partition("it ")[2] if found else ""
 
@@ -81,7 +83,8 @@ def test_what_a_name_means_is_looked_up(before, value, what):
         ("", "frappe.db.sql('select 1')"), ("", "frappe._dict(a=1)"), ("", "frappe.cache.keys()"),
         ("", "list(map(str, [1]))"), ("", "f'{1}'"), ("", "unknown"), ("", "unknown.keys()"),
         ("from x import y", "y"), ("from x import Y", "Y()"),
-        ("call = None\nif frappe.conf.x:\n    call = lambda: 1", "call"),
+        ("call = lambda: 1\nif frappe.conf.x:\n    call = None", "call"),
+        ("x = [x]", "x"), ("x = x", "x.keys()"), ("x = y\ny = x", "x"),
         ("def open(name): return name", "open('x')"),
         ("from frappe.model.document import Document\nclass A(Document): ...", "A({})"),
         ("from x import Base\nclass A(Base): ...", "A()"),
@@ -194,6 +197,8 @@ class Builder:
         frappe.enqueue(self.work)
         frappe.enqueue("a.b", me=self, name=self.name)
         [frappe.enqueue("a.b", me=self) for _ in "a"]
+        def inner(self):
+            frappe.enqueue("a.b", given=self)
     def work(self): ...
     @classmethod
     def made(cls):
@@ -214,7 +219,7 @@ def test_self_is_told_where_it_is_surely_no_document():
         (18, f"frappe.enqueue: no worker would find the method: it is a method of {here}"),
         (19, f"frappe.enqueue: the argument me cannot travel as JSON: it is {here}"),
         (20, f"frappe.enqueue: the argument me cannot travel as JSON: it is {here}"),
-        (24, "frappe.enqueue: the argument kind cannot travel as JSON: it is a class."),
+        (26, "frappe.enqueue: the argument kind cannot travel as JSON: it is a class."),
     ]  # fmt: skip
 
 
@@ -234,6 +239,17 @@ def f():
 
 def g(file, error):
     frappe.enqueue("a.b", file=file, error=error)
+
+shared = {"file": unknown}
+
+def h():
+    unknown = open("x")
+    frappe.enqueue("a.b", **shared)
+
+class A:
+    opened = open("x")
+    def method(self):
+        frappe.enqueue("a.b", opened=opened)
 """
 
 

@@ -124,8 +124,6 @@ def _of_call(call: ast.Call, scope: Scope, depth: int) -> Refusal | None:
     function = call.func
     if isinstance(function, ast.Name) and not scope.find(function.id):
         name = function.id if not _is_bound(function.id, scope) else ""
-        if name == "type" and len(call.args) != 1:
-            return A_CLASS
         return CALLS.get(name)
     if isinstance(function, ast.Attribute) and function.attr in VIEWS and not call.args:
         if _is_dict(function.value, scope):
@@ -150,7 +148,11 @@ def _is_bound(name: str, scope: Scope | None) -> bool:
 def _is_dict(value: ast.expr, scope: Scope) -> bool:
     if isinstance(value, ast.Name) and (found := scope.find(value.id)):
         binding, where = found
-        return isinstance(binding.node, ast.expr) and _is_dict(binding.node, where)
+        node = binding.node
+        # A further name may lead back to this one.
+        return (
+            isinstance(node, ast.expr) and not isinstance(node, ast.Name) and _is_dict(node, where)
+        )
     if isinstance(value, ast.Call):
         name = value.func.id if isinstance(value.func, ast.Name) else scope.path(value.func)
         return name in ("dict", "frappe._dict")
