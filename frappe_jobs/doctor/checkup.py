@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
+from frappe_jobs.doctor.beside_rq import check_beside_rq
 from frappe_jobs.doctor.configuration import check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
 from frappe_jobs.doctor.reach import MESSAGES, RECORDS, SCHEDULE, Reach, check_servers
@@ -18,6 +19,7 @@ from frappe_jobs.doctor.schedule import (
     check_strays,
 )
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
+from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.doctor.workers import check_clocks, check_queues, check_workers
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.finding import Finding
@@ -49,6 +51,8 @@ class Parts:
     scheduling: Scheduling
     #: Celery's ``result_backend``.
     results: str | None
+    #: On a Frappe bench: where its jobs go, ``on`` (Celery), ``off`` or ``undecided`` (RQ).
+    use_celery: Callable[[], str] | None = None
 
 
 class Checkup:
@@ -60,12 +64,15 @@ class Checkup:
         self._reach = Reach()
         #: By how many seconds whose clock is ahead of ours.
         self._clocks = {"this machine": 0.0}
+        #: How many workers of ours answered; None before they were asked.
+        self._online: int | None = None
 
     def findings(self) -> Iterator[Finding]:
         """What there is to say, subject by subject."""
         yield from self._guarded("The configuration", self.configuration)
         yield from self._guarded("The servers", self.servers)
         yield from self._guarded("Workers and queues", self.workers, MESSAGES, RECORDS)
+        yield from self._guarded("What runs beside RQ", self.beside_rq)
         yield from self._guarded("Jobs", self.jobs, RECORDS)
         yield from self._guarded("Sites", self.schedule)
         yield from self._guarded("Clocks", self.clocks, RECORDS)
@@ -88,6 +95,7 @@ class Checkup:
 
     def configuration(self) -> Iterator[Finding]:
         yield from check_configuration(self._parts.settings, self._sites)
+        yield from check_versions(self._parts.use_celery is not None)
         yield from check_guest(self._parts.settings, self._parts.broker)
 
     def servers(self) -> Iterator[Finding]:
@@ -97,11 +105,18 @@ class Checkup:
     def workers(self) -> Iterator[Finding]:
         settings, broker, ledger = self._parts.settings, self._parts.broker, self._parts.ledger
         online = broker.workers()
+        self._online = len(online)
         self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
         waiting = {one: max(broker.depth(one), ledger.waiting(one)) for one in settings.queues}
         yield from check_workers(settings, online, waiting)
         now = time.time()
         yield from check_queues(settings, waiting, self._suspects(now), now)
+
+    def beside_rq(self) -> Iterator[Finding]:
+        parts = self._parts
+        if parts.use_celery:
+            state = parts.use_celery()
+            yield from check_beside_rq(parts.settings, parts.host, self._sites, state, self._online)
 
     def jobs(self) -> Iterator[Finding]:
         ledger, now = self._parts.ledger, time.time()

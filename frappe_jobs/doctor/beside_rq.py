@@ -1,0 +1,119 @@
+"""A Frappe bench between RQ and Celery: who is asked to run its jobs, and who is there to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+from frappe_jobs.config import Settings
+from frappe_jobs.doctor.patience import ask_each
+from frappe_jobs.doctor.text import names, number, of_sites
+from frappe_jobs.finding import Finding
+from frappe_jobs.hosts.base import Host
+from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq
+from frappe_jobs.sites_folder import APPS, app_names, read_common, version_of
+
+APP = "frappe_jobs"
+RESTART = "restart the bench's web, worker and schedule processes"
+
+
+def check_beside_rq(
+    settings: Settings, host: Host, sites: Iterable[str], state: str, ours: int | None
+) -> Iterator[Finding]:
+    """All there is to say; ``ours``: how many of our workers are online, None: nobody knows."""
+    url = settings.redis_queue or settings.redis_url
+    rq = look_at_rq(url, settings.bench_id, settings.queues)
+    yield from check_switch(state, ours, rq)
+    yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
+    yield from check_rq_auth(settings)
+
+
+def _has_our_hooks(host: Host, site: str) -> bool:
+    """Where that cannot be told the site has a finding of its own."""
+    try:
+        hooks = host.hooks("after_migrate", site)
+    except Exception:
+        return True
+    return any(path.startswith(f"{APP}.") for path in hooks)
+
+
+def check_switch(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
+    """Who carries the jobs, and whether those who run them are the same."""
+    if state == "on":
+        yield Finding("ok", "The bench's jobs go to Celery.")
+        yield from _on_celery(ours, rq)
+    else:
+        yield from _on_rq(state, ours, rq)
+
+
+def _on_celery(ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
+    if not rq:
+        return
+    waiting = number(sum(rq.waiting.values()), "job")
+    if rq.waiting and not rq.workers:
+        what = f"Jobs that wait in RQ's queues, and that nobody runs any more: {_queues(rq)}."
+        cure = "bench use-celery off; bench worker --burst; bench use-celery on."
+        yield Finding("error", what, cure)
+    if rq.workers:
+        who = f"{number(len(rq.workers), 'worker')} of RQ ({names(rq.workers)})"
+        if ours == 0:
+            what = f"The jobs go to Celery, but only RQ's are run: {who} online, none of ours."
+            cure = f"Stop what runs there since before the switch: {RESTART}."
+            yield Finding("error", what, cure)
+        else:
+            left = f"; {waiting} of RQ's wait" if rq.waiting else "; they have nothing to do"
+            yield Finding(
+                "warning", f"Still running beside ours: {who}{left}.", "Stop them when idle."
+            )
+
+
+def _on_rq(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
+    said = "bench use-celery is off" if state == "off" else "bench use-celery was never said"
+    where = f"{said}: the bench's jobs go to RQ"
+    if not ours:
+        yield Finding("ok", f"{where}.")
+        return
+    what = f"{where}, none to the {number(ours, 'worker')} of ours online"
+    alone = rq is not None and not rq.workers
+    what += ", and RQ has none online: no job runs." if alone else "."
+    cure = f"bench use-celery on, and {RESTART}; or stop ours."
+    yield Finding("error" if alone else "warning", what, cure)
+
+
+def _queues(rq: SeenOfRQ) -> str:
+    return ", ".join(f"{queue} {count:,}" for queue, count in rq.waiting.items())
+
+
+def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterator[Finding]:
+    """Whether Frappe knows of us: in apps.txt, and on each site that answered."""
+    path = f"{settings.sites_path}/{APPS}"
+    if APP not in app_names(path, version_of(path)):
+        what = f"{path} does not name {APP}: bench worker and bench schedule are still RQ's."
+        yield Finding("error", what, f"echo {APP} >> {path}")
+        return
+    missing = {
+        site: f"{APP} is not installed there: a changed Scheduled Job Type counts only minutes "
+        "later, the Desk's job pages show RQ's, and nothing can be tracked."
+        for site, there in installed.items() if not there
+    }  # fmt: skip
+    yield from of_sites(
+        "warning", missing, f"do not have {APP} installed",
+        lambda site: f"bench --site {site} install-app {APP}",
+    )  # fmt: skip
+
+
+def check_rq_auth(settings: Settings) -> Iterator[Finding]:
+    """Frappe's own Redis users may touch RQ's keys only."""
+    if not read_common(settings.sites_path).get("use_rq_auth"):
+        return
+    url = settings.redis_url
+    user = url.partition("://")[2].rpartition("@")[0].partition(":")[0]
+    if not user or user == settings.bench_id:
+        which = f"as {user!r}, which may touch rq:* alone" if user else "without a user's name"
+        what = f"'use_rq_auth' is on, and frappe_jobs logs in to its Redis {which}."
+        cure = (
+            "Make a user of ours (redis-cli acl setuser frappe_jobs on '>PASSWORD' '~*' '&*' +@all "
+            '-@admin +config|get), and name it: "celery_broker_url": '
+            '"redis://frappe_jobs:PASSWORD@HOST:PORT".'
+        )
+        yield Finding("warning", what, cure)

@@ -1,0 +1,78 @@
+"""What is known by its name alone not to travel, and what to do instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the value is, and what to do instead."""
+
+    what: str
+    cure: str
+
+
+TOP = "Move it to the top of a module, and send its dotted path as text."
+PATH = "Send its dotted path as text."
+VALUES = "Send its values, or the name of what is to be loaded in the job."
+IN_THE_JOB = "Leave it out: the job has its own."
+
+FUNCTION = Refusal("a function", PATH)
+NESTED = Refusal("a function defined inside another", TOP)
+BOUND = Refusal("a method of this object", PATH)
+A_CLASS = Refusal("a class", PATH)
+MODULE = Refusal("a module", "Send its name, or import it in the job.")
+EXCEPTION = Refusal("an exception", "Send its text: str(error), or frappe.get_traceback().")
+ENUM = Refusal("a member of an Enum", "Send its value or its name.")
+PROXY = Refusal(
+    "a proxy of the open request's data", "Send a copy: frappe._dict(…), or its values."
+)
+AS_DICT = "Send a plain dict: dict(…)."
+AS_LIST = "Send a list: list(…)."
+
+#: What these paths lead to.
+PATHS = {
+    **dict.fromkeys(
+        ("frappe.db", "frappe.local.db", "frappe.qb", "frappe.cache"),
+        Refusal("a connection", IN_THE_JOB),
+    ),
+    **dict.fromkeys(
+        ("frappe.request", "frappe.local.request", "flask.request"),
+        Refusal("a web request", "Send the values of it that the job needs."),
+    ),
+    "frappe.local": Refusal("a thread's own state", IN_THE_JOB),
+    **dict.fromkeys(("frappe.form_dict", "frappe.session", "frappe.flags", "frappe.conf"), PROXY),
+}
+#: What calls of these give; the name alone is that of a builtin.
+CALLS = {
+    **dict.fromkeys(("open", "io.open"), Refusal("an open file", "Send its path or its content.")),
+    **dict.fromkeys(
+        ("io.StringIO", "io.BytesIO"), Refusal("a file in memory", "Send its content: getvalue().")
+    ),
+    **dict.fromkeys(("map", "filter", "zip", "iter", "reversed", "enumerate"),
+                    Refusal("an iterator", AS_LIST)),
+    "range": Refusal("a range", AS_LIST),
+    "collections.deque": Refusal("a deque", AS_LIST),
+    **dict.fromkeys(
+        ("collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
+        Refusal("a subclass of dict", AS_DICT),
+    ),
+    "type": A_CLASS,
+    "object": Refusal("an object without values", "Send a text or None instead."),
+    "super": Refusal("a proxy of this object", VALUES),
+    "memoryview": Refusal("a memoryview", "Send bytes: bytes(…)."),
+    "functools.partial": Refusal("a functools.partial", "Send the function's path and its values."),
+    "re.compile": Refusal("a compiled pattern", "Send its text."),
+    **dict.fromkeys(
+        ("pathlib.Path", "pathlib.PurePath"), Refusal("a Path", "Send its text: str(…).")
+    ),
+    **dict.fromkeys(
+        ("threading.Lock", "threading.RLock", "threading.Event", "threading.Thread"),
+        Refusal("a thing of this process's threads", IN_THE_JOB),
+    ),
+    **dict.fromkeys(("logging.getLogger", "frappe.logger"), Refusal("a logger", IN_THE_JOB)),
+    "types.SimpleNamespace": Refusal("a SimpleNamespace", "Send a dict: vars(…)."),
+    "requests.Session": Refusal("an HTTP session", "Open it in the job."),
+}  # fmt: skip
+VIEWS = ("keys", "values", "items")

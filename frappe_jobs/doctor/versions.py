@@ -1,0 +1,71 @@
+"""Whether the installed distributions are those that we, and Frappe, ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion
+
+from frappe_jobs.finding import Finding
+
+#: Whose requirements are looked at; what is not installed asks for nothing.
+OURS = ("frappe_jobs", "celery", "kombu", "celery-redbeat")
+FRAPPES = ("frappe",)
+SHOWN = ("celery", "kombu", "redis", "click")
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def requirements(name: str) -> list[str]:
+    """What that distribution asks for, with markers; nothing where it is not installed."""
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def check_versions(
+    on_bench: bool,
+    requires: Callable[[str], Iterable[str]] = requirements,
+    version: Callable[[str], str | None] = installed_version,
+) -> Iterator[Finding]:
+    """What is installed against what is asked for, as ``pip check``; extras are left out."""
+    conflicts: dict[str, Finding] = {}
+    for whose in (*OURS, *(FRAPPES if on_bench else ())):
+        for text in requires(whose):
+            if found := _conflict(whose, text, version, on_bench):
+                conflicts.setdefault(found.what, found)
+    yield from conflicts.values()
+    if not conflicts:
+        known = [f"{name} {there}" for name in SHOWN if (there := version(name))]
+        what = f"The versions are those that are asked for: {', '.join(known)}."
+        yield Finding("ok", what)
+
+
+def _conflict(
+    whose: str, text: str, version: Callable[[str], str | None], on_bench: bool
+) -> Finding | None:
+    try:
+        wanted = Requirement(text)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            return None
+        there = version(wanted.name)
+        if there and wanted.specifier.contains(there, prereleases=True):
+            return None
+    except (InvalidRequirement, InvalidVersion):  # pip's to judge
+        return None
+    asked = f"{wanted.name}{wanted.specifier}"
+    has = f"{wanted.name} {there} is installed" if there else f"{wanted.name} is not installed"
+    what = f"{has}, and {whose} asks for {asked}."
+    # With Frappe's pins met, and ours within them.
+    cure = (
+        f"pip install 'frappe_jobs[frappe15]' '{asked}'" if on_bench else f"pip install '{asked}'"
+    )
+    return Finding("error" if whose in OURS else "warning", what, cure)
