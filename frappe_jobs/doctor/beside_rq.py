@@ -71,13 +71,20 @@ def _on_rq(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Findin
     said = "bench use-celery is off" if state == "off" else "bench use-celery was never said"
     where = f"{said}: the bench's jobs go to RQ"
     if not ours:
-        yield Finding("ok", f"{where}.")
+        yield Finding("ok", f"{where}.{_on_rqs_side(rq)}")
         return
     what = f"{where}, none to the {number(ours, 'worker')} of ours online"
     alone = rq is not None and not rq.workers
     what += ", and RQ has none online: no job runs." if alone else "."
     cure = f"bench use-celery on, and {RESTART}; or stop ours."
     yield Finding("error" if alone else "warning", what, cure)
+
+
+def _on_rqs_side(rq: SeenOfRQ | None) -> str:
+    if not rq:
+        return ""
+    wait = f"there wait: {_queues(rq)}" if rq.waiting else "nothing waits there"
+    return f" Workers of RQ online: {len(rq.workers)}; {wait}."
 
 
 def _queues(rq: SeenOfRQ) -> str:

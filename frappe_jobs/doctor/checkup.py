@@ -108,9 +108,15 @@ class Checkup:
         self._online = len(online)
         self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
         waiting = {one: max(broker.depth(one), ledger.waiting(one)) for one in settings.queues}
+        if not (self._is_on_celery() or online or any(waiting.values())):
+            return
         yield from check_workers(settings, online, waiting)
         now = time.time()
         yield from check_queues(settings, waiting, self._suspects(now), now)
+
+    def _is_on_celery(self) -> bool:
+        """Else nobody misses our workers and our scheduler."""
+        return self._parts.use_celery is None or self._parts.use_celery() == "on"
 
     def beside_rq(self) -> Iterator[Finding]:
         parts = self._parts
@@ -179,7 +185,8 @@ class Checkup:
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()
         leader, last, ahead = timetable.leader(), timetable.last_look(), self._reach.ahead
-        yield from check_scheduler(leader, last, active, now + ahead.get(SCHEDULE, 0.0))
+        if leader or self._is_on_celery():
+            yield from check_scheduler(leader, last, active, now + ahead.get(SCHEDULE, 0.0))
         if leader:
             yield from check_overdue(self._parts.settings, active, now)
             if last:

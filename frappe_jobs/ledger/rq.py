@@ -35,10 +35,7 @@ def look_at_rq(url: str, bench_id: str, queues: Iterable[str]) -> SeenOfRQ | Non
                 known |= client.smembers(f"rq:workers:{bench_id}:{name}")
                 waiting[name] = int(client.llen(f"rq:queue:{bench_id}:{name}"))
             # RQ's lists keep those that were killed; what a worker says of itself expires.
-            alive = [
-                key for key in sorted(known)
-                if client.hexists(key, "birth") and not client.hexists(key, "death")
-            ]  # fmt: skip
+            alive = [key for key in sorted(known) if client.hexists(key, "birth")]
     except (redis.RedisError, ValueError):  # what is wrong with it, the servers' findings say
         return None
     workers = [key.removeprefix("rq:worker:") for key in alive]

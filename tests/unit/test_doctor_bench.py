@@ -28,6 +28,8 @@ BUSY = SeenOfRQ(["a"], {"default": 2})
                                     "(a, b) online, none of ours."),
         ("on", 1, RUNNING, "warning", "Still running beside ours: 2 workers of RQ (a, b); they "
                                       "have nothing to do."),
+        ("on", None, RUNNING, "warning", "Still running beside ours: 2 workers of RQ (a, b); they "
+                                         "have nothing to do."),
         ("on", 1, BUSY, "warning", "Still running beside ours: 1 worker of RQ (a); 2 jobs of RQ's "
                                    "wait."),
         ("off", 1, RUNNING, "warning", "bench use-celery is off: the bench's jobs go to RQ, none "
@@ -54,6 +56,16 @@ def test_who_is_asked_and_who_is_there_must_be_the_same(state, ours, rq, level, 
 )  # fmt: skip
 def test_where_they_are_nothing_is_wrong(state, ours, rq):
     assert worst(check_switch(state, ours, rq)) == []
+
+
+def test_before_the_switch_what_waits_on_rq_is_told():
+    (found,) = check_switch("undecided", 0, BUSY)
+    assert found.what == (
+        "bench use-celery was never said: the bench's jobs go to RQ. Workers of RQ online: 1; "
+        "there wait: default 2."
+    )
+    (found,) = check_switch("off", 0, NOBODY)
+    assert found.what.endswith("Workers of RQ online: 0; nothing waits there.")
 
 
 @pytest.fixture
