@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,10 +21,8 @@ from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.execute import Executor
-from frappe_jobs.frappe_bench import way_in
 from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
@@ -124,15 +122,6 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
-
-    @cached_property
-    def parts(self) -> Parts:
-        """What a check-up looks at."""
-        switch = partial(way_in.state, self.settings.sites_path) if self.is_bench else None
-        return Parts(
-            self.celery_settings, self.host, self.broker, self.ledger, self.timetable, self.sync,
-            self.scheduling, results=self.app.conf.result_backend, use_celery=switch,
-        )  # fmt: skip
 
     @cached_property
     def executor(self) -> Executor:

@@ -125,8 +125,7 @@ class Sync:
         if sites is None:
             sites = self._host.sites()
             for site in self._timetable.sites().difference(sites):
-                ticket = self._timetable.ticket(site)
-                self._timetable.replace(site, ticket, [*self._timetable.of_site(site)], {})
+                self.forget(site)
         for site in sites:
             ticket = self._timetable.ticket(site)
             try:
@@ -135,6 +134,11 @@ class Sync:
                 logger.error("the schedule of %s stays as it is: %s", site, error)
                 continue
             self._bring_in_line(site, types, ticket)
+
+    def forget(self, site: str) -> None:
+        """Take all of the site's entries away.  Raises BrokerUnavailable."""
+        ticket = self._timetable.ticket(site)
+        self._timetable.replace(site, ticket, [*self._timetable.of_site(site)], {})
 
     def differences(self, site: str, wanted: Wanted) -> Differences:
         """What a comparison would mend; nothing is changed.  Raises BrokerUnavailable."""

@@ -7,16 +7,19 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
-from frappe_jobs.doctor import LEVELS, examine
+from frappe_jobs.doctor import examine, worst_first
+from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.finding import Finding
+from frappe_jobs.frappe_bench import way_in
 from frappe_jobs.sites_folder import APPS, app_names, is_frappe_bench, version_of
 
 COLUMNS = ("level", "what", "cure")
@@ -57,9 +60,19 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
     try:
         here = runtime.use(bench.settings.sites_path)
-        return examine(here.parts, bench.named_sites(), fix=fix)
+        return examine(parts_of(here), bench.named_sites(), fix=fix)
     except ConfigError as error:  # nothing can be looked at before that is mended
         return [Finding("error", str(error))]
+
+
+def parts_of(here: runtime.Runtime) -> Parts:
+    """What a check-up looks at."""
+    sites_path = here.settings.sites_path
+    return Parts(
+        here.celery_settings, here.host, here.broker, here.ledger, here.timetable, here.sync,
+        here.scheduling, results=here.app.conf.result_backend,
+        use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
+    )  # fmt: skip
 
 
 def _scan(bench: Bench) -> Sequence[Finding]:
@@ -69,7 +82,7 @@ def _scan(bench: Bench) -> Sequence[Finding]:
         apps = {app: folder_of(app, beside) for app in _apps(bench, on_bench)}
     except ConfigError as error:
         return [Finding("error", str(error))]
-    return sorted(scan(apps, with_rq=on_bench), key=lambda one: LEVELS.index(one.level))
+    return worst_first(scan(apps, with_rq=on_bench))
 
 
 def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:

@@ -6,7 +6,7 @@ has the findings of one subject, made from what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from frappe_jobs.doctor.checkup import Checkup, Parts
 from frappe_jobs.doctor.mending import mended
@@ -24,4 +24,9 @@ def examine(
     Raises nothing: what cannot be looked at is a finding.
     """
     found = Checkup(parts, sites).findings()
-    return sorted(mended(found) if fix else found, key=lambda one: LEVELS.index(one.level))
+    return worst_first(mended(found) if fix else found)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors, then warnings, then what is well; each in the order in which it was found."""
+    return sorted(findings, key=lambda one: LEVELS.index(one.level))

@@ -60,8 +60,7 @@ def before_uninstall() -> None:
     """The site's entries leave the scheduler; with the last site the bench goes back to RQ."""
     doctypes.remove_field()
     here, site = runtime(), frappe.local.site
-    ticket = here.timetable.ticket(site)
-    here.timetable.replace(site, ticket, [*here.timetable.of_site(site)], {})
+    here.sync.forget(site)
     others = [one for one in here.host.sites() if one != site]
     if not any("frappe_jobs" in here.host.on(one, frappe.get_installed_apps) for one in others):
         way_in.switch_off(_sites_path(), remember=False)

@@ -149,5 +149,11 @@ def forget(bench) -> None:
     runtime.current().ledger.redis.eval(FORGET, 0, f"*{bench.id}*")
 
 
+def wait_for_more(scene, count: int, timeout: float = 60) -> None:
+    """Return once so many jobs have run from now on."""
+    wanted = len(runs(scene)) + count
+    wait_until(lambda: len(runs(scene)) > wanted, timeout)
+
+
 def runs(scene) -> list[dict]:
     return scene.bench.marks("run")

@@ -22,6 +22,7 @@ from chaos.clock import (
     queued,
     runs,
     sent,
+    wait_for_more,
 )
 from chaos.crew import Crew
 from chaos.servers import RabbitMQ, Redis
@@ -44,13 +45,11 @@ def test_redis_is_flushed_while_it_runs(schedule, random, size, found):
     with Crew(schedule.bench, "--concurrency", str(PROCESSES), "--quiet", size=1) as crew:
         with Schedulers(schedule.bench, size=2) as schedulers:
             for _ in range(flushes):
-                seen = len(runs(schedule))
-                wait_until(lambda seen=seen: len(runs(schedule)) > seen + 20, 30)
+                wait_for_more(schedule, 20, 30)
                 threading.Event().wait(random.uniform(0, 1))
                 forget(schedule.bench)
-                backs.append(seconds_until(lambda: len(entries()) == JOBS))
-            seen = len(runs(schedule))
-            wait_until(lambda: len(runs(schedule)) > seen + JOBS, 60)
+                backs.append(seconds(lambda: wait_until(lambda: len(entries()) == JOBS, 60)))
+            wait_for_more(schedule, JOBS)
             schedulers.stop()
         schedule.wait_for_all(60, crew.assert_alive)
     # What was queued is due at its job's last second before that.
@@ -68,9 +67,9 @@ def slot(run) -> int:
     return int((run["enqueued_at"] - run["job"] % INTERVAL) // INTERVAL)
 
 
-def seconds_until(condition) -> float:
+def seconds(call) -> float:
     begun = time.monotonic()
-    wait_until(condition, 60)
+    call()
     return time.monotonic() - begun
 
 
@@ -95,13 +94,11 @@ class TestTheServerIsAway:
         with Crew(schedule.bench, "--concurrency", str(PROCESSES), "--quiet", size=1) as crew:
             with Schedulers(schedule.bench, size=2) as schedulers:
                 for _ in range(restarts):
-                    seen = len(runs(schedule))
-                    wait_until(lambda seen=seen: len(runs(schedule)) > seen + 20, 60)
+                    wait_for_more(schedule, 20)
                     server.end(random.choice((signal.SIGKILL, signal.SIGTERM)))
                     threading.Event().wait(random.uniform(1, 3))
                     server.start()
-                    seen = len(runs(schedule))
-                    late.append(seconds_until(lambda seen=seen: len(runs(schedule)) > seen))
+                    late.append(seconds(lambda: wait_for_more(schedule, 0)))
                 wait_until(lambda: min(entries().values()) > time.time(), 30)
                 schedulers.stop()
             schedule.wait_for_all(90, crew.assert_alive)

@@ -18,6 +18,7 @@ from kombu import Connection
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
+from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.dispatch import Options
 from frappe_jobs.doctor import examine
 from frappe_jobs.doctor.checkup import Checkup
@@ -28,11 +29,11 @@ APPS = Path(__file__).parents[1] / "apps"
 
 
 def workers():
-    return [*Checkup(runtime.current().parts).workers()]
+    return [*Checkup(parts_of(runtime.current())).workers()]
 
 
 def jobs(*sites):
-    return [*Checkup(runtime.current().parts, sites or None).jobs()]
+    return [*Checkup(parts_of(runtime.current()), sites or None).jobs()]
 
 
 def send(site="site1", method=tasks.ping, arguments=None, ago=0.0, **options):
@@ -251,7 +252,7 @@ def test_messages_that_were_no_jobs_are_told_for_a_day(bench):
 
 class TestClocks:
     def clocks(self):
-        checkup = Checkup(runtime.current().parts)
+        checkup = Checkup(parts_of(runtime.current()))
         list(checkup.servers())
         list(checkup.workers())
         return [*checkup.clocks()]
@@ -291,6 +292,6 @@ def test_a_guests_settings_that_break_promises_are_told(make_bench):
 
 def test_the_worst_comes_first(bench):
     send()
-    levels = [one.level for one in examine(runtime.current().parts)]
+    levels = [one.level for one in examine(parts_of(runtime.current()))]
     assert levels == sorted(levels, key=["error", "warning", "ok"].index)
     assert levels[0] == "error"

@@ -11,6 +11,7 @@ from doctored import clock_ahead, one
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.mending import mended
 from frappe_jobs.testing import wait_until
@@ -47,7 +48,7 @@ def with_hooks(bench, events, more=""):
 
 def said(*sites):
     """What is said of them, with what is said of the servers."""
-    checkup = Checkup(runtime.current().parts, sites or None)
+    checkup = Checkup(parts_of(runtime.current()), sites or None)
     return [*checkup.configuration(), *checkup.servers(), *checkup.schedule(), *checkup.clocks()]
 
 

@@ -18,6 +18,7 @@ from doctored import one, worst
 from redis import Redis as Client
 
 from frappe_jobs import runtime
+from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.finding import Finding
@@ -204,7 +205,7 @@ class TestReach:
 
     def said(self, bench: Any) -> list[Finding]:
         bench.use()
-        return [*Checkup(runtime.current().parts).findings()]
+        return [*Checkup(parts_of(runtime.current())).findings()]
 
     def test_a_redis_that_is_down_is_said_once_and_the_rest_is_not_looked_at(self, make_bench):
         bench = make_bench(redis_queue="redis://:geheim@127.0.0.1:1/3")
@@ -258,7 +259,7 @@ class TestReach:
 class TestRabbitMQ:
     def servers(self, bench: Any) -> list[Finding]:
         bench.use()
-        return [*Checkup(runtime.current().parts).servers()]
+        return [*Checkup(parts_of(runtime.current())).servers()]
 
     def test_it_tells_what_it_is(self, make_bench, amqp_url):
         found = self.servers(make_bench(celery_broker_url=amqp_url))
@@ -273,7 +274,7 @@ class TestRabbitMQ:
         bench = make_bench(celery_broker_url=amqp_url.replace(*change))
         bench.amqp_url = None
         bench.use()
-        found = [*Checkup(runtime.current().parts).findings()]
+        found = [*Checkup(parts_of(runtime.current())).findings()]
         error = one(found, said)
         assert (error.level, "no job can be sent or run" in error.what) == ("error", True)
         assert "geheim" not in error.what
@@ -289,7 +290,7 @@ class TestRabbitMQ:
             bench.amqp_url = None
             bench.use()
             began = time.monotonic()
-            found = [*Checkup(runtime.current().parts).findings()]
+            found = [*Checkup(parts_of(runtime.current())).findings()]
             assert time.monotonic() - began < 10  # on a busy machine
             error = one(found, "takes no messages, so no job can be sent")
             assert (error.level, "alarms" in error.cure) == ("error", True)
