@@ -57,8 +57,8 @@ def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
     return _next_run(_wall_times(expression), instant(after, zone), zone)
 
 
-# The jobs of a site share few expressions, and migrate asks about the same moment more than once;
-# in UTC no two moments are equal that a zone tells apart.
+# Many jobs share an expression, and the scheduler and migrate ask for all of them about one moment:
+# each is computed once.  In UTC no two moments are equal that a zone tells apart.
 @lru_cache(maxsize=1_000)
 def _next_run(times: _WallTimes, start: datetime, zone: ZoneInfo) -> datetime:
     due = _every_coming if times.every_hour else _first_coming

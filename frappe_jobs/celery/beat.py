@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,6 @@ from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.frequency import Schedule
 from frappe_jobs.ledger.timetable import Due, Entry, Look
 from frappe_jobs.retention import clear_old_records
 
@@ -154,10 +153,10 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
 
     def _queue(self, due: Sequence[Due], now: float) -> None:
         """Queue under the due times' markers, then move on: a kill in between does no harm."""
-        scheduling, next_run = self._runtime.scheduling, next_runs(now)
+        scheduling, after = self._runtime.scheduling, datetime.fromtimestamp(now, UTC)
         asleep = scheduling.asleep(due)
         done, full = scheduling.queue([one for one in due if one.entry.site not in asleep], now)
-        moves = [(one, at := next_run(one.entry), at) for one in done]
+        moves = [(one, at := one.entry.next_run(after).timestamp(), at) for one in done]
         moves += [(one, one.at, now + PAUSED) for one in due if one.entry.site in asleep]
         moves += [(one, one.at, now + PAUSED) for one in full]
         self._runtime.timetable.move(moves)
@@ -192,17 +191,3 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         except BrokerUnavailable:  # it runs out by itself
             pass
         super().close()
-
-
-def next_runs(now: float) -> Callable[[Entry], float]:
-    """Gives entries' next due times after that moment, each schedule and zone computed once."""
-    after = datetime.fromtimestamp(now, UTC)
-    known: dict[tuple[Schedule, str], float] = {}
-
-    def next_run(entry: Entry) -> float:
-        key = entry.schedule, entry.zone
-        if key not in known:
-            known[key] = entry.next_run(after).timestamp()
-        return known[key]
-
-    return next_run
