@@ -82,7 +82,7 @@ def _scan(bench: Bench) -> Sequence[Finding]:
         apps = {app: folder_of(app, beside) for app in _apps(bench, on_bench)}
     except ConfigError as error:
         return [Finding("error", str(error))]
-    return worst_first(scan(apps, with_rq=on_bench))
+    return worst_first(scan(apps, on_bench=on_bench))
 
 
 def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:

@@ -10,21 +10,37 @@ from frappe.model.base_document import BaseDocument, get_controller
 from frappe.model.docstatus import DocStatus
 
 from frappe_jobs.arguments import Arguments, Codec, of_type
-from frappe_jobs.errors import ArgumentError
+from frappe_jobs.errors import ArgumentError, JobNotSerializable
+from frappe_jobs.frappe_bench import bound
 
 #: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
 KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
 #: And others that each process makes anew.
-MADE = frozenset({"meta", "permitted_fieldnames"})
+MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
 
 
 def bench_arguments() -> Arguments:
-    """The standard types and Frappe's."""
-    return Arguments([
+    """The standard types and Frappe's; and the object of a bound method, as ``BoundTo``."""
+    arguments = Arguments([
         of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
         of_type(DocStatus, int, DocStatus),
         Codec("document", lambda value: isinstance(value, BaseDocument), _pack, _unpack),
+        of_type(
+            bound.BoundTo,
+            lambda one: bound.attributes(one, (KEPT | MADE).__contains__, travels),
+            bound.rebuilt,
+            bound.NAME,
+        ),
     ])  # fmt: skip
+
+    def travels(value: Any) -> bool:
+        try:
+            arguments.encode_value(value, bound.SELF)
+        except JobNotSerializable:
+            return False
+        return True
+
+    return arguments
 
 
 def _pack(document: BaseDocument) -> dict[str, Any]:

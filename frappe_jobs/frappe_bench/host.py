@@ -31,6 +31,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.frappe_bench import tasks
 from frappe_jobs.frappe_bench.arguments import bench_arguments
+from frappe_jobs.frappe_bench.bound import as_called
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
 from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
 from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
@@ -183,7 +184,7 @@ class BenchHost(Host):
     def method(self, path: str, site: str) -> Callable[..., Any]:
         if path in self._own:
             return self._own[path]
-        return methods.resolve(path, self._apps(site))
+        return as_called(methods.resolve(path, self._apps(site)))
 
     def _apps(self, site: str) -> Sequence[str]:
         """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""

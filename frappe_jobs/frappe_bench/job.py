@@ -15,6 +15,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import JobStatus
 
 from frappe_jobs.errors import JobError
+from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, QUEUED, STARTED, Record
 
@@ -119,11 +120,11 @@ class BenchJob:
     _kwargs = kwargs
 
     def _arguments(self) -> dict[str, Any]:
-        sent = self._record.message.arguments
+        sent = bound.shown(self._record.message.arguments)
         try:
             found: dict[str, Any] = runtime().host.arguments.decode(sent)
         except Exception:  # a document of another site, or of a doctype that is gone
-            return dict(sent)
+            return sent
         return found
 
     @property

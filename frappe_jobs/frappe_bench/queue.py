@@ -20,9 +20,9 @@ from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
-from frappe_jobs.hosts.base import RUN_DOC_METHOD
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting
@@ -148,10 +148,8 @@ class BenchQueue:
         method, arguments = call["method"], dict(call.get("kwargs") or {})
         options = _taken_out(method, arguments)
         host = runtime().host
-        if callable(method) and (document := host.document_method(method)):
-            doctype, name, doc_method = document
-            arguments |= {"doctype": doctype, "name": name, "doc_method": doc_method}
-            call["job_name"], method = f"{doctype}.{doc_method}", RUN_DOC_METHOD
+        if callable(method) and (parts := bound.split(method)):
+            method, arguments[bound.SELF] = parts
         own_id = site_and_id(job_id)[1] if job_id else None
         message = runtime().dispatcher.compose(
             method,

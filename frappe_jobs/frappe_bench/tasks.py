@@ -19,6 +19,7 @@ from frappe.database import get_db
 from frappe.utils import get_system_timezone, now
 
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
+from frappe_jobs.frappe_bench.bound import document_of
 from frappe_jobs.frappe_bench.queue import FRAPPES_RUN_DOC_METHOD
 from frappe_jobs.hosts.base import TaskChange
 from frappe_jobs.task_record import LENGTHS, OPEN, storable
@@ -179,10 +180,12 @@ def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(values)
+    arguments = json.loads(values["arguments"])
     if values["method"] == FRAPPES_RUN_DOC_METHOD:
-        arguments = json.loads(values["arguments"])
         values["ref_doctype"] = arguments.get("doctype")
         values["ref_docname"] = arguments.get("name") and str(arguments["name"])
+    elif document := document_of(arguments):
+        values["ref_doctype"], values["ref_docname"] = document
     moment = now()
     return columns_of(values) | {
         "name": values["task_id"], "owner": values["user"], "modified_by": values["user"],

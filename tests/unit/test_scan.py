@@ -13,7 +13,7 @@ from frappe_jobs.doctor.scan.source import read_source
 
 
 def read(text, module="shop.tasks", **options):
-    options = {"is_package": False, "with_rq": True} | options
+    options = {"is_package": False, "on_bench": False, "with_rq": True} | options
     return read_source(textwrap.dedent(text), module, **options)
 
 
@@ -222,6 +222,9 @@ def test_self_is_told_where_it_is_surely_no_document():
         (26, "frappe.enqueue: the argument kind cannot travel as JSON: it is a class."),
     ]  # fmt: skip
 
+    # There it goes with its object.
+    assert [line for line, _ in said(OF_OBJECTS, on_bench=True)] == [8, 19, 20, 26]
+
 
 LOCAL = """
 import frappe
@@ -301,7 +304,7 @@ def test_what_passes_by_the_seam_is_told_and_what_means_the_same_is_not():
 
 @pytest.mark.parametrize("text", ["def f(:", "\0", b"# coding: nope\n", b"\xff = 1", "(" * 5000])
 def test_what_is_no_python_is_a_fault_and_no_traceback(text):
-    assert read_source(text, "a", is_package=False, with_rq=True).fault
+    assert read_source(text, "a", is_package=False, on_bench=True, with_rq=True).fault
 
 
 def test_a_folder_is_read_without_its_tests_and_without_running_anything(tmp_path: Path):
@@ -312,7 +315,7 @@ def test_a_folder_is_read_without_its_tests_and_without_running_anything(tmp_pat
         (app / name).write_text(bad)
     (app / "a" / "broken.py").write_text("def f(:\n")
     os.symlink(app, app / "loop")
-    *found, last = scan({"shop": app, "gone": None}, with_rq=True)
+    *found, last = scan({"shop": app, "gone": None}, on_bench=True)
     assert [(one.level, one.what.partition(": ")[0]) for one in found] == [
         ("warning", "shop/__init__.py:3"),
         ("warning", "shop/a/b.py:3"),

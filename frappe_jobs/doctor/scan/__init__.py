@@ -30,8 +30,8 @@ def folder_of(app: str, beside: Path | None = None) -> Path | None:
     return Path(found[0]) if found else None
 
 
-def scan(apps: Mapping[str, Path | None], *, with_rq: bool) -> Iterator[Finding]:
-    """What is wrong in the apps' folders; ``with_rq``: also what goes to RQ itself.
+def scan(apps: Mapping[str, Path | None], *, on_bench: bool) -> Iterator[Finding]:
+    """What is wrong in the apps' folders; on a Frappe bench also what goes to RQ itself.
 
     Tests are left out: ``tests`` folders, ``test_….py``.  None as a folder: the app is not there.
     """
@@ -43,7 +43,7 @@ def scan(apps: Mapping[str, Path | None], *, with_rq: bool) -> Iterator[Finding]
             found.append(Finding("warning", what, "Install it, or take it out of apps.txt."))
             continue
         for path in _files(folder):
-            read = _read(path, folder, app, with_rq and app not in NO_RQ_IN)
+            read = _read(path, folder, app, on_bench)
             files, calls = files + 1, calls + read.calls
             found += _findings(read, path.relative_to(folder.parent).as_posix())
     yield from found
@@ -64,7 +64,7 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(where, name)
 
 
-def _read(path: Path, folder: Path, app: str, with_rq: bool) -> Read:
+def _read(path: Path, folder: Path, app: str, on_bench: bool) -> Read:
     parts = path.relative_to(folder).with_suffix("").parts
     is_package = parts[-1] == "__init__"
     module = ".".join([app, *(parts[:-1] if is_package else parts)])
@@ -72,7 +72,8 @@ def _read(path: Path, folder: Path, app: str, with_rq: bool) -> Read:
         text = path.read_bytes()
     except OSError as error:
         return Read(fault=error.strerror or str(error))
-    return read_source(text, module, is_package=is_package, with_rq=with_rq)
+    with_rq = on_bench and app not in NO_RQ_IN
+    return read_source(text, module, is_package=is_package, on_bench=on_bench, with_rq=with_rq)
 
 
 def _findings(read: Read, where: str) -> Iterator[Finding]:

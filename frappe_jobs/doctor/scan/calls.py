@@ -53,11 +53,11 @@ def is_enqueue(call: ast.Call, scope: Scope) -> bool:
     return scope.path(call.func) in ONE | OF_A_DOCUMENT | MANY
 
 
-def problems(call: ast.Call, scope: Scope) -> Iterator[Problem]:
-    """What in that enqueue call will not go."""
+def problems(call: ast.Call, scope: Scope, *, on_bench: bool) -> Iterator[Problem]:
+    """What in that enqueue call will not go; on a bench any object's bound method may."""
     name = ast.unparse(call.func)
     for item in _items(call, scope):
-        yield from _of_item(item, name, scope)
+        yield from _of_item(item, name, scope, on_bench)
 
 
 def _items(call: ast.Call, scope: Scope) -> Iterator[Item]:
@@ -113,7 +113,7 @@ def _pairs(given: ast.expr) -> list[tuple[str, ast.expr]]:
     return []
 
 
-def _of_item(item: Item, name: str, scope: Scope) -> Iterator[Problem]:
+def _of_item(item: Item, name: str, scope: Scope, on_bench: bool) -> Iterator[Problem]:
     keywords = dict(item.keywords)
     if _is(keywords.get("now"), True) or any(
         _is(keywords.get(key), False) for key in ("is_async", "async")
@@ -123,7 +123,8 @@ def _of_item(item: Item, name: str, scope: Scope) -> Iterator[Problem]:
         ("the method", item.method),
         *((key, keywords.get(key)) for key in CALLBACKS),
     ):
-        if given and (found := unreachable(given, scope)):
+        objects = on_bench and given is item.method
+        if given and (found := unreachable(given, scope, objects=objects)):
             text = f"{name}: no worker would find {what}: it is {found.what}."
             yield Problem(given.lineno, text, found.cure)
     for key, value in item.keywords:

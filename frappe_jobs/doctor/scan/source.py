@@ -22,17 +22,20 @@ class Read:
     fault: str = ""
 
 
-def read_source(text: bytes | str, module: str, *, is_package: bool, with_rq: bool) -> Read:
+def read_source(
+    text: bytes | str, module: str, *, is_package: bool, on_bench: bool, with_rq: bool
+) -> Read:
     """The enqueue calls of that module; ``with_rq``: also what goes to RQ itself.  Raises nothing.
 
-    ``module`` is its dotted name, by which relative imports are understood.
+    ``module`` is its dotted name, by which relative imports are understood.  ``on_bench``: they are
+    calls of Frappe's own enqueue.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the apps' own strings
             tree = ast.parse(text)
         top = module_scope(tree, module, is_package=is_package)
-        walk = _Walk(with_rq)
+        walk = _Walk(on_bench, with_rq)
         walk.visit_all(tree, top)
     except SyntaxError as error:
         return Read(fault=f"line {error.lineno or 1}: {error.msg}")
@@ -44,8 +47,8 @@ def read_source(text: bytes | str, module: str, *, is_package: bool, with_rq: bo
 class _Walk:
     """Goes through a module with the names that are seen at each place."""
 
-    def __init__(self, with_rq: bool) -> None:
-        self._with_rq = with_rq
+    def __init__(self, on_bench: bool, with_rq: bool) -> None:
+        self._on_bench, self._with_rq = on_bench, with_rq
         self.calls = 0
         self.found: dict[Problem, None] = {}
 
@@ -64,7 +67,7 @@ class _Walk:
     def _visit(self, node: ast.AST, scope: Scope) -> None:
         if isinstance(node, ast.Call) and is_enqueue(node, scope):
             self.calls += 1
-            self._note(problems(node, scope))
+            self._note(problems(node, scope, on_bench=self._on_bench))
         if self._with_rq:
             self._note(past_the_seam(node, scope))
 

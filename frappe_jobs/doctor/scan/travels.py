@@ -133,8 +133,11 @@ def _of_attribute(value: ast.Attribute, scope: Scope) -> Refusal | None:
     return None
 
 
-def unreachable(method: ast.expr, scope: Scope) -> Refusal | None:
-    """Why no worker would find that method; None where one may."""
+def unreachable(method: ast.expr, scope: Scope, *, objects: bool) -> Refusal | None:
+    """Why no worker would find that method; None where one may.
+
+    ``objects``: a bound method goes with its object, whatever that is.
+    """
     match method:
         case ast.Lambda():
             return Refusal("a lambda", TOP)
@@ -145,8 +148,10 @@ def unreachable(method: ast.expr, scope: Scope) -> Refusal | None:
             if binding.kind == "function":
                 return NESTED if isinstance(where.node, Function) else None
             if binding.kind == "value" and isinstance(binding.node, (ast.Lambda, ast.Call)):
-                return unreachable(binding.node, where)
-        case ast.Attribute() if is_self(method.value, scope) and is_own_method(method, scope):
+                return unreachable(binding.node, where, objects=objects)
+        case ast.Attribute() if (
+            not objects and is_self(method.value, scope) and is_own_method(method, scope)
+        ):
             found_self = refusal_of_self(scope)
             if found_self and found_self != A_CLASS:
                 return Refusal(f"a method of {found_self.what}", TOP)

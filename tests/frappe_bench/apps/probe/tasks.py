@@ -69,6 +69,20 @@ def describe(document):
     }  # fmt: skip
 
 
+class Letters:
+    """An object that is no document, with a method that is enqueued."""
+
+    def __init__(self, to, **more):
+        self.to, self._more = to, more
+
+    def send(self, subject):
+        return [subject, self.to, self._more["at"].isoformat(), type(self).__name__]
+
+
+class Invitations(Letters):
+    pass
+
+
 def write_todo(text, fail=False, path=None, conflict=None):
     """Write; then fail, or for so many times be in a deadlock."""
     if path:
