@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -49,6 +50,20 @@ def of_type(
     return Codec(name or kind.__name__, lambda value: type(value) is kind, encode, decode)
 
 
+#: What makes a defaultdict's missing values, by name: nothing of an app's own.
+FACTORIES: dict[str | None, type | None] = {
+    None: None, **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, dict)}
+}  # fmt: skip
+
+
+def _pairs(value: Mapping[Any, Any]) -> list[list[Any]]:
+    return [[key, item] for key, item in value.items()]
+
+
+def _is_plain_defaultdict(value: Any) -> bool:
+    return type(value) is defaultdict and value.default_factory in FACTORIES.values()
+
+
 def _encode_moment(value: datetime | time) -> list[Any]:
     """Text with offset, the name of its zone if it has one, and which of two equal wall times."""
     zone = getattr(value.tzinfo, "key", None)
@@ -83,6 +98,15 @@ CODECS = (
         lambda parts: timedelta(*parts),
     ),
     of_type(Decimal, str, Decimal),
+    of_type(OrderedDict, _pairs, OrderedDict),
+    of_type(Counter, _pairs, lambda pairs: Counter(dict(pairs))),
+    of_type(deque, lambda value: [list(value), value.maxlen], lambda parts: deque(*parts)),
+    Codec(
+        "defaultdict",
+        _is_plain_defaultdict,
+        lambda value: [getattr(value.default_factory, "__name__", None), _pairs(value)],
+        lambda parts: defaultdict(FACTORIES[parts[0]], parts[1]),
+    ),
     of_type(UUID, str, UUID),
     # Of these only what JSON would change (_is_plain): nan, infinity, the longest numbers, halves
     # of a character.

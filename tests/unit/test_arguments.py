@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -57,7 +57,11 @@ def form(value: Any) -> Any:
         return kind, [form(item) for item in value]
     if kind in (set, frozenset):
         return kind, sorted(repr(form(item)) for item in value)
-    if kind is dict:
+    if kind is deque:
+        return kind, [form(item) for item in value], value.maxlen
+    if kind is defaultdict:
+        return kind, form(dict(value)), value.default_factory
+    if kind in (dict, OrderedDict, Counter):
         return kind, [(form(key), form(item)) for key, item in value.items()]
     if kind in (datetime, time):
         return kind, value.replace(tzinfo=None).isoformat(), zone(value.tzinfo), value.fold
@@ -93,6 +97,9 @@ VALUES = [
     Decimal("1.10"), Decimal("-0"), Decimal("1E+30"), Decimal("NaN"), Decimal("sNaN"),
     Decimal("-Infinity"), Decimal("0.1234567890123456789012345678901234567890"),
     UUID("12345678-1234-5678-1234-567812345678"),
+    OrderedDict(), OrderedDict([("b", (1,)), ("a", 2)]), Counter("abb"), Counter({(1, 2): -1}),
+    deque(), deque([1, (2,)]), deque([1, 2], maxlen=2), defaultdict(list, {"a": [1]}),
+    defaultdict(int, {(1, 2): 3}), defaultdict(None, {"a": 1}),
     {1: "a", 2: "b"}, {"1": "text", 1: "number"}, {None: 1, 1.5: 2, b"k": 3, (1, "x"): 4},
     {date(2024, 1, 1): {Decimal("1"): {"a"}}}, {True: "yes"}, {"\ud83d\ude00": 1}, {10**5000: 1},
     {TAG: "tuple", "value": [1]}, {TAG: 1}, [{TAG: {TAG: "dict"}}],
@@ -210,7 +217,7 @@ def test_any_nested_value_arrives_equal_and_of_the_same_type(value: Any) -> None
         (Text("a"), "x", ".Text"),
         (Number.ONE, "x", ".Number"),
         (Point(1, 2), "x", ".Point"),
-        (OrderedDict(a=1), "x", "collections.OrderedDict"),
+        (defaultdict(Moody), "x", "collections.defaultdict"),
         (bytearray(b"a"), "x", "builtins.bytearray"),
         (1j, "x", "builtins.complex"),
         (range(3), "x", "builtins.range"),
@@ -294,6 +301,10 @@ def test_arguments_that_are_named_as_kombus_own_are_refused() -> None:
         {TAG: "timedelta", "value": "abc"},
         {TAG: "Decimal", "value": "1,5"},
         {TAG: "Decimal", "value": None},
+        {TAG: "OrderedDict", "value": [1]},
+        {TAG: "Counter", "value": 1},
+        {TAG: "deque", "value": [1]},
+        {TAG: "defaultdict", "value": ["open", []]},
         {TAG: "UUID", "value": "1"},
         {TAG: "UUID", "value": 1},
         {TAG: "float", "value": "one"},

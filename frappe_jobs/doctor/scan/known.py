@@ -28,7 +28,6 @@ ENUM = Refusal("a member of an Enum", "Send its value or its name.")
 PROXY = Refusal(
     "a proxy of the open request's data", "Send a copy: frappe._dict(…), or its values."
 )
-AS_DICT = "Send a plain dict: dict(…)."
 AS_LIST = "Send a list: list(…)."
 
 #: What these paths lead to.
@@ -53,11 +52,6 @@ CALLS = {
     **dict.fromkeys(("map", "filter", "zip", "iter", "reversed", "enumerate"),
                     Refusal("an iterator", AS_LIST)),
     "range": Refusal("a range", AS_LIST),
-    "collections.deque": Refusal("a deque", AS_LIST),
-    **dict.fromkeys(
-        ("collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
-        Refusal("a subclass of dict", AS_DICT),
-    ),
     "type": A_CLASS,
     "object": Refusal("an object without values", "Send a text or None instead."),
     "super": Refusal("a proxy of this object", VALUES),
