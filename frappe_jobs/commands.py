@@ -89,6 +89,20 @@ class PurgeCommand(BenchCommand):
         return context
 
 
+class DoctorOnRQ(click.Command):
+    """Frappe's own doctor; after it what is wrong between RQ and what is left of ours."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        frappes: click.Command = import_module("frappe.commands.scheduler").doctor
+        self.params, self.callback, self.help = frappes.params, frappes.callback, frappes.help
+        return super().make_context(*args, **extra)
+
+    def invoke(self, context: click.Context) -> Any:
+        done = super().invoke(context)
+        import_module("frappe_jobs.cli.doctor").say_what_is_left(Path.cwd())
+        return done
+
+
 def _of_rq(*names: str, **options: Any) -> click.Option:
     """An option that only RQ's workers have a use for: taken, with a word about it."""
 
@@ -123,7 +137,7 @@ def use_celery(state: str) -> None:
 
 
 def bench_commands() -> list[click.Command]:
-    """Ours; on a bench that stays on RQ only the one that changes this.
+    """Ours; on a bench that stays on RQ only the one that changes this, and the doctor.
 
     The others stay Frappe's: what they read and write are the sites' records and configuration,
     which our scheduler goes by.
@@ -134,7 +148,7 @@ def bench_commands() -> list[click.Command]:
         print(f"frappe_jobs: {error}", file=sys.stderr)
         is_off = True
     if is_off:
-        return [use_celery]
+        return [use_celery, DoctorOnRQ("doctor", short_help=COMMANDS["doctor"][1])]
     return [
         use_celery,
         ServingCommand("worker", [_of_rq("-u", "--rq-username"), _of_rq("-p", "--rq-password")]),

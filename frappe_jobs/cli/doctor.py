@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import click
 
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
-from frappe_jobs.doctor import examine, worst_first
+from frappe_jobs.doctor import examine, examine_switch, worst_first
 from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
@@ -23,6 +26,11 @@ from frappe_jobs.frappe_bench import way_in
 from frappe_jobs.sites_folder import APPS, app_names, is_frappe_bench, version_of
 
 COLUMNS = ("level", "what", "cure")
+#: In a cure: the commands that a Frappe bench has as well.
+OF_BENCH = re.compile(
+    r"frappe-jobs((?: --site \S+)?) "
+    r"(worker|schedule|doctor|scheduler|set-maintenance-mode|migrate)\b"
+)
 COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -47,6 +55,8 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
         raise click.UsageError("--scan only reads, and --fix has nothing to mend there.")
     logging.disable()  # what would be logged meanwhile is among the findings
     found = _scan(bench) if only_scan else _examine(bench, fix)
+    if is_frappe_bench(bench.settings.sites_path):
+        found = [in_benchs_words(one) for one in found]
     if style == "json":
         click.echo(
             json.dumps([{key: getattr(one, key) for key in COLUMNS} for one in found], indent=1)
@@ -55,6 +65,23 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
         _print(found)
     levels = {one.level for one in found}
     sys.exit(1 if "error" in levels or (strict and levels != {"ok"}) else 0)
+
+
+def say_what_is_left(sites_path: Path) -> None:
+    """Print what is wrong between RQ and Celery on a bench that stays on RQ; nothing where it is
+    well."""
+    logging.disable()
+    try:
+        found = examine_switch(parts_of(runtime.use(sites_path)))
+    except ConfigError as error:
+        found = [Finding("error", str(error))]
+    for one in found:
+        click.echo(_line(one))
+
+
+def in_benchs_words(finding: Finding) -> Finding:
+    """The same; the commands that ``bench`` has are typed after that."""
+    return replace(finding, cure=OF_BENCH.sub(r"bench\1 \2", finding.cure))
 
 
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
@@ -98,9 +125,13 @@ def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:
 def _print(found: Sequence[Finding]) -> None:
     """A line for each, in colour on a terminal."""
     for one in found:
-        level = click.style(f"{one.level:<7}", fg=COLOURS[one.level])
-        cure = click.style(one_line(f"  -> {one.cure}"), bold=True) if one.cure else ""
-        click.echo(f"{level}  {one_line(one.what)}{cure}")
+        click.echo(_line(one))
     counts = Counter(one.level for one in found)
     errors, warnings = number(counts["error"], "error"), number(counts["warning"], "warning")
     click.echo(f"{errors}, {warnings}, {counts['ok']} ok.")
+
+
+def _line(one: Finding) -> str:
+    level = click.style(f"{one.level:<7}", fg=COLOURS[one.level])
+    cure = click.style(one_line(f"  -> {one.cure}"), bold=True) if one.cure else ""
+    return f"{level}  {one_line(one.what)}{cure}"

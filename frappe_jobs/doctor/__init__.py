@@ -27,6 +27,11 @@ def examine(
     return worst_first(mended(found) if fix else found)
 
 
+def examine_switch(parts: Parts) -> list[Finding]:
+    """What is wrong between RQ and Celery on a Frappe bench, the worst first."""
+    return worst_first(Checkup(parts).between_rq_and_celery())
+
+
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Errors, then warnings, then what is well; each in the order in which it was found."""
     return sorted(findings, key=lambda one: LEVELS.index(one.level))

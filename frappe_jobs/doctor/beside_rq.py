@@ -24,8 +24,9 @@ def check_beside_rq(
     url = settings.redis_queue or settings.redis_url
     rq = look_at_rq(url, settings.bench_id, settings.queues)
     yield from check_switch(state, ours, rq)
-    yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
-    yield from check_rq_auth(settings)
+    if state != "off":  # there nothing of ours is wanted
+        yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
+        yield from check_rq_auth(settings)
 
 
 def _has_our_hooks(host: Host, site: str) -> bool:

@@ -77,6 +77,19 @@ class Checkup:
         yield from self._guarded("Sites", self.schedule)
         yield from self._guarded("Clocks", self.clocks, RECORDS)
 
+    def between_rq_and_celery(self) -> Iterator[Finding]:
+        """Who is asked to run a Frappe bench's jobs, and who is there to; what it needs for that.
+
+        Of what is well nothing is said, nor what else is to be said of the servers.
+        """
+        servers = [*self._guarded("The servers", self.servers)]
+        yield from (one for one in servers if one.level == "error")
+        for what, check in (
+            ("Workers and queues", self.workers), ("What runs beside RQ", self.beside_rq)
+        ):  # fmt: skip
+            found = self._guarded(what, check, MESSAGES, RECORDS)
+            yield from (one for one in found if one.level != "ok")
+
     def _guarded(
         self, what: str, check: Callable[[], Iterator[Finding]], *needs: str
     ) -> Iterator[Finding]:

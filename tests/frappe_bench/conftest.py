@@ -47,7 +47,7 @@ def bench(_bench: FrappeBench) -> FrappeBench:
     return _bench
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _worker(_bench: FrappeBench) -> Iterator[Process]:
     with _bench.process("worker", "--queue", "short,default") as process:
         yield process
