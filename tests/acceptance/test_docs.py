@@ -257,7 +257,7 @@ def is_form(line: str) -> bool:
         return True
     if "pip install" not in command:
         return False
-    asked = re.fullmatch(r"pip install (?:-e )?'(?:\.|frappe_jobs)\[([\w,]+)\]'", command)
+    asked = re.fullmatch(r"pip install (?:-e )?'(?:\.|(?:apps/)?frappe_jobs)\[([\w,]+)\]'", command)
     assert asked, f"not a form that is known: {line}"
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
