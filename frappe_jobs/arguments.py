@@ -98,6 +98,7 @@ CODECS = (
         lambda parts: timedelta(*parts),
     ),
     of_type(Decimal, str, Decimal),
+    of_type(range, lambda value: [value.start, value.stop, value.step], lambda it: range(*it)),
     of_type(OrderedDict, _pairs, OrderedDict),
     of_type(Counter, _pairs, lambda pairs: Counter(dict(pairs))),
     of_type(deque, lambda value: [list(value), value.maxlen], lambda parts: deque(*parts)),

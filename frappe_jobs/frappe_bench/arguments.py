@@ -8,6 +8,7 @@ import frappe
 from frappe.model import optional_fields
 from frappe.model.base_document import BaseDocument, get_controller
 from frappe.model.docstatus import DocStatus
+from frappe.utils.data import UnicodeWithAttrs
 
 from frappe_jobs.arguments import Arguments, Codec, of_type
 from frappe_jobs.errors import ArgumentError, JobNotSerializable
@@ -24,6 +25,7 @@ def bench_arguments() -> Arguments:
     arguments = Arguments([
         of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
         of_type(DocStatus, int, DocStatus),
+        of_type(UnicodeWithAttrs, lambda html: [str(html), vars(html)], _html),
         Codec("document", lambda value: isinstance(value, BaseDocument), _pack, _unpack),
         of_type(
             bound.BoundTo,
@@ -41,6 +43,14 @@ def bench_arguments() -> Arguments:
         return True
 
     return arguments
+
+
+def _html(parts: tuple[str, dict[str, Any]]) -> UnicodeWithAttrs:
+    """What ``md_to_html`` gives."""
+    text, attributes = parts
+    html: UnicodeWithAttrs = str.__new__(UnicodeWithAttrs, text)
+    html.__dict__.update(attributes)
+    return html
 
 
 def _pack(document: BaseDocument) -> dict[str, Any]:

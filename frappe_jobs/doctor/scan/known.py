@@ -51,7 +51,6 @@ CALLS = {
     ),
     **dict.fromkeys(("map", "filter", "zip", "iter", "reversed", "enumerate"),
                     Refusal("an iterator", AS_LIST)),
-    "range": Refusal("a range", AS_LIST),
     "type": A_CLASS,
     "object": Refusal("an object without values", "Send a text or None instead."),
     "super": Refusal("a proxy of this object", VALUES),
