@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import frappe
@@ -14,8 +16,12 @@ from frappe_jobs.arguments import Arguments, Codec, of_type
 from frappe_jobs.errors import ArgumentError, JobNotSerializable
 from frappe_jobs.frappe_bench import bound
 
+logger = logging.getLogger(__name__)
+
 #: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
 KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
+#: What always travels.
+PLAIN = frozenset({str, int, float, bool, type(None)})
 #: And others that each process makes anew.
 MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
 
@@ -26,7 +32,12 @@ def bench_arguments() -> Arguments:
         of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
         of_type(DocStatus, int, DocStatus),
         of_type(UnicodeWithAttrs, lambda html: [str(html), vars(html)], _html),
-        Codec("document", lambda value: isinstance(value, BaseDocument), _pack, _unpack),
+        Codec(
+            "document",
+            lambda value: isinstance(value, BaseDocument),
+            lambda document: _pack(document, travels),
+            _unpack,
+        ),
         of_type(
             bound.BoundTo,
             lambda one: bound.attributes(one, (KEPT | MADE).__contains__, travels),
@@ -53,13 +64,28 @@ def _html(parts: tuple[str, dict[str, Any]]) -> UnicodeWithAttrs:
     return html
 
 
-def _pack(document: BaseDocument) -> dict[str, Any]:
-    """Its values, children and flags; other attributes that begin with ``_`` stay behind."""
-    return {
-        name: value
-        for name, value in document.__dict__.items()
-        if name in KEPT or not (name.startswith("_") or name in MADE)
-    }
+def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, Any]:
+    """Its values, children and flags; other attributes that begin with ``_`` stay behind.
+
+    So does, with a word in the log, what an app has put on it that JSON cannot carry: whoever saves
+    the document must not fail for that.
+    """
+    kept = {}
+    for name, value in document.__dict__.items():
+        if name not in KEPT and (name.startswith("_") or name in MADE):
+            continue
+        if type(value) in PLAIN or _is_its_own(document, name) or travels(value):
+            kept[name] = value
+        else:
+            logger.warning(
+                "%s %s goes as a job's argument without its %r: JSON cannot carry a %s",
+                document.doctype, document.get("name"), name, type(value).__name__,
+            )  # fmt: skip
+    return kept
+
+
+def _is_its_own(document: BaseDocument, name: str) -> bool:
+    return name == "flags" or document.meta.has_field(name)
 
 
 def _unpack(values: dict[str, Any]) -> BaseDocument:

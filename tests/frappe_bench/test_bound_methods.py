@@ -32,6 +32,25 @@ def test_a_documents_method_sees_what_is_not_saved(bench: FrappeBench, worker: P
     assert found == [None, method, method, kwargs, text, None, text, 1]
 
 
+def test_what_an_app_has_put_on_a_document_may_stay_behind(
+    bench: FrappeBench, worker: Process
+) -> None:
+    """Whoever saves it must not fail for what JSON cannot carry."""
+    found = bench.call(
+        WAIT + "doc = frappe.get_doc({'doctype': 'ToDo', 'description': 'x'})\n"
+        "doc.file, doc.rows = open('/dev/null'), {'a': (1, 2)}\n"
+        "code = 'probe.tasks.attributes'\nnames = ['description', 'file', 'rows']\n"
+        "answer = [wait(frappe.enqueue(code, queue='short', document=doc, names=names)).result]\n"
+        "doc.description = open('/dev/null')\n"
+        "from frappe_jobs.errors import JobNotSerializable\n"
+        "try: frappe.enqueue(code, document=doc, names=names)\n"
+        "except JobNotSerializable as error: answer.append(str(error))"
+    )
+    carried, refused = found
+    assert carried == {"description": "x", "rows": "{'a': (1, 2)}"}
+    assert refused.startswith("Argument document.description is a _io.TextIOWrapper")
+
+
 def test_a_document_that_has_no_row_runs_too(bench: FrappeBench, worker: Process) -> None:
     text = uuid4().hex
     found = bench.call(

@@ -69,6 +69,10 @@ def describe(document):
     }  # fmt: skip
 
 
+def attributes(document, names):
+    return {name: str(getattr(document, name)) for name in names if hasattr(document, name)}
+
+
 class Letters:
     """An object that is no document, with a method that is enqueued."""
 
