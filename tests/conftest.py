@@ -8,17 +8,19 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
+import warm
 from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
 from kombu import Connection
 
@@ -40,15 +42,17 @@ class Worker:
     """A real worker process, and what it says."""
 
     def __init__(self, bench: Bench, *arguments: str) -> None:
-        self.process = bench.popen(*arguments, stderr=subprocess.PIPE)
+        reading, writing = os.pipe()
+        self.process = bench.popen(*arguments, stderr=writing)
+        os.close(writing)
+        self._pipe = os.fdopen(reading, errors="replace")
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr
-        with self.process.stderr as pipe:
-            for line in pipe:
+        with self._pipe:
+            for line in self._pipe:
                 self.lines.append(line.rstrip("\n"))
 
     @property
@@ -85,11 +89,16 @@ class Worker:
             self._reader.join(5)
 
 
+def read_pipe(reading: int) -> str:
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
+
+
 class Bench:
     """A sites folder with two sites and the app acme, its queues on the tests' server."""
 
-    def __init__(self, path: Path, redis_url: str, **config: Any) -> None:
-        self.path, self.redis_url = path, redis_url
+    def __init__(self, path: Path, redis_url: str, forker: warm.Forker, **config: Any) -> None:
+        self.path, self.redis_url, self.forker = path, redis_url, forker
         url = str(config.get("celery_broker_url"))
         self.amqp_url = url if url.startswith("amqp") else None
         self.sites = path / "sites"
@@ -120,19 +129,30 @@ class Bench:
             | self.variables
         )
 
-    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "frappe_jobs", *arguments],
-            cwd=self.path, env=self.environment, text=True, stdin=subprocess.DEVNULL,
-            start_new_session=True, **options,
-        )  # fmt: skip
+    def popen(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = 1, stderr: int = 2
+    ) -> warm.Process | subprocess.Popen[str]:
+        """A command that runs."""
+        # Python itself reads such a variable, as it starts.
+        is_cold = any(name.startswith("PYTHON") for name in self.variables)
+        begin = warm.start_cold if is_cold else self.forker.start
+        with open(os.devnull) as nothing:
+            first = nothing.fileno() if stdin == subprocess.DEVNULL else stdin
+            return begin(arguments, self.path, self.environment, first, stdout, stderr)
 
-    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
         """A command, as a user types it."""
-        return subprocess.run(
-            [sys.executable, "-m", "frappe_jobs", *arguments], cwd=self.path,
-            env=self.environment, text=True, capture_output=True, timeout=60, input=input,
-        )  # fmt: skip
+        (output, writing_output), (errors, writing_errors) = os.pipe(), os.pipe()
+        with TemporaryFile("w+") as typed, ThreadPoolExecutor(2) as readers:
+            typed.write(input)
+            typed.seek(0)
+            process = self.popen(
+                *arguments, stdin=typed.fileno(), stdout=writing_output, stderr=writing_errors
+            )
+            os.close(writing_output)
+            os.close(writing_errors)
+            said = [*readers.map(read_pipe, (output, errors))]
+            return subprocess.CompletedProcess(arguments, process.wait(60), *said)
 
     def worker(self, *arguments: str) -> AbstractContextManager[Worker]:
         """A worker that is ready; stopped at the end, whatever happened."""
@@ -228,14 +248,21 @@ def amqp_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def forker() -> Iterator[warm.Forker]:
+    forker = warm.Forker()
+    yield forker
+    forker.close()
+
+
+@pytest.fixture(scope="session")
 def make_bench(
-    redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    redis_url: str, forker: warm.Forker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Bench]]:
     """Makes benches; their keys are removed at the end."""
     made: list[Bench] = []
 
     def make(**config: Any) -> Bench:
-        made.append(Bench(tmp_path_factory.mktemp("bench"), redis_url, **config))
+        made.append(Bench(tmp_path_factory.mktemp("bench"), redis_url, forker, **config))
         return made[-1]
 
     yield make
