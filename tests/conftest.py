@@ -11,10 +11,8 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -89,11 +87,6 @@ class Worker:
             self._reader.join(5)
 
 
-def read_pipe(reading: int) -> str:
-    with os.fdopen(reading) as pipe:
-        return pipe.read()
-
-
 class Bench:
     """A sites folder with two sites and the app acme, its queues on the tests' server."""
 
@@ -104,6 +97,8 @@ class Bench:
         self.sites = path / "sites"
         #: What its processes find in their environment, beside what the tests' own have.
         self.variables: dict[str, str] = {}
+        #: Whether one of them is for Python itself, as it starts.
+        self.starts_cold = False
         self.id = f"test-{uuid4().hex[:12]}"
         for site in ("site1", "site2"):
             self.write(f"{site}/site_config.json", {"db_type": "sqlite"})
@@ -129,30 +124,19 @@ class Bench:
             | self.variables
         )
 
-    def popen(
-        self, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = 1, stderr: int = 2
-    ) -> warm.Process | subprocess.Popen[str]:
+    @property
+    def start(self) -> warm.Start:
+        return warm.start_cold if self.starts_cold else self.forker.start
+
+    def popen(self, *arguments: str, stderr: int) -> warm.Process | subprocess.Popen[bytes]:
         """A command that runs."""
-        # Python itself reads such a variable, as it starts.
-        is_cold = any(name.startswith("PYTHON") for name in self.variables)
-        begin = warm.start_cold if is_cold else self.forker.start
         with open(os.devnull) as nothing:
-            first = nothing.fileno() if stdin == subprocess.DEVNULL else stdin
-            return begin(arguments, self.path, self.environment, first, stdout, stderr)
+            streams = nothing.fileno(), 1, stderr
+            return self.start(arguments, self.path, self.environment, *streams)
 
     def run(self, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
         """A command, as a user types it."""
-        (output, writing_output), (errors, writing_errors) = os.pipe(), os.pipe()
-        with TemporaryFile("w+") as typed, ThreadPoolExecutor(2) as readers:
-            typed.write(input)
-            typed.seek(0)
-            process = self.popen(
-                *arguments, stdin=typed.fileno(), stdout=writing_output, stderr=writing_errors
-            )
-            os.close(writing_output)
-            os.close(writing_errors)
-            said = [*readers.map(read_pipe, (output, errors))]
-            return subprocess.CompletedProcess(arguments, process.wait(60), *said)
+        return warm.run(self.start, arguments, self.path, self.environment, input)
 
     def worker(self, *arguments: str) -> AbstractContextManager[Worker]:
         """A worker that is ready; stopped at the end, whatever happened."""

@@ -17,9 +17,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, Protocol
 
 import frappe_jobs
 
@@ -32,6 +34,7 @@ LIBRARIES = (
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
     "zoneinfo",
 )  # fmt: skip
+OURS = "frappe_jobs"
 #: Of a request: the arguments and the environment.
 SIZE = 1 << 18
 
@@ -73,15 +76,53 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
+class Start(Protocol):
+    """Begins ``python -m frappe_jobs``, or another module, with three standard streams."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        *streams: int,
+        module: str = OURS,
+    ) -> Process | subprocess.Popen[bytes]: ...
+
+
 def start_cold(
-    arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], *streams: int
-) -> subprocess.Popen[str]:
-    """The same as a Forker's, from nothing."""
+    arguments: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    *streams: int,
+    module: str = OURS,
+) -> subprocess.Popen[bytes]:
+    """From nothing, where Python itself is told something as it starts."""
     stdin, stdout, stderr = streams
     return subprocess.Popen(
-        [sys.executable, "-m", "frappe_jobs", *arguments], cwd=cwd, env=environment, text=True,
+        [sys.executable, "-m", module, *arguments], cwd=cwd, env=environment,
         stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
     )  # fmt: skip
+
+
+def run(
+    start: Start, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], typed: str
+) -> subprocess.CompletedProcess[str]:
+    """What a command says to what was typed, and how it ends."""
+    (output, writing_output), (errors, writing_errors) = os.pipe(), os.pipe()
+    with TemporaryFile("w+") as typing, ThreadPoolExecutor(2) as readers:
+        typing.write(typed)
+        typing.seek(0)
+        streams = typing.fileno(), writing_output, writing_errors
+        process = start(arguments, cwd, environment, *streams)
+        os.close(writing_output)
+        os.close(writing_errors)
+        said = [*readers.map(_read, (output, errors))]
+        return subprocess.CompletedProcess(arguments, process.wait(60), *said)
+
+
+def _read(reading: int) -> str:
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
 
 
 class Forker:
@@ -97,10 +138,15 @@ class Forker:
             )  # fmt: skip
 
     def start(
-        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], *streams: int
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        *streams: int,
+        module: str = OURS,
     ) -> Process:
-        """Begin ``python -m frappe_jobs`` with these arguments and standard streams."""
-        request = json.dumps([list(arguments), str(cwd), dict(environment)]).encode()
+        """Begin a module's command with three standard streams."""
+        request = json.dumps([module, list(arguments), str(cwd), dict(environment)]).encode()
         reading, writing = os.pipe()
         try:
             socket.send_fds(self._ours, [request], [*streams, writing])
@@ -132,21 +178,21 @@ def requests(way: socket.socket) -> Iterator[tuple[Any, list[int]]]:
         yield json.loads(received[0]), received[1]
 
 
-def fork_for(way: socket.socket) -> bool:
-    """Fork for each request; True in the process that has a command to run."""
-    for (arguments, cwd, environment), descriptors in requests(way):
+def fork_for(way: socket.socket) -> str | None:
+    """Fork for each request; in the process that has a command to run, its module."""
+    for (module, *rest), descriptors in requests(way):
         if not os.fork():
             way.close()
             *streams, status = descriptors
             if pid := os.fork():
                 wait_for(pid, streams, status)
             os.close(status)
-            become(arguments, cwd, environment, streams)
-            return True
+            become(*rest, streams)
+            return str(module)
         for descriptor in descriptors:
             os.close(descriptor)
         bury()
-    return False
+    return None
 
 
 def bury() -> None:
@@ -180,12 +226,12 @@ def become(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
-    sys.path[0] = cwd
+    sys.path[:1] = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
 
 
 if __name__ == "__main__":
     preload()
     gc.collect()
     gc.freeze()
-    if fork_for(socket.socket(fileno=int(sys.argv[1]))):
-        runpy.run_module("frappe_jobs", run_name="__main__", alter_sys=True)
+    if found := fork_for(socket.socket(fileno=int(sys.argv[1]))):
+        runpy.run_module(found, run_name="__main__", alter_sys=True)
