@@ -151,9 +151,8 @@ class StandaloneHost(Host):
                 opened.schedule_changed = lambda site: None  # who calls knows
                 return self._schedule.change(add, change, remove)
         except (DBAPIError, NoResultFound) as error:
-            if not isinstance(error, (IntegrityError, NoResultFound)) and not self.is_conflict(
-                error
-            ):
+            was_quicker = isinstance(error, (IntegrityError, NoResultFound))
+            if not was_quicker and not self.is_conflict(error):
                 raise
             raise RecordNotWritten(
                 f"The Scheduled Job Types of {site!r} were changed by another process at this "
