@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from frappe_jobs.config import Settings
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import ConfigError, FrappeJobsError, ScheduleError
+from frappe_jobs.errors import ConfigError, FrappeJobsError, RecordNotWritten, ScheduleError
 from frappe_jobs.finding import Finding
 from frappe_jobs.frequency import Schedule
 from frappe_jobs.hosts.base import Host, JobType
@@ -24,6 +24,9 @@ from frappe_jobs.scheduler_events import ScheduledJob, scheduled_jobs
 logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str], Callable[..., Any]]
+
+#: Times that a migrate plans anew because another one was quicker; each time one of them has ended.
+MIGRATE_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,26 @@ class Sync:
             return [Finding("error", str(error), "UTC is used until then.")]
         return []
 
+    def migrate(self, site: str) -> Plan:
+        """Bring the site's records in line with the hooks, then its entries; gives what was done.
+
+        Any number may do it at once.  Raises DatabaseUnavailable, BrokerUnavailable.
+        """
+        for left in reversed(range(MIGRATE_TRIES)):
+            plan = self.plan(site)
+            try:
+                self.apply(plan)
+                break
+            except RecordNotWritten:
+                if not left:
+                    raise
+        return plan
+
     def apply(self, plan: Plan) -> None:
         """Change the site's records as planned, then its entries.
 
-        Raises DatabaseUnavailable, BrokerUnavailable.
+        Raises DatabaseUnavailable, BrokerUnavailable, and RecordNotWritten if the records are not
+        those of the plan any more: nothing was changed then.
         """
         ticket = self._timetable.ticket(plan.site)
         names = [one.name for one in plan.remove]

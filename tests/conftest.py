@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+import warm
 from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
 from kombu import Connection
 
@@ -40,15 +40,17 @@ class Worker:
     """A real worker process, and what it says."""
 
     def __init__(self, bench: Bench, *arguments: str) -> None:
-        self.process = bench.popen(*arguments, stderr=subprocess.PIPE)
+        reading, writing = os.pipe()
+        self.process = bench.popen(*arguments, stderr=writing)
+        os.close(writing)
+        self._pipe = os.fdopen(reading, errors="replace")
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr
-        with self.process.stderr as pipe:
-            for line in pipe:
+        with self._pipe:
+            for line in self._pipe:
                 self.lines.append(line.rstrip("\n"))
 
     @property
@@ -88,13 +90,15 @@ class Worker:
 class Bench:
     """A sites folder with two sites and the app acme, its queues on the tests' server."""
 
-    def __init__(self, path: Path, redis_url: str, **config: Any) -> None:
-        self.path, self.redis_url = path, redis_url
+    def __init__(self, path: Path, redis_url: str, forker: warm.Forker, **config: Any) -> None:
+        self.path, self.redis_url, self.forker = path, redis_url, forker
         url = str(config.get("celery_broker_url"))
         self.amqp_url = url if url.startswith("amqp") else None
         self.sites = path / "sites"
         #: What its processes find in their environment, beside what the tests' own have.
         self.variables: dict[str, str] = {}
+        #: Whether one of them is for Python itself, as it starts.
+        self.starts_cold = False
         self.id = f"test-{uuid4().hex[:12]}"
         for site in ("site1", "site2"):
             self.write(f"{site}/site_config.json", {"db_type": "sqlite"})
@@ -120,19 +124,19 @@ class Bench:
             | self.variables
         )
 
-    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "frappe_jobs", *arguments],
-            cwd=self.path, env=self.environment, text=True, stdin=subprocess.DEVNULL,
-            start_new_session=True, **options,
-        )  # fmt: skip
+    @property
+    def start(self) -> warm.Start:
+        return warm.start_cold if self.starts_cold else self.forker.start
 
-    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    def popen(self, *arguments: str, stderr: int) -> warm.Process | subprocess.Popen[bytes]:
+        """A command that runs."""
+        with open(os.devnull) as nothing:
+            streams = nothing.fileno(), 1, stderr
+            return self.start(arguments, self.path, self.environment, *streams)
+
+    def run(self, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
         """A command, as a user types it."""
-        return subprocess.run(
-            [sys.executable, "-m", "frappe_jobs", *arguments], cwd=self.path,
-            env=self.environment, text=True, capture_output=True, timeout=60, input=input,
-        )  # fmt: skip
+        return warm.run(self.start, arguments, self.path, self.environment, input)
 
     def worker(self, *arguments: str) -> AbstractContextManager[Worker]:
         """A worker that is ready; stopped at the end, whatever happened."""
@@ -228,14 +232,21 @@ def amqp_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def forker() -> Iterator[warm.Forker]:
+    forker = warm.Forker()
+    yield forker
+    forker.close()
+
+
+@pytest.fixture(scope="session")
 def make_bench(
-    redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    redis_url: str, forker: warm.Forker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Bench]]:
     """Makes benches; their keys are removed at the end."""
     made: list[Bench] = []
 
     def make(**config: Any) -> Bench:
-        made.append(Bench(tmp_path_factory.mktemp("bench"), redis_url, **config))
+        made.append(Bench(tmp_path_factory.mktemp("bench"), redis_url, forker, **config))
         return made[-1]
 
     yield make

@@ -28,7 +28,9 @@ def clock_ahead(bench: Any, seconds: float) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(AHEAD.format(seconds=seconds))
     bench.variables["PYTHONPATH"] = str(folder)
+    bench.starts_cold = True
     try:
         yield
     finally:
+        bench.starts_cold = False
         del bench.variables["PYTHONPATH"]

@@ -21,10 +21,7 @@ def migrate(bench: Bench, dry_run: bool) -> None:
     """
     sync = runtime.use(bench.settings.sites_path).sync
     for site in bench.chosen_sites():
-        plan = sync.plan(site)
-        if not dry_run:
-            sync.apply(plan)
-        _say(plan)
+        _say(sync.plan(site) if dry_run else sync.migrate(site))
 
 
 def _say(plan: Plan) -> None:

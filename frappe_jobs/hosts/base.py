@@ -238,7 +238,8 @@ class Host(ABC):
     ) -> list[JobType]:
         """Add, change and remove records, in one transaction; gives what the site has then.
 
-        Their tables are made if need be.
+        Their tables are made if need be.  Raises RecordNotWritten where another process has added
+        or removed one of them first, or is in the way.
         """
 
     @abstractmethod

@@ -76,10 +76,10 @@ class SiteSchedule:
         db = require_current().db
         db.connection()  # so that SQLite makes its tables in this transaction, not in one more
         make_tables(db)
-        for name in remove:
-            db.get_one(ScheduledJobType, name).delete()
+        for name in remove:  # locked: of two who remove it, the second finds that it is gone
+            db.get_one(ScheduledJobType, name, with_for_update=True).delete()
         for name, job in change.items():
-            record = db.get_one(ScheduledJobType, name)
+            record = db.get_one(ScheduledJobType, name, with_for_update=True)
             if record.queue == frequency_named(record.frequency).queue:  # nobody chose another
                 record.queue = job.queue
             record.frequency, record.cron_format = job.frequency, job.cron_format
@@ -107,7 +107,8 @@ class SiteSchedule:
         noted = update(ScheduledJobType).where(ScheduledJobType.name == bindparam("record"))
         require_current().db.connection().execute(
             noted.values(next_execution=bindparam("due")),
-            [{"record": name, "due": due} for name, due in times.items()],
+            # In one order, so that of two who write at once none holds what the other waits for.
+            [{"record": name, "due": due} for name, due in sorted(times.items())],
         )
 
     def clear_logs(self, before: datetime) -> None:

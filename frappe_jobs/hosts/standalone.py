@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 from sqlalchemy.orm import Session as DatabaseSession
 
 from frappe_jobs import methods
@@ -145,9 +146,18 @@ class StandaloneHost(Host):
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
     ) -> list[JobType]:
-        with self.session(site) as opened:
-            opened.schedule_changed = lambda site: None  # who calls knows
-            return self._schedule.change(add, change, remove)
+        try:
+            with self.session(site) as opened:
+                opened.schedule_changed = lambda site: None  # who calls knows
+                return self._schedule.change(add, change, remove)
+        except (DBAPIError, NoResultFound) as error:
+            was_quicker = isinstance(error, (IntegrityError, NoResultFound))
+            if not was_quicker and not self.is_conflict(error):
+                raise
+            raise RecordNotWritten(
+                f"The Scheduled Job Types of {site!r} were changed by another process at this "
+                "moment."
+            ) from error
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         with self.session(site):

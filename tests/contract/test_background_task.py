@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -53,7 +54,7 @@ FIELDS = {
 }  # fmt: skip
 ASYNC_DRIVERS = {"mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
 
-#: Makes the tables each time it is told to, and says what came of it.
+#: Makes the tables in each database that it is told, and says what came of it.
 MAKE_TABLES = """
 import sys
 from sqlalchemy.orm import Session
@@ -61,9 +62,13 @@ from frappe_jobs.hosts.database import make_engine
 from frappe_jobs.hosts.records import make_tables
 from sqlalchemy import make_url
 
-engine = make_engine(make_url(sys.argv[1]))
-print("ready", flush=True)
-for _ in sys.stdin:
+engine = None
+for line in sys.stdin:
+    url = make_url(line.strip())
+    if engine is None or engine.url != url:
+        engine = make_engine(url)
+        print("ready", flush=True)
+        continue
     try:
         with Session(engine) as session:
             make_tables(session)
@@ -358,27 +363,34 @@ def test_making_them_commits_nothing_of_the_callers_work(never_migrated: Any) ->
     assert stored(None, "site2")["task_id"] == job.task_id
 
 
-def test_processes_that_make_them_at_once_all_succeed(never_migrated: Any) -> None:
+@pytest.fixture(scope="module")
+def makers() -> Iterator[list[subprocess.Popen[str]]]:
     command = [sys.executable, "-c", MAKE_TABLES]
-    url = never_migrated.url.render_as_string(hide_password=False)
     makers = [
         subprocess.Popen(
-            [*command, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         for _ in range(3)
     ]
-    try:
-        assert [maker.stdout.readline() for maker in makers if maker.stdout] == ["ready\n"] * 3
-        for _ in range(5):
-            Base.metadata.drop_all(never_migrated)
-            for maker in makers:
-                assert maker.stdin
-                maker.stdin.write("make\n")
-            assert [maker.stdout.readline() for maker in makers if maker.stdout] == ["made\n"] * 3
-            assert {*Base.metadata.tables} <= {*inspect(never_migrated).get_table_names()}
-    finally:
+    yield makers
+    for maker in makers:
+        maker.communicate(timeout=10)
+
+
+def test_processes_that_make_them_at_once_all_succeed(
+    never_migrated: Any, makers: list[subprocess.Popen[str]]
+) -> None:
+    def told() -> list[str]:
         for maker in makers:
-            maker.communicate(timeout=10)
+            assert maker.stdin
+            maker.stdin.write(never_migrated.url.render_as_string(hide_password=False) + "\n")
+        return [maker.stdout.readline() for maker in makers if maker.stdout]
+
+    assert told() == ["ready\n"] * 3
+    for _ in range(5):
+        Base.metadata.drop_all(never_migrated)
+        assert told() == ["made\n"] * 3
+        assert {*Base.metadata.tables} <= {*inspect(never_migrated).get_table_names()}
 
 
 def test_threads_that_make_them_at_once_all_succeed(never_migrated: Any) -> None:
@@ -886,23 +898,31 @@ def test_a_worker_completes_it_with_its_work_and_shows_its_progress(
     if server.kind == "sqlite":
         bench.sites.joinpath("site1/site.db").write_bytes(server.template.read_bytes())
     bench.use()
-    until = tmp_path / "until"
+
+    def until(name: str) -> Path:
+        """Of each job another file: one that begins must not find its predecessor's."""
+        return tmp_path / f"until_{name}"
+
     with frappe.site("site1"):
         frappe.new_doc("Account", name="cash").insert()
-        jobs = [
-            frappe.enqueue(tasks.report, until=str(until), touch=touch, track_job=True)
+        jobs = {
+            touch: frappe.enqueue(
+                tasks.report, until=str(until(touch)), touch=touch, track_job=True
+            )
             for touch in ("", "read", "write")
-        ]
-        failing = frappe.enqueue(tasks.report, until=str(until), fail=True, track_job=True)
+        }
+        until("failing").touch()
+        failing = frappe.enqueue(
+            tasks.report, until=str(until("failing")), fail=True, track_job=True
+        )
     with bench.worker():
-        for job in jobs:
-            until.unlink(missing_ok=True)
+        for touch, job in jobs.items():
             wait_until(lambda job=job: seen(job) == ("Running", 40.0, "counting"), 20)
-            until.touch()
+            until(touch).touch()
             assert job.wait(20) == {"accounts": 1}
         with pytest.raises(frappe.JobFailed):
             failing.wait(20)
-    for job in jobs:
+    for job in jobs.values():
         row = stored(job)
         assert (row["status"], row["result"]) == ("Completed", '{"accounts": 1}')
         assert (row["progress"], row["stage"], row["ref_docname"]) == (100.0, "counting", "cash")

@@ -47,16 +47,15 @@ class Team:
     @contextmanager
     def worker(self, *arguments):
         """Their worker, started as they always did."""
-        celery = Path(sys.executable).with_name("celery")
-        worker = subprocess.Popen(
-            [celery, "-A", "acme_celery", "worker", "-c", "1", *arguments],
-            cwd=self.bench.path, env=self.bench.environment, stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        with open(os.devnull, "r+") as nothing:
+            worker = self.bench.forker.start(
+                ["-A", "acme_celery", "worker", "-c", "1", *arguments],
+                self.bench.path, self.bench.environment, *[nothing.fileno()] * 3, module="celery",
+            )  # fmt: skip
         try:
             yield
         finally:
-            worker.terminate()
+            worker.send_signal(signal.SIGTERM)
             worker.wait(20)
 
     def ask(self, code):

@@ -197,7 +197,7 @@ NESTED = st.recursive(
 
 
 @settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(value=NESTED)
 def test_any_nested_value_arrives_equal_and_of_the_same_type(value: Any) -> None:

@@ -71,18 +71,18 @@ def times(expression: str, day: str, zone: ZoneInfo, days: float = 1) -> list[st
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_in_utc_the_next_times_of_five_years_are_croniters_own(expression: str) -> None:
-    """Every one of them, or the first 2,000; and those after 200 places of the five years."""
+    """Every one of them, or the first 1,000; and those after 100 places of the five years."""
     begin, end, zone = datetime(2024, 1, 1), datetime(2029, 1, 1), ZoneInfo("UTC")
     own = croniter(expression, begin)
     all_own = takewhile(lambda time: time < end, iter(lambda: own.get_next(datetime), None))
-    expected = list(islice(all_own, 2000))
+    expected = list(islice(all_own, 1000))
     found = islice(runs(expression, begin.replace(tzinfo=UTC), zone), len(expected))
     assert [time.replace(tzinfo=None) for time in found] == expected
-    for place in range(200):
-        start = begin + place * (end - begin) / 200
+    for place in range(100):
+        start = begin + place * (end - begin) / 100
         own = croniter(expression, start)
-        expected = [own.get_next(datetime) for _ in range(5)]
-        found = islice(runs(expression, start.replace(tzinfo=UTC), zone), 5)
+        expected = [own.get_next(datetime) for _ in range(3)]
+        found = islice(runs(expression, start.replace(tzinfo=UTC), zone), 3)
         assert [time.replace(tzinfo=None) for time in found] == expected
 
 
@@ -396,7 +396,9 @@ def test_from_every_minute_of_a_night_of_change_the_next_time_is_the_clocks(
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
-@pytest.mark.parametrize("expression", ["0,30 * * * *", "30 2 * * *", "0 */6 26 10 *", "0 1 * 4 0"])
+@pytest.mark.parametrize(
+    "expression", ["0,30 */2 * * *", "30 2 * * *", "0 */6 26 10 *", "0 1 * 4 0"]
+)
 def test_over_two_years_it_runs_as_a_clock_read_each_half_hour(expression: str, zone: str) -> None:
     half_hours = [utc("2025-01-01") + 30 * step * MINUTE for step in range(2 * 365 * 48)]
     shown = [(at, at.astimezone(ZoneInfo(zone)).replace(tzinfo=None)) for at in half_hours]
