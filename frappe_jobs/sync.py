@@ -133,7 +133,9 @@ class Sync:
         names = [one.name for one in plan.remove]
         change = {one.name: job for one, job in plan.change}
         types = self._host.change_job_types(plan.site, plan.add, change, names)
-        self._bring_in_line(plan.site, types, ticket)
+        if not self._bring_in_line(plan.site, types, ticket):
+            # Whose ticket is later may have read the records before this was committed.
+            self.compare([plan.site])
 
     def compare(self, sites: Iterable[str] | None = None) -> None:
         """Bring the entries of these sites, of all unless named, in line with their records.
@@ -172,7 +174,8 @@ class Sync:
             due={name: found[1] for name, found in present.items() if found},
         )
 
-    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> None:
+    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> bool:
+        """False, and nothing is changed, where somebody has a later ticket."""
         wanted, refused = self.wanted(site, types)
         for one, error in refused:
             logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
@@ -184,13 +187,14 @@ class Sync:
         }
         dues = {entry: due.timestamp() for entry, due in changed.items()}
         if not self._timetable.replace(site, ticket, found.left_over, dues):
-            return  # who has read the records after us does it
+            return False
         shown = {one.name: one.next_execution for one in types}
         next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
             entry.name: due for entry, due in changed.items()
         }
         if wrong := {name: due for name, due in next_times.items() if due != shown[name]}:
             self._host.note_next_executions(site, wrong)
+        return True
 
     def wanted(
         self, site: str, types: Iterable[JobType]

@@ -15,6 +15,7 @@ from frappe_jobs import runtime
 from frappe_jobs.errors import RecordNotWritten
 from frappe_jobs.hosts.models import Base
 from frappe_jobs.scheduler_events import ScheduledJob
+from frappe_jobs.sync import Plan
 from frappe_jobs.testing import wait_until
 
 BEFORE = {"daily": ["acme.tasks.ping"], "weekly": ["acme.tasks.whoami"]}
@@ -134,3 +135,18 @@ def test_what_another_one_has_removed_is_refused_and_nothing_is_changed(host: An
         with pytest.raises(RecordNotWritten, match="'site1' were changed by another process"):
             host.change_job_types("site1", jobs("whoami"), change, remove)
     assert host.job_types("site1") == [after]
+
+
+def test_who_compares_before_the_commit_does_not_keep_the_new_entries_out(bench: Any) -> None:
+    """Its ticket is the later one, and what it has read is older."""
+    bench.use()
+    here = runtime.current()
+    change = here.host.change_job_types
+
+    def changed_late(*given: Any) -> Any:
+        here.sync.compare(["site1"])
+        return change(*given)
+
+    here.host.change_job_types = changed_late
+    here.sync.apply(Plan("site1", jobs("ping", "add"), [], [], [], []))
+    assert in_force(bench) == ["acme.tasks.add", "acme.tasks.ping"]
