@@ -32,6 +32,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.frappe_bench import tasks
 from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
+from frappe_jobs.frappe_bench.job_id import spelled
 from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
 from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
@@ -131,6 +132,8 @@ class BenchHost(Host):
             frappe.set_user(user or ADMINISTRATOR)
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True
+                if hasattr(frappe, "in_test"):
+                    frappe.in_test = True
             yield opened
             if opened.is_dirty:
                 opened.commit()
@@ -165,6 +168,11 @@ class BenchHost(Host):
     def sites(self) -> Sequence[str]:
         return self._settings.sites()
 
+    @property
+    def worker_pool_schedules(self) -> bool:
+        """Where the worker of Frappe's own pool is one that starts a scheduler."""
+        return hasattr(import_module("frappe.utils.background_jobs"), "FrappeWorker")
+
     def preload(self) -> None:
         os.chdir(self._settings.sites_path)  # where all of Frappe's processes run
         for name in PRELOADED:
@@ -193,6 +201,9 @@ class BenchHost(Host):
         if flags.in_install or flags.in_uninstall or flags.in_install_db:
             return list(frappe.get_all_apps(with_internal_apps=False))
         return list(frappe.get_installed_apps())
+
+    def job_id(self, job_id: str) -> str:
+        return spelled(job_id)
 
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
         document = getattr(method, "__self__", None)

@@ -19,9 +19,10 @@ from rq.utils import parse_timeout
 from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
-from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError, QueueOverloaded
 from frappe_jobs.frappe_bench.composition import runtime
-from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
+from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, jobs
+from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
 from frappe_jobs.hosts.base import RUN_DOC_METHOD
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
@@ -42,6 +43,14 @@ ENDLESS = 365 * 24 * 3600
 
 class QueueUnavailable(BrokerUnavailable, ConnectionError):
     """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
+
+
+#: Frappe's own error of a queue that is full; Frappe 15 has none.
+FRAPPES_QUEUE_OVERLOADED: Any = getattr(frappe, "QueueOverloaded", Exception)
+
+
+class QueueFull(QueueOverloaded, FRAPPES_QUEUE_OVERLOADED):  # type: ignore[misc]
+    """The queue is full; for who expects Frappe's error of it, it is that one as well."""
 
 
 class BenchQueue:
@@ -143,7 +152,7 @@ class BenchQueue:
         call = dict(kwargs or {})
         if not self.is_async:
             return _run_here(func, call, job_id)
-        if func is not execute_job:
+        if func not in (execute_job, BenchJob.func_name):  # later Frappes name it
             call = {"method": func, "kwargs": call}
         method, arguments = call["method"], dict(call.get("kwargs") or {})
         options = _taken_out(method, arguments)
@@ -175,6 +184,8 @@ class BenchQueue:
             job = _send(sending)
         except BrokerUnavailable as error:
             raise QueueUnavailable(str(error)) from None
+        except QueueOverloaded as error:
+            raise QueueFull(str(error)) from None
         return job and BenchJob(job._record)
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
