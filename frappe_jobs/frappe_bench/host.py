@@ -126,6 +126,7 @@ class BenchHost(Host):
             )
         self._settings.site_config(site)  # raises SiteNotFound
         opened = BenchSession()
+        drop_deaf_cache()
         try:
             frappe.init(site=site, sites_path=self._sites_path)
             frappe.connect(set_admin_as_user=False)
@@ -364,6 +365,17 @@ def _known(doctype: str) -> str:
     if not frappe.db.exists("DocType", doctype):
         raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
     return doctype
+
+
+def drop_deaf_cache() -> None:
+    """Have ``frappe.init`` make its client cache anew if it was made before this process's fork.
+
+    A thread takes out of it what others have changed, and no thread comes through a fork: hooks and
+    settings would be old for minutes.  Frappe 15 has no such cache.
+    """
+    thread = getattr(getattr(frappe, "client_cache", None), "invalidator_thread", None)
+    if thread and not thread.is_alive():
+        frappe.cache = frappe.client_cache = None
 
 
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:
