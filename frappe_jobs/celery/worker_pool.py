@@ -75,6 +75,7 @@ class WorkerPool:
         status = 1
         try:
             self._start(member, lambda: os.write(self._say_ready, b"!"))
+            status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 0
         finally:
