@@ -199,7 +199,7 @@ def event(method):
     ).insert().name
 def job_type(event, **values):
     values = dict(doctype="Scheduled Job Type", scheduler_event=event, frequency="Cron",
-                  cron_format="*/2 * * * *") | values
+                  cron_format="*/2 * * * *", create_log=1) | values
     return frappe.get_doc(values).insert().name
 """
 
@@ -264,6 +264,10 @@ def test_what_belongs_to_an_event_runs_by_the_clock(
 def test_a_changed_method_of_an_event_is_that_of_its_schedules(
     without_events: FrappeBench,
 ) -> None:
+    """Where the doctype is ours: Frappe's own has no code."""
+    ours = "answer = frappe.db.get_value('DocType', 'Scheduler Event', 'module') == 'Frappe Jobs'"
+    if not without_events.call(ours):
+        pytest.skip("This Frappe has Scheduler Events of its own.")
     found = without_events.call(
         EVENTS + "one = event('probe.tasks.tick'); name = job_type(one); frappe.db.commit()\n"
         "doc = frappe.get_doc('Scheduler Event', one); doc.method = 'probe.tasks.tick_and_fail'\n"

@@ -213,9 +213,9 @@ def test_a_full_queue_is_frappes_error_too_where_it_has_one(bench: FrappeBench) 
     bench.write_config(before | {"max_queued_jobs": 2})
     try:
         found = bench.call(
-            EMPTY + "import frappe_jobs\nanswer = []\n"
+            EMPTY + "from frappe_jobs.errors import QueueOverloaded\nanswer = []\n"
             "for n in range(3):\n    try: frappe.enqueue('probe.tasks.nothing', queue='long')\n"
-            "    except frappe_jobs.QueueOverloaded as error:\n"
+            "    except QueueOverloaded as error:\n"
             "        theirs = getattr(frappe, 'QueueOverloaded', Exception)\n"
             "        answer = [n, isinstance(error, theirs), str(error)[:25]]\n" + EMPTY
         )
