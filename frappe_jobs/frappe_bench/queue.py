@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -53,6 +54,17 @@ class QueueFull(QueueOverloaded, FRAPPES_QUEUE_OVERLOADED):  # type: ignore[misc
     """The queue is full; for who expects Frappe's error of it, it is that one as well."""
 
 
+@contextmanager
+def frappes_errors() -> Iterator[None]:
+    """Raise ours as who uses Frappe's functions expects them."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        raise QueueUnavailable(str(error)) from None
+    except QueueOverloaded as error:
+        raise QueueFull(str(error)) from None
+
+
 class BenchQueue:
     """One queue of the bench, by Frappe's name for it."""
 
@@ -82,7 +94,9 @@ class BenchQueue:
 
     @property
     def count(self) -> int:
-        waiting: int = runtime().ledger.waiting(self._queue)
+        """Later Frappes ask for it at every enqueue: whether the queue is full, or starved."""
+        with frappes_errors():
+            waiting: int = runtime().ledger.waiting(self._queue)
         return waiting
 
     def is_empty(self) -> bool:
@@ -105,7 +119,8 @@ class BenchQueue:
         return [job.id for job in self.get_jobs(offset, length)]
 
     def fetch_job(self, job_id: str) -> BenchJob | None:
-        record = runtime().ledger.find(*site_and_id(job_id))
+        with frappes_errors():
+            record = runtime().ledger.find(*site_and_id(job_id))
         return BenchJob(record) if record else None
 
     def empty(self) -> int:
@@ -180,12 +195,8 @@ class BenchQueue:
             is_checked=False,
         )
         sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
-        try:
+        with frappes_errors():
             job = _send(sending)
-        except BrokerUnavailable as error:
-            raise QueueUnavailable(str(error)) from None
-        except QueueOverloaded as error:
-            raise QueueFull(str(error)) from None
         return job and BenchJob(job._record)
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
