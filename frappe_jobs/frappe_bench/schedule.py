@@ -71,7 +71,8 @@ class BenchSchedule:
         for name in (*change, *remove):
             frappe.delete_doc(DOCTYPE, name)
         for job in (*add, *change.values()):
-            frappes.insert_single_event(job.frequency, job.method, job.cron_format or None)
+            expression = [job.cron_format] if job.cron_format else []  # else Frappe's own none
+            frappes.insert_single_event(job.frequency, job.method, *expression)
         frappe.db.commit()
         return self.job_types()
 
