@@ -96,9 +96,9 @@ def test_the_record_is_of_the_transaction_that_is_open(bench: FrappeBench, worke
         LOOK + "job = frappe.enqueue('probe.tasks.look', track_job=True)\n"
         "name = job.task_id\n"
         "answer = [row(name).status]\nfrappe.db.rollback()\nanswer.append(row(name))\n"
-        "answer.append(frappe.utils.background_jobs.get_job(job.id.partition('::')[2]))"
+        "answer.append(frappe.utils.background_jobs.Job.exists(job.id))"
     )
-    assert found == ["Queued", None, None]
+    assert found == ["Queued", None, False]
 
 
 def test_after_the_commit_its_record_is_committed_before_it_is_sent(
