@@ -164,8 +164,9 @@ def enqueue_doc(
 
 def get_job(job_id: str, site: str | None = None) -> Job | None:
     """The newest job of that id on that site (the open one); None if none is known."""
-    record = runtime.current().ledger.find(_site(site), job_id)
-    return runtime.current().job(record) if record else None
+    here = runtime.current()
+    record = here.ledger.find(_site(site), here.host.job_id(job_id))
+    return here.job(record) if record else None
 
 
 def get_job_status(job_id: str) -> str | None:

@@ -87,9 +87,10 @@ class Dispatcher:
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         message_id = str(uuid4())
+        job_id = _text("job_id", options.job_id)
         message = Message(
             id=message_id,
-            job_id=_text("job_id", options.job_id) or message_id,
+            job_id=self._host.job_id(job_id) if job_id else message_id,
             site=session.site,
             user=session.user,
             method=path,

@@ -71,8 +71,8 @@ class Scheduling:
         queue = self._queue_of(entry)
         call = self._host.scheduled_call(entry.name, entry.method, due.at)
         message = Message(
-            id=str(uuid4()), job_id=f"scheduled_job::{call.key}", site=entry.site,
-            user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
+            id=str(uuid4()), job_id=self._host.job_id(call.job_id),
+            site=entry.site, user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
             on_failure=call.on_failure,
         )  # fmt: skip

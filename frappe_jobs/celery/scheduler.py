@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from celery import Celery
 from celery.signals import beat_init
 
@@ -10,14 +13,28 @@ from frappe_jobs.celery.worker import say_ready
 from frappe_jobs.config import Settings
 
 
-def run_scheduler(app: Celery, settings: Settings, *, quiet: bool) -> None:
+@dataclass(frozen=True)
+class Scheduler:
+    """What a scheduler beside workers was asked to do."""
+
+    quiet: bool = False
+    burst = False
+
+
+def run_scheduler(
+    app: Celery,
+    settings: Settings,
+    *,
+    quiet: bool,
+    on_ready: Callable[[], object] = say_ready,
+) -> None:
     """Queue what is due until the process is told to stop.
 
     Any number may run: one leads, the others stand by.
     """
     if settings.is_guest:  # the team's app, in a process of ours
         app.conf.update(beat_settings(settings))
-    beat_init.connect(lambda **_: say_ready(), weak=False)
+    beat_init.connect(lambda **_: on_ready(), weak=False)
     beat = app.Beat(
         loglevel="WARNING" if quiet else "INFO",
         quiet=True,  # no banner: standard output is for what was asked for

@@ -1,4 +1,7 @@
-"""Several workers under one parent: one start-up, its memory shared by forking."""
+"""Several workers under one parent: one start-up, its memory shared by forking.
+
+A scheduler may be beside them.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,31 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, Union
 
 from frappe_jobs.celery.child import follow, send_signal
+from frappe_jobs.celery.scheduler import Scheduler
 from frappe_jobs.celery.stopping import SIGNALS
 from frappe_jobs.celery.worker import Worker, say_ready
 
-#: A worker that ends before so many seconds is started again that much later.
+#: What it keeps running.
+Member = Union[Worker, Scheduler]
+
+#: One that ends before so many seconds is started again that much later.
 PAUSE = 1.0
 
-#: What runs in a forked process: the worker, and what it calls once it takes jobs.
-Start = Callable[[Worker, Callable[[], object]], NoReturn]
+#: What runs in a forked process: the member, and what it calls once it is ready.
+Start = Callable[[Member, Callable[[], object]], None]
 
 
 class WorkerPool:
-    """Starts the workers, replaces those that die, and ends when all have ended."""
+    """Starts its members, replaces those that die, and ends when all have ended."""
 
-    def __init__(self, workers: Sequence[Worker], start: Start) -> None:
+    def __init__(self, members: Sequence[Member], start: Start) -> None:
         self._start = start
-        self._waiting = [(0.0, worker) for worker in workers]  # when to start which
-        self._running: dict[int, tuple[float, Worker]] = {}  # by process: since when, which
-        self._missing = len(workers)  # so many have never been ready
+        self._waiting = [(0.0, member) for member in members]  # when to start which
+        self._running: dict[int, tuple[float, Member]] = {}  # by process: since when, which
+        self._missing = len(members)  # so many have never been ready
         self._stops = False
         self._status = 0
         self._own_pid = os.getpid()
@@ -39,7 +46,7 @@ class WorkerPool:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def run(self) -> NoReturn:
-        """Run until every worker has ended, by itself (burst) or told to stop; then exits."""
+        """Run until all have ended, by themselves (burst) or told to stop; then exits."""
         for number in SIGNALS:
             signal.signal(number, self._forward)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop
@@ -52,22 +59,23 @@ class WorkerPool:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        due = [worker for when, worker in self._waiting if when <= now]
-        self._waiting = [(when, worker) for when, worker in self._waiting if when > now]
-        for worker in due:
+        due = [member for when, member in self._waiting if when <= now]
+        self._waiting = [(when, member) for when, member in self._waiting if when > now]
+        for member in due:
             if (pid := os.fork()) == 0:
-                self._become(worker)
-            self._running[pid] = now, worker
+                self._become(member)
+            self._running[pid] = now, member
 
-    def _become(self, worker: Worker) -> NoReturn:
-        """In the forked process: be that worker, and nothing of its parent."""
+    def _become(self, member: Member) -> NoReturn:
+        """In the forked process: be that one, and nothing of its parent."""
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         follow(self._own_pid, signal.SIGTERM)
         status = 1
         try:
-            self._start(worker, lambda: os.write(self._say_ready, b"!"))
+            self._start(member, lambda: os.write(self._say_ready, b"!"))
+            status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 0
         finally:
@@ -75,7 +83,7 @@ class WorkerPool:
             os._exit(status)
 
     def _wait(self) -> None:
-        """Until a signal comes, a worker is ready, or one is to be started."""
+        """Until a signal comes, one is ready, or one is to be started."""
         pause = PAUSE if self._waiting else None
         for fd in select.select([self._ready, self._woken], [], [], pause)[0]:
             came = len(os.read(fd, 4096))
@@ -91,20 +99,27 @@ class WorkerPool:
                 return
             if pid not in self._running:
                 continue
-            since, worker = self._running.pop(pid)
+            since, member = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            if code == 0 and (self._stops or worker.burst):
+            if code == 0 and (self._stops or member.burst):
                 continue
             if self._stops:
                 self._status = 1
                 continue
-            print(f"worker {pid} ({','.join(worker.queues)}) ended with {code}: it is started anew",
+            print(f"{_which(pid, member)} ended with {code}: it is started anew",
                   file=sys.stderr, flush=True)  # fmt: skip
             now = time.monotonic()
-            self._waiting.append((now if now - since > PAUSE else now + PAUSE, worker))
+            self._waiting.append((now if now - since > PAUSE else now + PAUSE, member))
 
     def _forward(self, number: int, _frame: object) -> None:
         self._stops = True
         self._waiting.clear()
-        for pid in [*self._running]:
-            send_signal(pid, signal.Signals(number))
+        for pid, (_, member) in [*self._running.items()]:
+            is_worker = isinstance(member, Worker)  # beat takes no SIGQUIT
+            send_signal(pid, signal.Signals(number) if is_worker else signal.SIGTERM)
+
+
+def _which(pid: int, member: Member) -> str:
+    if isinstance(member, Worker):
+        return f"worker {pid} ({','.join(member.queues)})"
+    return f"scheduler {pid}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.celery.scheduler import Scheduler, run_scheduler
 from frappe_jobs.celery.worker import STRATEGIES, Worker, run_worker, say_ready
-from frappe_jobs.celery.worker_pool import WorkerPool
+from frappe_jobs.celery.worker_pool import Member, WorkerPool
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,10 +91,19 @@ def _groups(
     "--num-workers", type=click.IntRange(1), default=2, show_default=True,
     help="Processes of each group that does not say.",
 )  # fmt: skip
+@click.option(
+    "--scheduler/--no-scheduler", default=None,
+    help="Run the scheduler beside them; default: where Frappe's own worker-pool does (16).",
+)  # fmt: skip
 @worker_options
 @pass_bench
 def worker_pool(
-    bench: Bench, /, groups: list[tuple[list[str], int | None]], num_workers: int, **options: Any
+    bench: Bench,
+    /,
+    groups: list[tuple[list[str], int | None]],
+    num_workers: int,
+    scheduler: bool | None,
+    **options: Any,
 ) -> None:
     """Run several groups of workers under one parent.
 
@@ -101,14 +111,22 @@ def worker_pool(
     Prints "ready" on standard error once all take jobs. Signals mean what they mean to a worker.
     """
     here = runtime.use(bench.settings.sites_path)
-    workers = [
+    members: list[Member] = [
         Worker(queues, number or num_workers, **options)
         for queues, number in groups or [([*bench.settings.queues], None)]
     ]
+    if options["burst"]:
+        if scheduler:
+            raise click.UsageError("A scheduler has no end, so it does not go with --burst.")
+    elif here.host.worker_pool_schedules if scheduler is None else scheduler:
+        members.append(Scheduler(options["quiet"]))
 
-    def start(asked: Worker, on_ready: Callable[[], object]) -> NoReturn:
-        run_worker(here.app, here.celery_settings, asked, on_ready)
+    def start(asked: Member, on_ready: Callable[[], object]) -> None:
+        if isinstance(asked, Scheduler):
+            run_scheduler(here.app, here.celery_settings, quiet=asked.quiet, on_ready=on_ready)
+        else:
+            run_worker(here.app, here.celery_settings, asked, on_ready)
 
     here.app.finalize()
     here.host.preload()
-    WorkerPool(workers, start).run()
+    WorkerPool(members, start).run()

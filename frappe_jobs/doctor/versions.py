@@ -14,6 +14,8 @@ from frappe_jobs.finding import Finding
 OURS = ("frappe_jobs", "celery", "kombu", "celery-redbeat")
 FRAPPES = ("frappe",)
 SHOWN = ("celery", "kombu", "redis", "click")
+#: Which of our extras keeps the pins of which Frappe.
+EXTRAS = {"15": "frappe15", "16": "frappe16"}
 
 
 def installed_version(name: str) -> str | None:
@@ -65,7 +67,6 @@ def _conflict(
     has = f"{wanted.name} {there} is installed" if there else f"{wanted.name} is not installed"
     what = f"{has}, and {whose} asks for {asked}."
     # With Frappe's pins met, and ours within them.
-    cure = (
-        f"pip install 'frappe_jobs[frappe15]' '{asked}'" if on_bench else f"pip install '{asked}'"
-    )
-    return Finding("error" if whose in OURS else "warning", what, cure)
+    extra = EXTRAS.get((version("frappe") or "").partition(".")[0])
+    ours = f"'frappe_jobs[{extra}]' " if on_bench and extra else ""
+    return Finding("error" if whose in OURS else "warning", what, f"pip install {ours}'{asked}'")

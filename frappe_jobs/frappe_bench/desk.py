@@ -29,22 +29,27 @@ class RQJob(rq_job.RQJob):  # type: ignore[misc]
     """A job, as Frappe's page shows it."""
 
     @staticmethod
-    def get_list(args: Any) -> list[Any]:
-        """A page of the site's jobs, read as far as it is shown; on RQ as Frappe does it."""
+    def get_list(args: Any = None, **asked: Any) -> list[Any]:
+        """A page of the site's jobs, read as far as it is shown; on RQ as Frappe does it.
+
+        Frappe 15 asks in one dict, later ones by keywords.
+        """
+        asked = {**(args or {}), **asked}
         if not transport.is_installed():
-            return list(rq_job.RQJob.get_list(args))
-        start, length = cint(args.get("start")), cint(args.get("page_length")) or 20
-        found: Iterable[Record] = _records(args)
-        if " asc" in (args.get("order_by") or ""):
+            return list(frappe.call(rq_job.RQJob.get_list, args=asked, **asked))
+        start, length = cint(asked.get("start")), cint(asked.get("page_length")) or 20
+        found: Iterable[Record] = _records(asked.get("filters"))
+        if " asc" in (asked.get("order_by") or ""):
             found = reversed([*found])
         return [rq_job.serialize_job(BenchJob(one)) for one in islice(found, start, start + length)]
 
     @staticmethod
-    def get_count(args: Any) -> int:
+    def get_count(args: Any = None, **asked: Any) -> int:
         """How many there are, of the site."""
+        asked = {**(args or {}), **asked}
         if not transport.is_installed():
-            return int(rq_job.RQJob.get_count(args))
-        return sum(1 for _ in _records(args))
+            return int(frappe.call(rq_job.RQJob.get_count, args=asked, **asked))
+        return sum(1 for _ in _records(asked.get("filters")))
 
     @frappe.whitelist()  # type: ignore[untyped-decorator]
     def retry(self) -> str:
@@ -75,14 +80,13 @@ def remove_failed_jobs() -> None:
     if not transport.is_installed():
         rq_job.remove_failed_jobs()
         return
-    failed = {"filters": [["RQ Job", "status", "=", "failed"]]}
-    for record in [*_records(failed)]:
+    for record in [*_records([["RQ Job", "status", "=", "failed"]])]:
         runtime().ledger.forget(record.message)
 
 
-def _records(args: Any) -> Iterator[Record]:
+def _records(asked: Any) -> Iterator[Record]:
     """The site's jobs that the page's filters let pass, latest first."""
-    here, filters = runtime(), make_filter_dict(args.get("filters"))
+    here, filters = runtime(), make_filter_dict(asked or [])
     queues = rq_job._eval_filters(filters.get("queue"), [*here.settings.queues])
     names = rq_job._eval_filters(filters.get("status"), rq_job.JOB_STATUSES)
     statuses = [status for status, name in STATUSES.items() if name.value in names]

@@ -33,6 +33,7 @@ from frappe_jobs.frappe_bench import tasks
 from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.bound import as_called
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
+from frappe_jobs.frappe_bench.job_id import spelled
 from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
 from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
@@ -126,12 +127,15 @@ class BenchHost(Host):
             )
         self._settings.site_config(site)  # raises SiteNotFound
         opened = BenchSession()
+        drop_deaf_cache()
         try:
             frappe.init(site=site, sites_path=self._sites_path)
             frappe.connect(set_admin_as_user=False)
             frappe.set_user(user or ADMINISTRATOR)
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True
+                if hasattr(frappe, "in_test"):
+                    frappe.in_test = True
             yield opened
             if opened.is_dirty:
                 opened.commit()
@@ -166,6 +170,11 @@ class BenchHost(Host):
     def sites(self) -> Sequence[str]:
         return self._settings.sites()
 
+    @property
+    def worker_pool_schedules(self) -> bool:
+        """Where the worker of Frappe's own pool is one that starts a scheduler."""
+        return hasattr(import_module("frappe.utils.background_jobs"), "FrappeWorker")
+
     def preload(self) -> None:
         os.chdir(self._settings.sites_path)  # where all of Frappe's processes run
         for name in PRELOADED:
@@ -194,6 +203,9 @@ class BenchHost(Host):
         if flags.in_install or flags.in_uninstall or flags.in_install_db:
             return list(frappe.get_all_apps(with_internal_apps=False))
         return list(frappe.get_installed_apps())
+
+    def job_id(self, job_id: str) -> str:
+        return spelled(job_id)
 
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
         document = getattr(method, "__self__", None)
@@ -354,6 +366,17 @@ def _known(doctype: str) -> str:
     if not frappe.db.exists("DocType", doctype):
         raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
     return doctype
+
+
+def drop_deaf_cache() -> None:
+    """Have ``frappe.init`` make its client cache anew if it was made before this process's fork.
+
+    A thread takes out of it what others have changed, and no thread comes through a fork: hooks and
+    settings would be old for minutes.  Frappe 15 has no such cache.
+    """
+    thread = getattr(getattr(frappe, "client_cache", None), "invalidator_thread", None)
+    if thread and not thread.is_alive():
+        frappe.cache = frappe.client_cache = None
 
 
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ from rq.job import JobStatus
 from frappe_jobs.errors import JobError
 from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, QUEUED, STARTED, Record
 
 STATUSES = {
@@ -26,20 +27,6 @@ STATUSES = {
     FAILED: JobStatus.FAILED,
     CANCELLED: JobStatus.CANCELED,
 }
-
-#: Between the site and the job's id; Frappe's own spelling.
-SEPARATOR = "::"
-
-
-def id_of(site: str, job_id: str) -> str:
-    """The job's id as Frappe spells it."""
-    return f"{site}{SEPARATOR}{job_id}"
-
-
-def site_and_id(name: str) -> tuple[str, str]:
-    """The site and the caller's id in what ``id_of`` gives."""
-    site, _, job_id = name.partition(SEPARATOR)
-    return site, job_id
 
 
 class BenchJob:

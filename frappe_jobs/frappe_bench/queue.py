@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -19,10 +20,11 @@ from rq.utils import parse_timeout
 from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
-from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError, QueueOverloaded
 from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
-from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, id_of, jobs, site_and_id
+from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, jobs
+from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting
@@ -42,6 +44,25 @@ ENDLESS = 365 * 24 * 3600
 
 class QueueUnavailable(BrokerUnavailable, ConnectionError):
     """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
+
+
+#: Frappe's own error of a queue that is full; Frappe 15 has none.
+FRAPPES_QUEUE_OVERLOADED: Any = getattr(frappe, "QueueOverloaded", Exception)
+
+
+class QueueFull(QueueOverloaded, FRAPPES_QUEUE_OVERLOADED):  # type: ignore[misc]
+    """The queue is full; for who expects Frappe's error of it, it is that one as well."""
+
+
+@contextmanager
+def frappes_errors() -> Iterator[None]:
+    """Raise ours as who uses Frappe's functions expects them."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        raise QueueUnavailable(str(error)) from None
+    except QueueOverloaded as error:
+        raise QueueFull(str(error)) from None
 
 
 class BenchQueue:
@@ -73,7 +94,9 @@ class BenchQueue:
 
     @property
     def count(self) -> int:
-        waiting: int = runtime().ledger.waiting(self._queue)
+        """Later Frappes ask for it at every enqueue: whether the queue is full, or starved."""
+        with frappes_errors():
+            waiting: int = runtime().ledger.waiting(self._queue)
         return waiting
 
     def is_empty(self) -> bool:
@@ -96,7 +119,8 @@ class BenchQueue:
         return [job.id for job in self.get_jobs(offset, length)]
 
     def fetch_job(self, job_id: str) -> BenchJob | None:
-        record = runtime().ledger.find(*site_and_id(job_id))
+        with frappes_errors():
+            record = runtime().ledger.find(*site_and_id(job_id))
         return BenchJob(record) if record else None
 
     def empty(self) -> int:
@@ -143,7 +167,7 @@ class BenchQueue:
         call = dict(kwargs or {})
         if not self.is_async:
             return _run_here(func, call, job_id)
-        if func is not execute_job:
+        if func not in (execute_job, BenchJob.func_name):  # later Frappes name it
             call = {"method": func, "kwargs": call}
         method, arguments = call["method"], dict(call.get("kwargs") or {})
         options = _taken_out(method, arguments)
@@ -169,10 +193,8 @@ class BenchQueue:
             is_checked=False,
         )
         sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
-        try:
+        with frappes_errors():
             job = _send(sending)
-        except BrokerUnavailable as error:
-            raise QueueUnavailable(str(error)) from None
         return job and BenchJob(job._record)
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from inspect import signature
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,9 +25,12 @@ logger = logging.getLogger(__name__)
 DOCTYPE = "Scheduled Job Type"
 EVENT = "Scheduler Event"
 LOG = "Scheduled Job Log"
-#: Frappe's own function behind a scheduled job: it keeps the log, and finds its record by method.
+#: Frappe's own function behind a scheduled job, which keeps the log.
 RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
-#: The same for one that belongs to a Scheduler Event, of which several may have one method.
+#: By what it finds the record: in Frappe 15 by the method, later by this.
+NAME = "scheduled_job_type"
+FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
+#: Ours, where Frappe's finds a method's only one: a Scheduler Event's may be another one's, too.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
@@ -67,7 +71,8 @@ class BenchSchedule:
         for name in (*change, *remove):
             frappe.delete_doc(DOCTYPE, name)
         for job in (*add, *change.values()):
-            frappes.insert_single_event(job.frequency, job.method, job.cron_format or None)
+            expression = [job.cron_format] if job.cron_format else []  # else Frappe's own none
+            frappes.insert_single_event(job.frequency, job.method, *expression)
         frappe.db.commit()
         return self.job_types()
 
@@ -82,7 +87,10 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
     method: Any
 
     def autoname(self) -> None:
-        """As Frappe does; of an event's the method may be the event's, and the name says whose."""
+        """As Frappe does; of an event's the method may be the event's.
+
+        Where Frappe names a record after its method, an event's name says whose it is.
+        """
         if event := self.get("scheduler_event"):
             self.method = self.method or method_of_event(frappe.get_doc(EVENT, event))
             if not self.method:
@@ -91,9 +99,10 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
                         event, AGAINST
                     )
                 )
-        super().autoname()
-        if event:
-            self.name = f"{self.name}-{event}"
+        if hasattr(frappes.ScheduledJobType, "autoname"):
+            super().autoname()
+            if event:
+                self.name = f"{self.name}-{event}"
 
     def validate(self) -> None:
         """As Frappe does; and an expression counts for every frequency, so it must be one."""
@@ -107,16 +116,18 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
     @property
     def rq_job_id(self) -> str:
         """By which it is known whether it waits or runs."""
-        return f"scheduled_job::{_call_of(self.name, self.method)[1]}"
+        return scheduled_call(self.name, self.method).job_id
 
     def enqueue(self, force: bool = False) -> bool:
-        """As Frappe does, which finds the record by its method; one of an event by its name."""
-        path, key = _call_of(self.name, self.method)
-        if path == RUN:
+        """As Frappe does, and one of an event as well where Frappe's could not find it."""
+        call = scheduled_call(self.name, self.method)
+        if call.method == RUN:
             return bool(super().enqueue(force))
         if not (force or self.is_event_due()) or self.is_job_in_queue():
             return False
-        frappe.enqueue(path, queue=self.get_queue_name(), job_type=key, job_id=self.rq_job_id)
+        frappe.enqueue(
+            call.method, queue=self.get_queue_name(), job_id=self.rq_job_id, **call.arguments
+        )
         return True
 
     def get_next_execution(self) -> datetime:
@@ -141,14 +152,11 @@ def run_scheduled_job(job_type: str) -> None:
 
 def scheduled_call(name: str, method: str) -> ScheduledCall:
     """How the scheduler runs it."""
-    path, key = _call_of(name, method)
-    return ScheduledCall(path, key, {"job_type": key}, SCHEDULED_JOB_FAILED)
-
-
-def _call_of(name: str, method: str) -> tuple[str, str]:
-    """What runs a Scheduled Job Type, and by what: of an event's the name says more."""
+    if FINDS_BY_NAME:
+        return ScheduledCall(RUN, name, {"job_type": method, NAME: name}, SCHEDULED_JOB_FAILED)
     is_of_event = name != ".".join(method.split(".")[-2:])
-    return (RUN_OF_EVENT, name) if is_of_event else (RUN, method)
+    path, key = (RUN_OF_EVENT, name) if is_of_event else (RUN, method)
+    return ScheduledCall(path, key, {"job_type": key}, SCHEDULED_JOB_FAILED)
 
 
 def method_of_event(event: Any) -> str | None:
@@ -167,15 +175,19 @@ def clear_events(all_events: list[str]) -> None:
     _clear_events([*all_events, *of_events])
 
 
-# Each sync_jobs loads this class before it clears, on whatever queue the bench is.
-_clear_events, frappes.clear_events = frappes.clear_events, clear_events
+_clear_events = frappes.clear_events
+# Where it gets but the hooks' methods; later it gets the hooks, and keeps what is of an event.
+if "all_events" in signature(_clear_events).parameters:
+    # Each sync_jobs loads this class before it clears, on whatever queue the bench is.
+    frappes.clear_events = clear_events
 
 
 def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
     """End the log of a run whose process was killed, as nobody else did."""
-    key = job.kwargs["kwargs"]["job_type"]
-    is_of_event = job.kwargs.get("method") == RUN_OF_EVENT
-    name = key if is_of_event else frappe.db.get_value(DOCTYPE, {"method": key})
+    found: dict[str, Any] = job.kwargs["kwargs"]
+    name = found.get(NAME) or found["job_type"]
+    if not FINDS_BY_NAME and job.kwargs.get("method") == RUN:
+        name = frappe.db.get_value(DOCTYPE, {"method": name})
     begun = {"scheduled_job_type": name, "status": ("in", ("Start", "Scheduled"))}
     for log in frappe.get_all(LOG, begun, pluck="name"):
         frappe.db.set_value(LOG, log, {"status": "Failed", "details": str(value)})

@@ -33,6 +33,8 @@ COLUMNS = (
     "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
 )  # fmt: skip
 SAVEPOINT = "frappe_jobs_background_task"
+#: A column that no other doctype of that name has.
+OURS = "message_id"
 
 
 # --- in the open transaction
@@ -41,6 +43,11 @@ SAVEPOINT = "frappe_jobs_background_task"
 def add(records: Sequence[Mapping[str, Any]]) -> None:
     """Add records; raises ArgumentError for what they cannot hold, or where there is no table."""
     if not is_there():
+        if frappe.db.table_exists(DOCTYPE):
+            raise ArgumentError(
+                f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own; it has "
+                "functions of its own to keep it."
+            )
         raise ArgumentError(
             f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the site, "
             f"or have it made: bench --site {frappe.local.site} migrate"
@@ -128,8 +135,8 @@ def _wait_for_locks(db: Any, seconds: float) -> None:
 
 
 def is_there() -> bool:
-    """Whether the open site has the doctype."""
-    return bool(frappe.db.table_exists(DOCTYPE))
+    """Whether the open site has the doctype, ours: a Frappe may bring one of that name."""
+    return bool(frappe.db.table_exists(DOCTYPE)) and bool(frappe.db.has_column(DOCTYPE, OURS))
 
 
 def recent(user: str | None, limit: int) -> list[dict[str, Any]]:

@@ -54,6 +54,10 @@ class ScheduledCall:
     arguments: Mapping[str, Any]
     on_failure: str | None
 
+    @property
+    def job_id(self) -> str:
+        return f"scheduled_job::{self.key}"
+
 
 @dataclass(frozen=True)
 class TaskChange:
@@ -139,6 +143,11 @@ class Host(ABC):
     def sites(self) -> Sequence[str]:
         """The names of all sites."""
 
+    @property
+    def worker_pool_schedules(self) -> bool:
+        """Whether people of that host expect their worker-pool to queue scheduled jobs as well."""
+        return False
+
     @abstractmethod
     def preload(self) -> None:
         """Import what jobs will need, so that a worker's children share it; errors are logged."""
@@ -164,6 +173,10 @@ class Host(ABC):
     @abstractmethod
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
         """Doctype, name and method's name if it is bound to a document, else None."""
+
+    def job_id(self, job_id: str) -> str:
+        """The caller's id of a job as the host's own functions ask for it."""
+        return job_id
 
     @abstractmethod
     def is_conflict(self, error: BaseException) -> bool:

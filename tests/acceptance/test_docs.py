@@ -363,7 +363,8 @@ def test_the_commands_and_links_in_its_sentences_exist(path):
 
 def all_options(command: click.Command) -> set[str]:
     """The options of a command and of those below it."""
-    found = {"--help"} | {name for parameter in command.params for name in parameter.opts}
+    named = [(*parameter.opts, *parameter.secondary_opts) for parameter in command.params]
+    found = {"--help"}.union(*named)
     if isinstance(command, click.Group):
         for name in command.list_commands(None):
             found |= all_options(command.get_command(None, name))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from frappe_bench.bench import WAIT, FrappeBench
+
+from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,6 +57,26 @@ def test_a_burst_runs_all_and_ends_with_rqs_word(
     done = bench.run(*command)
     assert (done.returncode, "quitting" in done.stdout) == (0, True), done.stderr
     assert bench.call(COUNTS) == [0, 0]
+
+
+def test_a_worker_pool_keeps_the_scheduler_where_frappes_own_does(bench: FrappeBench) -> None:
+    """Frappe 16's does; a bench of 15 has a process for it."""
+    look = (
+        "from frappe_jobs.frappe_bench.composition import runtime\n"
+        "answer = [hasattr(frappe.utils.background_jobs, 'FrappeWorker'), "
+        "runtime().timetable.leader()]"
+    )
+    for option, asked in (((), None), (("--scheduler",), True), (("--no-scheduler",), False)):
+        with bench.process("worker-pool", "--queue", "short", "--num-workers", "1", *option) as it:
+            pid = it.process.pid
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            as_frappe, _ = bench.call(look)
+            keeps = as_frappe if asked is None else asked
+            assert len(children) == 1 + keeps
+            if keeps:
+                wait_until(lambda: bench.call(look)[1], 20)  # noqa: B023
+                assert bench.call(look)[1].split("/")[1] in children
+            assert it.stop() == 0
 
 
 def test_options_of_rq_alone_are_taken_with_a_warning(bench: FrappeBench) -> None:

@@ -81,7 +81,7 @@ def test_the_form_shows_a_failed_jobs_error_and_retry_runs_it_again(
         DESK + WAIT + "job = wait(frappe.enqueue('probe.tasks.write_todo', text='x', fail=True))\n"
         "form = ask('frappe.desk.form.load.getdoc', doctype='RQ Job', name=job.id)['docs'][0]\n"
         "again = ask('frappe_jobs.frappe_bench.desk.retry_job', job_id=job.id)['message']\n"
-        "later = jobs.get_job(job.id.partition('::')[2])\n"
+        "later = jobs.Job.fetch(job.id)\n"
         "answer = [form['status'], 'ValueError: x failed' in form['exc_info'], "
         "json.loads(form['arguments'])['kwargs'], again == job.id, wait(later).is_failed, "
         "later._record.message.id != job._record.message.id]"

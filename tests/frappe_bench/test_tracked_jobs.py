@@ -96,9 +96,9 @@ def test_the_record_is_of_the_transaction_that_is_open(bench: FrappeBench, worke
         LOOK + "job = frappe.enqueue('probe.tasks.look', track_job=True)\n"
         "name = job.task_id\n"
         "answer = [row(name).status]\nfrappe.db.rollback()\nanswer.append(row(name))\n"
-        "answer.append(frappe.utils.background_jobs.get_job(job.id.partition('::')[2]))"
+        "answer.append(frappe.utils.background_jobs.Job.exists(job.id))"
     )
-    assert found == ["Queued", None, None]
+    assert found == ["Queued", None, False]
 
 
 def test_after_the_commit_its_record_is_committed_before_it_is_sent(
@@ -264,3 +264,19 @@ def test_what_is_old_is_cleared_and_what_was_lost_ends(bench: FrappeBench) -> No
         "row(names[1]).status, row(names[2]).status]"
     )
     assert found == [True, True, None, "Cancelled", "Failed"]
+
+
+def test_where_frappe_has_background_tasks_of_its_own_ours_are_refused(bench: FrappeBench) -> None:
+    """A doctype of the same name, which has not our columns."""
+    found = bench.call(
+        "def rename(old, new):\n"
+        "    frappe.db.sql_ddl(f'alter table `tabBackground Task` rename column {old} to {new}')\n"
+        "    frappe.clear_cache()\n"
+        "rename('message_id', 'theirs')\n"
+        "try:\n    frappe.enqueue('probe.tasks.nothing', queue='long', track_job=True)\n"
+        "except Exception as error: answer = [type(error).__name__, str(error)]\n"
+        "finally:\n    rename('theirs', 'message_id')",
+        site=bench.other_site,
+    )
+    kind, text = found
+    assert kind == "ArgumentError" and "is this Frappe's own" in text

@@ -184,9 +184,57 @@ def test_a_submission_finds_its_job(bench: FrappeBench, worker: Process) -> None
         "    last = frappe.get_last_doc('Submission Queue')\n"
         "    if last.status != 'Queued': break\n"
         "    frappe.db.rollback(); time.sleep(0.05)\n"
-        "answer = [last.ref_docname == doc.name, last.status, last.job_id.split('::')[0]]"
+        "answer = [last.ref_docname == doc.name, last.status, "
+        "frappe.get_doc('RQ Job', last.job_id).status]"
     )
-    assert found == [True, "Finished", bench.site]
+    assert found == [True, "Finished", "finished"]
+
+
+def test_an_id_that_frappe_spells_in_its_own_way_is_found(bench: FrappeBench) -> None:
+    """Later Frappes put | for :, as RQ takes none any more."""
+    found = bench.call(
+        EMPTY + "import frappe_jobs\n"
+        "one = frappe.enqueue('probe.tasks.nothing', queue='long', job_id='a::b:1')\n"
+        "two = frappe_jobs.enqueue('probe.tasks.nothing', queue='long', job_id='c::d:2')\n"
+        "ids = [jobs.create_job_id(name) for name in ('a::b:1', 'c::d:2')]\n"
+        "answer = [[jobs.is_job_enqueued('a::b:1'), jobs.is_job_enqueued('c::d:2'), "
+        "frappe_jobs.is_job_enqueued('a::b:1'), frappe_jobs.is_job_enqueued('c::d:2')], "
+        "one.id == ids[0], jobs.get_queue('long').get_job_ids() == ids, "
+        "[frappe.get_doc('RQ Job', name).job_id for name in ids] == ids, "
+        "jobs.is_job_enqueued('a::b:2'), "
+        "frappe.enqueue('probe.tasks.nothing', queue='long', job_id='c::d:2', deduplicate=True)]\n"
+        + EMPTY
+    )
+    assert found == [[True] * 4, True, True, True, False, None]
+
+
+def test_a_full_queue_is_frappes_error_too_where_it_has_one(bench: FrappeBench) -> None:
+    before = bench.config
+    bench.write_config(before | {"max_queued_jobs": 2})
+    try:
+        found = bench.call(
+            EMPTY + "from frappe_jobs.errors import QueueOverloaded\nanswer = []\n"
+            "for n in range(3):\n    try: frappe.enqueue('probe.tasks.nothing', queue='long')\n"
+            "    except QueueOverloaded as error:\n"
+            "        theirs = getattr(frappe, 'QueueOverloaded', Exception)\n"
+            "        answer = [n, isinstance(error, theirs), str(error)[:25]]\n" + EMPTY
+        )
+    finally:
+        bench.write_config(before)
+    assert found == [2, True, "'max_queued_jobs' is 2, so"[:25]]
+
+
+def test_at_front_when_starved_goes_before_what_waits(bench: FrappeBench) -> None:
+    """Ours, or Frappe's own where its enqueue knows it."""
+    found = bench.call(
+        EMPTY + "few = frappe.enqueue('probe.tasks.nothing', queue='long')\n"
+        "options = dict(queue='long', at_front_when_starved=True)\n"
+        "last = frappe.enqueue('probe.tasks.nothing', **options)\nanswer = [last.get_position()]\n"
+        "for _ in range(16): frappe.enqueue('probe.tasks.nothing', queue='long')\n"
+        "job = frappe.enqueue('probe.tasks.nothing', **options)\n"
+        "answer += [job.get_position(), job.kwargs['kwargs']]\n" + EMPTY
+    )
+    assert found == [1, 0, {}]
 
 
 AWAY = """
@@ -199,11 +247,12 @@ frappe.init(site={site!r}, sites_path="."); frappe.connect()
 
 def test_a_broker_that_is_away_is_redis_pys_error_too(bench: FrappeBench) -> None:
     found = bench.call(
-        AWAY.format(site=bench.site) + "from redis.exceptions import ConnectionError\n"
-        "try: frappe.enqueue('probe.tasks.nothing')\n"
-        "except ConnectionError as error: answer = str(error)"
+        AWAY.format(site=bench.site) + "from redis.exceptions import ConnectionError\nanswer = []\n"
+        "for options in ({}, dict(job_id='one', deduplicate=True)):\n"
+        "    try: frappe.enqueue('probe.tasks.nothing', **options)\n"
+        "    except ConnectionError as error: answer.append(str(error))"
     )
-    assert "127.0.0.1:1" in found and "out of reach" in found
+    assert ["127.0.0.1:1" in one and "out of reach" in one for one in found] == [True, True]
 
 
 def test_during_a_migrate_without_a_broker_the_method_is_called_here(bench: FrappeBench) -> None:

@@ -100,6 +100,23 @@ def test_without_deduplicate_the_same_id_is_sent_again(jobs: Any) -> None:
     assert jobs.get_queue("default").count == 2
 
 
+def test_ids_are_as_frappes_own_function_spells_them(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later Frappes write ``site||id``, with | for every : in it."""
+
+    def create_job_id(job_id: str) -> str:
+        return f"{sys.modules['frappe'].local.site}||{job_id.replace(':', '|')}"
+
+    monkeypatch.setattr(jobs, "create_job_id", create_job_id)
+    job = jobs.enqueue("acme.tasks.add", job_id="a::b:1", x=1, y=2)
+    assert job.id == "site1||a||b|1" and jobs.get_queue("default").job_ids == [job.id]
+    assert jobs.get_job("a::b:1") == job == jobs.Job.fetch(job.id)
+    assert sys.modules["frappe"].local.site == "site1"
+    # Both spellings are read, whichever is written.
+    assert jobs.Job.fetch("site1::a||b|1") == job
+
+
 def test_a_job_that_waits_can_be_cancelled_once(jobs: Any) -> None:
     job = jobs.enqueue("acme.tasks.add", job_id="off", x=1, y=2)
     job.cancel()
@@ -142,6 +159,14 @@ def test_the_worker_is_seen(served: Any) -> None:
 def test_what_is_not_async_is_called_here(jobs: Any) -> None:
     assert jobs.enqueue("acme.tasks.add", is_async=False, x=1, y=2).result == 3
     assert jobs.enqueue("acme.tasks.fail", is_async=False).is_failed
+
+
+def test_what_rq_is_to_run_may_be_named(jobs: Any) -> None:
+    """As later Frappes do: no function is pickled then."""
+    call = {"method": "acme.tasks.add", "kwargs": {"x": 1}}
+    path = "frappe.utils.background_jobs.execute_job"
+    job = jobs.get_queue("default").enqueue_call(path, kwargs=call)
+    assert (job.kwargs["method"], job.kwargs["kwargs"]) == ("acme.tasks.add", {"x": 1})
 
 
 def test_a_function_travels_by_its_path(jobs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -238,6 +239,25 @@ class TestScheduler:
             wait_until(lambda: len(runs(bench, "site2")) >= 3, 15)
         assert runs(bench) == []
         assert "site1  paused" in bench.run("--site", "site1", "scheduler", "status").stdout
+
+    def test_a_worker_pool_keeps_one_beside_its_workers_where_it_is_asked_for(self, bench):
+        migrated(bench)
+        pool = "worker-pool", "--queue", "default", "--num-workers", "1"
+        with bench.worker_of(*pool, "--scheduler") as one:
+            assert one.lines.count("ready") == 1
+            wait_until(lambda: runs(bench), 15)
+            before = {*one.children}
+            scheduler = int(runtime.current().timetable.leader().split("/")[1])
+            os.kill(scheduler, signal.SIGKILL)
+            wait_until(lambda: f"scheduler {scheduler} ended with -9" in one.log, 10)
+            count = len(runs(bench))
+            wait_until(lambda: len(runs(bench)) > count + 1, 15)
+            assert before - {*one.children} == {scheduler}, "its worker is the same"
+            assert one.stop() == 0
+        with bench.worker_of(*pool) as without:
+            assert len(without.children) == 1
+        refused = bench.run(*pool, "--scheduler", "--burst")
+        assert refused.returncode == 2 and "--burst" in refused.stderr
 
     def test_after_downtime_a_job_runs_once_not_once_for_each_missed_time(self, bench):
         migrated(bench)

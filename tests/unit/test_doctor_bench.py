@@ -112,7 +112,9 @@ ASKED = {
     "frappe": ["click~=8.1.0", "redis~=4.5.5", "nope>1; python_version < '3'"],
     "kombu": ["not a requirement at all!"],
 }
-THERE = {"celery": "5.6.3", "click": "8.1.8", "redis": "4.5.5", "kombu": "5.6.2"}
+THERE = {
+    "celery": "5.6.3", "click": "8.1.8", "redis": "4.5.5", "kombu": "5.6.2", "frappe": "15.50.0",
+}  # fmt: skip
 
 
 def versions(on_bench: bool = True, **there: str | None):
@@ -142,6 +144,8 @@ def test_what_is_too_old_or_is_missing_or_moved_frappes_pins_is_told():
         "warning", "redis 6.4.0 is installed, and frappe asks for redis~=4.5.5.",
     )  # fmt: skip
     assert moved.cure == "pip install 'frappe_jobs[frappe15]' 'redis~=4.5.5'"
+    assert "frappe_jobs[frappe16]" in versions(redis="6.4.0", frappe="16.0.0.dev0")[0].cure
+    assert versions(redis="6.4.0", frappe="17.0.0")[0].cure == "pip install 'redis~=4.5.5'"
     assert worst(versions(on_bench=False, redis="6.4.0")) == []
 
 

@@ -6,12 +6,31 @@ tests/frappe_bench runs the same rooms under the real one.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-#: Of the process; the tests fill it in.
-local = SimpleNamespace(sites_path=None, site=None, flags=SimpleNamespace(in_migrate=False))
+_values: ContextVar[dict[str, Any]] = ContextVar("frappe's stand-in")
+
+
+class Local:
+    """Each context's own, as Frappe's."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _values.get({})[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _values.set({**_values.get({}), name: value})
+
+
+#: The tests fill it in.
+local = Local()
+local.sites_path, local.site = None, None
+local.flags = SimpleNamespace(in_migrate=False)
 conf: dict[str, Any] = {}
 
 

@@ -1,0 +1,34 @@
+"""A job's id as this Frappe spells it: the site, a separator, and the caller's id."""
+
+from __future__ import annotations
+
+import re
+from contextvars import Context
+
+import frappe
+from frappe.utils import background_jobs
+
+#: ``::`` or, later, ``||``; neither is in a site's name.
+SEPARATOR = re.compile(r"::|\|\|")
+
+
+def id_of(site: str, job_id: str) -> str:
+    """The job's id, made by Frappe's own function."""
+    return str(Context().run(_make, site, job_id))
+
+
+def _make(site: str, job_id: str) -> str:
+    """In a context of its own, so that whatever is open here stays open."""
+    frappe.local.site = site
+    return str(background_jobs.create_job_id(job_id))
+
+
+def site_and_id(name: str) -> tuple[str, str]:
+    """The site and the caller's id in what ``id_of`` gives."""
+    site, *rest = SEPARATOR.split(name, 1)
+    return site, "".join(rest)
+
+
+def spelled(job_id: str) -> str:
+    """The caller's id as it is in there: Frappe may put other signs for some of its own."""
+    return site_and_id(id_of("site", job_id))[1]
