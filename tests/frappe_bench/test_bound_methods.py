@@ -144,7 +144,7 @@ def test_bulk_mail_goes_to_each_without_its_accounts_password(
             "delayed=True, queue_separately=True)\n"
             "frappe.db.commit()\nqueue = jobs.get_queue('long')\n"
             "def mine():\n"
-            "    found = queue.jobs + [jobs.get_job(one.partition('::')[2]) for r in "
+            "    found = queue.jobs + [jobs.Job.fetch(one) for r in "
             "('started_job_registry', 'finished_job_registry', 'failed_job_registry') "
             "for one in getattr(queue, r).get_job_ids()]\n"
             "    return {one for one in found if 'send_emails' in one.kwargs['method'] "

@@ -13,6 +13,8 @@ from acme import tasks
 from conftest import Bench, opened
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
+from frappe_jobs.arguments import TAG, Arguments, of_type
+from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench import transport
 from frappe_jobs.testing import wait_until
 
@@ -178,3 +180,43 @@ def test_uninstalled_it_is_rqs_again(jobs: Any) -> None:
     transport.uninstall()
     with pytest.raises(AssertionError, match="RQ was asked"):
         jobs.enqueue("acme.tasks.add", x=1, y=2)
+
+
+class TestAnObjectWithItsMethod:
+    """What bound methods become; a document's are proven beside a real bench."""
+
+    @pytest.fixture
+    def bound(self, stand_in: Any) -> Any:
+        return import_module("frappe_jobs.frappe_bench.bound")
+
+    def sent(self, bound: Any, method: Any) -> tuple[Any, dict[str, Any]]:
+        function, of = bound.split(method)
+        codec = of_type(
+            bound.BoundTo,
+            lambda one: bound.attributes(one, lambda name: False, lambda value: True),
+            bound.rebuilt,
+            bound.NAME,
+        )
+        arguments = Arguments([codec])
+        return function, arguments.decode(arguments.encode({bound.SELF: of, "number": 2}))
+
+    def test_is_its_function_with_an_equal_object_for_self(self, bound: Any) -> None:
+        till = tasks.Till("north", {"a": (1, 2)})
+        function, arguments = self.sent(bound, till.count)
+        assert function is tasks.Till.count and arguments[bound.SELF] is not till
+        assert bound.as_called(function)(**arguments) == ("north", {"a": (1, 2)}, 2)
+
+    def test_a_plain_function_or_a_classs_own_method_is_none(self, bound: Any) -> None:
+        assert [bound.split(one) for one in (tasks.add, tasks.Till.opened, len)] == [None] * 3
+        assert bound.as_called(tasks.add) is tasks.add
+        assert bound.as_called(tasks.Till.size)(number=3) == 3
+
+    def test_of_another_app_no_object_is_made(self, bound: Any) -> None:
+        for path in ("subprocess.Popen", "acme.tasks.add", "acme.tasks.os.system"):
+            with pytest.raises(FrappeJobsError):
+                bound.rebuilt({"class": path, "attributes": {}})
+
+    def test_people_are_shown_its_class_alone(self, bound: Any) -> None:
+        sent = {bound.SELF: {TAG: bound.NAME, "value": {"class": "a.B", "attributes": {"pin": 1}}}}
+        assert bound.shown({**sent, "x": 1}) == {bound.SELF: "a.B", "x": 1}
+        assert bound.document_of(sent) is None and bound.shown({"self": 5}) == {"self": 5}

@@ -38,6 +38,10 @@ class ValidationError(Exception):
     """Frappe's error for what its user must mend."""
 
 
+def get_installed_apps() -> list[str]:
+    return ["acme"]
+
+
 def get_attr(path: str) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)

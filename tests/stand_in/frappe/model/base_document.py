@@ -5,3 +5,7 @@ from __future__ import annotations
 
 def get_controller(doctype: str) -> type:
     raise ImportError(doctype)
+
+
+class BaseDocument:
+    """What all documents are."""
