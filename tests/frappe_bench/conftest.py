@@ -36,7 +36,7 @@ def _bench() -> Iterator[FrappeBench]:
         yield bench
     finally:
         for one in {bench.site, bench.other_site}:
-            bench.run("--site", one, "remove-from-installed-apps", "probe")
+            bench.run("--site", one, "uninstall-app", "probe", "--yes", "--no-backup", "--force")
         for name, text in before.items():
             (bench.sites / name).write_text(text)
         bench.run("--site", "all", "clear-cache")
