@@ -44,7 +44,7 @@ class Bench(Subject):
     not_found, duplicate = frappe.DoesNotExistError, frappe.DuplicateEntryError
     closed = HostNotReady
     nowhere = {"db_port": 1, "db_host": "127.0.0.1"}
-    refused = {"db_password": SECRET}
+    refused = {"db_name": "frappe_jobs_nobody", "db_password": SECRET}
     meaningless = {
         "test_sessions_nest_and_the_outer_one_is_back_afterwards": "Frappe has one site open at a "
         "time; a second one is refused",

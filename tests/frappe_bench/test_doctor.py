@@ -10,6 +10,8 @@ from frappe_bench.bench import FrappeBench, Process
 
 from frappe_jobs.testing import wait_until
 
+pytestmark = pytest.mark.timeout(180)
+
 TO_RQ = """
 from frappe_jobs.frappe_bench import transport
 transport.uninstall()

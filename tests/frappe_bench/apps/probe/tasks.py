@@ -13,7 +13,9 @@ from frappe.database import get_db
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
-#: How a connection is named, and ended.
+#: How a database says its name;
+OWN_NAME = {"mariadb": "select database()", "postgres": "select current_database()"}
+#: how its connection is named, and ended.
 ENDING = {
     "mariadb": ("select connection_id()", "kill {}"),
     "postgres": ("select pg_backend_pid()", "select pg_terminate_backend({})"),
@@ -29,7 +31,7 @@ def seen():
     """What a job finds around it; the database's own word for whose it is."""
     return {
         "site": frappe.local.site,
-        "database": frappe.db.sql("select database()")[0][0],
+        "database": frappe.db.sql(OWN_NAME[frappe.db.db_type])[0][0],
         "user": frappe.session.user,
         "flags": {key: value for key, value in frappe.flags.items() if key.startswith("soiled")},
         "soiled": getattr(frappe.local, "soiled", None),
