@@ -189,8 +189,21 @@ class BenchHost(Host):
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         method = super().checked(path, arguments, site)
         if path == RUN_DOC_METHOD:
-            _check_doc_method(**arguments)
+            self._check_doc_method(**arguments)
         return method
+
+    def _check_doc_method(self, doctype: str, name: Any, doc_method: Any, **rest: Any) -> None:
+        """Raise as the call would; a private method may be called, as in Frappe."""
+        try:
+            kind = get_controller(doctype)
+        except ImportError:
+            self._known(doctype)  # raises where there is none
+            raise
+        is_name = isinstance(doc_method, str) and not doc_method.startswith("__")
+        found = getattr(kind, doc_method, None) if is_name else None
+        if not inspect.isroutine(found):
+            raise MethodNotFound(f"{doctype} has no method {doc_method!r}.")
+        methods.check_arguments(functools.partial(found, None), f"{doctype}.{doc_method}", rest)
 
     def _apps(self, site: str) -> Sequence[str]:
         """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
@@ -358,15 +371,6 @@ class BenchHost(Host):
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:
     """Load the document and call its method, as Frappe's own function does."""
     return getattr(frappe.get_doc(doctype, name), doc_method)(**kwargs)
-
-
-def _check_doc_method(doctype: str, name: Any, doc_method: Any, **kwargs: Any) -> None:
-    """Raise MethodNotFound or ArgumentError where the call would fail; a private one is legal."""
-    is_name = isinstance(doc_method, str) and not doc_method.startswith("__")
-    found = getattr(get_controller(doctype), doc_method, None) if is_name else None
-    if not inspect.isroutine(found):
-        raise MethodNotFound(f"{doctype} has no method {doc_method!r}.")
-    methods.check_arguments(functools.partial(found, None), f"{doctype}.{doc_method}", kwargs)
 
 
 def run_after_job_callbacks() -> None:

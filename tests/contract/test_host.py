@@ -672,6 +672,12 @@ class HostContract:
             with pytest.raises(error):
                 self.host.checked(RUN_DOC_METHOD, arguments, self.site)
 
+    def test_a_method_of_an_unknown_doctype_is_refused_at_the_call(self):
+        arguments = {"doctype": "No Such Type", "name": "anna", "doc_method": "save"}
+        with frappe.site(self.site):
+            with pytest.raises(DoesNotExistError, match="'No Such Type'"):
+                self.host.checked(RUN_DOC_METHOD, arguments, self.site)
+
     # --- errors
 
     def test_an_error_is_put_where_people_look_for_it(self, caplog):
