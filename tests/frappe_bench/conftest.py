@@ -10,6 +10,10 @@ import pytest
 from frappe_bench.bench import FrappeBench, Process
 
 AFTER_MIGRATE = "frappe_jobs.frappe_bench.events.after_migrate"
+LOG_IN = (
+    "from frappe.core.doctype.activity_log.activity_log import add_authentication_log\n"
+    "add_authentication_log('the tests log in', 'Administrator')\n"
+)
 OFF = "answer = not frappe.db.get_single_value('System Settings', 'enable_scheduler')"
 
 
@@ -34,8 +38,11 @@ def _bench() -> Iterator[FrappeBench]:
             done = bench.run("--site", one, "execute", AFTER_MIGRATE)
             assert done.returncode == 0, done.stdout + done.stderr
         assert bench.run("use-celery", "on").returncode == 0
-        # Where nobody has gone through Frappe's setup yet, its scheduler is off.
-        was_off = [one for one in {bench.site, bench.other_site} if bench.call(OFF, site=one)]
+        # Where nobody has gone through Frappe's setup yet, its scheduler is off, and where nobody
+        # has logged in lately the site is dormant.
+        was_off = [
+            one for one in {bench.site, bench.other_site} if bench.call(LOG_IN + OFF, site=one)
+        ]
         for one in was_off:
             assert bench.run("--site", one, "enable-scheduler").returncode == 0
         yield bench
