@@ -61,6 +61,10 @@ Value = TypeVar("Value")
 #: The last of a job's after_job hooks.
 AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
 
+#: At a clean exit: one, and more where a call that waited for a commit has written.  Not for ever,
+#: as Frappe can be told to commit nothing.
+LAST_COMMITS = 5
+
 #: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
 PRELOADED = (
     "frappe.database.query",
@@ -133,8 +137,9 @@ class BenchHost(Host):
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True
             yield opened
-            while opened.is_dirty:  # again where a call that waited for the commit has written
-                opened.commit()
+            for _ in range(LAST_COMMITS):
+                if opened.is_dirty:
+                    opened.commit()
         except BaseException:
             self._roll_back(opened)
             raise
@@ -203,7 +208,9 @@ class BenchHost(Host):
         found = getattr(kind, doc_method, None) if is_name else None
         if not inspect.isroutine(found):
             raise MethodNotFound(f"{doctype} has no method {doc_method!r}.")
-        methods.check_arguments(functools.partial(found, None), f"{doctype}.{doc_method}", rest)
+        if inspect.isfunction(inspect.getattr_static(kind, doc_method)):
+            found = functools.partial(found, None)
+        methods.check_arguments(found, f"{doctype}.{doc_method}", rest)
 
     def _apps(self, site: str) -> Sequence[str]:
         """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
