@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import os
 import time
@@ -14,6 +16,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 import frappe
+from frappe.model.base_document import get_controller
 from frappe.model.document import Document
 from frappe.utils import CallbackManager
 
@@ -26,10 +29,11 @@ from frappe_jobs.errors import (
     DoesNotExistError,
     FrappeJobsError,
     HostNotReady,
+    MethodNotFound,
     RecordNotWritten,
     RetryBackgroundJobError,
 )
-from frappe_jobs.frappe_bench import tasks
+from frappe_jobs.frappe_bench import database, tasks
 from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.bound import as_called
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
@@ -59,6 +63,10 @@ Value = TypeVar("Value")
 #: The last of a job's after_job hooks.
 AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
 
+#: At a clean exit: one, and more where a call that waited for a commit has written.  Not for ever,
+#: as Frappe can be told to commit nothing.
+LAST_COMMITS = 5
+
 #: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
 PRELOADED = (
     "frappe.database.query",
@@ -77,9 +85,6 @@ PRELOADED = (
     "frappe.permissions",
     "frappe.core.doctype.scheduled_job_type.scheduled_job_type",
 )
-
-#: MariaDB's errors of a connection that cannot be made, or was lost.
-OUT_OF_REACH = frozenset({1040, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055})
 
 
 class BenchHost(Host):
@@ -137,8 +142,9 @@ class BenchHost(Host):
                 if hasattr(frappe, "in_test"):
                     frappe.in_test = True
             yield opened
-            if opened.is_dirty:
-                opened.commit()
+            for _ in range(LAST_COMMITS):
+                if opened.is_dirty:
+                    opened.commit()
         except BaseException:
             self._roll_back(opened)
             raise
@@ -195,6 +201,27 @@ class BenchHost(Host):
             return self._own[path]
         return as_called(methods.resolve(path, self._apps(site)))
 
+    def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
+        method = super().checked(path, arguments, site)
+        if path == RUN_DOC_METHOD:
+            self._check_doc_method(**arguments)
+        return method
+
+    def _check_doc_method(self, doctype: str, name: Any, doc_method: Any, **rest: Any) -> None:
+        """Raise as the call would; a private method may be called, as in Frappe."""
+        try:
+            kind = get_controller(doctype)
+        except ImportError:
+            self._known(doctype)  # raises where there is none
+            raise
+        is_name = isinstance(doc_method, str) and not doc_method.startswith("__")
+        found = getattr(kind, doc_method, None) if is_name else None
+        if not inspect.isroutine(found):
+            raise MethodNotFound(f"{doctype} has no method {doc_method!r}.")
+        if inspect.isfunction(inspect.getattr_static(kind, doc_method)):
+            found = functools.partial(found, None)
+        methods.check_arguments(found, f"{doctype}.{doc_method}", rest)
+
     def _apps(self, site: str) -> Sequence[str]:
         """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
         if not is_open() or frappe.local.site != site:
@@ -216,19 +243,10 @@ class BenchHost(Host):
     # --- errors
 
     def is_conflict(self, error: BaseException) -> bool:
-        if isinstance(error, frappe.RetryBackgroundJobError):
-            return True
-        if isinstance(error, (frappe.QueryDeadlockError, frappe.QueryTimeoutError)):
-            return True
-        return _is_of_database(error) and bool(
-            frappe.db.is_deadlocked(error) or frappe.db.is_timedout(error)
-        )
+        return isinstance(error, frappe.RetryBackgroundJobError) or database.is_conflict(error)
 
     def is_out_of_reach(self, error: BaseException) -> bool:
-        if super().is_out_of_reach(error) or not _is_of_database(error):
-            return super().is_out_of_reach(error)
-        # PostgreSQL's has no code where no server answered.
-        return error.args[0] in OUT_OF_REACH or getattr(error, "pgcode", "") is None
+        return super().is_out_of_reach(error) or database.is_out_of_reach(error)
 
     def log_error(self, title: str, error: BaseException) -> None:
         """Into the site's Error Log, under the method's path as Frappe does."""
@@ -259,10 +277,16 @@ class BenchHost(Host):
     # --- documents, for the API
 
     def get_doc(self, doctype: str, name: Any) -> Any:
-        return frappe.get_doc(_known(doctype), name)
+        return frappe.get_doc(self._known(doctype), name)
 
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
-        return frappe.new_doc(_known(doctype), **values)
+        return frappe.new_doc(self._known(doctype), **values)
+
+    def _known(self, doctype: str) -> str:
+        self.require_current()
+        if not frappe.db.exists("DocType", doctype):
+            raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
+        return doctype
 
     def get_all(
         self,
@@ -272,9 +296,11 @@ class BenchHost(Host):
         order_by: str | None,
         limit: int | None,
     ) -> list[dict[str, Any]]:
+        names = [fields] if isinstance(fields, str) else list(fields)
         found: list[dict[str, Any]] = frappe.get_all(
-            doctype, filters=dict(filters), fields=list(fields), order_by=order_by, limit=limit
-        )
+            self._known(doctype), filters=dict(filters), fields=names, order_by=order_by,
+            limit=limit,
+        )  # fmt: skip
         return found
 
     # --- the schedule
@@ -362,12 +388,6 @@ class BenchHost(Host):
             raise RetryBackgroundJobError(str(error)) from error
 
 
-def _known(doctype: str) -> str:
-    if not frappe.db.exists("DocType", doctype):
-        raise DoesNotExistError(f"{frappe.local.site} has no doctype {doctype!r}.")
-    return doctype
-
-
 def drop_deaf_cache() -> None:
     """Have ``frappe.init`` make its client cache anew if it was made before this process's fork.
 
@@ -387,12 +407,6 @@ def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> A
 def run_after_job_callbacks() -> None:
     """What the job has put into ``frappe.local.job.after_job``, as the last of its hooks."""
     frappe.local.job.after_job.run()
-
-
-def _is_of_database(error: BaseException) -> bool:
-    db = getattr(frappe.local, "db", None)
-    kinds = (db.OperationalError, db.InternalError) if db else ()
-    return isinstance(error, kinds) and bool(error.args)
 
 
 def _log_error(method: str) -> None:

@@ -242,7 +242,12 @@ class Registry:
 
 def require_broker() -> None:
     """Raise redis-py's ConnectionError if jobs cannot be sent: Frappe's migrate asks first."""
-    runtime().ledger.redis.ping()
+    here = runtime()
+    here.ledger.redis.ping()
+    try:
+        here.broker.server()  # which need not be the Redis that keeps the records
+    except BrokerUnavailable as error:
+        raise QueueUnavailable(str(error)) from None
 
 
 # --- of Frappe's deduplicate, which looks first and sends then, both steps become one

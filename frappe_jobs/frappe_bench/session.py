@@ -7,6 +7,8 @@ from typing import Any
 
 import frappe
 
+from frappe_jobs.errors import HostNotReady
+from frappe_jobs.frappe_bench.database import is_out_of_reach
 from frappe_jobs.hosts.base import Session
 
 
@@ -17,6 +19,8 @@ def is_open() -> bool:
 
 class BenchSession(Session):
     """A view of ``frappe.local``: it says what is open at the moment that it is asked."""
+
+    _has_lost_one = False
 
     @property
     def site(self) -> str:  # type: ignore[override]
@@ -33,28 +37,43 @@ class BenchSession(Session):
 
     @property
     def db(self) -> Any:
-        return frappe.local.db
+        """Frappe's own; raises HostNotReady where none is open."""
+        db = getattr(frappe.local, "db", None)
+        if db is None:
+            raise HostNotReady()
+        return db
 
     @property
     def was_connected(self) -> bool:  # type: ignore[override]
+        return self._has_lost_one or self._is_connected
+
+    @property
+    def _is_connected(self) -> bool:
         return self.db._conn is not None
 
     def commit(self) -> None:
         """As Frappe does; a connection that nothing has asked for is not made for it."""
-        if not self.was_connected:
+        if not self._is_connected:
             self.db.before_commit.run()
-        if self.was_connected:
+        if self._is_connected:
             self.db.commit()
         else:
             self.db.after_commit.run()
 
     def rollback(self) -> None:
-        if self.was_connected:
-            self.db.rollback()
-        else:
-            for waiting in (self.db.before_commit, self.db.after_commit):
-                waiting.reset()
-            self.db.after_rollback.run()
+        """As Frappe does; where the connection is lost, the next statement makes another one."""
+        try:
+            if self._is_connected:
+                self.db.rollback()
+                return
+        except Exception as error:
+            if not is_out_of_reach(error):
+                raise
+            self._has_lost_one = True
+            self.db.close()
+        for waiting in (self.db.before_commit, self.db.after_commit):
+            waiting.reset()
+        self.db.after_rollback.run()
 
     def after_commit(self, call: Callable[[], Any]) -> None:
         self.db.after_commit.add(call)

@@ -204,6 +204,11 @@ def has_ended_transaction(error: DBAPIError) -> bool:
     return bool(arguments) and arguments[0] in MYSQL_ENDS
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether it says that the connection was lost, and with it the transaction."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
 def is_conflict(error: BaseException) -> bool:
     """A deadlock or a lock wait timeout, by what each database calls it."""
     if not isinstance(error, DBAPIError):

@@ -127,6 +127,9 @@ class StandaloneHost(Host):
     def is_conflict(self, error: BaseException) -> bool:
         return database.is_conflict(error)
 
+    def is_out_of_reach(self, error: BaseException) -> bool:
+        return super().is_out_of_reach(error) or database.is_lost(error)
+
     def log_error(self, title: str, error: BaseException) -> None:
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from acme.models import Base as AcmeBase
+from contract.standalone import Standalone
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -261,3 +262,14 @@ def host(server: Server, library: Any, make_sites: Callable[..., runtime.Runtime
             here.host, site, here.settings.sites_path / site, (AcmeBase, library.Base, Records)
         )
     return here.host
+
+
+@pytest.fixture
+def standalone(server: Server, host: Any) -> Standalone:
+    """That host, as the contract meets it."""
+    return Standalone(server)
+
+
+@pytest.fixture
+def frappe_bench() -> Any:
+    pytest.skip("The contract of a bench's host: make test-bench BENCH=/path/to/bench SITE=name")

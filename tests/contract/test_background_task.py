@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ from frappe_jobs.errors import (
     UnknownQueue,
 )
 from frappe_jobs.hosts.background_task import BackgroundTask
-from frappe_jobs.hosts.base import TaskChange
 from frappe_jobs.hosts.models import Base
 from frappe_jobs.hosts.records import TRIES, make_tables
 from frappe_jobs.ledger.record import FAILED
@@ -844,31 +842,7 @@ def test_jobs_that_nobody_knows_of_are_given_up_and_cleared_in_their_time() -> N
     assert here.task_upkeep.clear("site1") == 1
 
 
-# --- the port's own rules
-
-
-def test_a_change_meets_its_conditions_or_is_not_made() -> None:
-    job = tracked()
-    host = runtime.current().host
-    values = {"stage": "changed"}
-    with frappe.site("site1") as session:
-        for change in (
-            TaskChange("no such one", values),
-            TaskChange(job.task_id, values, message_id="another"),
-            TaskChange(job.task_id, values, statuses=("Failed",)),
-        ):
-            assert not host.change_background_task(session, change)
-        assert host.change_background_task(session, TaskChange(job.task_id, values))
-    row = stored(job)
-    assert row["stage"] == "changed"
-    whole = {name: row[name] for name in row.keys() - {"name", "creation"}}
-    copy = TaskChange("copied", values, otherwise=whole | {"task_id": "copied"})
-    for _ in range(2):  # added, then changed
-        host.change_background_tasks("site1", [copy], patience=1)
-        copy = replace(copy, values={"stage": "again"})
-    with frappe.site("site1"):
-        [copied] = frappe.get_all(TASK, {"name": "copied"}, ["stage", "arguments"])
-    assert copied == {"stage": "again", "arguments": json.dumps({})}
+# --- the job's own work
 
 
 def test_errors_of_the_jobs_own_work_are_its_own() -> None:

@@ -101,6 +101,10 @@ class FrappeBench:
         config: dict[str, Any] = json.loads(text)
         return config
 
+    @property
+    def is_on_rabbitmq(self) -> bool:
+        return str(self.config.get("celery_broker_url")).startswith("amqp")
+
     def write_config(self, config: dict[str, Any]) -> None:
         (self.sites / "common_site_config.json").write_text(json.dumps(config, indent=1))
 

@@ -10,6 +10,11 @@ import pytest
 from frappe_bench.bench import FrappeBench, Process
 
 AFTER_MIGRATE = "frappe_jobs.frappe_bench.events.after_migrate"
+LOG_IN = (
+    "from frappe.core.doctype.activity_log.activity_log import add_authentication_log\n"
+    "add_authentication_log('the tests log in', 'Administrator')\n"
+)
+OFF = "answer = not frappe.db.get_single_value('System Settings', 'enable_scheduler')"
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +26,7 @@ def _bench() -> Iterator[FrappeBench]:
     before = {
         name: (bench.sites / name).read_text() for name in ("apps.txt", "common_site_config.json")
     }
-    apps = before["apps.txt"].split()
+    apps, was_off = before["apps.txt"].split(), []
     wanted = [name for name in ("frappe_jobs", "probe") if name not in apps]
     (bench.sites / "apps.txt").write_text("\n".join([*apps, *wanted]) + "\n")
     try:
@@ -33,10 +38,19 @@ def _bench() -> Iterator[FrappeBench]:
             done = bench.run("--site", one, "execute", AFTER_MIGRATE)
             assert done.returncode == 0, done.stdout + done.stderr
         assert bench.run("use-celery", "on").returncode == 0
+        # Where nobody has gone through Frappe's setup yet, its scheduler is off, and where nobody
+        # has logged in lately the site is dormant.
+        was_off = [
+            one for one in {bench.site, bench.other_site} if bench.call(LOG_IN + OFF, site=one)
+        ]
+        for one in was_off:
+            assert bench.run("--site", one, "enable-scheduler").returncode == 0
         yield bench
     finally:
+        for one in was_off:
+            bench.run("--site", one, "disable-scheduler")
         for one in {bench.site, bench.other_site}:
-            bench.run("--site", one, "remove-from-installed-apps", "probe")
+            bench.run("--site", one, "uninstall-app", "probe", "--yes", "--no-backup", "--force")
         for name, text in before.items():
             (bench.sites / name).write_text(text)
         bench.run("--site", "all", "clear-cache")

@@ -305,7 +305,7 @@ def test_an_uninstall_takes_the_field_and_the_doctypes_with_it(bench: FrappeBenc
         "answer = ['scheduler_event' in frappe.db.get_table_columns('Scheduled Job Type'), "
         "frappe.get_meta('Scheduled Job Type').has_field('scheduler_event'), "
         "frappe.db.get_all('DocType', dict(module='Frappe Jobs'), pluck='name', order_by='name'), "
-        "frappe.db.sql(\"show tables like 'tabBackground Task'\") != (), "
+        "frappe.db.table_exists('Background Task', cached=False), "
         "frappe.db.count('Scheduled Job Type', dict(method='probe.tasks.tick'))]"
     )
     bench.call(EVENTS + "job_type(event('probe.tasks.tick'))", site=site)

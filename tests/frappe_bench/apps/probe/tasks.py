@@ -9,8 +9,17 @@ from os import system as not_of_the_app  # noqa: F401
 from pathlib import Path
 
 import frappe
+from frappe.database import get_db
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
+
+#: How a database says its name;
+OWN_NAME = {"mariadb": "select database()", "postgres": "select current_database()"}
+#: how its connection is named, and ended.
+ENDING = {
+    "mariadb": ("select connection_id()", "kill {}"),
+    "postgres": ("select pg_backend_pid()", "select pg_terminate_backend({})"),
+}
 
 
 def note(path, **facts):
@@ -22,7 +31,7 @@ def seen():
     """What a job finds around it; the database's own word for whose it is."""
     return {
         "site": frappe.local.site,
-        "database": frappe.db.sql("select database()")[0][0],
+        "database": frappe.db.sql(OWN_NAME[frappe.db.db_type])[0][0],
         "user": frappe.session.user,
         "flags": {key: value for key, value in frappe.flags.items() if key.startswith("soiled")},
         "soiled": getattr(frappe.local, "soiled", None),
@@ -96,6 +105,22 @@ def write_todo(text, fail=False, path=None, conflict=None):
         raise ValueError(f"{text} failed")
     if conflict and Path(path).read_text().count("\n") <= conflict:
         raise frappe.QueryDeadlockError(1213, "Deadlock found")
+
+
+def lose_its_connection(text, path):
+    """Write; at the first attempt the database's people then end its connection."""
+    note(path, text=text)
+    frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
+    if Path(path).read_text().count(text) == 1:
+        own, kill = ENDING[frappe.db.db_type]
+        number = frappe.db.sql(own)[0][0]
+        db = get_db(
+            host=frappe.conf.db_host, port=frappe.conf.db_port, user=frappe.conf.db_name,
+            password=frappe.conf.db_password, cur_db_name=frappe.conf.db_name,
+        )  # fmt: skip
+        db.sql(kill.format(number))
+        db.close()
+        frappe.db.sql("select 1")
 
 
 def retry_me(path):

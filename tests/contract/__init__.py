@@ -1,0 +1,1 @@
+"""What each port promises, on each of its adapters."""

@@ -1,0 +1,7 @@
+"""An item of an order."""
+
+from frappe.model.document import Document
+
+
+class ProbeOrderItem(Document):
+    pass
