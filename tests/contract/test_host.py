@@ -232,30 +232,27 @@ class HostContract:
     # --- connections
 
     def test_no_connection_is_open_when_no_session_is(self):
-        before = self.subject.connections()
         with frappe.site(self.site) as session:
             self.subject.ask("SELECT 1")
             assert session.was_connected
-            wait_until(lambda: self.subject.connections() == before + 1)
+            wait_until(lambda: self.subject.connections() == 1)
         with pytest.raises(ValueError), frappe.site(self.site):
             self.subject.ask("SELECT 1")
             raise ValueError
-        wait_until(lambda: self.subject.connections() == before)
+        wait_until(lambda: self.subject.connections() == 0)
 
     def test_opening_a_site_connects_only_when_the_database_is_used(self):
-        before = self.subject.connections()
         with frappe.site(self.site) as session:
             session.after_commit(lambda: None)
             assert not session.was_connected
-            assert self.subject.connections() == before
+            wait_until(lambda: self.subject.connections() == 0)  # a worker may look in meanwhile
 
     def test_whoever_keeps_a_closed_session_cannot_open_a_connection_with_it(self):
-        before = self.subject.connections()
         with frappe.site(self.site) as session:
             pass
         with pytest.raises(self.subject.closed):
             self.subject.ask_of(session, "SELECT 1")
-        assert self.subject.connections() == before
+        wait_until(lambda: self.subject.connections() == 0)
 
     def test_a_child_process_opens_its_own_session(self):
         self.subject.store("anna")
