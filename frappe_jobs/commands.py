@@ -157,6 +157,7 @@ def bench_commands() -> list[click.Command]:
         BenchCommand("show-pending-jobs"),
         PurgeCommand("purge-jobs"),
         BenchCommand("ready-for-migration"),
+        BenchCommand("trigger-scheduler-event"),
         BenchCommand("doctor"),
     ]
 

@@ -126,16 +126,21 @@ def test_bench_execute_sends_to_our_queues(bench: FrappeBench) -> None:
     assert bench.call(COUNTS) == [1, 0]
 
 
-def test_trigger_scheduler_event_runs_it_here_and_now(bench: FrappeBench) -> None:
+def test_trigger_scheduler_event_queues_it_once(bench: FrappeBench) -> None:
     made = (
         "frappe.delete_doc('Scheduled Job Type', 'tasks.tick', ignore_missing=True)\n"
         "frappe.get_doc({'doctype': 'Scheduled Job Type', 'method': 'probe.tasks.tick', "
         "'frequency': 'Daily'}).insert()\nfrappe.db.set_default('probe_ticks', '0')"
     )
     bench.call(made)
-    done = bench.run("--site", bench.site, "trigger-scheduler-event", "probe.tasks.tick")
+    trigger = ("--site", bench.site, "trigger-scheduler-event", "probe.tasks.tick")
+    said = [bench.run(*trigger).stdout for _ in range(2)]
+    assert said == [
+        f"{bench.site}: probe.tasks.tick is queued.\n", f"{bench.site}: nothing is queued.\n"
+    ]  # fmt: skip
     missing = bench.run("--site", bench.site, "trigger-scheduler-event", "probe.tasks.nothing")
-    assert [done.returncode, missing.returncode] == [0, 1]
+    assert missing.returncode == 1 and "names 0 scheduled jobs" in missing.stderr
+    assert bench.run("worker", "--burst").returncode == 0
     assert bench.call("answer = frappe.db.get_default('probe_ticks')") == "1"
     bench.call("frappe.delete_doc('Scheduled Job Type', 'tasks.tick')")
 
