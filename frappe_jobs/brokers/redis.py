@@ -68,6 +68,9 @@ PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
 #: The rest of a Celery message's body: nothing that hangs on the job.
 EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
+#: The settings of the app by which it wants more of a message than we make.
+SETTINGS = ("task_always_eager", "task_send_sent_event", "task_compression", "task_protocol")
+
 #: Where a message's JSON is filled in with JSON, not with text inside of quotes.
 GAPS = {"shadow": "%(name)s", "timelimit": "[%(hard)d,%(soft)d]", HEADER: "%(ours)s"}
 
@@ -88,14 +91,16 @@ class RedisBroker(KombuBroker):
     def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
         super().__init__(app, settings, queues)
         self._forms: dict[tuple[str, bool], str] = {}
+        self._lists: dict[tuple[str, bool], str] = {}
+        #: Whether the app's settings leave the message to us, and as of which values.
+        self._is_left_to_us: tuple[bool, list[Any]] | None = None
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         if not self._may_push():
             return super().publish(sendings, recorder)
         written: list[bool] = []
-        lists: dict[tuple[str, bool], str] = {}
         for start in range(0, len(sendings), CHUNK):
-            chunk = [self._with_push(one, lists) for one in sendings[start : start + CHUNK]]
+            chunk = [self._with_push(one) for one in sendings[start : start + CHUNK]]
             try:
                 written += recorder.record(chunk)
             except BrokerUnavailable as error:
@@ -108,24 +113,31 @@ class RedisBroker(KombuBroker):
 
         Not where somebody listens there, or the app wants more of a message than we make.
         """
-        conf = self._app.conf
         return (
             not before_task_publish.receivers
             and not after_task_publish.receivers
             and all(_is_original(*watched) for watched in WATCHED)
-            and not conf.task_always_eager
-            and not conf.task_send_sent_event
-            and not conf.task_compression
-            and conf.task_protocol == 2
-            and self._settings.broker_url.partition(":")[0] in PUSHED_SCHEMES
+            and self._do_settings_allow()
         )
 
-    def _with_push(self, sending: Sending, lists: dict[tuple[str, bool], str]) -> Sending:
+    def _do_settings_allow(self) -> bool:
+        conf = self._app.conf
+        # Each look into Celery's settings takes longer than all else that is asked here.
+        values = [conf.changes.get(name) for name in SETTINGS]
+        if self._is_left_to_us is None or self._is_left_to_us[1] != values:
+            allowed = (
+                not conf.task_always_eager
+                and not conf.task_send_sent_event
+                and not conf.task_compression
+                and conf.task_protocol == 2
+                and self._settings.broker_url.partition(":")[0] in PUSHED_SCHEMES
+            )
+            self._is_left_to_us = allowed, values
+        return self._is_left_to_us[0]
+
+    def _with_push(self, sending: Sending) -> Sending:
         message = sending.message
-        key = message.queue, message.at_front
-        if key not in lists:
-            lists[key] = self._list_of(message)
-        return replace(sending, push=(lists[key], self._raw(message)))
+        return replace(sending, push=(self._list_of(message), self._raw(message)))
 
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.
@@ -171,6 +183,12 @@ class RedisBroker(KombuBroker):
 
     def _list_of(self, message: Message) -> str:
         """The list that kombu reads for that queue and priority, as its Channel names it."""
+        key = message.queue, message.at_front
+        if key not in self._lists:
+            self._lists[key] = self._named_list(message)
+        return self._lists[key]
+
+    def _named_list(self, message: Message) -> str:
         options = self._app.conf.broker_transport_options
         steps = options.get("priority_steps") or Channel.priority_steps
         step = steps[bisect(steps, self.at_front if message.at_front else self.ordinary) - 1]

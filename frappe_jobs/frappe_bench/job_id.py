@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from contextvars import Context
+from functools import cache
+from string import printable
 
 import frappe
 from frappe.utils import background_jobs
@@ -31,4 +33,12 @@ def site_and_id(name: str) -> tuple[str, str]:
 
 def spelled(job_id: str) -> str:
     """The caller's id as it is in there: Frappe may put other signs for some of its own."""
+    if _keeps_ids(background_jobs.create_job_id):
+        return job_id
     return site_and_id(id_of("site", job_id))[1]
+
+
+@cache
+def _keeps_ids(create_job_id: object) -> bool:
+    """Whether that function of Frappe's takes an id with any sign in it as it is."""
+    return site_and_id(id_of("site", printable))[1] == printable
