@@ -7,7 +7,7 @@ FLOOR := .venv-floor
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
 # Most tests wait for servers and workers; a file's tests stay together and share their workers.
-PARALLEL := -n 4 --dist loadfile
+PARALLEL := -n 6 --dist loadfile
 
 # Those that meet other libraries: servers, Celery, click, croniter.
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \

@@ -55,8 +55,6 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
         raise click.UsageError("--scan only reads, and --fix has nothing to mend there.")
     logging.disable()  # what would be logged meanwhile is among the findings
     found = _scan(bench) if only_scan else _examine(bench, fix)
-    if is_frappe_bench(bench.settings.sites_path):
-        found = [in_benchs_words(one) for one in found]
     if style == "json":
         click.echo(
             json.dumps([{key: getattr(one, key) for key in COLUMNS} for one in found], indent=1)
@@ -87,7 +85,8 @@ def in_benchs_words(finding: Finding) -> Finding:
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
     try:
         here = runtime.use(bench.settings.sites_path)
-        return examine(parts_of(here), bench.named_sites(), fix=fix)
+        found = examine(parts_of(here), bench.named_sites(), fix=fix)
+        return [in_benchs_words(one) for one in found] if here.is_bench else found
     except ConfigError as error:  # nothing can be looked at before that is mended
         return [Finding("error", str(error))]
 
