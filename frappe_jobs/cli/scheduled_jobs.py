@@ -183,10 +183,11 @@ def _run(bench: Bench, name: str) -> None:
     now = datetime.now(timezone.utc).timestamp()
     for site in bench.chosen_sites():
         one = _job_type(here, site, name)
-        done, full = here.scheduling.queue([Due(here.sync.entry(site, one), now)], now)
+        _, full = here.scheduling.queue([Due(here.sync.entry(site, one), now)], now)
         if full:
             raise QueueOverloaded(f"{site}: {one.method} is not queued: {one.queue!r} is full.")
-        click.echo(f"{site}: {one.method} is queued." if done else f"{site}: nothing is queued.")
+        # Also where it was before: it is not queued twice.
+        click.echo(f"{site}: {one.method} is queued.")
 
 
 def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
