@@ -66,8 +66,10 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
 
 
 def say_what_is_left(sites_path: Path) -> None:
-    """Print what is wrong between RQ and Celery on a bench that stays on RQ; nothing where it is
-    well."""
+    """Print what is wrong between RQ and Celery on a bench that stays on RQ, if anything is.
+
+    Its cures keep our own commands' name: ``bench worker`` is RQ's there.
+    """
     logging.disable()
     try:
         found = examine_switch(parts_of(runtime.use(sites_path)))

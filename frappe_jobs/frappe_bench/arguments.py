@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
 KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
-#: What always travels.
-PLAIN = frozenset({str, int, float, bool, type(None)})
 #: And others that each process makes anew.
 MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
 
@@ -71,10 +69,10 @@ def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, A
     the document must not fail for that.
     """
     kept = {}
-    for name, value in document.__dict__.items():
+    for name, value in [*document.__dict__.items()]:  # its meta comes there when it is asked for
         if name not in KEPT and (name.startswith("_") or name in MADE):
             continue
-        if type(value) in PLAIN or _is_its_own(document, name) or travels(value):
+        if _is_its_own(document, name) or travels(value):
             kept[name] = value
         else:
             logger.warning(

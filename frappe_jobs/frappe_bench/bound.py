@@ -70,7 +70,7 @@ def attributes(
     if isinstance(one, BaseDocument):
         private = {
             name: value
-            for name, value in one.__dict__.items()
+            for name, value in [*one.__dict__.items()]  # its meta may come there meanwhile
             if name.startswith("_") and not left_behind(name) and travels(value)
         }
         return {"document": one, "private": private}

@@ -51,6 +51,22 @@ def test_what_an_app_has_put_on_a_document_may_stay_behind(
     assert refused.startswith("Argument document.description is a _io.TextIOWrapper")
 
 
+def test_a_document_of_frappes_cache_travels_as_any_other(
+    bench: FrappeBench, worker: Process
+) -> None:
+    """It has not been asked for its meta yet, which it keeps among its attributes then."""
+    found = bench.call(
+        WAIT + "def cached():\n"
+        "    doc = frappe.get_cached_doc('User', 'Guest')\n"
+        "    doc.__dict__.pop('meta', None)\n    return doc\n"
+        "names = ['name', 'creation']\ncode = 'probe.tasks.attributes'\n"
+        "jobs = [frappe.enqueue(code, queue='short', document=cached(), names=names),\n"
+        "  frappe.enqueue(cached().as_dict, queue='short')]\n"
+        "answer = [[wait(job).result[name] for name in names] for job in jobs]"
+    )
+    assert [one[0] for one in found] == ["Guest", "Guest"] and found[0][1] == found[1][1]
+
+
 def test_a_document_that_has_no_row_runs_too(bench: FrappeBench, worker: Process) -> None:
     text = uuid4().hex
     found = bench.call(
