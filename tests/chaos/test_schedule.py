@@ -41,6 +41,8 @@ def test_its_leader_is_killed(schedule, random, size, found):
             for _ in range(kills):
                 threading.Event().wait(random.uniform(0.5, 3))
                 takeovers.append(schedulers.kill_leader())
+            # The kills may be over sooner than all have been due once.
+            wait_until(lambda: min(due_times(first, entries()).values()) > 0, 30)
             schedulers.stop()
             last = entries()
         schedule.wait_for_all(60, crew.assert_alive)
