@@ -11,7 +11,7 @@ PARALLEL := -n 6 --dist loadfile
 
 # Those that meet other libraries: servers, Celery, click, croniter.
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
-	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py
+	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py tests/unit/test_url.py
 
 .PHONY: venv demo test test-floor lint format reference benchmarks chaos test-bench
 

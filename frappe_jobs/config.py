@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from frappe_jobs.brokers.url import read_url
+from frappe_jobs.brokers.url_options import AMQP_SCHEMES, REDIS_SCHEMES
 from frappe_jobs.errors import (
     BadWorkers,
     BrokerNotConfigured,
@@ -33,8 +35,6 @@ from frappe_jobs.sites_folder import (
 )
 
 DEFAULT_TIMEOUT = 300
-AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 
 # --- what a value must look like; each returns the value or raises ValueError with what is legal
 
@@ -238,17 +238,21 @@ class Settings:
 
     @property
     def broker_url(self) -> str:
-        """Raises BrokerNotConfigured, or ConfigError for a kind of broker that is not supported."""
-        url = self.celery_broker_url or self.redis_queue
-        if not url:
+        """As it was written; raises BrokerNotConfigured, ConfigError where it cannot be read."""
+        name = "celery_broker_url" if self.celery_broker_url else "redis_queue"
+        if not (url := getattr(self, name)):
             raise BrokerNotConfigured()
-        if url.startswith("unix://"):  # redis-py's and so Frappe's; kombu spells it otherwise
-            url = url.replace("unix", "redis+socket", 1).replace("?db=", "?virtual_host=", 1)
-        if url.partition(":")[0] not in REDIS_SCHEMES + AMQP_SCHEMES:
-            raise ConfigError(
-                f"The broker {masked(url)} is not supported; legal are URLs that begin with "
-                f"{', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES + AMQP_SCHEMES)}."
-            )
+        return self._readable(name, url)
+
+    def _readable(self, name: str, url: str) -> str:
+        """That URL, of the setting of that name; raises ConfigError."""
+        try:
+            read_url(url)
+        except ValueError as error:
+            where = f"{self.origins.get(name, COMMON_CONFIG)}: {name!r}"
+            if self.is_guest and name == "celery_broker_url":
+                where = "The broker_url of the Celery app"
+            raise ConfigError(f"{where} must be {error}. It is: {shown(name, url)}.") from None
         return url
 
     @property
@@ -259,9 +263,10 @@ class Settings:
     @property
     def redis_url(self) -> str:
         """Where the records live: beside the messages if the broker is Redis."""
-        for url in (self.broker_url, self.redis_queue):
-            if url and url.partition(":")[0] in REDIS_SCHEMES:
-                return url
+        if not self.is_amqp:
+            return self.broker_url
+        if self.redis_queue and self.redis_queue.partition(":")[0] not in AMQP_SCHEMES:
+            return self._readable("redis_queue", self.redis_queue)
         raise BrokerNotConfigured(
             f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
             "need a Redis: set 'redis_queue' in common_site_config.json."
@@ -270,11 +275,24 @@ class Settings:
     @property
     def schedule_url(self) -> str:
         """Where the schedule lives, RedBeat's entries."""
-        return self.redbeat_redis_url or self.redis_url
+        url = self.redbeat_redis_url
+        if url is None:
+            return self.redis_url
+        if url.partition(":")[0] in AMQP_SCHEMES:
+            raise ConfigError(
+                f"{self.origins.get('redbeat_redis_url', COMMON_CONFIG)}: 'redbeat_redis_url' must "
+                f"be the URL of a Redis. It is: {shown('redbeat_redis_url', url)}."
+            )
+        return self._readable("redbeat_redis_url", url)
 
     @property
     def result_backend(self) -> str:
-        return self.celery_result_backend or self.redis_url
+        """Redis, or whatever Celery has a backend for."""
+        url = self.celery_result_backend
+        if url is None:
+            return self.redis_url
+        is_redis = url.partition(":")[0] in REDIS_SCHEMES
+        return self._readable("celery_result_backend", url) if is_redis else url
 
     @property
     def keeps_results(self) -> bool:

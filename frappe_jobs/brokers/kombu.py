@@ -23,7 +23,7 @@ from frappe_jobs.brokers.base import (
     Sending,
 )
 from frappe_jobs.clock import ahead
-from frappe_jobs.config import REDIS_SCHEMES, Settings
+from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
@@ -167,7 +167,7 @@ class KombuBroker(Broker):
 
     @property
     def _is_redis(self) -> bool:
-        return self._settings.broker_url.partition(":")[0] in REDIS_SCHEMES
+        return not self._settings.is_amqp
 
     def depth(self, queue: str) -> int:
         with self._channel() as channel:

@@ -62,9 +62,6 @@ if #answer > 1 then redis.call('LREM', KEYS[1], #answer - 1, KEYS[2]) end
 return answer
 """
 
-#: kombu's transports that speak to one Redis; Sentinel's go by kombu alone.
-PUSHED_SCHEMES = ("redis", "rediss", "redis+socket")
-
 #: The rest of a Celery message's body: nothing that hangs on the job.
 EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
@@ -130,7 +127,6 @@ class RedisBroker(KombuBroker):
                 and not conf.task_send_sent_event
                 and not conf.task_compression
                 and conf.task_protocol == 2
-                and self._settings.broker_url.partition(":")[0] in PUSHED_SCHEMES
             )
             self._is_left_to_us = allowed, values
         return self._is_left_to_us[0]

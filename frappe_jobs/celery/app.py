@@ -20,6 +20,12 @@ from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.presence import Presence
 from frappe_jobs.celery.results import FinishReading
+from frappe_jobs.celery.servers import (
+    broker_options,
+    broker_settings,
+    result_settings,
+    schedule_settings,
+)
 from frappe_jobs.celery.stopping import Drain, TakeSignals
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.timers import DropTimers
@@ -209,9 +215,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return (
         worker_settings(settings)
         | beat_settings(settings)
+        | broker_settings(settings)
+        | result_settings(settings)
         | {
-            "broker_url": settings.broker_url,
-            "result_backend": settings.result_backend,
             "result_backend_transport_options": {"global_keyprefix": settings.prefix},
             "result_expires": settings.results_ttl,
             "task_serializer": "json",
@@ -243,11 +249,9 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 
 def beat_settings(settings: Settings) -> dict[str, Any]:
     """What a scheduler of ours needs of its app, in its own process."""
-    return {
+    return schedule_settings(settings) | {
         "beat_schedule": {},  # a team's own is for the team's own beat
         "beat_scheduler": "frappe_jobs.celery.beat:BenchScheduler",
-        "redbeat_redis_url": settings.schedule_url,
-        "redbeat_redis_options": {},
         "redbeat_key_prefix": f"{settings.prefix}redbeat:",
     }
 
@@ -257,7 +261,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     if settings.is_amqp:
         return {"confirm_publish": True}
     prefix = settings.prefix
-    return {
+    return broker_options(settings) | {
         # Earlier queues first, as RQ's workers take them.
         "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",
         # Who runs a job is the lease's to say; a dead worker's messages come back as soon.

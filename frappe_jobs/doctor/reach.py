@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.config import REDIS_SCHEMES, Settings
+from frappe_jobs.brokers.url_options import REDIS_SCHEMES
+from frappe_jobs.config import Settings
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.finding import Finding
@@ -65,7 +66,7 @@ def check_servers(
     for place in places(settings, results):
         by_url.setdefault(place.url, []).append(place)
     for url, held in by_url.items():
-        if url.partition(":")[0] in (*REDIS_SCHEMES, "unix"):
+        if url.partition(":")[0] in REDIS_SCHEMES:
             yield from _redis(url, held, settings.prefix, reach)
         elif held[0].role == RESULTS:
             yield Finding("ok", f"Celery's results go to {masked(url)}, which is not looked at.")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from frappe_jobs.brokers.url import read_url
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.masking import masked
 
@@ -24,9 +25,7 @@ class Connected:
     def __init__(self, url: str) -> None:
         self._url = masked(url)
         # Any: the types of redis-py are not the same from one version to the next.
-        self.redis: Any = redis.Redis.from_url(
-            redis_py_url(url), decode_responses=True, socket_connect_timeout=5
-        )
+        self.redis: Any = connect(url, socket_connect_timeout=5)
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
@@ -51,6 +50,9 @@ def reachable(method: Method) -> Method:
     return call  # type: ignore[return-value]
 
 
-def redis_py_url(url: str) -> str:
-    """kombu and redis-py spell the URL of a Unix socket differently."""
-    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+def connect(url: str, **defaults: Any) -> Any:
+    """redis-py's client, not connected yet, with these arguments where the URL says nothing.
+
+    Raises ValueError for a URL that cannot be read.
+    """
+    return redis.Redis.from_url(**read_url(url).for_redis_py(decode_responses=True, **defaults))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import redis
 
-from frappe_jobs.ledger.connection import redis_py_url
+from frappe_jobs.ledger.connection import connect
 from frappe_jobs.ledger.server import PATIENCE
 
 
@@ -25,10 +25,7 @@ def look_at_rq(url: str, bench_id: str, queues: Iterable[str]) -> SeenOfRQ | Non
     """Read RQ's own keys; None where they cannot be read."""
     names = [*queues]
     try:
-        with redis.Redis.from_url(
-            redis_py_url(url), decode_responses=True, socket_connect_timeout=PATIENCE,
-            socket_timeout=PATIENCE,
-        ) as client:  # fmt: skip
+        with connect(url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE) as client:
             known: set[str] = set()
             waiting = {}
             for name in names:

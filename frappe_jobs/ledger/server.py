@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from frappe_jobs.clock import ahead
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.ledger.connection import redis_py_url
+from frappe_jobs.ledger.connection import connect
 from frappe_jobs.masking import masked
 
 #: Seconds that it has to take a connection, and to answer.
@@ -60,9 +60,9 @@ def look_at(url: str, prefix: str) -> RedisServer:
     Its permission to write is tried with a key of that prefix, which is gone a second later.
     """
     try:
-        with redis.Redis.from_url(
-            redis_py_url(url), decode_responses=True, socket_connect_timeout=PATIENCE,
-            socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0),
+        with connect(
+            url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 0),
         ) as client:  # fmt: skip
             _allowed(lambda: {"pong": client.ping()})  # a full disk forbids even that
             return _describe(client, f"{prefix}trial")

@@ -506,7 +506,6 @@ AMQP = "amqp://guest@rabbit//"
         ({"redis_queue": REDIS, "celery_broker_url": OTHER}, OTHER, OTHER, OTHER),
         ({"redis_queue": REDIS, "celery_broker_url": AMQP}, AMQP, REDIS, REDIS),
         ({"redis_queue": REDIS, "celery_result_backend": "rpc://"}, REDIS, REDIS, "rpc://"),
-        ({"celery_broker_url": "redis://[bad"}, "redis://[bad", "redis://[bad", "redis://[bad"),
     ],
 )
 def test_the_records_lie_beside_the_messages_if_the_broker_is_redis(
@@ -514,6 +513,36 @@ def test_the_records_lie_beside_the_messages_if_the_broker_is_redis(
 ) -> None:
     found = load(sites, **config)
     assert (found.broker_url, found.redis_url, found.result_backend) == (broker, records, results)
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        ("redis_queue", "broker_url"),
+        ("celery_broker_url", "redis_url"),
+        ("celery_result_backend", "result_backend"),
+        ("redbeat_redis_url", "schedule_url"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_an_error_that_names_its_setting(
+    key: str, read: str, sites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load(sites, **{"redis_queue": REDIS, key: f"redis://:{SECRET}@h:notaport"})
+    with pytest.raises(ConfigError) as bad:
+        getattr(found, read)
+    assert str(bad.value) == (
+        f"{sites.resolve() / 'common_site_config.json'}: {key!r} must be a URL with a host and a "
+        "port, a number from 1 to 65535, such as host:6379. It is: 'redis://:***@h:notaport'."
+    )
+    monkeypatch.setenv(variable(key), "redis://h?db=x")
+    with pytest.raises(ConfigError, match=f"^{variable(key)}: {key!r} must be .* a database"):
+        getattr(load_settings(sites), read)
+
+
+def test_the_schedule_lies_in_a_redis(sites: Path) -> None:
+    found = load(sites, redis_queue=REDIS, redbeat_redis_url=AMQP)
+    with pytest.raises(ConfigError, match="'redbeat_redis_url' must be the URL of a Redis"):
+        _ = found.schedule_url
 
 
 def test_no_broker_is_an_error_with_the_cure_and_never_a_substitute(sites: Path) -> None:
