@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from frappe_jobs.errors import (
     SiteNotFound,
     UnknownQueue,
 )
+from frappe_jobs.json_text import parse_json
 from frappe_jobs.masking import masked, shown
 from frappe_jobs.sites_folder import (
     APPS,
@@ -390,6 +390,6 @@ def _from_environment(name: str, parse: Callable[[object], Any]) -> object:
     if parse is text:
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value

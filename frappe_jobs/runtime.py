@@ -21,7 +21,7 @@ from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.errors import ConfigError, FrappeJobsError
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
@@ -68,7 +68,16 @@ class Runtime:
     @cached_property
     def host(self) -> Host:
         # By name: only the one that is in use finds what it imports, Frappe or SQLAlchemy.
-        adapter = symbol_by_name(BENCH_HOST if self.is_bench else STANDALONE_HOST)
+        try:
+            adapter = symbol_by_name(BENCH_HOST if self.is_bench else STANDALONE_HOST)
+        except ModuleNotFoundError as error:
+            if self.is_bench or error.name != "sqlalchemy":
+                raise
+            raise ConfigError(
+                "SQLAlchemy is not installed, and a sites folder without Frappe needs it: "
+                "pip install 'frappe_jobs[standalone]'. On a Frappe bench use the bench's own "
+                "Python, and list frappe in apps.txt."
+            ) from None
         host: Host = adapter(self.settings, self._schedule_changed, lambda: self.background_tasks)
         return host
 

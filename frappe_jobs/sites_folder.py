@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkstemp
 from types import MappingProxyType
 from typing import Any
 
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.json_text import parse_json
 
 COMMON_CONFIG = "common_site_config.json"
 SITE_CONFIG = "site_config.json"
@@ -80,11 +82,13 @@ def read_common(sites_path: Path) -> dict[str, Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in that file; raises ConfigError with file, line and column."""
     try:
-        value = json.loads(read_text(path))
+        value = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})."
         ) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must hold a JSON object, not {type(value).__name__}.")
     return value
@@ -98,11 +102,42 @@ def write_object(path: Path, changes: Mapping[str, Any], remove: Iterable[str] =
     values = read_object(path) | dict(changes)
     for key in remove:
         values.pop(key, None)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put that text into the file; who reads it meanwhile sees all of it or what was there.
+
+    The file's owner, its mode and a link to it stay, and nobody may read the text sooner than the
+    file that it becomes.  Raises ConfigError.
+    """
+    path = Path(os.path.realpath(path))
     try:
-        draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        draft.chmod(path.stat().st_mode & 0o777)
-        draft.replace(path)
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+            return
+        descriptor, draft = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                _become(file.fileno(), path)
+                file.write(text)
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _become(descriptor: int, path: Path) -> None:
+    """Give an open file the owner and the mode of that one."""
+    new, old = os.fstat(descriptor), path.stat()
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        except PermissionError:
+            raise ConfigError(
+                f"{path} belongs to user {old.st_uid} and group {old.st_gid}, which it would lose: "
+                "run this as that user."
+            ) from None
+    os.fchmod(descriptor, old.st_mode & 0o7777)

@@ -1,9 +1,9 @@
-"""What the tests of the doctor share."""
+"""What tests share that look at a bench with something wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 #: What each of a bench's processes imports first: its clock is so many seconds ahead.
@@ -21,12 +21,17 @@ def worst(findings: Iterable[Any]) -> list[tuple[str, str]]:
     return [(finding.level, finding.what) for finding in findings if finding.level != "ok"]
 
 
-@contextmanager
-def clock_ahead(bench: Any, seconds: float) -> Iterator[None]:
+def clock_ahead(bench: Any, seconds: float) -> AbstractContextManager[None]:
     """The processes that the bench starts meanwhile have another clock."""
-    folder = bench.path / "clock"
+    return beginning_with(bench, AHEAD.format(seconds=seconds))
+
+
+@contextmanager
+def beginning_with(bench: Any, code: str) -> Iterator[None]:
+    """The processes that the bench starts meanwhile run that first."""
+    folder = bench.path / "first"
     folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(AHEAD.format(seconds=seconds))
+    (folder / "sitecustomize.py").write_text(code)
     bench.variables["PYTHONPATH"] = str(folder)
     bench.starts_cold = True
     try:

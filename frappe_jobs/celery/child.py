@@ -30,9 +30,17 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-def die_with_parent(**_: object) -> None:
-    """Be killed when the worker's parent is, whatever runs here."""
-    follow(current_process()._parent_pid, signal.SIGKILL)
+def begin(**_: object) -> None:
+    """Be killed when the worker's parent is, whatever runs here, and not by SIGTERM.
+
+    A solo pool has no process of its own: Celery calls this in the worker itself, which stays as
+    it is.
+    """
+    if (parent := current_process()._parent_pid) is None:
+        return
+    follow(parent, signal.SIGKILL)
+    # From its birth: billiard would put its own handler in the place of any but this one.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def follow(parent: int, number: signal.Signals) -> None:
@@ -50,11 +58,6 @@ def _watch(parent: int, number: signal.Signals) -> None:
     while os.getppid() == parent:
         pause.wait(1)
     os.kill(os.getpid(), number)
-
-
-def ignore_sigterm(**_: object) -> None:
-    """From its birth: billiard would put its own handler in the place of any but this one."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def take_signals(**_: object) -> None:
@@ -75,6 +78,5 @@ def take_signals(**_: object) -> None:
 
 def connect() -> None:
     """Do so in the workers of this process's apps; called for ours alone."""
-    worker_process_init.connect(die_with_parent)
-    worker_process_init.connect(ignore_sigterm)
+    worker_process_init.connect(begin)
     task_prerun.connect(take_signals)

@@ -6,6 +6,7 @@ needs neither Celery nor an app.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -73,6 +74,12 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        for text in args:
+            if not is_unicode(text):
+                context.fail(f"{os.fsencode(text)!r} is not UTF-8.")
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -80,6 +87,11 @@ class LazyGroup(click.Group):
             fail(error, 69)  # EX_UNAVAILABLE
         except errors.FrappeJobsError as error:
             fail(error, 1)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether no byte of it was left over, as Python keeps those that it cannot decode."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def fail(error: Exception, status: int) -> None:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import json
+from inspect import signature
+from json import JSONDecodeError
 from typing import Any
 
 import click
 
 from frappe_jobs import api, runtime
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench, shown_value, with_site
+from frappe_jobs.json_text import parse_json
+
+#: What a method's arguments cannot be called; "async" is the old spelling of is_async.
+ENQUEUE_OPTIONS = set(signature(api.enqueue).parameters) - {"kwargs"} | {"async"}
 
 
 def _keywords(_: click.Context, __: click.Parameter, value: str) -> dict[str, Any]:
     try:
-        keywords = json.loads(value)
-    except ValueError as error:
+        keywords = parse_json(value)
+    except JSONDecodeError as error:
         raise click.BadParameter(f"not JSON: {error}") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
     if not isinstance(keywords, dict):
         raise click.BadParameter('must be a JSON object, such as {"x": 1}.')
+    if options := sorted(ENQUEUE_OPTIONS & set(keywords)):
+        raise click.BadParameter(
+            f"{', '.join(options)}: an option of enqueue, which would not reach the method. Wrap "
+            "the method in a function of yours with another name for it."
+        )
     return keywords
 
 

@@ -9,6 +9,7 @@ import click
 from frappe_jobs.cli.options import Bench, pass_bench
 from frappe_jobs.deploy.processes import processes
 from frappe_jobs.deploy.procfile import procfile as procfile_text
+from frappe_jobs.sites_folder import write_text
 
 
 @click.group()
@@ -31,5 +32,5 @@ def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
         return
     if output.exists() and not yes:
         click.confirm(f"Write over {output}?", abort=True)
-    output.write_text(text)
+    write_text(output, text)
     click.echo(f"Written: {output}")

@@ -33,6 +33,24 @@ OPTIONS = (
 )  # fmt: skip
 
 
+class Pool(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """Celery's pools that keep our promises, or say which one they do not."""
+
+    def __init__(self) -> None:
+        super().__init__(["prefork", "threads", "solo"])
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        if value in ("gevent", "eventlet"):
+            self.fail(
+                f"a {value} pool cannot renew the lease of a job that computes, so that the job "
+                "might run twice at once: use threads.",
+                parameter, context,
+            )  # fmt: skip
+        return super().convert(value, parameter, context)
+
+
 def worker_options(command: Command) -> Command:
     """The options that one worker and a pool of them share."""
     for option in reversed(OPTIONS):
@@ -50,8 +68,8 @@ def worker_options(command: Command) -> Command:
     help="How many jobs at once, each in a process of its own.",
 )  # fmt: skip
 @click.option(
-    "--pool", type=click.Choice(["prefork", "threads", "gevent", "solo"]), default="prefork",
-    show_default=True, help="Celery's; only prefork can enforce timeouts.",
+    "--pool", type=Pool(), default="prefork", show_default=True,
+    help="Celery's; only prefork can enforce timeouts.",
 )  # fmt: skip
 @worker_options
 @pass_bench

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import warm
 from acme import tasks
+from doctored import beginning_with
 
 import frappe_jobs as frappe
 from frappe_jobs.cli import COMMANDS, main
@@ -60,6 +61,28 @@ class TestHelp:
         assert done.returncode == 0 and "worker" in done.stdout
 
 
+class TestWithoutSQLAlchemy:
+    """As after ``pip install frappe_jobs`` without an extra."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("worker", "--burst"),
+            ("schedule",),
+            ("migrate",),
+            ("enqueue", "acme.tasks.ping", "--site", "site1"),
+            ("doctor",),
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_one_line_says_what_to_install(self, bench, arguments):
+        with beginning_with(bench, "import sys; sys.modules['sqlalchemy'] = None"):
+            done = bench.run(*arguments)
+        assert "pip install 'frappe_jobs[standalone]'" in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 1
+
+
 class TestEnqueue:
     def test_it_prints_the_jobs_id(self, shared):
         done = shared.run("--site", "site1", "enqueue", "acme.tasks.ping", "--job-id", "typed")
@@ -104,6 +127,11 @@ class TestEnqueue:
             (["acme.tasks.nope"], 1, "not found"),
             (["acme.tasks.add", "--kwargs", '{"z": 1}'], 1, "acme.tasks.add"),
             (["acme.tasks.ping", "--kwargs", "{half"], 2, "not JSON"),
+            (["acme.tasks.ping", "--kwargs", "[" * 5000], 2, "nested deeper than 200 levels"),
+            (["acme.tasks.ping", "--kwargs", '{"method": 1}'], 2, "method: an option of enqueue"),
+            (["acme.tasks.ping", "--kwargs", '{"x": 1, "now": 1}'], 2, "now: an option of enq"),
+            (["acme.tasks.ping", "--kwargs", '{"async": 1}'], 2, "async: an option of enqueue"),
+            (["acme.tasks.ping", "--job-id", "\udcff"], 2, r"b'\xff' is not UTF-8"),
             (["acme.tasks.ping", "--kwargs", "[1]"], 2, "JSON object"),
             (["acme.tasks.ping", "--queue", "nope"], 2, "short, default, long"),
             (["acme.tasks.ping", "--queue", "short,long"], 2, "one queue"),
@@ -240,6 +268,18 @@ class TestSetup:
             "worker_a_b: frappe-jobs worker --queue a.b --concurrency 2\n"
             "scheduler: frappe-jobs schedule\n"
         )
+
+    def test_the_procfiles_names_are_unique(self, make_bench):
+        bench = make_bench(workers={"a.b": {}, "a_b": {}, "a_b_2": {}})
+        lines = bench.run("setup", "procfile").stdout.splitlines()
+        assert {line.rpartition(" ")[2]: line.partition(":")[0] for line in lines[3:-1]} == {
+            "a.b": "worker_a_b_3", "a_b": "worker_a_b", "a_b_2": "worker_a_b_2",
+        }  # fmt: skip
+
+    def test_a_file_that_cannot_be_written_is_said(self, bench):
+        done = bench.run("setup", "procfile", "--output", "nowhere/Procfile")
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: ") and "cannot be written" in done.stderr
 
     def test_a_file_is_written_over_only_when_asked(self, bench):
         assert bench.run("setup", "procfile", "--output", "Procfile").returncode == 0

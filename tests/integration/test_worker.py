@@ -107,10 +107,28 @@ class TestStopping:
         lines = [line for line in worker.lines if "INFO" in line or "succeeded" in line]
         assert lines == []
 
-    def test_a_pool_that_cannot_enforce_timeouts_says_so(self, bench):
-        with bench.worker("--pool", "threads") as worker, frappe.site("site1"):
+    @pytest.mark.parametrize("pool", ["threads", "solo"])
+    def test_a_pool_that_cannot_enforce_timeouts_says_so(self, bench, pool):
+        with bench.worker("--pool", pool) as worker, frappe.site("site1"):
             assert "cannot enforce timeouts" in worker.log
             assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+
+    @pytest.mark.parametrize("pool", ["threads", "solo"])
+    def test_such_a_pool_finishes_its_job_when_it_is_told_to_stop(self, bench, pool):
+        until = bench.path / "until"
+        with bench.worker("--pool", pool) as worker, frappe.site("site1"):
+            job = frappe.enqueue(tasks.hold, until=str(until))
+            wait_until(lambda: job.get_status() == "started", 20)
+            worker.process.send_signal(signal.SIGTERM)
+            until.touch()
+            assert worker.stop() == 0, worker.log
+            assert job.get_status() == "finished"
+
+    @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+    def test_a_pool_that_could_not_keep_leases_is_refused_by_name(self, bench, pool):
+        refused = bench.run("worker", "--pool", pool)
+        assert refused.returncode == 2
+        assert f"a {pool} pool cannot renew the lease" in refused.stderr
 
 
 PICKLE = "application/x-python-serialize"

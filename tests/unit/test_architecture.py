@@ -16,7 +16,8 @@ PACKAGE = ROOT / "frappe_jobs"
 #: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
 TIERS = (
     "errors",
-    "brokers.url brokers.url_options config sites_folder masking message arguments methods embedded"
+    "brokers.url brokers.url_options config sites_folder json_text masking message"
+    " arguments methods embedded"
     " cron frequency scheduler_events words finding clock",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from frappe_jobs.errors import (
     SiteNotFound,
     UnknownQueue,
 )
+from frappe_jobs.sites_folder import write_object
 
 REDIS = "redis://127.0.0.1:6379/0"
 SECRET = "hunter2"
@@ -288,6 +290,73 @@ def test_a_file_that_cannot_be_read_is_an_error_with_the_reason(sites: Path) -> 
     (sites / "common_site_config.json").mkdir()
     with pytest.raises(ConfigError, match="common_site_config.json cannot be read: Is a dir"):
         load_settings(sites)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "nested deeper than 200 levels"),
+        ('{"a": ' + "[" * 201 + "]" * 201 + "}", "nested deeper than 200 levels"),
+        ('{"a": ' + "9" * 6000 + "}", "a number has too many digits"),
+    ],
+    ids=["python's limit", "ours", "digits"],
+)
+def test_what_python_could_not_hold_is_an_error_too(content: str, says: str, sites: Path) -> None:
+    file = write(sites, content).resolve()
+    with pytest.raises(ConfigError) as bad:
+        load_settings(sites)
+    assert str(bad.value) == f"{file} cannot be read: {says}."
+
+
+# --- written
+
+
+@pytest.fixture
+def linked(sites: Path) -> tuple[Path, Path]:
+    """A configuration that is a link, and the file that it leads to."""
+    target = sites / "elsewhere.json"
+    target.write_text('{"a": 1}')
+    link = sites / "common_site_config.json"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name)
+    return link, target
+
+
+def test_a_file_keeps_its_mode_and_a_link_to_it_when_it_is_written(
+    linked: tuple[Path, Path],
+) -> None:
+    link, target = linked
+    target.chmod(0o640)
+    write_object(link, {"b": 2})
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == {"a": 1, "b": 2}
+    assert target.stat().st_mode & 0o7777 == 0o640
+    assert [*link.parent.glob(".*json.*")] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="Only root can give a file to another user.")
+def test_a_file_of_another_user_stays_that_users(linked: tuple[Path, Path]) -> None:
+    link, target = linked
+    os.chown(target, 4321, 1234)
+    write_object(link, {"b": 2})
+    assert (target.stat().st_uid, target.stat().st_gid) == (4321, 1234)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="Only root can give a file to another user.")
+def test_who_cannot_give_it_back_to_its_user_is_told_so(
+    linked: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, target = linked
+    os.chown(target, 4321, 1234)
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refused)
+    with pytest.raises(ConfigError, match="belongs to user 4321 and group 1234.* as that user"):
+        write_object(link, {"b": 2})
+    assert target.read_text() == '{"a": 1}'
+    assert [*link.parent.glob(".*json.*")] == []
 
 
 # --- the environment
