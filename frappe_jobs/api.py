@@ -223,7 +223,7 @@ def publish_progress(percent: float, stage: str | None = None, **further: Any) -
         here = runtime.current()
         stage = stage or further.get("description") or further.get("title")
         fields = {"progress": str(float(percent))} | ({"stage": str(stage)} if stage else {})
-        here.ledger.note(job.message, fields)
+        here.ledger.note(job.message, fields, holder=job.holder)
         about = further.get("doctype"), further.get("docname")
         here.tracking.note_progress(job.message, float(percent), stage, *about)
 

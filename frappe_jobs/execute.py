@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 from frappe_jobs import task_record
 from frappe_jobs.arguments import Arguments
@@ -54,6 +55,8 @@ class CurrentJob:
     queue: str
     attempt: int
     message: Message
+    #: Who holds the job's lease: this process.
+    holder: str
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("job", default=None)
@@ -62,6 +65,13 @@ _current: ContextVar[CurrentJob | None] = ContextVar("job", default=None)
 def current_job() -> CurrentJob | None:
     """The job that this code runs in; None outside of one."""
     return _current.get()
+
+
+class Run(NamedTuple):
+    """One run of a message: who holds the job's lease, and an id that no other run has."""
+
+    holder: str
+    id: str
 
 
 class RunAgain(Exception):
@@ -102,29 +112,32 @@ class Executor:
         raises in a job at its timeout.  Nothing is run, and None returned, if the record says that
         the job has ended.
         """
-        attempt = _insist(lambda: self._ledger.start(message, holder), message, timed_out)
+        run = Run(holder, uuid4().hex)
+        attempt = _insist(lambda: self._ledger.start(message, *run), message, timed_out)
         self._host.clear()
         try:
             if isinstance(attempt, Refusal):
-                return self._refuse(message, attempt)
-            return self._execute(message, attempt, timed_out)
+                return self._refuse(message, attempt, timed_out)
+            return self._execute(message, attempt, run, timed_out)
         finally:
             self._host.clear()
 
-    def _execute(self, message: Message, attempt: Attempt, timed_out: type[BaseException]) -> Any:
+    def _execute(
+        self, message: Message, attempt: Attempt, run: Run, timed_out: type[BaseException]
+    ) -> Any:
         if message.failure_of:
             return self._report_failure(message)
         outcome: Outcome | None = None
         try:
             with self._host.session(message.site, message.user) as session:
-                outcome = self._run(message, session, attempt, timed_out)
-                if self._settle_for_sure(message, outcome, timed_out):
+                outcome = self._run(message, session, attempt, run, timed_out)
+                if self._settle_for_sure(message, outcome, run, timed_out):
                     self._call_back(message, outcome)
         except (Exception, SystemExit) as error:
             if outcome is None:  # the site could not be opened
                 never_reached = self._host.is_out_of_reach(error)
                 outcome = self._failure(message, error, attempt, timed_out, never_reached)
-                self._settle_for_sure(message, outcome, timed_out)
+                self._settle_for_sure(message, outcome, run, timed_out)
             else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
         if outcome.run_again_in is not None:
@@ -134,12 +147,18 @@ class Executor:
         return outcome.result
 
     def _run(
-        self, message: Message, session: Session, attempt: Attempt, timed_out: type[BaseException]
+        self,
+        message: Message,
+        session: Session,
+        attempt: Attempt,
+        run: Run,
+        timed_out: type[BaseException],
     ) -> Outcome:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
         returned = False
-        with self._as_current(message, kwargs, attempt.number), self._host.running(message, kwargs):
+        current = self._as_current(message, kwargs, attempt.number, run.holder)
+        with current, self._host.running(message, kwargs):
             try:
                 self._tracking.begin(message, session)
                 kwargs.update(self._host.arguments.decode(message.arguments))
@@ -225,35 +244,48 @@ class Executor:
         )
 
     def _settle_for_sure(
-        self, message: Message, outcome: Outcome, timed_out: type[BaseException]
+        self, message: Message, outcome: Outcome, run: Run, timed_out: type[BaseException]
     ) -> bool:
-        return _insist(lambda: self._settle(message, outcome), message, timed_out)
+        return _insist(lambda: self._settle(message, outcome, run), message, timed_out)
 
-    def _settle(self, message: Message, outcome: Outcome) -> bool:
+    def _settle(self, message: Message, outcome: Outcome, run: Run) -> bool:
         """Write into the record what became of the attempt; whether this ended the job.
 
-        It does not where somebody else did before: who cancelled it, or the worker's parent.
+        It does not where somebody else did before: who cancelled it, or the worker's parent; nor
+        where the job runs elsewhere by now, as this process stood still for too long.
         """
         if outcome.error is None:
-            result = json.dumps(outcome.result)
             return self._ledger.end(
-                message, FINISHED, {"result": result}, is_written=outcome.is_written
-            )
+                message, FINISHED, {"result": json.dumps(outcome.result)},
+                is_written=outcome.is_written, holder=run.holder, call=run.id,
+            )  # fmt: skip
         fields = {
             "reason": outcome.reason,
             "error": f"{type(outcome.error).__module__}.{type(outcome.error).__qualname__}",
             "traceback": "".join(traceback.format_exception(outcome.error)),
         }
         if outcome.run_again_in is None:
-            return self._ledger.end(message, FAILED, fields, is_written=outcome.is_written)
+            return self._ledger.end(
+                message, FAILED, fields,
+                is_written=outcome.is_written, holder=run.holder, call=run.id,
+            )  # fmt: skip
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
-        self._ledger.wait_for_retry(message, outcome.run_again_in, fields)
+        self._ledger.wait_for_retry(message, outcome.run_again_in, fields, holder=run.holder)
         logger.warning(
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},
         )  # fmt: skip
         return False
+
+    def _end_for_sure(
+        self, message: Message, status: str, reason: str, timed_out: type[BaseException]
+    ) -> bool:
+        """End a job that does not run; whether this ended it."""
+        call, said = uuid4().hex, {"reason": reason}
+        return _insist(
+            lambda: self._ledger.end(message, status, said, call=call), message, timed_out
+        )
 
     def _call_back(self, message: Message, outcome: Outcome) -> None:
         """Call on_success or on_failure as RQ does; an error in it changes nothing."""
@@ -271,7 +303,7 @@ class Executor:
         except (Exception, SystemExit):
             _log_and_go_on(f"the callback {path}", message)
 
-    def _refuse(self, message: Message, refusal: Refusal) -> None:
+    def _refuse(self, message: Message, refusal: Refusal, timed_out: type[BaseException]) -> None:
         """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
@@ -282,11 +314,11 @@ class Executor:
             )  # fmt: skip
             return
         if refusal.superseded:
-            self._ledger.end(message, CANCELLED, {"reason": "superseded: its job_id is another's"})
+            self._end_for_sure(message, CANCELLED, "superseded: its job_id is another's", timed_out)
             self._tracking.settle_if_possible([message])
         if refusal.died:
             reason = f"its process died {refusal.died} times"
-            ended = self._ledger.end(message, FAILED, {"reason": reason})
+            ended = self._end_for_sure(message, FAILED, reason, timed_out)
             self._tracking.settle_if_possible([message])
             if ended and message.on_failure:
                 with self._host.session(message.site, message.user):
@@ -329,11 +361,12 @@ class Executor:
 
     @contextmanager
     def _as_current(
-        self, message: Message, kwargs: Mapping[str, Any], attempt: int
+        self, message: Message, kwargs: Mapping[str, Any], attempt: int, holder: str
     ) -> Iterator[None]:
         job = CurrentJob(
             id=message.job_id, site=message.site, user=message.user, method=message.method,
             kwargs=kwargs, queue=message.queue, attempt=attempt, message=message,
+            holder=holder,
         )  # fmt: skip
         token = _current.set(job)
         try:

@@ -147,9 +147,12 @@ class Runtime:
         """The handle on a message's job, as its record is now."""
         return self.job(self.ledger.read(message.id) or Record(message, QUEUED))
 
-    def killed(self, message: Message, reason: str) -> None:
-        """End a job whose process was killed, and have its on_failure called, once."""
-        ended = self.end_from_outside(message, FAILED, reason)
+    def killed(self, message: Message, reason: str, holder: str | None = None) -> None:
+        """End a job whose process was killed, and have its on_failure called, once.
+
+        Not where it runs elsewhere than with that holder by now.
+        """
+        ended = self.end_from_outside(message, FAILED, reason, holder)
         if ended and message.on_failure:
             report = replace(
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
@@ -157,9 +160,11 @@ class Runtime:
             )  # fmt: skip
             self.dispatcher.dispatch([Sending(report)])
 
-    def end_from_outside(self, message: Message, status: str, reason: str) -> bool:
+    def end_from_outside(
+        self, message: Message, status: str, reason: str, holder: str | None = None
+    ) -> bool:
         """End a job from a worker's parent, which leaves its record to a process that may fork."""
-        ended = self.ledger.end(message, status, {"reason": reason})
+        ended = self.ledger.end(message, status, {"reason": reason}, holder=holder)
         if ended and message.task_id:
             self.task_upkeep.settle_soon(message.site, message.queue)
         return ended

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from typing import Any
+from uuid import uuid4
 
 from celery import bootsteps
 
@@ -25,9 +26,14 @@ logger = logging.getLogger(__name__)
 TAKE_BACK = 5.0
 
 
+#: This worker among those of its name whose processes have the same numbers: two containers may
+#: have one host name, each its own processes.  Its processes are forked, and have it as well.
+IDENTITY = uuid4().hex[:8]
+
+
 def holder(hostname: str, pid: int) -> str:
     """Who holds a lease: a process of a worker."""
-    return f"{hostname}/{pid}"
+    return f"{hostname}/{IDENTITY}/{pid}"
 
 
 class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]

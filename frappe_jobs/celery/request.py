@@ -85,17 +85,23 @@ class JobRequest(Request):  # type: ignore[misc]
 
         def note(runtime: Any, message: Message) -> None:
             if is_terminated:  # somebody's revoke; Celery drops the message
-                runtime.end_from_outside(message, CANCELLED, "terminated by Celery")
-            elif self.worker_pid:  # the message comes back at once
+                reason = "terminated by Celery"
+                runtime.end_from_outside(message, CANCELLED, reason, self._holder)
+            elif self._holder:  # the message comes back at once
                 ledger = runtime.ledger
                 give_up = ledger.hand_back if stopping.handing_back else ledger.release
-                give_up(message, holder(self.hostname, self.worker_pid))
+                give_up(message, self._holder)
 
         self._write(note)
 
     def _end(self, reason: str) -> None:
         """Twice is harmless: only the first end of a job counts."""
-        self._write(lambda runtime, message: runtime.killed(message, reason))
+        self._write(lambda runtime, message: runtime.killed(message, reason, self._holder))
+
+    @property
+    def _holder(self) -> str | None:
+        """Whose run of the job it is; one that runs elsewhere by now is not this one's to end."""
+        return holder(self.hostname, self.worker_pid) if self.worker_pid else None
 
     def _write(self, note: Callable[[Any, Message], None]) -> None:
         """The worker goes on, whether the ledger can be reached or not."""

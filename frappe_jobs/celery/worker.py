@@ -13,6 +13,7 @@ from celery.signals import worker_ready
 from celery.utils.nodenames import gethostname, nodename
 
 from frappe_jobs.celery.app import equip, worker_settings
+from frappe_jobs.celery.lease import IDENTITY
 from frappe_jobs.config import Settings
 
 #: In which order a worker looks into its queues, on Redis; as kombu names or finds them.
@@ -31,6 +32,8 @@ class Worker:
     quiet: bool = False
     burst: bool = False
     strategy: str | None = None
+    #: Its Celery node name; one that no other worker has is made where none is asked for.
+    name: str | None = None
     #: A process is replaced after so many jobs, and after a job that leaves it above so many MiB.
     max_jobs: int | None = None
     max_memory: int | None = None
@@ -57,7 +60,7 @@ def run_worker(
         app.conf.broker_transport_options |= {"queue_order_strategy": STRATEGIES[asked.strategy]}
     worker_ready.connect(lambda **_: on_ready(), weak=False)
     worker = app.Worker(
-        hostname=nodename(f"{'+'.join(asked.queues)}.{os.getpid()}", gethostname()),
+        hostname=_node_name(asked),
         queues=[f"{settings.bench_id}:{queue}" for queue in asked.queues],
         concurrency=asked.concurrency,
         pool=asked.pool,
@@ -71,6 +74,16 @@ def run_worker(
     )
     worker.start()
     sys.exit(worker.exitcode)
+
+
+def _node_name(asked: Worker) -> str:
+    """As asked, or such as ``short+default.3f9a2c1b.4711@host``.
+
+    The random part tells it from a worker of another container that has the same host name: Celery
+    would send what is meant for one to both (Redis), or RabbitMQ not let the second one in.
+    """
+    name = asked.name or f"{'+'.join(asked.queues)}.{IDENTITY}.{os.getpid()}"
+    return name if "@" in name else nodename(name, gethostname())
 
 
 def say_ready() -> None:

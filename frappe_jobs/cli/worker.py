@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from frappe_jobs.celery.scheduler import Scheduler, run_scheduler
 from frappe_jobs.celery.worker import STRATEGIES, Worker, run_worker, say_ready
 from frappe_jobs.celery.worker_pool import Member, WorkerPool
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench
+from frappe_jobs.errors import shortened
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,6 +60,15 @@ def worker_options(command: Command) -> Command:
     return command
 
 
+def node_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None or re.fullmatch(r"[A-Za-z0-9_.+-]{1,100}(@[A-Za-z0-9_.-]{1,100})?", value):
+        return value
+    raise click.BadParameter(
+        f"a name of letters, digits, '_', '-', '.' and '+', with @HOST behind it if you like; "
+        f"not {shortened(value)}."
+    )
+
+
 @click.command()
 @click.option(
     "--queue", callback=known_queues,
@@ -70,6 +81,11 @@ def worker_options(command: Command) -> Command:
 @click.option(
     "--pool", type=Pool(), default="prefork", show_default=True,
     help="Celery's; only prefork can enforce timeouts.",
+)  # fmt: skip
+@click.option(
+    "--name", callback=node_name,
+    help="Its name in Celery's events and commands, which no other worker may have; default: "
+    "one that is made, with the queues, a random part, the process and the host.",
 )  # fmt: skip
 @worker_options
 @pass_bench

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
+from uuid import uuid4
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
@@ -31,7 +32,16 @@ from frappe_jobs.ledger.record import (
     Refusal,
     parse_record,
 )
-from frappe_jobs.ledger.scripts import END, HAND_BACK, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.ledger.scripts import (
+    END,
+    HAND_BACK,
+    NOTE,
+    RECORD,
+    RELEASE,
+    RENEW,
+    RETRY,
+    START,
+)
 from frappe_jobs.message import Message, to_json
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
@@ -61,6 +71,7 @@ class Ledger(Connected):
         self._release: Any = self.redis.register_script(RELEASE)
         self._hand_back: Any = self.redis.register_script(HAND_BACK)
         self._retry: Any = self.redis.register_script(RETRY)
+        self._note: Any = self.redis.register_script(NOTE)
         self._end: Any = self.redis.register_script(END)
 
     @reachable
@@ -90,16 +101,20 @@ class Ledger(Connected):
             self.redis.zrem(self._key("unsent"), *(message.id for message in messages))
 
     @reachable
-    def start(self, message: Message, holder: str) -> Attempt | Refusal:
+    def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
         """Note that a worker begins with it, and give it the job's lease.
 
+        Asked again for the same ``run``, as the reply was lost, it is the same start.
         A Refusal, and nothing noted, if the job has ended, is somebody else's, or was begun too
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
         keys = [*self._moving_keys(message), self._key("open", message.site)]
         milliseconds = self._settings.lease * 1000
-        arguments = [message.id, time.time(), holder, milliseconds, self._settings.max_starts]
+        arguments = [
+            message.id, time.time(), holder, milliseconds, self._settings.max_starts,
+            run or uuid4().hex,
+        ]  # fmt: skip
         found = self._start(keys=keys, args=arguments)
         if found[0] == -1:
             if self.redis.exists(self._key("dropped", message.id)):
@@ -135,10 +150,20 @@ class Ledger(Connected):
         self._hand_back(keys=self._moving_keys(message), args=arguments)
 
     @reachable
-    def wait_for_retry(self, message: Message, delay: float, fields: Mapping[str, str]) -> None:
-        """Note that the job waits for its next attempt, so many seconds from now."""
+    def wait_for_retry(
+        self,
+        message: Message,
+        delay: float,
+        fields: Mapping[str, str],
+        *,
+        holder: str | None = None,
+    ) -> None:
+        """Note that the job waits for its next attempt, so many seconds from now.
+
+        Not if it has ended, or runs elsewhere than with that holder by now.
+        """
         due = {"due": repr(time.time() + delay)}
-        arguments = [message.id, _rank(message), *_flat(due), *_flat(fields)]
+        arguments = [message.id, _rank(message), holder or "", *_flat(due), *_flat(fields)]
         self._retry(keys=self._moving_keys(message), args=arguments)
 
     @reachable
@@ -150,14 +175,20 @@ class Ledger(Connected):
         *,
         waiting_only: bool = False,
         is_written: bool = False,
+        holder: str | None = None,
+        call: str | None = None,
     ) -> bool:
         """Note that the job has ended, free its id, wake who waits for it.
 
-        False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``).
+        False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``), or
+        runs elsewhere than with that holder by now.  Asked again for the same ``call``, as the
+        reply was lost, it says True again.
         The end of a tracked job is noted among those that its Background Task does not say yet,
         unless it does (``is_written``).
         """
-        keys, arguments = self._ending(message, status, fields or {}, waiting_only, is_written)
+        keys, arguments = self._ending(
+            message, status, fields or {}, waiting_only, is_written, holder, call
+        )
         return bool(self._end(keys=keys, args=arguments))
 
     @reachable
@@ -210,6 +241,8 @@ class Ledger(Connected):
         fields: Mapping[str, str],
         waiting_only: bool,
         is_written: bool = False,
+        holder: str | None = None,
+        call: str | None = None,
     ) -> tuple[list[str], list[Any]]:
         """The keys and the arguments of the script that ends a job."""
         failed = status == FAILED
@@ -218,7 +251,7 @@ class Ledger(Connected):
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
             int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
-            *_flat(fields),
+            holder or "", call or uuid4().hex, *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
@@ -264,9 +297,15 @@ class Ledger(Connected):
         return f"{self._prefix}celery-task-meta-{message.id}", f'{meta[:-1]},"result":{result}}}'
 
     @reachable
-    def note(self, message: Message, fields: Mapping[str, str]) -> None:
-        """Write into the record of a job that runs (its progress)."""
-        self.redis.hset(self._key("record", message.id), mapping=fields)
+    def note(
+        self, message: Message, fields: Mapping[str, str], *, holder: str | None = None
+    ) -> None:
+        """Write into the record of a job that runs (its progress).
+
+        Not where it is no longer kept, or runs elsewhere than with that holder by now.
+        """
+        keys, arguments = [self._key("record", message.id)], [holder or "", *_flat(fields)]
+        self._note(keys=keys, args=arguments)
 
     @reachable
     def find(self, site: str, job_id: str) -> Record | None:

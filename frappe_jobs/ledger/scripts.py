@@ -49,18 +49,24 @@ return done
 """
 
 # KEYS record, waiting, lease, running, open
-# ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends
+# ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends,
+#      the run: who asks again, as the reply was lost, has begun already
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
 #       {-4}: another job took its id, {-5}: the id is a message's of another site
 START = """
-local status, superseded = unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded'))
+local status, superseded, run, starts, retries =
+  unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded', 'run', 'starts', 'retries'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
 if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {-5} end
 if superseded then return {-4} end
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end
+if status == 'started' and run == ARGV[6] then
+  redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+  return {tonumber(starts), tonumber(retries or '0')}
+end
 if status == 'started' then  -- the process that began with it is gone, and left no end
   local died = redis.call('HINCRBY', KEYS[1], 'died', 1)
   if died >= tonumber(ARGV[5]) then return {-3, died} end
@@ -68,13 +74,13 @@ else
   redis.call('HDEL', KEYS[1], 'died')
 end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
-redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3])
+starts = tonumber(starts or '0') + 1
+redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3],
+  'run', ARGV[6], 'starts', starts)
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
-local retries = tonumber(redis.call('HGET', KEYS[1], 'retries') or '0')
-local starts = redis.call('HINCRBY', KEYS[1], 'starts', 1)
 if starts > 1 then redis.call('HDEL', KEYS[1], 'progress', 'stage') end  -- it begins anew
-return {starts, retries}
+return {starts, tonumber(retries or '0')}
 """
 
 # KEYS lease · ARGV holder, milliseconds; gives 0 if it is somebody else's
@@ -99,10 +105,13 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 return 1
 """
 
-# KEYS record, waiting, lease, running · ARGV message id, rank, then fields and values of the record
+# KEYS record, waiting, lease, running
+# ARGV message id, rank, the holder whose run it was ('': whoever), then fields and values of the
+#      record; gives 0 if it runs no longer, or elsewhere
 RETRY = """
-if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 3))
+local status, worker = unpack(redis.call('HMGET', KEYS[1], 'status', 'worker'))
+if status ~= 'started' or ARGV[3] ~= '' and ARGV[3] ~= worker then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 4))
 redis.call('HINCRBY', KEYS[1], 'retries', 1)
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('DEL', KEYS[3])
@@ -110,18 +119,30 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 return 1
 """
 
+# KEYS record · ARGV the holder whose run it is ('': whoever), then fields and values
+NOTE = """
+local status, worker = unpack(redis.call('HMGET', KEYS[1], 'status', 'worker'))
+if not status or ARGV[1] ~= '' and ARGV[1] ~= worker then return 0 end
+return redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+"""
+
 # KEYS record, open, waiting, ended, failed, pointer ('': a made id), lease, running
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      the hash of ends that tracked jobs' own records do not say yet ('': none), what goes there,
-#      then fields and values of the record; gives 1 if this call ended the job
+#      the holder whose run it was ('': whoever; the run of another one stays as it is), the call:
+#      who asks again, as the reply was lost, has ended it; then fields and values of the record
+# gives 1 if this call ended the job
 END = """
 local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local present = redis.call('HGET', KEYS[1], 'status')
-if present ~= 'queued' and (present ~= 'started' or ARGV[6] == '1') then return 0 end
-redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2])
+local present, worker, call =
+  unpack(redis.call('HMGET', KEYS[1], 'status', 'worker', 'ended_by'))
+if present ~= 'queued' and present ~= 'started' then return call == ARGV[14] and 1 or 0 end
+if present == 'started' and ARGV[6] == '1' then return 0 end
+if ARGV[13] ~= '' and ARGV[13] ~= worker then return 0 end
+redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2], 'ended_by', ARGV[14])
 redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 12 then redis.call('HSET', KEYS[1], unpack(ARGV, 13)) end
+if #ARGV > 14 then redis.call('HSET', KEYS[1], unpack(ARGV, 15)) end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('DEL', KEYS[7])
 redis.call('ZREM', KEYS[2], id)

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 from celery.result import AsyncResult
+from recorded import ANOTHER, SOMEBODY, begun, message, recorded
 
 from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
-from frappe_jobs.message import Message
 
 DAY = 24 * 3600
-SOMEBODY, ANOTHER = "worker@here/1", "worker@there/2"
-
-
-def message(job_id=None, **values):
-    message_id = str(uuid4())
-    return Message(**{
-        "id": message_id, "job_id": job_id or message_id, "site": "site1", "user": "grete",
-        "method": "acme.tasks.ping", "queue": "default", "name": "ping", "timeout": 300,
-        "enqueued_at": time.time(),
-    } | values)  # fmt: skip
 
 
 @pytest.fixture
@@ -38,20 +27,6 @@ def ledger(bench):
 def on_rabbitmq(ledger):
     """The ledger of a bench whose messages nobody can search."""
     return Ledger(replace(ledger._settings, celery_broker_url="amqp://127.0.0.1//"))
-
-
-def recorded(ledger, *arguments, **values):
-    """A job that waits."""
-    made = message(*arguments, **values)
-    assert ledger.record([Sending(made)]) == [True]
-    return made
-
-
-def begun(ledger, *arguments, **values):
-    """A job that somebody runs."""
-    made = recorded(ledger, *arguments, **values)
-    assert ledger.start(made, SOMEBODY) == Attempt(1)
-    return made
 
 
 def claimed(ledger, job_id, **values):
