@@ -17,7 +17,7 @@ FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test
 
 venv: $(VENV)/installed
 
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/installed: setup.py setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@
@@ -28,7 +28,7 @@ demo: venv  ## the main job, on an embedded server and real workers; make demo A
 test: venv  ## every test; servers that are absent are named (and fail where CI is set)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-$(FLOOR)/installed: setup.cfg pyproject.toml tests/floor.txt
+$(FLOOR)/installed: setup.py setup.cfg pyproject.toml tests/floor.txt
 	test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
 	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint tests/floor.txt --editable '.[frappe15,test]' hiredis

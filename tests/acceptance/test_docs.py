@@ -266,7 +266,7 @@ def is_form(line: str) -> bool:
 
 
 #: Commands of Frappe's own that the pages name.
-FRAPPES = {"install-app", "uninstall-app"}
+FRAPPES = {"get-app", "install-app", "uninstall-app"}
 
 
 def check_on_a_bench(line: str) -> None:

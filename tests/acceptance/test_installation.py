@@ -1,0 +1,91 @@
+"""Installed beside Frappe, as ``bench get-app`` does it: no package that Frappe pins moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILT_FROM = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "frappe_jobs")
+
+#: Of what Frappe pins, what Celery and we need as well, and RQ.
+PINS = {
+    "15.50": [
+        "Click~=8.1.3", "croniter~=2.0.1", "python-dateutil~=2.8.2", "pytz==2023.3",
+        "redis~=4.5.5", "hiredis~=2.2.3", "rq==1.15.1", "tenacity~=8.2.2",
+    ],
+    "15.72": [
+        "Click~=8.2.0", "croniter~=2.0.1", "python-dateutil~=2.8.2", "pytz==2023.3",
+        "redis~=4.5.5", "hiredis~=2.2.3", "rq==1.15.1", "tenacity~=8.2.2",
+    ],
+    "15.105": [
+        "Click~=8.2.0", "croniter~=6.0.0", "python-dateutil~=2.9.0", "pytz==2025.2",
+        "redis~=4.5.5", "hiredis~=2.2.3", "rq==1.15.1", "tenacity~=8.2.2",
+    ],
+    "17-dev": [
+        "Click~=8.3.1", "croniter~=6.0.0", "python-dateutil~=2.9.0", "redis~=7.1.0",
+        "rq==2.6.1", "tenacity~=9.1",
+    ],
+}  # fmt: skip
+
+
+def copied(folder: Path) -> Path:
+    """The package's source, in a folder of that parent."""
+    own = folder / "frappe_jobs"
+    own.mkdir(parents=True)
+    for name in BUILT_FROM:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, own / name)
+    return own
+
+
+def pip(python: Path, *arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def planned(python: Path, source: Path, tmp_path: Path) -> dict[str, str]:
+    """What an editable install without any extra would install, and in which versions."""
+    report = tmp_path / "report.json"
+    pip(python, "install", "--quiet", "--dry-run", "--report", report, "-e", source)
+    return {
+        item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"]
+        for item in json.loads(report.read_text())["install"]
+    }
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """Of an empty environment."""
+    folder = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", PINS)
+def test_beside_frappe_no_package_moves(version: str, python: Path, tmp_path: Path) -> None:
+    source = copied(tmp_path / "apps")
+    (tmp_path / "apps" / "frappe").mkdir()
+    (tmp_path / "apps" / "frappe" / "pyproject.toml").write_text(
+        f'[project]\nname = "frappe"\ndependencies = {json.dumps(PINS[version])}\n'
+    )
+    pip(python, "install", "--quiet", *PINS[version])
+    found = planned(python, source, tmp_path)
+    assert {"celery", "kombu", "celery-redbeat", "frappe-jobs"} <= {*found}
+    moved = {"click", "croniter", "python-dateutil", "pytz", "redis", "rq", "tenacity"} & {*found}
+    assert moved == set()
+    # kombu 5.7 refuses to work with an older client of Redis, though it does not ask for it.
+    assert found["kombu"].startswith("5.6.") == ("redis~=4.5.5" in PINS[version])
+
+
+@pytest.mark.timeout(300)
+def test_elsewhere_the_newest_celery_comes(python: Path, tmp_path: Path) -> None:
+    found = planned(python, copied(tmp_path / "somewhere"), tmp_path)
+    assert tuple(map(int, found["celery"].split(".")[:2])) >= (5, 7)
