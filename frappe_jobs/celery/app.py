@@ -28,6 +28,7 @@ from frappe_jobs.celery.servers import (
 )
 from frappe_jobs.celery.stopping import Drain, TakeSignals
 from frappe_jobs.celery.sweeper import Sweeper
+from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed, LaterVersion
@@ -164,7 +165,7 @@ def equip(app: Celery) -> None:
     """Give the workers of that app in this process what workers of ours do beside Celery's."""
     child.connect()
     app.steps["worker"] |= {FinishReading, TakeSignals}
-    app.steps["consumer"] |= {Burst, Drain, DropTimers}
+    app.steps["consumer"] |= {Burst, Drain, DropTimers, TakeByHand}
 
 
 def sites_path_of(app: Celery) -> Path:
@@ -244,6 +245,23 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         # A killed process may still have sent its result; its record says so at once.
         "worker_lost_wait": 1.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # What a worker takes from RabbitMQ is no count of Celery's.
+        "worker_enable_prefetch_count_reduction": not settings.is_amqp,
+        **(own_queues() if settings.is_amqp else {}),
+    }
+
+
+def own_queues() -> dict[str, Any]:
+    """The queues of Celery's own messages on RabbitMQ, for control and events: durable, short-lived.
+
+    Celery 5.6's are of a kind that a strict RabbitMQ 4.3 refuses (transient, not exclusive), and
+    5.7's belong to a connection, so that a worker that is back before RabbitMQ has noticed its
+    absence is refused.
+    """
+    return {
+        f"{kind}_queue_{what}": what == "durable"
+        for kind in ("control", "event")
+        for what in ("durable", "exclusive")
     }
 
 
@@ -274,9 +292,12 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 
 def queues(settings: Settings) -> list[Queue]:
-    """The bench's queues, as Celery declares them; on RabbitMQ with two priorities."""
+    """The bench's queues, as Celery declares them; on RabbitMQ with two priorities.
+
+    Those are classic queues, also where the server's default is another type.
+    """
     names = (f"{settings.bench_id}:{queue}" for queue in settings.queues)
-    arguments = {"x-max-priority": 1} if settings.is_amqp else None
+    arguments = {"x-max-priority": 1, "x-queue-type": "classic"} if settings.is_amqp else None
     return [
         Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
         for name in names

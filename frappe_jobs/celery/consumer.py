@@ -8,9 +8,11 @@ from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import task_ready
 from kombu.transport import virtual
 
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.message import TASK
 
@@ -77,6 +79,12 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self.loop = _outliving_its_channel(self.loop)
 
+    def connect(self) -> Any:
+        connection = super().connect()
+        if takes_by_hand(self, connection):
+            self.initial_prefetch_count = 0  # or Celery begins with a limit for the whole channel
+        return connection
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the channel as a whole first, while its connection still has an address.
 
@@ -95,13 +103,25 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         handle = super().create_task_handler(*arguments, **options)
 
         def on_task_received(message: Any) -> None:
+            if isinstance(self.qos, Taking) and not self.qos.accepts(message):
+                return
             if fault := fault_of(message):
                 self._keep_aside(message, fault)
                 message.ack()
-            else:
-                handle(message)
+                return
+            if isinstance(self.qos, Taking):
+                without_time_that_has_come(message)
+            handle(message)
 
         return on_task_received
+
+    def apply_eta_task(self, task: Any) -> None:
+        """Run what has waited for its time; with no process free, leave it to whoever has one."""
+        if isinstance(self.qos, Taking) and not self.qos.has_room:
+            task_ready(task)
+            task.reject(requeue=True)
+        else:
+            super().apply_eta_task(task)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         self._keep_aside(message, f"names a task that this worker does not have: {exc}")

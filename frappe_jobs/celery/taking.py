@@ -1,0 +1,142 @@
+"""How a worker takes messages from RabbitMQ: by hand, and only what it can run at once.
+
+RabbitMQ's prefetch cannot say "so many of all my queues together": from 4.0 on that is deprecated,
+4.3 takes it for "of each queue" without a word, and what waits for its time (a retry) counts as
+well.  So nothing is prefetched.  A worker with a free process fetches, from each queue in turn.
+Where they are all empty it consumes, to be told of the next message; that one is a bell: it is run,
+and the worker fetches again.
+
+What has no public interface in Celery and kombu, and is used here alone: that the worker's loop
+compares ``consumer.qos``'s two values in each round, and calls its ``update`` where they differ;
+``Consumer._receive_callback``; whether a worker's pool is free (``state.reserved_requests``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timezone
+from typing import Any
+
+from celery import bootsteps
+from celery.utils.time import maybe_iso8601
+from celery.worker import state
+from kombu.common import QoS
+
+from frappe_jobs.celery.stopping import stopping
+
+#: So many messages are fetched before the worker's loop goes on: retries that wait are no limit.
+ROUND = 100
+
+
+class Taking(QoS):  # type: ignore[misc]
+    """Stands in the place of the worker's prefetch count, which its loop keeps up to date."""
+
+    def __init__(self, consumer: Any) -> None:
+        super().__init__(None, 0)
+        self._consumer = consumer
+        self._turn: deque[str] = deque()
+        #: A message came by consuming since the last look.
+        self._was_told = False
+
+    #: For Celery's loop, which calls ``update`` where the two differ.
+    prev = False
+
+    @property
+    def value(self) -> bool:
+        """Whether there is something to do."""
+        if not self.has_room:
+            return self._consumes
+        return self._was_told or not self._consumes
+
+    @value.setter
+    def value(self, count: int) -> None:
+        """What Celery counts here is no matter of ours."""
+
+    def increment_eventually(self, n: int = 1) -> int:
+        return 0
+
+    def decrement_eventually(self, n: int = 1) -> int:
+        return 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job that came now would run at once."""
+        busy = len(state.reserved_requests)
+        return busy < self._consumer.pool.num_processes and not stopping.told
+
+    @property
+    def _consumes(self) -> bool:
+        tasks = self._consumer.task_consumer
+        return any(map(tasks.consuming_from, tasks.queues))
+
+    def accepts(self, message: Any) -> bool:
+        """Whether a message that came may be handled; if not, it is back in its queue."""
+        if "consumer_tag" in message.delivery_info:  # RabbitMQ sent it by itself
+            self._was_told = True
+            if not self.has_room:
+                message.requeue()
+                return False
+        return True
+
+    def update(self) -> None:
+        """Stop consuming; fetch while a process is free; consume once the queues are empty."""
+        tasks = self._consumer.task_consumer
+        tasks.cancel()
+        self._was_told = False
+        for _ in range(ROUND):
+            if not self.has_room:
+                return
+            if not self._fetch(tasks):
+                tasks.consume()
+                return
+        self._consumer.timer.call_after(0, lambda: None)  # the loop comes back without a pause
+
+    def _fetch(self, tasks: Any) -> bool:
+        """Take one message, from the next queue that has one; False if they are all empty."""
+        for queue in self._in_turn(tasks):
+            if message := tasks.channel.basic_get(queue=queue):
+                tasks._receive_callback(message)
+                return True
+        return False
+
+    def _in_turn(self, tasks: Any) -> list[str]:
+        """The queues, another one first each time."""
+        names = [queue.name for queue in tasks.queues]
+        if sorted(names) != sorted(self._turn):  # one was added, or left out
+            self._turn = deque(names)
+        self._turn.rotate(-1)
+        return [*self._turn]
+
+
+class TakeByHand(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Have a worker on RabbitMQ take its messages so, where Celery's loop is the worker's."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        if takes_by_hand(consumer, consumer.connection):
+            consumer.qos = Taking(consumer)
+            consumer.task_consumer.qos(prefetch_count=1)
+
+
+def takes_by_hand(consumer: Any, connection: Any) -> bool:
+    """Whether the worker can: from RabbitMQ, and in a loop that its processes wake."""
+    return consumer.hub is not None and connection.transport.driver_type == "amqp"
+
+
+def without_time_that_has_come(message: Any) -> None:
+    """Have Celery run a message at once whose time has come, as it would a little later.
+
+    Meanwhile the worker would fetch another one for its free process.
+    """
+    eta = message.headers.get("eta")
+    try:
+        when = maybe_iso8601(eta)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return  # Celery refuses it
+    if when is None:
+        return
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    if when <= datetime.now(timezone.utc):
+        message.headers = message.headers | {"eta": None}
