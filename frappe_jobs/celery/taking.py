@@ -25,7 +25,7 @@ from kombu.common import QoS
 from frappe_jobs.celery.stopping import stopping
 
 #: So many messages are fetched before the worker's loop goes on: retries that wait are no limit.
-ROUND = 100
+ROUND = 25
 
 
 class Taking(QoS):  # type: ignore[misc]

@@ -229,6 +229,14 @@ def celery_add(x: int, y: int) -> int:
     return x + y
 
 
+def fail_first() -> int:
+    """Fail at the first attempt."""
+    attempt = frappe.get_current_job().attempt
+    if attempt == 1:
+        raise ValueError("the first attempt")
+    return attempt
+
+
 def succeed_at_last(attempts: int) -> int:
     """Ask for another attempt until there were so many."""
     attempt = frappe.get_current_job().attempt
