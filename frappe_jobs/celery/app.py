@@ -252,7 +252,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 
 
 def own_queues() -> dict[str, Any]:
-    """The queues of Celery's own messages on RabbitMQ, for control and events: durable, short-lived.
+    """The queues of Celery's own messages on RabbitMQ: durable, and gone soon after their reader.
 
     Celery 5.6's are of a kind that a strict RabbitMQ 4.3 refuses (transient, not exclusive), and
     5.7's belong to a connection, so that a worker that is back before RabbitMQ has noticed its

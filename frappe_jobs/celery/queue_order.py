@@ -1,4 +1,4 @@
-"""In which order a worker looks into its queues, on Redis; RabbitMQ takes turns by itself.
+"""In which order a worker looks into its queues, on Redis; on RabbitMQ earlier ones go first.
 
 kombu's own ``round_robin`` is the third way: the queue that gave a job goes to the end.
 """

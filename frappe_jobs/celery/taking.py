@@ -2,9 +2,9 @@
 
 RabbitMQ's prefetch cannot say "so many of all my queues together": from 4.0 on that is deprecated,
 4.3 takes it for "of each queue" without a word, and what waits for its time (a retry) counts as
-well.  So nothing is prefetched.  A worker with a free process fetches, from each queue in turn.
-Where they are all empty it consumes, to be told of the next message; that one is a bell: it is run,
-and the worker fetches again.
+well.  So nothing is prefetched.  A worker with a free process fetches, from the earliest queue that
+has a message.  Where they are all empty it consumes, to be told of the next one; that one is run as
+well, and the worker fetches again.
 
 What has no public interface in Celery and kombu, and is used here alone: that the worker's loop
 compares ``consumer.qos``'s two values in each round, and calls its ``update`` where they differ;
@@ -13,7 +13,6 @@ compares ``consumer.qos``'s two values in each round, and calls its ``update`` w
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,13 +27,12 @@ from frappe_jobs.celery.stopping import stopping
 ROUND = 25
 
 
-class Taking(QoS):  # type: ignore[misc]
+class Taking(QoS):
     """Stands in the place of the worker's prefetch count, which its loop keeps up to date."""
 
     def __init__(self, consumer: Any) -> None:
-        super().__init__(None, 0)
+        super().__init__(None, 0)  # type: ignore[no-untyped-call]
         self._consumer = consumer
-        self._turn: deque[str] = deque()
         #: A message came by consuming since the last look.
         self._was_told = False
 
@@ -92,20 +90,12 @@ class Taking(QoS):  # type: ignore[misc]
         self._consumer.timer.call_after(0, lambda: None)  # the loop comes back without a pause
 
     def _fetch(self, tasks: Any) -> bool:
-        """Take one message, from the next queue that has one; False if they are all empty."""
-        for queue in self._in_turn(tasks):
-            if message := tasks.channel.basic_get(queue=queue):
+        """Take one message, of the first queue that has one; False if they are all empty."""
+        for queue in tasks.queues:
+            if message := tasks.channel.basic_get(queue=queue.name):
                 tasks._receive_callback(message)
                 return True
         return False
-
-    def _in_turn(self, tasks: Any) -> list[str]:
-        """The queues, another one first each time."""
-        names = [queue.name for queue in tasks.queues]
-        if sorted(names) != sorted(self._turn):  # one was added, or left out
-            self._turn = deque(names)
-        self._turn.rotate(-1)
-        return [*self._turn]
 
 
 class TakeByHand(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -44,7 +44,7 @@ def run_worker(
 ) -> NoReturn:
     """Run the jobs of its queues until the process is told to stop; then exits it.
 
-    On Redis earlier queues go first, unless ``strategy`` says otherwise.  Raises the process's
+    Earlier queues go first, unless ``strategy`` says otherwise on Redis.  Raises the process's
     niceness by ``background_process_niceness``, as Frappe's workers do.
     """
     os.nice(settings.background_process_niceness)

@@ -97,6 +97,15 @@ def test_at_front_goes_first_whatever_queue_the_worker_is_busy_with(on_each_brok
     assert names(on_each_broker) == ["front 1", "front 2", "ordinary 1", "ordinary 2"]
 
 
+def test_earlier_queues_go_first(on_each_broker):
+    with on_each_broker.worker("--queue", "long,short"):
+        with Held(on_each_broker, "short"):
+            for queue in ("short", "long", "short", "long"):
+                frappe.enqueue(tasks.sleep, queue, seconds=0, name=queue)
+        wait_until(lambda: len(names(on_each_broker)) == 4, NOW)
+    assert names(on_each_broker) == ["long", "long", "short", "short"]
+
+
 def test_a_retry_whose_time_has_come_is_run_before_what_came_after_it(on_rabbitmq):
     with on_rabbitmq.worker() as worker:
         job = frappe.enqueue(tasks.fail_first, retry=frappe.Retry(1, 3))
@@ -104,7 +113,8 @@ def test_a_retry_whose_time_has_come_is_run_before_what_came_after_it(on_rabbitm
         with Held(on_rabbitmq):
             for number in range(3):
                 frappe.enqueue(tasks.sleep, seconds=0, name=str(number))
-            time.sleep(4)  # its time comes while the worker is busy
+            due = runtime.current().ledger.read(job.message_id).due
+            wait_until(lambda: time.time() > due + 0.5, NOW)  # while the worker is busy
         assert job.wait(NOW) == 2
         assert len(names(on_rabbitmq)) <= 1
 
