@@ -73,6 +73,15 @@ class BrokerNotConfigured(ConfigError):
     server with --embedded.
     """
 
+    @classmethod
+    def beside(cls, environment: Mapping[str, str]) -> BrokerNotConfigured:
+        """The same, where Celery's own variable is set, which holds for other apps than ours."""
+        if not environment.get("CELERY_BROKER_URL"):
+            return cls()
+        return cls(
+            f"{cls()} CELERY_BROKER_URL holds for other apps; ours: FRAPPE_CELERY_BROKER_URL."
+        )
+
 
 class JobError(FrappeJobsError):
     """A job cannot be sent, found or run."""

@@ -260,7 +260,7 @@ def make_bench(
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the person who runs the tests has set must not reach them."""
     for name in [*os.environ]:
-        if name.startswith("FRAPPE_"):
+        if name.startswith(("FRAPPE_", "CELERY_")):
             monkeypatch.delenv(name)
     monkeypatch.delenv("SITES_PATH", raising=False)
 

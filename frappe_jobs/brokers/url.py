@@ -33,6 +33,9 @@ PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5
 #: Where the next URL begins, in a list of RabbitMQ's nodes.
 NEXT_URL = re.compile(r";(?=[\w+.-]+://)")
 
+#: Begins the arguments that redis-py has for TCP alone; the oldest refuses them on a Unix socket.
+TCP_ALONE = ("socket_connect_timeout", "socket_keepalive")
+
 #: The longest that a Unix socket's path, and a virtual host's name, may be.
 SOCKET_PATH_LIMIT, VIRTUAL_HOST_LIMIT = 107, 255
 
@@ -65,7 +68,7 @@ class ServerURL:
         """The arguments of ``redis.Redis.from_url``; what the URL says wins over the defaults."""
         if self.path:
             where = f"unix://{self._credentials}{quote(self.path)}?db={self.database}"
-            defaults = {key: defaults[key] for key in defaults if "keepalive" not in key}
+            defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
         else:
             where = f"{self.scheme}://{self._credentials}{self._address}/{self.database}"
         return {"url": where} | defaults | dict(self.options) | dict(self.tls or {})

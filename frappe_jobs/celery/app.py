@@ -21,8 +21,11 @@ from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.presence import Presence
 from frappe_jobs.celery.results import FinishReading
 from frappe_jobs.celery.servers import (
+    broker_of,
     broker_options,
     broker_settings,
+    check_results,
+    keep_to_the_configuration,
     result_settings,
     schedule_settings,
 )
@@ -31,6 +34,7 @@ from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
+from frappe_jobs.environment import overruled
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed, LaterVersion
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
@@ -131,9 +135,7 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
             f"The app's workers accept {', '.join(app.conf.accept_content)} and would refuse our "
             "messages, which are JSON: add 'json' to its accept_content."
         )
-    if not app.conf.broker_url:
-        raise ConfigError("The app has no broker_url.")
-    _adopt(app, replace(settings, celery_broker_url=app.conf.broker_url, is_guest=True))
+    _adopt(app, replace(settings, celery_broker_url=broker_of(app), is_guest=True))
     return app
 
 
@@ -153,7 +155,11 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
             )
     if path not in _apps:
         app = Celery("frappe_jobs", set_as_current=False)
-        app.config_from_object(celery_settings(settings))
+        app.config_from_object(celery_settings(settings), force=True)
+        keep_to_the_configuration(app)
+        check_results(app, settings)
+        for one in overruled(settings):
+            logger.warning("%s", one, extra={"action": "environment_overruled"})
         equip(app)
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's

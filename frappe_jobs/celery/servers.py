@@ -5,11 +5,20 @@ Each URL is read in one place, and its options go to Celery as settings of its o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from ssl import CERT_NONE
 from typing import Any
+from urllib.parse import urlencode
+
+from celery import Celery
+from celery.app.utils import Settings as CelerySettings
 
 from frappe_jobs.brokers.url import read_url
 from frappe_jobs.brokers.url_options import REDIS_SCHEMES
 from frappe_jobs.config import Settings
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.masking import masked, shown
+from frappe_jobs.sites_folder import COMMON_CONFIG
 
 #: What Celery calls an option of RabbitMQ's URL.
 AMQP_SETTINGS = {"heartbeat": "broker_heartbeat", "connect_timeout": "broker_connection_timeout"}
@@ -34,8 +43,9 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
 
 def broker_options(settings: Settings) -> dict[str, Any]:
     """What the URL of a Redis says to kombu's transport; a team's own app reads its own."""
-    broker = read_url(settings.broker_url)
-    return {} if broker.is_amqp or settings.is_guest else dict(broker.options)
+    if settings.is_amqp or settings.is_guest:
+        return {}
+    return dict(read_url(settings.broker_url).options)
 
 
 def result_settings(settings: Settings) -> dict[str, Any]:
@@ -58,3 +68,80 @@ def schedule_settings(settings: Settings) -> dict[str, Any]:
         "redbeat_redis_options": dict(schedule.options),
         "redbeat_redis_use_ssl": dict(schedule.tls or {}),
     }
+
+
+class ConfiguredServers(CelerySettings):  # type: ignore[misc]
+    """Celery's settings, whose servers the environment does not change (see environment.py)."""
+
+    @property
+    def broker_url(self) -> Any:
+        return self.get("broker_url")
+
+    broker_read_url = broker_write_url = broker_url
+
+    @property
+    def result_backend(self) -> Any:
+        return self.get("result_backend")
+
+
+def keep_to_the_configuration(app: Celery) -> None:
+    """Let Celery's own variables in the environment have no effect on that app."""
+    conf = ConfiguredServers({}, keys=app.conf._keys)  # Celery 5.6 leaves these out of a swap
+    conf.swap_with(app.conf)
+    app.conf = conf
+
+
+def check_results(app: Celery, settings: Settings) -> None:
+    """Raises ConfigError for a result backend that Celery has not, or lacks a package for."""
+    if settings.celery_result_backend is None:
+        return
+    try:
+        _ = app.backend
+    except Exception as error:  # whatever Celery's backends do with it
+        where = settings.origins.get("celery_result_backend", COMMON_CONFIG)
+        text = masked(" ".join(str(error).split()))
+        raise ConfigError(
+            f"{where}: 'celery_result_backend' must be one of Celery's result backends. It is: "
+            f"{shown('celery_result_backend', settings.celery_result_backend)}, and Celery says: "
+            f"{type(error).__name__}: {text}"
+        ) from None
+
+
+def broker_of(app: Celery) -> str:
+    """The URL of a team's own app's broker for us who read it, too, with its ``broker_use_ssl``.
+
+    Raises ConfigError where it has none, or one that would part those who send from the workers.
+    """
+    write, read = (_joined(url) for url in (app.conf.broker_write_url, app.conf.broker_read_url))
+    if not write:
+        raise ConfigError("The app has no broker_url.")
+    is_redis = write.partition(":")[0] in REDIS_SCHEMES
+    if is_redis and read != write:
+        raise ConfigError(
+            f"The app's workers read from {masked(read)}, and it sends to {masked(write)}: on "
+            "Redis broker_read_url and broker_write_url must be the same."
+        )
+    try:
+        app.connection_for_write(write)
+    except Exception as error:  # whatever kombu does with it; its text may quote a password
+        why = f": {error}" if isinstance(error, TypeError) else ""
+        raise ConfigError(
+            f"Celery cannot read the app's broker_url, {masked(write)}: {type(error).__name__}{why}"
+        ) from None
+    return _encrypted(write, app.conf.broker_use_ssl) if is_redis else write
+
+
+def _joined(url: Any) -> str:
+    return ";".join(map(str, url)) if isinstance(url, (list, tuple)) else str(url or "")
+
+
+def _encrypted(url: str, use_ssl: Any) -> str:
+    """With what kombu adds from ``broker_use_ssl``, unless the URL has options of that kind."""
+    if not isinstance(use_ssl, Mapping) or "ssl_" in url.partition("?")[2]:
+        return url
+    options = dict(use_ssl)
+    if (required := options.pop("ssl_cert_reqs", None)) is not None:
+        unverified = (CERT_NONE, "CERT_NONE", "none")
+        options["ssl_cert_reqs"] = "none" if required in unverified else "required"
+    secure = url.replace("redis://", "rediss://", 1) if url.startswith("redis://") else url
+    return f"{secure}{'&' if '?' in secure else '?'}{urlencode(options)}"

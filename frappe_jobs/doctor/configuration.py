@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings, settings_table
+from frappe_jobs.environment import overruled
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.finding import Finding
 from frappe_jobs.hosts.base import ADMINISTRATOR
@@ -29,6 +30,8 @@ def check_configuration(settings: Settings, sites: Iterable[str]) -> Iterator[Fi
     yield from _unknown(path, read_common(settings.sites_path), [*known, *SITE_KEYS])
     for site in sites:
         yield from _of_site(settings, site, known)
+    for one in overruled(settings):
+        yield Finding("warning", one.what, one.cure)
 
 
 def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "frappe_jobs"
 TIERS = (
     "errors",
     "brokers.url brokers.url_options config sites_folder json_text masking message"
-    " arguments methods embedded"
+    " arguments methods embedded environment"
     " cron frequency scheduler_events words finding clock",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"

@@ -274,7 +274,9 @@ def test_defaults_hold_where_the_url_says_nothing() -> None:
         "url": "redis://h:6379/0", "socket_timeout": 3.0, "socket_connect_timeout": 9.0,
         "socket_keepalive": True,
     }  # fmt: skip
-    socket = read_url("unix:///run/r.sock").for_redis_py(socket_keepalive=True, socket_timeout=9)
+    socket = read_url("unix:///run/r.sock").for_redis_py(
+        socket_keepalive=True, socket_connect_timeout=9, socket_timeout=9
+    )
     assert socket == {"url": "unix:///run/r.sock?db=0", "socket_timeout": 9}
 
 
