@@ -22,6 +22,7 @@ from frappe_jobs.brokers.base import (
     Recorder,
     Sending,
 )
+from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.clock import ahead
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
@@ -240,4 +241,5 @@ class KombuBroker(Broker):
                 f"The broker {url} lets us not in: {error.reply_text}"
             ) from None
         except (OperationalError, ConnectionError) as error:
-            raise BrokerUnavailable(f"The broker {url} is out of reach: {error}") from None
+            why = unreached(error, self._settings.broker_url)
+            raise BrokerUnavailable(f"The broker {url} is out of reach: {why}") from None

@@ -131,6 +131,15 @@ def broker_of(app: Celery) -> str:
     return _encrypted(write, app.conf.broker_use_ssl) if is_redis else write
 
 
+def results_of(app: Celery, settings: Settings) -> str | None:
+    """Where Celery's results go, for us who look at it; of a team's own app as Celery reads it."""
+    if not settings.is_guest:
+        return settings.result_backend
+    url = _joined(app.conf.result_backend)
+    is_redis = url.partition(":")[0] in REDIS_SCHEMES
+    return _encrypted(url, app.conf.redis_backend_use_ssl) if is_redis else url or None
+
+
 def _joined(url: Any) -> str:
     return ";".join(map(str, url)) if isinstance(url, (list, tuple)) else str(url or "")
 

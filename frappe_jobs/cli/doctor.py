@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.celery.servers import results_of
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
 from frappe_jobs.doctor import examine, examine_switch, worst_first
 from frappe_jobs.doctor.checkup import Parts
@@ -98,7 +99,7 @@ def parts_of(here: runtime.Runtime) -> Parts:
     sites_path = here.settings.sites_path
     return Parts(
         here.celery_settings, here.host, here.broker, here.ledger, here.timetable, here.sync,
-        here.scheduling, results=here.app.conf.result_backend,
+        here.scheduling, results=results_of(here.app, here.celery_settings),
         use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.brokers.url import read_url
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.masking import masked
@@ -23,7 +24,7 @@ class Connected:
     """What speaks to one Redis."""
 
     def __init__(self, url: str) -> None:
-        self._url = masked(url)
+        self._whole_url, self._url = url, masked(url)
         # Any: the types of redis-py are not the same from one version to the next.
         self.redis: Any = connect(url, socket_connect_timeout=5)
 
@@ -32,7 +33,8 @@ class Connected:
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {error}") from None
+            why = unreached(error, self._whole_url)
+            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {why}") from None
         except redis.ResponseError as error:
             if not any(word in str(error) for word in REFUSALS):
                 raise

@@ -11,6 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.clock import ahead
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger.connection import connect
@@ -69,7 +70,8 @@ def look_at(url: str, prefix: str) -> RedisServer:
     except ValueError as error:
         raise BrokerUnavailable(f"{masked(url)} is no URL of a Redis: {error}.") from None
     except redis.RedisError as error:
-        raise BrokerUnavailable(f"Redis at {masked(url)} is out of reach: {error}") from None
+        why = unreached(error, url)
+        raise BrokerUnavailable(f"Redis at {masked(url)} is out of reach: {why}") from None
 
 
 def _describe(client: Any, key: str) -> RedisServer:

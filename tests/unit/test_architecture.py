@@ -16,8 +16,8 @@ PACKAGE = ROOT / "frappe_jobs"
 #: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
 TIERS = (
     "errors",
-    "brokers.url brokers.url_options config sites_folder json_text masking message"
-    " arguments methods embedded environment"
+    "brokers.url brokers.url_options brokers.unreached config sites_folder json_text masking"
+    " message arguments methods embedded environment"
     " cron frequency scheduler_events words finding clock",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"

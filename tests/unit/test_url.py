@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kombu.transport.redis import Channel
 
+from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.brokers.url import ServerURL, read_url
 from frappe_jobs.celery.app import celery_settings
 from frappe_jobs.config import Settings
@@ -278,6 +279,28 @@ def test_defaults_hold_where_the_url_says_nothing() -> None:
         socket_keepalive=True, socket_connect_timeout=9, socket_timeout=9
     )
     assert socket == {"url": "unix:///run/r.sock?db=0", "socket_timeout": 9}
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("rediss://h", "[SSL: WRONG_VERSION_NUMBER] wrong version number", "Does it speak no TLS?"),
+        ("rediss://h", "verify failed: unable to get local issuer", "Name the authority that"),
+        ("amqps://h", "EOF occurred in violation", "Does it ask for a certificate of ours?"),
+        (
+            "redis://h",
+            "Connection closed by server.",
+            "server. Does it speak TLS alone? Then it is",
+        ),
+        ("amqp://h", "[Errno 104] Connection reset by peer", "Then it is amqps://."),
+        ("redis://h", "Error 111 connecting to h:6379. Refused.", "Refused."),
+        ("unix:///r.sock", "Connection closed by server.", "Connection closed by server."),
+        ("redis://h?nonsense=1", "Connection reset\nand more", "Connection reset"),
+    ],
+)
+def test_where_tls_fails_it_is_said_what_may_be_missing(url: str, error: str, said: str) -> None:
+    text = unreached(OSError(error), url)
+    assert said in text and "\n" not in text
 
 
 # --- whatever is written
