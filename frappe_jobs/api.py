@@ -16,9 +16,9 @@ from celery.local import Proxy
 from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.context import require_session
+from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
-from frappe_jobs.execute import CurrentJob, current_job
 from frappe_jobs.hosts.base import RUN_DOC_METHOD, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN

@@ -192,6 +192,21 @@ class Settings:
         "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
         parse=whole_number(1), unit="starts",
     )  # fmt: skip
+    max_reason: int = option(
+        "frappe_jobs_max_reason", 4000,
+        "Longest reason of a job's end that is kept, and stage; of more, head and tail.",
+        parse=whole_number(200), unit="characters",
+    )  # fmt: skip
+    max_traceback: int = option(
+        "frappe_jobs_max_traceback", 100_000,
+        "Longest traceback of a job that is kept; of more, head and tail.",
+        parse=whole_number(200), unit="characters",
+    )  # fmt: skip
+    max_result: int = option(
+        "frappe_jobs_max_result", 1_000_000,
+        "Longest result of a job that is kept, as JSON; of more, head and tail as a text.",
+        parse=whole_number(200), unit="characters",
+    )  # fmt: skip
     background_task_days: int = option(
         "frappe_jobs_background_task_days", 7, "How long the record of a tracked job is kept.",
         parse=whole_number(1), unit="days",

@@ -24,6 +24,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.message import Message, Retry
 from frappe_jobs.methods import path_of
+from frappe_jobs.texts import safe
 from frappe_jobs.tracking import Tracking
 
 #: at_front_when_starved: over so many waiting jobs, the job goes to the front.
@@ -199,7 +200,7 @@ class Dispatcher:
 
 def _text(name: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
-        return value
+        return value and safe(value)
     raise ArgumentError(f"{name} must be a text; not {value!r}.")
 
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
-from frappe_jobs import task_record
-from frappe_jobs.arguments import Arguments
+from frappe_jobs import current, task_record
 from frappe_jobs.errors import (
     BrokerUnavailable,
     FrappeJobsError,
     JobFailed,
-    JobNotSerializable,
     RetryBackgroundJobError,
 )
 from frappe_jobs.hosts.base import Host, Session
@@ -29,6 +24,8 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
+from frappe_jobs.outcome import Outcome
+from frappe_jobs.texts import bounded, described, presentable, traceback_of
 from frappe_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -41,30 +38,6 @@ CONFLICT_RETRIES = 5
 LONGEST_DELAY = 60
 #: Seconds between two attempts to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
-
-
-@dataclass(frozen=True)
-class CurrentJob:
-    """The job that runs here, as ``get_current_job()`` gives it."""
-
-    id: str
-    site: str
-    user: str
-    method: str
-    kwargs: Mapping[str, Any]
-    queue: str
-    attempt: int
-    message: Message
-    #: Who holds the job's lease: this process.
-    holder: str
-
-
-_current: ContextVar[CurrentJob | None] = ContextVar("job", default=None)
-
-
-def current_job() -> CurrentJob | None:
-    """The job that this code runs in; None outside of one."""
-    return _current.get()
 
 
 class Run(NamedTuple):
@@ -80,18 +53,6 @@ class RunAgain(Exception):
     def __init__(self, delay: int) -> None:
         super().__init__(delay)
         self.delay = delay
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended: its result as JSON carries it, or its error and what people read."""
-
-    result: Any = None
-    value: Any = None  # the result as the method gave it, for the callbacks
-    error: BaseException | None = None
-    reason: str = ""
-    run_again_in: int | None = None  # seconds
-    is_written: bool = False  # in the record of a tracked job, its Background Task
 
 
 class Executor:
@@ -120,6 +81,7 @@ class Executor:
                 return self._refuse(message, attempt, timed_out)
             return self._execute(message, attempt, run, timed_out)
         finally:
+            self._tracking.leave(message)
             self._host.clear()
 
     def _execute(
@@ -128,16 +90,20 @@ class Executor:
         if message.failure_of:
             return self._report_failure(message)
         outcome: Outcome | None = None
+        ended: bool | None = None
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, run, timed_out)
-                if self._settle_for_sure(message, outcome, run, timed_out):
+                ended = self._settle_for_sure(message, outcome, run, timed_out)
+                if ended:
                     self._call_back(message, outcome)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             if outcome is None:  # the site could not be opened
                 never_reached = self._host.is_out_of_reach(error)
                 outcome = self._failure(message, error, attempt, timed_out, never_reached)
                 self._settle_for_sure(message, outcome, run, timed_out)
+            elif ended is None:  # nothing says yet what became of the job: it comes back
+                raise
             else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
         if outcome.run_again_in is not None:
@@ -157,8 +123,8 @@ class Executor:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
         returned = False
-        current = self._as_current(message, kwargs, attempt.number, run.holder)
-        with current, self._host.running(message, kwargs):
+        here = current.running(message, kwargs, attempt.number, run.holder)
+        with here, self._host.running(message, kwargs):
             try:
                 self._tracking.begin(message, session)
                 kwargs.update(self._host.arguments.decode(message.arguments))
@@ -168,7 +134,7 @@ class Executor:
                 value = method(**kwargs)
                 returned = True
                 outcome = self._commit(message, session, value)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # noqa: B036 - it is in the outcome
                 session.rollback()
                 never_reached = self._host.is_out_of_reach(error) and not session.was_connected
                 outcome = self._tracked(
@@ -180,7 +146,7 @@ class Executor:
                 )  # fmt: skip
             if outcome.run_again_in is None:
                 if outcome.error:
-                    self._host.log_error(message.name, outcome.error)
+                    self._log_error(message, outcome.error)
                 self._call_after_hooks(message, kwargs, outcome)
         return outcome
 
@@ -188,23 +154,52 @@ class Executor:
         """The end of a method that has returned; of a tracked job its record says so with it."""
         if message.task_id is None:
             session.commit()
-            return Outcome(_as_json(value, message, self._host.arguments), value)
-        result = _as_json(value, message, self._host.arguments)
-        text = None if result is None else json.dumps(result)
-        is_written = self._tracking.complete(message, session, text)
+            result, text = self._as_json(value, message)
+            return Outcome(result, text, value)
+        result, text = self._as_json(value, message)
+        said = None if result is None else text
+        is_written = self._tracking.complete(message, session, said)
         session.commit()
         if not is_written:
-            is_written = self._tracking.ended(message, task_record.COMPLETED, result=text)
-        return Outcome(result, value, is_written=is_written)
+            is_written = self._tracking.ended(message, task_record.COMPLETED, result=said)
+        return Outcome(result, text, value, is_written=is_written)
+
+    def _as_json(self, value: Any, message: Message) -> tuple[Any, str]:
+        """The result as JSON carries it, and its text; what cannot be kept is no reason to fail."""
+        try:
+            result = self._host.arguments.encode_value(value, "result")
+            text = json.dumps(result)
+        except Exception as error:  # the work is done
+            logger.warning(
+                "%s: %s Its result is not kept.", message.name, described(error),
+                extra={"action": "result_dropped", "job": message.job_id},
+            )  # fmt: skip
+            return None, "null"
+        if len(text) > self._ledger.longest["result"]:
+            logger.warning(
+                "%s: its result of %s characters is longer than 'frappe_jobs_max_result' allows; "
+                "its head and its tail are kept, as a text.", message.name, f"{len(text):,}",
+                extra={"action": "result_cut", "job": message.job_id},
+            )  # fmt: skip
+            result = bounded(text, self._ledger.longest["result"])
+            text = json.dumps(result)
+        return result, text
+
+    def _log_error(self, message: Message, error: BaseException) -> None:
+        try:
+            self._host.log_error(message.name, presentable(error))
+        except BaseException:  # noqa: B036 - whatever it is, the job's end is not written yet
+            logger.exception("%s failed, and its error could not be logged", message.name)
 
     def _tracked(self, message: Message, outcome: Outcome) -> Outcome:
         """The same outcome, once the record of a tracked job says so, after its rollback."""
         waits = outcome.run_again_in is not None
-        away = outcome.error is not None and self._host.is_out_of_reach(outcome.error)
-        if message.task_id is None or (waits and away):
+        if message.task_id is None or outcome.error is None:
+            return outcome
+        if waits and self._host.is_out_of_reach(outcome.error):
             return outcome
         status = task_record.QUEUED if waits else task_record.FAILED
-        trace = "".join(traceback.format_exception(outcome.error))
+        trace = self._ledger.kept("traceback", traceback_of(outcome.error))
         return replace(outcome, is_written=self._tracking.ended(message, status, exception=trace))
 
     def _failure(
@@ -226,7 +221,7 @@ class Executor:
         if isinstance(error, timed_out):
             reason = f"timed out after {message.timeout} s"
         else:
-            reason = f"{type(error).__name__}: {error}"
+            reason = described(error)
         retries, delay = attempt.retries, None
         if never_reached:
             delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes
@@ -246,7 +241,12 @@ class Executor:
     def _settle_for_sure(
         self, message: Message, outcome: Outcome, run: Run, timed_out: type[BaseException]
     ) -> bool:
-        return _insist(lambda: self._settle(message, outcome, run), message, timed_out)
+        try:
+            return _insist(lambda: self._settle(message, outcome, run), message, timed_out)
+        except Exception as error:  # Redis is there, and does not take these fields
+            logger.exception("what became of %s cannot be kept as it is", message.name)
+            bare = outcome.bare(error)
+            return _insist(lambda: self._settle(message, bare, run), message, timed_out)
 
     def _settle(self, message: Message, outcome: Outcome, run: Run) -> bool:
         """Write into the record what became of the attempt; whether this ended the job.
@@ -256,14 +256,10 @@ class Executor:
         """
         if outcome.error is None:
             return self._ledger.end(
-                message, FINISHED, {"result": json.dumps(outcome.result)},
+                message, FINISHED, {"result": outcome.text},
                 is_written=outcome.is_written, holder=run.holder, call=run.id,
             )  # fmt: skip
-        fields = {
-            "reason": outcome.reason,
-            "error": f"{type(outcome.error).__module__}.{type(outcome.error).__qualname__}",
-            "traceback": "".join(traceback.format_exception(outcome.error)),
-        }
+        fields = outcome.failure()
         if outcome.run_again_in is None:
             return self._ledger.end(
                 message, FAILED, fields,
@@ -300,7 +296,7 @@ class Executor:
             callback = self._host.method(path, message.site)
             job = self._host.job_for_callback(self._handle(message))
             callback(job, self._ledger.redis, *arguments)
-        except (Exception, SystemExit):
+        except BaseException:  # noqa: B036 - its code is the app's
             _log_and_go_on(f"the callback {path}", message)
 
     def _refuse(self, message: Message, refusal: Refusal, timed_out: type[BaseException]) -> None:
@@ -350,7 +346,7 @@ class Executor:
         for path in hooks:
             try:
                 self._call_hook(path, message, kwargs, result=outcome.value)
-            except (Exception, SystemExit):
+            except BaseException:  # noqa: B036 - its code is the app's
                 _log_and_go_on(f"the after_job hook {path}", message)
 
     def _call_hook(
@@ -358,22 +354,6 @@ class Executor:
     ) -> None:
         hook = self._host.method(path, message.site)
         call(hook, method=message.method, kwargs=kwargs, **options)
-
-    @contextmanager
-    def _as_current(
-        self, message: Message, kwargs: Mapping[str, Any], attempt: int, holder: str
-    ) -> Iterator[None]:
-        job = CurrentJob(
-            id=message.job_id, site=message.site, user=message.user, method=message.method,
-            kwargs=kwargs, queue=message.queue, attempt=attempt, message=message,
-            holder=holder,
-        )  # fmt: skip
-        token = _current.set(job)
-        try:
-            yield
-        finally:
-            _current.reset(token)
-            self._tracking.leave(message)
 
 
 def _insist(call: Callable[[], Value], message: Message, timed_out: type[BaseException]) -> Value:
@@ -389,17 +369,6 @@ def _insist(call: Callable[[], Value], message: Message, timed_out: type[BaseExc
             threading.Event().wait(LEDGER_PAUSE)
         except timed_out:  # too early or too late: the method does not run
             continue
-
-
-def _as_json(value: Any, message: Message, arguments: Arguments) -> Any:
-    try:
-        return arguments.encode_value(value, "result")
-    except JobNotSerializable as error:  # the work is done and committed: no reason to fail it
-        logger.warning(
-            "%s: %s Its result is not kept.", message.name, error,
-            extra={"action": "result_dropped", "job": message.job_id},
-        )  # fmt: skip
-        return None
 
 
 def _log_and_go_on(what: str, message: Message) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion
+from frappe_jobs.texts import safe
 
 #: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id.
 VERSION = 2
@@ -142,6 +143,8 @@ class Message:
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 if value is not None or type(None) not in kinds:
                     raise BadMessage(f"The message's {name!r} is {value!r}.")
+            if isinstance(value, str) and value != safe(value):
+                raise BadMessage(f"The message's {name!r} cannot be kept: {value!r}.")
         unknown = values.keys() - _KINDS.keys()
         if header["version"] > VERSION:  # what that one has added, we can do without
             values = {name: values[name] for name in values.keys() - unknown}

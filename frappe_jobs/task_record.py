@@ -11,6 +11,7 @@ from typing import Any
 from frappe_jobs.hosts.base import RUN_DOC_METHOD
 from frappe_jobs.ledger import record
 from frappe_jobs.message import Message
+from frappe_jobs.texts import safe
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
     "Queued", "Running", "Completed", "Failed", "Cancelled",
@@ -107,14 +108,8 @@ def storable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cut(part: slice) -> Callable[[object], str | None]:
-    """A part of a text, without what PostgreSQL refuses in one, and halves of characters."""
-
-    def cut(value: object) -> str | None:
-        if value is None:
-            return None
-        return str(value).replace("\0", "").encode("utf-8", "replace").decode()[part]
-
-    return cut
+    """A part of a text, with nothing that a database refuses in one."""
+    return lambda value: None if value is None else safe(str(value))[part]
 
 
 CUTS: dict[str, Callable[[Any], Any]] = {

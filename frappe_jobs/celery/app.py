@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from celery import Celery, Task, _state
-from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
+from celery.exceptions import (
+    Reject,
+    SoftTimeLimitExceeded,
+    TaskPredicate,
+    Terminated,
+    WorkerLostError,
+)
 from celery.signals import celeryd_init, import_modules
 from kombu.entity import Exchange, Queue
 
@@ -38,11 +44,15 @@ from frappe_jobs.environment import overruled
 from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed, LaterVersion
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.texts import described, presentable
 
 logger = logging.getLogger(__name__)
 
 #: Seconds for which a message of a later version is put back, until a newer worker takes it.
 NEWER_WORKER_DELAY = 30
+
+#: Raised by a method, these would steer Celery, or end the worker.
+STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
 
 #: The app of each sites folder in this process, and the settings that hold for it.
 _apps: dict[Path, tuple[Celery, Settings]] = {}
@@ -78,10 +88,13 @@ class Execute(Task):  # type: ignore[misc]
             holder = lease.holder(self.request.hostname, os.getpid())
             return runtime.executor.execute(message, holder=holder, timed_out=SoftTimeLimitExceeded)
         except RunAgain as again:
-            raise self.retry(countdown=again.delay, exc=again.__cause__) from again.__cause__
-        except (TaskPredicate, MemoryError, SystemExit) as error:
-            # Raised by a method, these would steer Celery, or end the worker.
-            raise JobFailed(f"{type(error).__name__}: {error}") from error
+            cause = again.__cause__ and presentable(again.__cause__)
+            raise self.retry(countdown=again.delay, exc=cause) from cause
+        except STEERING as error:
+            shown = JobFailed(described(error)).with_traceback(error.__traceback__)
+            raise presentable(shown) from None
+        except BaseException as error:  # noqa: B036 - Celery takes Exceptions alone, and whole
+            raise presentable(error) from None
 
     def _leave_to_a_newer_worker(self, error: LaterVersion) -> NoReturn:
         if not self.request.retries:

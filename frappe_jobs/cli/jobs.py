@@ -24,6 +24,7 @@ from frappe_jobs.errors import BadMessage, JobError, JobNotFound
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
+from frappe_jobs.texts import bounded, safe
 
 COLUMNS = (
     "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
@@ -35,6 +36,9 @@ MORE = (
     "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
     "stage", "worker", "result", "traceback",
 )  # fmt: skip
+
+#: Characters of one value for people; with --format json all of it is there.
+LONGEST_SHOWN = 10_000
 
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
@@ -99,7 +103,10 @@ def list_jobs(
 @with_site
 @pass_bench
 def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
-    """Show all that is known of jobs: arguments, result, traceback."""
+    """Show all that is known of jobs: arguments, result, traceback.
+
+    Of what is very long head and tail; all of it with --format json.
+    """
     rows = [
         _row(job := runtime.current().job(record)) | _more(record, job)
         for record in find_records(bench, ids)
@@ -198,6 +205,6 @@ def _more(record: Record, job: Job) -> dict[str, Any]:
 def _readable(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, str):
-        return "\n" + value.rstrip() if "\n" in value else value
-    return json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = bounded(safe(text), LONGEST_SHOWN)
+    return "\n" + text.rstrip() if "\n" in text else text

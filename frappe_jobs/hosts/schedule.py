@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,8 +15,8 @@ from sqlalchemy import bindparam, delete, event, insert, or_, select, update
 from sqlalchemy.orm import object_session
 
 from frappe_jobs.config import Settings
+from frappe_jobs.current import current_job
 from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound
-from frappe_jobs.execute import current_job
 from frappe_jobs.frequency import frequency_named
 from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import JobType
@@ -32,6 +31,7 @@ from frappe_jobs.hosts.records import make_tables
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
 from frappe_jobs.scheduler_events import ScheduledJob
 from frappe_jobs.sync import entry_of, zone_of
+from frappe_jobs.texts import bounded, safe, traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +140,9 @@ class SiteSchedule:
         try:
             result = self._method(one.method, session.site)()
             session.commit()
-        except Exception:
+        except BaseException as error:
             session.rollback()
-            _end_log(session, log, "Failed", time.monotonic() - begun, traceback.format_exc())
+            _end_log(session, log, "Failed", time.monotonic() - begun, traceback_of(error))
             session.commit()
             raise
         try:
@@ -258,7 +258,8 @@ def _end_log(
     details: str = "",
 ) -> None:
     if name is not None:
-        values = {"status": status, "duration": duration, "details": details}
+        kept = safe(bounded(details, session.settings.max_traceback))
+        values = {"status": status, "duration": duration, "details": kept}
         session.db.execute(update(ScheduledJobLog).filter_by(name=name).values(values))
 
 

@@ -43,6 +43,7 @@ from frappe_jobs.ledger.scripts import (
     START,
 )
 from frappe_jobs.message import Message, to_json
+from frappe_jobs.texts import bounded, safe
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
@@ -65,6 +66,12 @@ class Ledger(Connected):
         super().__init__(settings.redis_url)
         self._settings = settings
         self._prefix = settings.prefix
+        #: So many characters are kept of these texts.
+        self.longest = {
+            "reason": settings.max_reason, "stage": settings.max_reason,
+            "error": settings.max_reason, "traceback": settings.max_traceback,
+            "result": settings.max_result,
+        }  # fmt: skip
         self._record: Any = self.redis.register_script(RECORD)
         self._start: Any = self.redis.register_script(START)
         self._renew: Any = self.redis.register_script(RENEW)
@@ -73,6 +80,16 @@ class Ledger(Connected):
         self._retry: Any = self.redis.register_script(RETRY)
         self._note: Any = self.redis.register_script(NOTE)
         self._end: Any = self.redis.register_script(END)
+
+    def kept(self, name: str, text: str) -> str:
+        """What is kept of the text in that field; a result is JSON, and was bounded before."""
+        return safe(text if name == "result" else bounded(text, self.longest[name]))
+
+    def _kept(self, fields: Mapping[str, str]) -> dict[str, str]:
+        return {
+            name: self.kept(name, text) if name in self.longest else text
+            for name, text in fields.items()
+        }
 
     @reachable
     def record(self, sendings: Sequence[Sending]) -> list[bool]:
@@ -163,7 +180,13 @@ class Ledger(Connected):
         Not if it has ended, or runs elsewhere than with that holder by now.
         """
         due = {"due": repr(time.time() + delay)}
-        arguments = [message.id, _rank(message), holder or "", *_flat(due), *_flat(fields)]
+        arguments = [
+            message.id,
+            _rank(message),
+            holder or "",
+            *_flat(due),
+            *_flat(self._kept(fields)),
+        ]
         self._retry(keys=self._moving_keys(message), args=arguments)
 
     @reachable
@@ -245,6 +268,7 @@ class Ledger(Connected):
         call: str | None = None,
     ) -> tuple[list[str], list[Any]]:
         """The keys and the arguments of the script that ends a job."""
+        fields = self._kept(fields)
         failed = status == FAILED
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
         arguments = [
@@ -304,12 +328,16 @@ class Ledger(Connected):
 
         Not where it is no longer kept, or runs elsewhere than with that holder by now.
         """
-        keys, arguments = [self._key("record", message.id)], [holder or "", *_flat(fields)]
+        keys, arguments = [self._key("record", message.id)], [
+            holder or "",
+            *_flat(self._kept(fields)),
+        ]
         self._note(keys=keys, args=arguments)
 
     @reachable
     def find(self, site: str, job_id: str) -> Record | None:
         """The newest record of that job id on that site."""
+        job_id = safe(job_id)
         message_id = self.redis.get(self._key("job", site, job_id)) or job_id
         record = self.read(str(message_id))
         return (

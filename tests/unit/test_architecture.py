@@ -18,10 +18,10 @@ TIERS = (
     "errors",
     "brokers.url brokers.url_options brokers.unreached config sites_folder json_text masking"
     " message arguments methods embedded environment"
-    " cron frequency scheduler_events words finding clock",
+    " cron frequency scheduler_events words finding clock texts",
     "hosts.base brokers.base",
-    "ledger task_record tracking purge job dispatch execute sweep scheduling background_task"
-    " task_upkeep sync retention doctor deploy",
+    "ledger task_record tracking purge job dispatch current outcome execute sweep scheduling"
+    " background_task task_upkeep sync retention doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands frappe_jobs __main__ __init__",

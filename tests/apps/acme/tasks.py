@@ -1,5 +1,6 @@
 """acme's jobs."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -59,6 +60,12 @@ def deposit(account: str, amount: int = 1, fail: bool = False) -> int:
 def fail(text: str = "on purpose") -> None:
     mark("fail")
     raise ValueError(text)
+
+
+def fail_at_length(length: int) -> None:
+    """With an error that says much, in a frame that holds much."""
+    held = bytearray(length)
+    raise ValueError("<" + "x" * (len(held) - 2) + ">")
 
 
 def sleep(seconds: float, name: str = "") -> str:
@@ -309,3 +316,37 @@ class Till:
     @classmethod
     def opened(cls):
         return cls
+
+
+class Mute(Exception):
+    """One that says nothing of itself."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+class Unpickled(Exception):
+    def __init__(self, one, two) -> None:  # noqa: B042 - on purpose
+        super().__init__(f"{one} and {two}")
+
+    def __reduce__(self):
+        raise KeyboardInterrupt("while it is pickled")
+
+
+def raise_it(what: str) -> None:
+    """Raise what few raise."""
+    errors = {
+        "cancelled": asyncio.CancelledError("by a loop"), "interrupt": KeyboardInterrupt("stop"),
+        "generator": GeneratorExit("closed"), "mute": Mute(), "unpickled": Unpickled(1, 2),
+        "half": ValueError("half \ud800 of a character"), "nul": ValueError("nothing \0 here"),
+        "long": ValueError("<" + "x" * 3_000_000 + ">"), "exit": SystemExit(3),
+    }  # fmt: skip
+    raise errors[what]
+
+
+def return_texts(length: int = 0) -> dict:
+    """What Redis and databases do not take, or much of it."""
+    frappe.publish_progress(40, stage="half \ud800, nothing \0")
+    return {"half": "\ud800", "nul": "\0", "long": "x" * length}

@@ -1,0 +1,51 @@
+"""The job that runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from frappe_jobs.message import Message
+
+
+@dataclass(frozen=True)
+class CurrentJob:
+    """The job that runs here, as ``get_current_job()`` gives it."""
+
+    id: str
+    site: str
+    user: str
+    method: str
+    kwargs: Mapping[str, Any]
+    queue: str
+    attempt: int
+    message: Message
+    #: Who holds the job's lease: this process.
+    holder: str
+
+
+_current: ContextVar[CurrentJob | None] = ContextVar("job", default=None)
+
+
+def current_job() -> CurrentJob | None:
+    """The job that this code runs in; None outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def running(
+    message: Message, kwargs: Mapping[str, Any], attempt: int, holder: str
+) -> Iterator[None]:
+    """Within, ``current_job`` gives this one; ``kwargs`` may be filled in later."""
+    job = CurrentJob(
+        id=message.job_id, site=message.site, user=message.user, method=message.method,
+        kwargs=kwargs, queue=message.queue, attempt=attempt, message=message, holder=holder,
+    )  # fmt: skip
+    token = _current.set(job)
+    try:
+        yield
+    finally:
+        _current.reset(token)

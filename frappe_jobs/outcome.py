@@ -1,0 +1,38 @@
+"""How an attempt ended, and what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from frappe_jobs.errors import JobFailed
+from frappe_jobs.texts import described, traceback_of, type_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: its result as JSON carries it, or its error and what people read."""
+
+    result: Any = None
+    text: str = "null"  # the result as JSON
+    value: Any = None  # the result as the method gave it, for the callbacks
+    error: BaseException | None = None
+    reason: str = ""
+    run_again_in: int | None = None  # seconds
+    is_written: bool = False  # in the record of a tracked job, its Background Task
+
+    def bare(self, refused: Exception) -> Outcome:
+        """The same end without what could not be written."""
+        if self.error is None:
+            return replace(self, result=None, text="null")
+        reason = (
+            f"{type(self.error).__name__}; what it says could not be kept: {described(refused)}"
+        )
+        return replace(self, error=JobFailed(reason), reason=reason)
+
+    def failure(self) -> dict[str, str]:
+        """The fields of the record that say what went wrong."""
+        error = self.error or JobFailed()
+        # Whoever asks Celery for the result has the error raised, and is not to be interrupted.
+        kind = error if isinstance(error, Exception) else JobFailed()
+        return {"reason": self.reason, "error": type_of(kind), "traceback": traceback_of(error)}
