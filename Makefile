@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FLOOR := .venv-floor
+# What is downloaded, one line a package.
+PROGRESS := --disable-pip-version-check --progress-bar on
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
 # Most tests wait for servers and workers; a file's tests stay together and share their workers.
@@ -18,8 +20,9 @@ FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test
 venv: $(VENV)/installed
 
 $(VENV)/installed: setup.py setup.cfg pyproject.toml
+	@echo "Installing into $(VENV): half a minute, or two."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/python -m pip install $(PROGRESS) --editable '.[test,lint]'
 	touch $@
 
 demo: venv  ## the main job, on an embedded server and real workers; make demo ARGS=--keep
@@ -29,8 +32,9 @@ test: venv  ## every test; servers that are absent are named (and fail where CI 
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 $(FLOOR)/installed: setup.py setup.cfg pyproject.toml tests/floor.txt
+	@echo "Installing into $(FLOOR): half a minute, or two."
 	test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
-	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(FLOOR)/bin/python -m pip install $(PROGRESS) \
 		--constraint tests/floor.txt --editable '.[frappe15,test]' hiredis
 	touch $@
 
@@ -55,7 +59,7 @@ benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about f
 	$(BIN)/python -m benchmarks --write docs $(ARGS)
 
 $(VENV)/benchmarks: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmarks]'
+	$(BIN)/python -m pip install $(PROGRESS) --editable '.[benchmarks]'
 	touch $@
 
 chaos: venv  ## everything goes wrong: CHAOS_SEED=7 repeats a run, CHAOS_WRITE=docs renews its page

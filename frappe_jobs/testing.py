@@ -9,16 +9,37 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
+#: Seconds of processor time that one look at the machine's slowness takes.
+SAMPLE = 0.03
+
+#: A machine that is slower still counts as broken.
+SLOWEST = 20.0
+
+
 def wait_until(
     condition: Callable[[], Value], timeout: float = 5.0, *, interval: float = 0.02
 ) -> Value:
     """Return the condition's value as soon as it is true.
 
-    Raises TimeoutError, with the value it had last, after so many seconds.
+    Raises TimeoutError, with the value it had last, after so many seconds of an idle machine: one
+    that is busy with other things has as many times longer as it is slower.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    slower, next_look = 1.0, timeout / 2
     while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Not so within {timeout:g} s; it was {value!r} last.")
+        waited = time.monotonic() - began
+        if waited > next_look:
+            slower = max(slower, slowness())
+            next_look = waited + timeout / 2
+        if waited > timeout * slower:
+            raise TimeoutError(f"{value!r} after {waited:.1f} s is not what was waited for.")
         time.sleep(interval)
     return value
+
+
+def slowness() -> float:
+    """How many times longer a computation takes here and now than on an idle machine; 1 to 20."""
+    began, used = time.perf_counter(), time.thread_time()
+    while time.thread_time() - used < SAMPLE:
+        pass
+    return min(max(1.0, (time.perf_counter() - began) / SAMPLE), SLOWEST)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import leftovers
 import pytest
 import redis
 import warm
@@ -26,7 +27,7 @@ import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.config import variable
 from frappe_jobs.masking import masked
-from frappe_jobs.testing import wait_until
+from frappe_jobs.testing import slowness, wait_until
 
 APPS = Path(__file__).parent / "apps"
 #: Of a server that others use as well, this database is the tests'.
@@ -79,7 +80,7 @@ class Worker:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(timeout * slowness())
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -323,8 +324,17 @@ def shared_worker(shared: Bench, _shared: tuple[Bench, Worker]) -> Worker:
     return _shared[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # of a run in several processes, the one above them
+        leftovers.watch()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each reason why tests did not run: a server that is absent, by name."""
+    mark = os.environ.get(leftovers.MARK, "")
+    if left := [pid for pid in leftovers.marked(mark) if pid != os.getpid()]:
+        commands = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in left]
+        terminalreporter.write_line(f"Left behind, and ended now: {commands}", yellow=True)
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(str(report.longrepr[2]).partition("\n")[0] for report in reports)
     for reason, count in reasons.items():

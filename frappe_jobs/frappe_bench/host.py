@@ -38,7 +38,8 @@ from frappe_jobs.frappe_bench.arguments import bench_arguments
 from frappe_jobs.frappe_bench.bound import as_called
 from frappe_jobs.frappe_bench.job import BenchJob, as_rqs_current
 from frappe_jobs.frappe_bench.job_id import spelled
-from frappe_jobs.frappe_bench.queue import KEEP_FEW_FAILED_JOBS, keep_few_failed_jobs
+from frappe_jobs.frappe_bench.queue import keep_few_failed_jobs
+from frappe_jobs.frappe_bench.rq_options import KEEP_FEW_FAILED_JOBS
 from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
 from frappe_jobs.hosts.base import (

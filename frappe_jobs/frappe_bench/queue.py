@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
 from typing import Any
 
 import frappe
-from frappe.model.base_document import get_controller
 from frappe.utils import CallbackManager
-from frappe.utils.background_jobs import execute_job, truncate_failed_registry
+from frappe.utils.background_jobs import execute_job
 from redis.exceptions import ConnectionError
-from rq.utils import parse_timeout
 
 from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
@@ -25,21 +22,18 @@ from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, jobs
 from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
+from frappe_jobs.frappe_bench.rq_options import (
+    RQS_OWN,
+    function_of,
+    given,
+    kept,
+    positional,
+    seconds,
+    taken_out,
+)
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting
-
-#: Options of ours that Frappe's enqueue takes for arguments of the method.
-OURS = ("track_job", "retry", "at_front_when_starved")
-
-#: What Frappe's own enqueue_doc has run.
-FRAPPES_RUN_DOC_METHOD = "frappe.utils.background_jobs.run_doc_method"
-
-#: The path of keep_few_failed_jobs, as the host knows it.
-KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
-
-#: For RQ a timeout of -1 is none.
-ENDLESS = 365 * 24 * 3600
 
 
 class QueueUnavailable(BrokerUnavailable, ConnectionError):
@@ -158,19 +152,23 @@ class BenchQueue:
         job_id: str | None = None,
         on_success: Any = None,
         on_failure: Any = None,
-        **ignored: Any,
+        **rqs: Any,
     ) -> BenchJob | SyncJob | None:
         """Send what Frappe's enqueue gives, or any function with keywords.
 
         None where Frappe's ``deduplicate`` looked the id up, and another process took it since.
+        RQ's ``retry`` and ``description`` are served, further options of RQ's are named once in
+        the log, and ``depends_on`` raises ArgumentError.
         """
         call = dict(kwargs or {})
         if not self.is_async:
-            return _run_here(func, call, job_id)
+            return _run_here(func, args or (), call, job_id)
         if func not in (execute_job, BenchJob.func_name):  # later Frappes name it
             call = {"method": func, "kwargs": call}
         method, arguments = call["method"], dict(call.get("kwargs") or {})
-        options = _taken_out(method, arguments)
+        positional(method, args, arguments)
+        options: dict[str, Any] = {"job_name": call.get("job_name")}
+        options |= given(rqs) | taken_out(method, arguments)
         host = runtime().host
         if callable(method) and (parts := bound.split(method)):
             method, arguments[bound.SELF] = parts
@@ -180,11 +178,10 @@ class BenchQueue:
             arguments,
             Options(
                 queue=self._queue,
-                timeout=_seconds(timeout),
+                timeout=seconds(timeout),
                 event=call.get("event"),
-                job_name=call.get("job_name"),
-                on_success=_function(on_success),
-                on_failure=_kept(_function(on_failure)),
+                on_success=function_of(on_success),
+                on_failure=kept(function_of(on_failure)),
                 at_front=at_front,
                 job_id=own_id,
                 **options,
@@ -199,10 +196,11 @@ class BenchQueue:
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """RQ's short form: the options among the keywords, the rest is the function's."""
-        names = ("timeout", "at_front", "job_id", "on_success", "on_failure")
-        options = {name: kwargs.pop(name) for name in names if name in kwargs}
-        kwargs.pop("job_timeout", None)
-        return self.enqueue_call(f, kwargs=kwargs.pop("kwargs", kwargs), **options)
+        options = {name: kwargs.pop(name) for name in RQS_OWN if name in kwargs}
+        if "job_timeout" in options:
+            options["timeout"] = options.pop("job_timeout")
+        given_args, given_kwargs = kwargs.pop("args", args), kwargs.pop("kwargs", kwargs)
+        return self.enqueue_call(f, given_args, given_kwargs, **options)
 
 
 class Registry:
@@ -304,51 +302,7 @@ def _is_after_commit() -> bool:
     return False
 
 
-# --- Frappe's arguments as ours
-
-
-def _taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Those options of ours that came as arguments, unless the method has one of that name."""
-    found = [name for name in OURS if name in arguments]
-    if not found:
-        return {}
-    named = inspect.signature(_function_behind(method, arguments)).parameters
-    return {name: arguments.pop(name) for name in found if name not in named}
-
-
-def _function_behind(
-    method: Callable[..., Any] | str, arguments: Mapping[str, Any]
-) -> Callable[..., Any]:
-    """What gets the arguments in the end: behind Frappe's enqueue_doc the document's method."""
-    if method == FRAPPES_RUN_DOC_METHOD:
-        found = getattr(get_controller(arguments["doctype"]), arguments["doc_method"] or "", None)
-        method = found if callable(found) else method
-    function: Callable[..., Any] = frappe.get_attr(method) if isinstance(method, str) else method
-    return function
-
-
-def _seconds(timeout: Any) -> int | None:
-    """As RQ reads it: a number, ``"600"``, ``"10m"``, or -1 for no timeout."""
-    seconds = parse_timeout(timeout)
-    return ENDLESS if seconds is not None and seconds < 0 else seconds and int(seconds)
-
-
-def _function(callback: Any) -> Callable[..., Any] | str | None:
-    """What is in RQ's Callback."""
-    function: Callable[..., Any] | str | None = getattr(callback, "func", callback)
-    return function
-
-
-def _kept(on_failure: Callable[..., Any] | str | None) -> Callable[..., Any] | str | None:
-    """Without Frappe's default, which keeps few failed jobs: the ledger does, by the same limit.
-
-    Unless the site has a limit of its own.
-    """
-    if on_failure is not truncate_failed_registry:
-        return on_failure
-    limit = frappe.conf.get("rq_failed_jobs_limit")
-    is_own = limit and limit != runtime().settings.failed_jobs_limit
-    return KEEP_FEW_FAILED_JOBS if is_own else None
+# --- what Frappe has its callbacks do
 
 
 def keep_few_failed_jobs(*_: Any) -> None:
@@ -364,11 +318,13 @@ def keep_few_failed_jobs(*_: Any) -> None:
             here.ledger.forget(record.message)
 
 
-def _run_here(func: Callable[..., Any] | str, call: dict[str, Any], job_id: str | None) -> SyncJob:
+def _run_here(
+    func: Callable[..., Any] | str, args: Sequence[Any], call: dict[str, Any], job_id: str | None
+) -> SyncJob:
     """Frappe's way in its tests (``is_async=False``): as RQ does, the error stays in the job."""
     function = frappe.get_attr(func) if isinstance(func, str) else func
     try:
-        return SyncJob(job_id or "", function(**call), None)
+        return SyncJob(job_id or "", function(*args, **call), None)
     except Exception:
         return SyncJob(job_id or "", None, sys.exc_info()[1])
 

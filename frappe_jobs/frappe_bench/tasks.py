@@ -20,7 +20,7 @@ from frappe.utils import get_system_timezone, now
 
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
 from frappe_jobs.frappe_bench.bound import document_of
-from frappe_jobs.frappe_bench.queue import FRAPPES_RUN_DOC_METHOD
+from frappe_jobs.frappe_bench.rq_options import FRAPPES_RUN_DOC_METHOD
 from frappe_jobs.hosts.base import TaskChange
 from frappe_jobs.task_record import LENGTHS, OPEN, storable
 

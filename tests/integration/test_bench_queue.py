@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rq
 from acme import tasks
 from conftest import Bench, opened
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from frappe_jobs.arguments import TAG, Arguments, of_type
-from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.errors import ArgumentError, FrappeJobsError
 from frappe_jobs.frappe_bench import transport
+from frappe_jobs.message import Retry
 from frappe_jobs.testing import wait_until
 
 STAND_IN = str(Path(__file__).parents[1] / "stand_in")
@@ -174,6 +176,58 @@ def test_what_rq_is_to_run_may_be_named(jobs: Any) -> None:
 def test_a_function_travels_by_its_path(jobs: Any) -> None:
     job = jobs.enqueue(tasks.add, job_id="function", x=1, y=2)
     assert job.kwargs["method"] == "acme.tasks.add"
+
+
+class TestWhatRQsCallersGive:
+    """``enqueue_call`` and ``enqueue`` of a queue, as apps written for RQ use them."""
+
+    @pytest.mark.parametrize(
+        ("retry", "kept"),
+        [
+            (rq.Retry(max=2), Retry(2, [0])),
+            (rq.Retry(max=3, interval=[10, 30]), Retry(3, [10, 30])),
+            (4, Retry(4)),
+        ],
+    )
+    def test_a_retry_is_kept(self, jobs: Any, retry: Any, kept: Retry) -> None:
+        job = jobs.get_queue("default").enqueue_call(tasks.add, kwargs={"x": 1}, retry=retry)
+        assert job._record.message.retry == kept
+
+    def test_a_job_that_fails_is_run_again(self, served: Any) -> None:
+        job = served.get_queue("default").enqueue(tasks.fail, retry=rq.Retry(max=1))
+        wait_until(lambda: job.is_failed, 20)
+        job.refresh()
+        assert job._record.starts == 2
+
+    def test_arguments_without_a_name_get_theirs(self, jobs: Any) -> None:
+        queue = jobs.get_queue("default")
+        assert queue.enqueue_call(tasks.add, (1, 2)).kwargs["kwargs"] == {"x": 1, "y": 2}
+        assert queue.enqueue("acme.tasks.add", 1, y=2).kwargs["kwargs"] == {"x": 1, "y": 2}
+        for arguments, given in (((1, 2, 3), {}), ((1,), {"x": 2})):
+            with pytest.raises(ArgumentError):
+                queue.enqueue_call(tasks.add, arguments, given)
+        here = type(queue)("default", is_async=False)
+        assert here.enqueue_call(tasks.add, (1, 2)).result == 3
+
+    def test_a_description_is_its_name(self, jobs: Any) -> None:
+        job = jobs.get_queue("default").enqueue(tasks.add, description="sum", job_timeout="2m")
+        assert (job.description, job.timeout) == ("sum", 120)
+
+    def test_no_job_waits_for_another_one(self, jobs: Any) -> None:
+        queue = jobs.get_queue("default")
+        with pytest.raises(ArgumentError, match="'depends_on' is RQ's"):
+            queue.enqueue(tasks.add, depends_on=queue.enqueue(tasks.add))
+        assert queue.count == 1
+
+    def test_what_is_ignored_is_said_once(
+        self, jobs: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue = jobs.get_queue("default")
+        for _ in range(2):
+            queue.enqueue_call(tasks.add, ttl=9, meta={"x": 1}, result_ttl=5, failure_ttl=5)
+        assert [record.getMessage() for record in caplog.records] == [
+            "enqueue_call was given meta, ttl: options of RQ's that are ignored here"
+        ]
 
 
 def test_uninstalled_it_is_rqs_again(jobs: Any) -> None:
