@@ -24,6 +24,7 @@ from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import frappe_jobs
+from frappe_jobs.testing import slowness
 
 #: What the commands import on their way, beside our own.
 LIBRARIES = (
@@ -62,7 +63,7 @@ class Process:
         return bool(select.select([self._status], [], [], timeout)[0])
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None and not self._is_told(timeout):
+        if self.returncode is None and not self._is_told(timeout and timeout * slowness()):
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         found = self.poll()
         assert found is not None

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 #: What runs beside them slows them down more than others: they keep a processor busy.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(tmp_path: Path) -> None:

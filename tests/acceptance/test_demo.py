@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from frappe_jobs import embedded
+from frappe_jobs.testing import slowness
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
@@ -18,7 +19,10 @@ def test_what_differs_is_named_and_the_exit_status_is_1(tmp_path):
     tasks = shop / "shop" / "tasks.py"
     tasks.write_text(tasks.read_text().replace('"Confirmed"', '"Forgotten"'))
     done = subprocess.run(
-        [sys.executable, str(shop / "demo.py")], capture_output=True, text=True, timeout=50
+        [sys.executable, str(shop / "demo.py")],
+        capture_output=True,
+        text=True,
+        timeout=50 * slowness(),
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not as expected: a function: 'Forgotten'" in done.stdout

@@ -45,7 +45,7 @@ from frappe_jobs import embedded
 from frappe_jobs.cli import COMMANDS, main
 from frappe_jobs.commands import bench_commands
 from frappe_jobs.config import variable
-from frappe_jobs.testing import wait_until
+from frappe_jobs.testing import slowness, wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -173,7 +173,7 @@ class Page:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script + after], cwd=self.folder, text=True,
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL, timeout=TIMEOUT * slowness(),
         )  # fmt: skip
         expected = int(block.marks.get("exit") or 0)
         assert done.returncode == expected, f"{block.place}: {done.returncode}\n{done.stdout}"
@@ -225,7 +225,7 @@ class Page:
     def leave(self) -> None:
         """Tell all that was started to stop."""
         if self.python:
-            self.python.communicate(timeout=TIMEOUT)
+            self.python.communicate(timeout=TIMEOUT * slowness())
         for process in self.background:
             process.send_signal(signal.SIGTERM)
 
@@ -334,7 +334,7 @@ def run(page: Page, text: str, name: str) -> None:
         page.run(block)
 
 
-@pytest.mark.timeout(180)  # a page may have a dozen commands, all of which start from nothing
+@pytest.mark.timeout(900)  # a page may have a dozen commands, all of which start from nothing
 @each_page
 def test_what_the_page_shows_works(path, open_page):
     text = path.read_text(encoding="utf-8")

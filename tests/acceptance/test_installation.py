@@ -68,7 +68,7 @@ def python(tmp_path: Path) -> Path:
     return folder / "bin" / "python"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", PINS)
 def test_beside_frappe_no_package_moves(version: str, python: Path, tmp_path: Path) -> None:
     source = copied(tmp_path / "apps")
@@ -85,7 +85,7 @@ def test_beside_frappe_no_package_moves(version: str, python: Path, tmp_path: Pa
     assert found["kombu"].startswith("5.6.") == ("redis~=4.5.5" in PINS[version])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_elsewhere_the_newest_celery_comes(python: Path, tmp_path: Path) -> None:
     found = planned(python, copied(tmp_path / "somewhere"), tmp_path)
     assert tuple(map(int, found["celery"].split(".")[:2])) >= (5, 7)
