@@ -111,6 +111,10 @@ class BadMessage(JobError):
     """A message on the broker is damaged, or is not one of ours."""
 
 
+class ForgedMessage(BadMessage):
+    """A message bears the id of another job's."""
+
+
 class LaterVersion(BadMessage):
     """A message was sent by a version of frappe_jobs that this worker is too old for."""
 

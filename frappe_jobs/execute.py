@@ -14,6 +14,7 @@ from uuid import uuid4
 from frappe_jobs import current, task_record
 from frappe_jobs.errors import (
     BrokerUnavailable,
+    ForgedMessage,
     FrappeJobsError,
     JobFailed,
     RetryBackgroundJobError,
@@ -304,11 +305,7 @@ class Executor:
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
         if refusal.forged:
-            logger.error(
-                "message %s says that it is of %s, and is not; it is dropped",
-                message.id, message.site, extra={"action": "message_dropped"},
-            )  # fmt: skip
-            return
+            raise ForgedMessage(f"It says that it is of {message.site}, and is not.")
         if refusal.superseded:
             self._end_for_sure(message, CANCELLED, "superseded: its job_id is another's", timed_out)
             self._tracking.settle_if_possible([message])

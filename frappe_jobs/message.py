@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion
+from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortened
 from frappe_jobs.texts import safe
 
 #: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id.
@@ -21,6 +21,9 @@ TASK = "frappe_jobs.execute"
 #: The message header that holds the envelope: everything but the arguments.
 HEADER = "frappe_jobs"
 
+
+#: Seconds: over any timeout, and over any time that a clock shows.
+LONGEST, LATEST = 2**31, 2**40
 
 #: JSON as short as it gets; our values hold no circles, they were made by Arguments.
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -47,6 +50,8 @@ class Retry:
             raise ArgumentError(
                 f"Retry's interval must be seconds, or a list of them; not {self.interval!r}."
             )
+        if max(waits) >= LONGEST:
+            raise ArgumentError(f"Retry's interval must be under {LONGEST} seconds.")
 
     def delay(self, attempt: int) -> int:
         """Seconds from the failure of that attempt (the first is 1) to the next."""
@@ -132,7 +137,9 @@ class Message:
                 "worker."
             )
         if header.get("version") not in READABLE or isinstance(header["version"], bool):
-            raise BadMessage(f"The message's version is {header.get('version')!r}, not {VERSION}.")
+            raise BadMessage(
+                f"The message's version is {shortened(header.get('version'))}, not {VERSION}."
+            )
         if not isinstance(arguments, dict):
             raise BadMessage(f"The message's arguments are {type(arguments).__name__}, no object.")
         values = {
@@ -142,19 +149,26 @@ class Message:
             value = values.get(name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 if value is not None or type(None) not in kinds:
-                    raise BadMessage(f"The message's {name!r} is {value!r}.")
+                    raise BadMessage(f"The message's {name!r} is {shortened(value)}.")
             if isinstance(value, str) and value != safe(value):
-                raise BadMessage(f"The message's {name!r} cannot be kept: {value!r}.")
+                raise BadMessage(f"The message's {name!r} cannot be kept: {shortened(value)}.")
+        if not 0 < values["timeout"] < LONGEST or not 0 <= values["enqueued_at"] < LATEST:
+            raise BadMessage(
+                f"The message's 'timeout' is {values['timeout']}, its 'enqueued_at' "
+                f"{values['enqueued_at']}."
+            )
         unknown = values.keys() - _KINDS.keys()
         if header["version"] > VERSION:  # what that one has added, we can do without
             values = {name: values[name] for name in values.keys() - unknown}
         elif unknown:
-            raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown))}.")
+            raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown)):.200}.")
         try:
             if "retry" in values:
                 values["retry"] = Retry(**values["retry"])
         except (TypeError, ArgumentError) as error:
-            raise BadMessage(f"The message's 'retry' is {values['retry']!r}: {error}") from None
+            raise BadMessage(
+                f"The message's 'retry' is {values['retry']!r:.200}: {error}"
+            ) from None
         return cls(arguments=arguments, **values)
 
 

@@ -6,8 +6,10 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from uuid import uuid4
 
@@ -159,6 +161,17 @@ class Runtime:
                 task_id=None,
             )  # fmt: skip
             self.dispatcher.dispatch([Sending(report)])
+
+    def cancel_from_outside(self, message_ids: Sequence[str], reason: str) -> None:
+        """Cancel those of the jobs that wait, from a worker's parent; their messages are dropped.
+
+        Raises BrokerUnavailable.
+        """
+        waiting = [one.message for one in self.ledger.read_all(message_ids)]
+        ended = self.ledger.cancel(waiting, reason, waiting_only=True)
+        for message in compress(waiting, ended):
+            if message.task_id:
+                self.task_upkeep.settle_soon(message.site, message.queue)
 
     def end_from_outside(
         self, message: Message, status: str, reason: str, holder: str | None = None

@@ -13,6 +13,7 @@ from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
+from kombu.serialization import prepare_accept_content, registry
 
 from frappe_jobs.brokers.base import (
     PRESENCE,
@@ -25,7 +26,12 @@ from frappe_jobs.brokers.base import (
 from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.clock import ahead
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import BrokerError, BrokerUnavailable, NotSupportedByBroker
+from frappe_jobs.errors import (
+    ArgumentError,
+    BrokerError,
+    BrokerUnavailable,
+    NotSupportedByBroker,
+)
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -129,6 +135,8 @@ class KombuBroker(Broker):
             options["priority"] = self.at_front if at_front else self.ordinary
         if time_limits:
             options["soft_time_limit"], options["time_limit"] = time_limits
+        if queue is not None or not self._settings.is_guest:
+            _refuse_what_workers_refuse(task, self._app)
         with self._reaching():
             if queue is None:
                 return task.apply_async(kwargs=dict(arguments), **options)
@@ -136,6 +144,7 @@ class KombuBroker(Broker):
                 task.name,
                 kwargs=dict(arguments),
                 queue=self._queues[self.queue_name(queue)],
+                serializer=task.serializer,
                 **options,
             )
 
@@ -243,3 +252,17 @@ class KombuBroker(Broker):
         except (OperationalError, ConnectionError) as error:
             why = unreached(error, self._settings.broker_url)
             raise BrokerUnavailable(f"The broker {url} is out of reach: {why}") from None
+
+
+def _refuse_what_workers_refuse(task: Any, app: Celery) -> None:
+    """Raise ArgumentError if that app's workers would not read how the task is serialized.
+
+    It would be kept aside there, and its caller would wait for ever.
+    """
+    accepted = prepare_accept_content(app.conf.accept_content)
+    if accepted and registry.name_to_type.get(task.serializer) not in accepted:
+        raise ArgumentError(
+            f"{task.name} is sent as {task.serializer!r}, which the workers of its queue refuse: "
+            f"'accept_content' is {', '.join(app.conf.accept_content)}. Name it there, or give the "
+            "task the serializer 'json'."
+        )

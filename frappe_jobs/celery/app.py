@@ -21,9 +21,11 @@ from celery.exceptions import (
 from celery.signals import celeryd_init, import_modules
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.celery import child, lease
+from frappe_jobs.celery import child, lease, log
 from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.consumer import Keeping
+from frappe_jobs.celery.kept_aside import KeptAside
 from frappe_jobs.celery.presence import Presence
 from frappe_jobs.celery.results import FinishReading
 from frappe_jobs.celery.servers import (
@@ -41,7 +43,14 @@ from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.environment import overruled
-from frappe_jobs.errors import BadMessage, ConfigError, FrappeJobsError, JobFailed, LaterVersion
+from frappe_jobs.errors import (
+    BadMessage,
+    ConfigError,
+    ForgedMessage,
+    FrappeJobsError,
+    JobFailed,
+    LaterVersion,
+)
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 from frappe_jobs.texts import described, presentable
@@ -68,25 +77,25 @@ class Execute(Task):  # type: ignore[misc]
     max_retries = None
     typing = False
     Request = "frappe_jobs.celery.request:JobRequest"
-    Strategy = "frappe_jobs.celery.request:only_json"
+    Strategy = "frappe_jobs.celery.request:only_jobs"
+
+    #: Of this process.
+    _kept_aside: KeptAside | None = None
 
     def run(self, arguments: Any = None) -> Any:
         runtime = runtime_of(self.app)
-        header = (self.request.headers or {}).get(HEADER)
+        header = self.request.get(HEADER) or (self.request.headers or {}).get(HEADER)
         try:
             message = Message.from_wire(header, arguments)
         except LaterVersion as error:
             self._leave_to_a_newer_worker(error)
         except BadMessage as error:
-            logger.error(
-                "message %s is kept aside: %s", self.request.id, error,
-                extra={"action": "message_kept_aside"},
-            )  # fmt: skip
-            runtime.ledger.keep_aside({"error": str(error), "header": repr(header)})
-            raise Reject(str(error)) from None
+            self._keep_aside(error)
         try:
             holder = lease.holder(self.request.hostname, os.getpid())
             return runtime.executor.execute(message, holder=holder, timed_out=SoftTimeLimitExceeded)
+        except ForgedMessage as error:
+            self._keep_aside(error)
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
             raise self.retry(countdown=again.delay, exc=cause) from cause
@@ -95,6 +104,14 @@ class Execute(Task):  # type: ignore[misc]
             raise presentable(shown) from None
         except BaseException as error:  # noqa: B036 - Celery takes Exceptions alone, and whole
             raise presentable(error) from None
+
+    def _keep_aside(self, error: BadMessage) -> NoReturn:
+        """As a worker's parent does; here it is by what the ledger knows, or in a team's worker."""
+        if self._kept_aside is None:
+            self._kept_aside = KeptAside(runtime_of(self.app).ledger.keep_aside)
+        queue = (self.request.delivery_info or {}).get("routing_key")
+        self._kept_aside.keep(queue, f"is no job: {error}", header=self.request.headers)
+        raise Reject(str(error)) from None
 
     def _leave_to_a_newer_worker(self, error: LaterVersion) -> NoReturn:
         if not self.request.retries:
@@ -183,8 +200,10 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
 def equip(app: Celery) -> None:
     """Give the workers of that app in this process what workers of ours do beside Celery's."""
     child.connect()
+    log.connect()
+    app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # of all its tasks but ours
     app.steps["worker"] |= {FinishReading, TakeSignals}
-    app.steps["consumer"] |= {Burst, Drain, DropTimers, TakeByHand}
+    app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, TakeByHand}
 
 
 def sites_path_of(app: Celery) -> Path:

@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
+from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import task_ready
 from kombu.transport import virtual
 
+from frappe_jobs.celery import mailbox
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.fault import fault_of
+from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
+from frappe_jobs.celery.request import REVOKED, NoJob
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
+from frappe_jobs.celery.transport import guard, losses
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.message import TASK
 
 logger = logging.getLogger(__name__)
 
-#: Of a message's body, so many characters are kept.
-BODY_LIMIT = 10_000
-
-
-def fault_of(message: Any) -> str | None:
-    """What is wrong with a message so that Celery could not even refuse it; None if nothing is."""
-    is_ours = isinstance(message.headers, dict) and message.headers.get("task") == TASK
-    if is_ours and message.content_type != "application/json":
-        return f"is {message.content_type!r}, not JSON"
-    try:
-        payload = message.payload
-    except Exception as error:  # whatever a decoder does with whatever came
-        return f"cannot be read: {type(error).__name__}: {error}"
-    headers = message.headers
-    if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
-        return "is no Celery task"
-    if not isinstance(headers.get("id"), str):
-        return "has no id"
-    if not _is_list(payload, 3) or [type(part) for part in payload] != [list, dict, dict]:
-        return "holds no arguments of a Celery task"
-    limits = headers.get("timelimit") or [None, None]
-    if not _is_list(limits, 2) or not all(_is_limit(limit) for limit in limits):
-        return f"has time limits that are none: {limits!r}"
-    if not isinstance(headers.get("retries", 0), int):
-        return f"has a number of retries that is none: {headers['retries']!r}"
-    return None
-
-
-def _is_list(value: object, length: int) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == length
-
-
-def _is_limit(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and value > 0)
+#: A compressed message may be so many times as large, unpacked, as any is when it is sent.
+UNPACKED = 10
 
 
 def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
@@ -71,12 +44,17 @@ def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Celery's consumer, which would drop what it cannot read, with one more step: keep it."""
+    """Celery's consumer, which would drop what it cannot read, or end: here it is kept."""
 
     loop: Callable[..., None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        mailbox.guard(options["app"], self)
         super().__init__(*arguments, **options)
+        self.losses = losses(*self.connection_errors, *self.channel_errors)
+        self._runtime = runtime_of(self.app)
+        self._settings = self._runtime.celery_settings
+        self.kept_aside = KeptAside(self._keep_aside)
         self.loop = _outliving_its_channel(self.loop)
 
     def connect(self) -> Any:
@@ -98,20 +76,40 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
                 self.connection.maybe_close_channel(channel)
         super().on_connection_error_after_connected(exc)
 
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """Celery's, behind a guard: the broker may hold what is no message at all."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        limit = self._settings.max_message_size * UNPACKED
+        guard(connection, self._keep_raw, unpacked_limit=limit, is_guest=self._settings.is_guest)
+        return self.ensure_connected(connection)
+
+    def on_close(self) -> None:
+        self.kept_aside.forget_unacknowledged()
+        super().on_close()
+
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """Celery's handler, behind a look at the message: what it trips over ends the worker."""
+        """Celery's handler, behind a look at the message: what it trips over ends the worker.
+
+        Of what it raises all the same, only a lost connection leaves this.
+        """
         handle = super().create_task_handler(*arguments, **options)
 
         def on_task_received(message: Any) -> None:
             if isinstance(self.qos, Taking) and not self.qos.accepts(message):
                 return
-            if fault := fault_of(message):
-                self._keep_aside(message, fault)
-                message.ack()
+            if fault := fault_of(message, runs_built_ins=self._settings.is_guest):
+                self._keep(message, fault)
                 return
-            if isinstance(self.qos, Taking):
-                without_time_that_has_come(message)
-            handle(message)
+            try:
+                if isinstance(self.qos, Taking):
+                    without_time_that_has_come(message)
+                handle(message)
+            except self.losses:
+                raise
+            except Exception as error:
+                logger.debug("a message that Celery trips over", exc_info=True)
+                if not message.acknowledged:
+                    self._keep(message, f"ends in {type(error).__name__}: {error}")
 
         return on_task_received
 
@@ -124,25 +122,51 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             super().apply_eta_task(task)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        self._keep_aside(message, f"names a task that this worker does not have: {exc}")
-        message.ack()
+        self._keep(message, f"names a task that this worker does not have: {exc}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        self._keep_aside(message, f"is no valid Celery task: {exc}")
-        message.ack()
+        is_told = isinstance(exc, NoJob)
+        self._keep(message, str(exc) if is_told else f"is no valid Celery task: {exc}")
 
-    def _keep_aside(self, message: Any, reason: str) -> None:
-        queue = message.delivery_info.get("routing_key")
-        logger.error(
-            "a message in %s %s; it is kept aside", queue, reason,
-            extra={"action": "message_kept_aside"},
-        )  # fmt: skip
-        kept = {
-            "error": f"The message {reason}.",
-            "header": repr(message.headers),
-            "body": repr(message.body)[:BODY_LIMIT],
-        }
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self._keep(message, f"cannot be read: {type(exc).__name__}: {exc}")
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        self._keep(message, "is no Celery task")
+
+    def on_revoke(self, task_ids: Any) -> None:
+        """The jobs among them that wait are cancelled, whichever worker gets their messages."""
+        ids = [task_ids] if isinstance(task_ids, str) else task_ids
         try:
-            runtime_of(self.app).ledger.keep_aside(kept)
-        except FrappeJobsError:
-            logger.exception("it could not be kept: %s", kept)
+            self._runtime.cancel_from_outside([one for one in ids if isinstance(one, str)], REVOKED)
+        except FrappeJobsError as error:  # the worker that gets the message tries again
+            logger.error("what was revoked cannot be cancelled yet: %s", error)
+
+    def _keep_aside(self, *entries: Mapping[str, str]) -> None:
+        self._runtime.ledger.keep_aside(*entries)
+
+    def _keep(self, message: Any, reason: str) -> None:
+        self.kept_aside.keep(
+            message.delivery_info.get("routing_key"), reason,
+            header=message.headers, body=message.body, acknowledge=message.ack,
+        )  # fmt: skip
+
+    def _keep_raw(self, queue: str, reason: str, raw: bytes) -> None:
+        self.kept_aside.keep(queue, reason, body=raw)
+
+
+class Keeping(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keep aside what could not be kept yet, and sum up what was not said."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self.enabled = isinstance(consumer, Consumer)
+
+    def start(self, consumer: Any) -> None:
+        look = consumer.kept_aside.look
+        consumer.timer.call_repeatedly(PAUSE, consumer.call_soon, (look,))
+
+    def shutdown(self, consumer: Any) -> None:
+        consumer.kept_aside.sum_up()

@@ -16,37 +16,76 @@ from celery.worker.strategy import default
 
 from frappe_jobs.celery.child import send_signal
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
 from frappe_jobs.celery.stopping import stopping
+from frappe_jobs.celery.transport import losses
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.ledger.record import CANCELLED
-from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.message import HEADER, Message
 
 logger = logging.getLogger(__name__)
+
+#: Why a job is cancelled that was revoked by Celery's means: Flower, ``celery control revoke``.
+REVOKED = "revoked by Celery"
+
+#: Seconds between two attempts to write that.
+PAUSE = 1.0
 
 #: Seconds that Celery's own timers have, before a time limit is enforced in their place.
 OVERDUE = 5.0
 
 
-def only_json(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's strategy for a message, behind one question that is asked before it is decoded.
+class NoJob(InvalidTaskError):  # type: ignore[misc]
+    """A message names our task, and is none that we would have sent."""
 
-    A team's app may accept pickle for its own tasks; ours takes JSON alone.
+
+def only_jobs(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Celery's strategy for a message, behind a look at it that asks before it is decoded.
+
+    A team's app may accept pickle for its own tasks, and has embeds; ours takes jobs alone.
     """
     handle = default(task, app, consumer, **options)
+    settings = runtime_of(app).celery_settings
+    JobRequest.timer = consumer.timer
 
     def on_message(message: Any, *arguments: Any, **rest: Any) -> Any:
-        if message.content_type != "application/json":
-            raise InvalidTaskError(f"{TASK} takes JSON alone, not {message.content_type!r}")
+        if fault := fault_of_job(message, settings):
+            raise NoJob(fault)
         return handle(message, *arguments, **rest)
 
     return on_message
 
 
-class JobRequest(Request):  # type: ignore[misc]
+class SafeRequest(Request):  # type: ignore[misc]
+    """A message in the worker's parent, which is let go of whatever its failing does."""
+
+    def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
+        """An embed that cannot be sent, or a result that cannot be written, must not wedge it."""
+        try:
+            return super().on_failure(exc_info, *arguments, **options)
+        except losses(*self.connection_errors):
+            raise
+        except Exception:
+            logger.exception("what follows the failure of %s could not be done", self.name)
+            self.acknowledge()
+
+
+class JobRequest(SafeRequest):
     """A message of ours in the worker's parent."""
 
+    #: The worker's.
+    timer: Any = None
+
+    time_limits: tuple[float | None, float | None]  # Celery's own
+
     _was_told = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if not any(self.time_limits):  # sent by other means than ours
+            timeout = self._request_dict[HEADER]["timeout"]
+            self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """At the hard limit the process is killed; only the parent is left to say so."""
@@ -80,6 +119,21 @@ class JobRequest(Request):  # type: ignore[misc]
             self._note_loss(is_terminated=isinstance(error, Terminated))
         return super().on_failure(exc_info, *arguments, **options)
 
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Somebody revoked it, and Celery drops the message: then the job is cancelled, first.
+
+        Its message stays here until that is written: the job would be found to be lost, and run.
+        """
+        if not terminated:
+            try:
+                runtime_of(self._app).cancel_from_outside([self.id], REVOKED)
+            except BrokerUnavailable as error:
+                logger.error("%s is revoked, which cannot be written yet: %s", self.name, error)
+                again = (reason, terminated, signum, expired)
+                self.timer.call_after(PAUSE, self._announce_revoked, again)
+                return
+        super()._announce_revoked(reason, terminated, signum, expired)
+
     def _note_loss(self, is_terminated: bool) -> None:
         """The process is gone; without this its lease runs out by itself."""
 
@@ -112,3 +166,5 @@ class JobRequest(Request):  # type: ignore[misc]
             pass
         except BrokerUnavailable as error:
             logger.error("what became of %s cannot be written: %s", self.name, error)
+        except Exception:
+            logger.exception("what became of %s cannot be written", self.name)

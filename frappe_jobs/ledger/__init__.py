@@ -49,6 +49,9 @@ from frappe_jobs.texts import bounded, safe
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
+#: So many messages that cannot be run are kept.
+KEPT_ASIDE = 1_000
+
 #: At-front jobs stand before the others of their queue in its index.
 AHEAD = 10**10
 
@@ -476,18 +479,26 @@ class Ledger(Connected):
                 channel.get_message(timeout=left)  # the record is looked at again, whatever comes
 
     @reachable
-    def keep_aside(self, raw: Mapping[str, str]) -> None:
-        """Keep a message that cannot be run where people can look at it; the last 1,000 stay."""
+    def keep_aside(self, *messages: Mapping[str, str]) -> None:
+        """Keep messages that cannot be run where people can look at them; the last 1,000 stay."""
+        now, kept, count = repr(time.time()), self._key("damaged"), self._key("damaged:count")
         with self.redis.pipeline() as pipe:
-            pipe.lpush(self._key("damaged"), json.dumps({**raw, "at": repr(time.time())}))
-            pipe.ltrim(self._key("damaged"), 0, 999)
-            pipe.expire(self._key("damaged"), self._settings.job_failure_ttl)
+            pipe.lpush(kept, *(json.dumps({**one, "at": now}) for one in messages))
+            pipe.ltrim(kept, 0, KEPT_ASIDE - 1)
+            pipe.incrby(count, len(messages))
+            for key in (kept, count):
+                pipe.expire(key, self._settings.job_failure_ttl)
             pipe.execute()
 
     @reachable
     def kept_aside(self) -> list[dict[str, str]]:
         """The messages that could not be run, newest first; ``at`` says since when, as a number."""
         return [json.loads(raw) for raw in self.redis.lrange(self._key("damaged"), 0, -1)]
+
+    @reachable
+    def count_kept_aside(self) -> int:
+        """How many there were in all, since none came for as long as failed jobs are kept."""
+        return int(self.redis.get(self._key("damaged:count")) or 0)
 
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)

@@ -75,17 +75,18 @@ class Server(AbstractContextManager["Server"], ABC):
 
 
 class Redis(Server):
-    """Redis, whose append-only file is synced with each command."""
+    """Redis, whose append-only file is synced with each command, unless speed is what counts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_durable: bool = True) -> None:
         super().__init__(folder)
+        self._is_durable = is_durable
         self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
         options = {
             "port": self._port, "bind": "127.0.0.1", "dir": self.folder,
-            "appendonly": "yes", "appendfsync": "always",
+            "appendonly": "yes" if self._is_durable else "no", "appendfsync": "always",
         }  # fmt: skip
         command = [server_binary()]
         for key, value in options.items():

@@ -1,122 +1,140 @@
-"""Damaged and hostile messages: none is executed, each is logged once, the worker goes on
+"""Damaged and hostile messages: none is executed, each is counted, the worker goes on
 
-Not JSON, pickle, unknown versions, functions of the system, another site's ids.
+Headers, properties, bodies, embeds, envelopes and control commands of a generator, on servers of
+the test's own; those that are jobs by their form have failed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
 import re
+import time
 from collections import Counter
-from uuid import UUID
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from acme import tasks
-from chaos.crew import Crew
-from kombu import Connection
+from chaos.crew import Crew, children_of
+from chaos.hostile import FAIL, NONE, OnRabbitMQ, OnRedis
+from chaos.servers import RabbitMQ, Redis
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.message import HEADER, TASK
+from frappe_jobs.celery.kept_aside import LINES, WINDOW
+from frappe_jobs.ledger import KEPT_ASIDE
 from frappe_jobs.testing import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(3000),
+    # This process's own connections to a server that is gone.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
-JSON, PICKLE = "application/json", "application/x-python-serialize"
+#: Sent before it is waited for that the worker has them all.
+BATCH = 500
 
-#: A message that is kept aside, a job that fails, a message with an id that is not its own.
-LOGGED = re.compile(": ERROR/.*(is kept aside|raised unexpected|it is dropped)")
-
-
-class Exploit:
-    """Whoever unpickles this makes a file."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
+LOGGED = re.compile("it is kept aside|messages are kept aside; the last")
 
 
-def message(random, command, method="os.system", **header):
-    """A message of ours by its form, which asks for what it must not have."""
-    message_id = header.get("id") or str(UUID(int=random.getrandbits(128), version=4))
-    ours = {
-        "version": 1, "id": message_id, "job_id": message_id, "site": "site1", "method": method,
-        "user": "Administrator", "queue": "default", "name": "x", "timeout": 9, "enqueued_at": 1.0,
-    } | header  # fmt: skip
-    return {
-        "body": json.dumps([[{"command": command}], {}, {}]),
-        "headers": {"task": TASK, "id": message_id, "lang": "py", HEADER: ours},
-        "content_type": JSON, "content_encoding": "utf-8",
-    }  # fmt: skip
+@pytest.fixture
+def config(broker, tmp_path, request):
+    """Servers of the test's own: a control command would meet the workers of all other tests."""
+    settings = {"rq_failed_jobs_limit": 10**6, "frappe_jobs_lease": 20}
+    with Redis(tmp_path / "redis", is_durable=False) as server:
+        settings["redis_queue"] = server.url
+        if broker == "redis":
+            yield settings
+            return
+        request.getfixturevalue("needs_rabbitmq_server")
+        with RabbitMQ(tmp_path / "rabbitmq") as node:
+            yield settings | {"celery_broker_url": node.url}
 
 
-def not_json(random, command, _):
-    return message(random, command) | {"body": random.choice(["{half", "\x00", "[[1]", "ä" * 9])}
+def memory_of(worker):
+    """Of it and its processes, in MiB."""
+    pids = [worker.process.pid, *children_of(worker.process.pid)]
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(re.search(r"VmRSS:\s+(\d+)", one)[1]) for one in statuses) / 1024
 
 
-def no_task(random, command, _):
-    headers = random.choice([{}, {"task": "os.system", "id": "1"}, {"task": 5}, {"id": "x"}])
-    return message(random, command) | {"headers": headers}
+class Attack:
+    """Sends messages, and knows what must have become of them."""
+
+    def __init__(self, scene, random, theirs):
+        self._random, self._theirs = random, theirs
+        self.touched = scene.bench.path / "touched"
+        queue = f"{scene.bench.id}:default"
+        amqp_url = scene.bench.amqp_url
+        self._way = (
+            OnRabbitMQ(amqp_url, queue)
+            if amqp_url
+            else OnRedis(scene.bench.config["redis_queue"], queue)
+        )
+        self.sent = Counter()
+        self.jobs = 0
+
+    def send(self):
+        random, command = self._random, f"touch {self.touched}"
+        chance = random.random()
+        if chance < 0.05:
+            self.sent["control commands"] += 1
+            return self._way.send_control(random)
+        if chance < 0.2:
+            self.sent["envelopes"] += 1
+            return self._way.send_raw(random, command)
+        kind = random.choice(FAIL if chance < 0.22 else NONE)
+        self.sent[kind.__name__] += 1
+        self._way.send(random, kind(random, command, self._theirs))
+
+    def close(self):
+        self._way.close()
+
+    def send_all(self, count):
+        for _ in range(count):
+            self.send()
+        self._way.flush()
 
 
-def pickled(random, command, _):
-    body = pickle.dumps([[Exploit(command)], {}, {}])
-    kind = {"content_type": random.choice([PICKLE, "application/data"])}
-    return message(random, command) | {"body": body, "content_encoding": "binary"} | kind
+def ended():
+    """How many have met their end: kept aside, or failed as jobs."""
+    here = runtime.current()
+    failed = here.ledger.redis.zcard(f"{here.settings.prefix}failed:default")
+    return here.ledger.count_kept_aside() + failed
 
 
-def unknown_version(random, command, _):
-    return message(random, command, version=random.choice([-1, 0, "1", None, True, 1.5, []]))
-
-
-def of_the_system(random, command, _):
-    paths = ["os.system", "acme.tasks.system", "acme.tasks.os.system", "subprocess.getoutput"]
-    return message(random, command, method=random.choice(paths))
-
-
-def another_sites_id(random, command, theirs):
-    """The ids of a job of the other site that waits, in the name of this one."""
-    return message(
-        random, command, **random.choice([{"id": theirs.message_id}, {}]), job_id=theirs.id
-    )
-
-
-def another_site(random, command, _):
-    return message(random, command, site=random.choice(["nowhere", "../site1", "", 5]))
-
-
-KINDS = (not_json, no_task, pickled, unknown_version, of_the_system, another_sites_id, another_site)
-
-
-def test_none_is_executed_and_each_is_logged_once(scene, random, size, found):
-    count = size(1_000, 70)
-    touched = scene.bench.path / "touched"
+def test_none_is_executed_and_each_is_counted(scene, random, size, found):
+    count = size(100_000, 500)
     with frappe.site("site2"):
         theirs = frappe.enqueue(tasks.ping, "long")
-    sent = Counter()
-    with Crew(scene.bench, "--queue", "default", size=1) as crew:
-        with Connection(scene.bench.amqp_url or scene.bench.redis_url) as connection:
-            producer = connection.Producer()
-            for number in range(count):
-                kind = KINDS[number % len(KINDS)]
-                sent[kind.__name__] += 1
-                one = kind(random, f"touch {touched}", theirs)
-                producer.publish(one.pop("body"), routing_key=f"{scene.bench.id}:default", **one)
-        assert frappe.enqueue(tasks.ping).wait(120) == "pong"
-        wait_until(lambda: runtime.current().broker.depth("default") == 0, 30)
+    attack = Attack(scene, random, theirs)
+    memory = []
+    began = time.monotonic()
+    crew = Crew(scene.bench, "--queue", "default", size=1)
+    with closing(attack), crew:
+        (worker,) = crew._workers
+        assert frappe.enqueue(tasks.ping).wait(60) == "pong"
+        for start in range(0, count, BATCH):
+            attack.send_all(min(BATCH, count - start))
+            sent = attack.sent.total()
+            wait_until(lambda: crew.assert_alive() or ended() >= sent, 60)  # noqa: B023
+            memory.append(memory_of(worker))
+        assert frappe.enqueue(tasks.ping).wait(60) == "pong"
+        seconds = time.monotonic() - began
         crew.assert_alive()
-        # What the host writes for people, as it does for each job that fails, is beside these.
-        logged = [line for line in crew.logs.splitlines() if LOGGED.search(line)]
-        assert not touched.exists()
+        assert not attack.touched.exists()
         assert theirs.get_status() == "queued"
+        logged = [line for line in crew.logs.splitlines() if LOGGED.search(line)]
     with Crew(scene.bench, "--queue", "long", size=1):
-        assert theirs.wait(30) == "pong"
+        assert theirs.wait(60) == "pong"
+    kept = runtime.current().ledger.kept_aside()
+    grown = max(memory[len(memory) // 2 :]) - memory[len(memory) // 10]
     found(
-        f"{count:,} messages of {len(sent)} kinds: worker alive, 0 executed, {len(logged):,} "
-        f"logged; the other site's job ran"
+        f"{count:,} messages of {len(attack.sent)} kinds in {seconds:.0f} s: worker alive, 0 "
+        f"executed, {ended():,} counted, {len(kept):,} kept aside in {len(logged):,} lines; memory "
+        f"grew by {grown:.0f} MiB; the other site's job ran"
     )
-    assert len(logged) == count, "\n".join(logged)
+    assert ended() == attack.sent.total() == count
+    assert len(kept) == min(KEPT_ASIDE, runtime.current().ledger.count_kept_aside())
+    # Two windows' lines each time: those of the worker, and of its process.
+    assert 0 < len(logged) <= 2 * (LINES + 1) * (seconds / WINDOW + 1), "\n".join(logged)
+    assert grown < 30, memory

@@ -150,6 +150,29 @@ def test_a_worker_of_ours_runs_both_on_the_benchs_queues(team):
         assert team.ask(code) == ["site2", 42, 1, [0, 3, 6, 9]]
 
 
+def test_a_worker_of_ours_runs_celerys_own_tasks_for_them_and_what_follows_a_task(team):
+    with team.bench.worker("--queue", "short"):
+        code = """
+            queue = {"queue": f"{PREFIX}:short"}
+            mapped = double.map([1, 2]).apply_async(**queue)
+            chained = (double.s(1).set(**queue) | double.s().set(**queue)).apply_async()
+            print(json.dumps([mapped.get(timeout=20), chained.get(timeout=20)]))
+        """
+        assert team.ask(code) == [[2, 4], 4]
+
+
+def test_what_their_queues_workers_would_refuse_is_an_error_at_the_call(team):
+    code = """
+        pickled = app.task(double.run, name="team.pickled", serializer="pickle")
+        with frappe.site("site1"):
+            try:
+                frappe.enqueue(pickled, "short", x=1)
+            except frappe.errors.ArgumentError as error:
+                print(json.dumps(str(error)))
+    """
+    assert "sent as 'pickle'" in team.ask(code) and "json, yaml" in team.ask(code)
+
+
 @pytest.mark.filterwarnings("ignore::frappe_jobs.errors.GuestWarning")
 @pytest.mark.parametrize("whose", ["theirs", "ours"])
 def test_on_rabbitmq_clients_and_workers_declare_the_benchs_queues_alike(team_on_rabbitmq, whose):

@@ -16,7 +16,7 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, errors, runtime
-from frappe_jobs.celery.consumer import BODY_LIMIT
+from frappe_jobs.celery.kept_aside import BODY_LIMIT
 from frappe_jobs.message import HEADER, TASK
 from frappe_jobs.testing import wait_until
 

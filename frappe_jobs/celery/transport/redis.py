@@ -1,0 +1,195 @@
+"""Redis: what lies in a queue's list, or is published to workers, and is no message, is kept aside.
+
+kombu believes what it reads, after it has taken it away: an item that is no envelope of its own
+ends the worker, and is lost.  What has no public interface in kombu (5.6 and 5.7 alike), and is
+leant on here alone: ``Channel.client`` and ``Channel.subclient``, on which it calls
+``parse_response`` for what BRPOP and subscriptions bring; ``_brpop_read`` and ``_receive_one``,
+which read one item each, are called by its event loop and may raise Empty;
+``Transport._callbacks``, by which they hand on what they have read, for each queue; the form of
+the envelope;
+``QoS._delivered``, what this worker holds by its tags; ``QoS.restore_by_tag``, which takes a dead
+worker's message back.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from queue import Empty
+from typing import Any
+from uuid import uuid4
+
+import redis
+from kombu.exceptions import InconsistencyError
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+from frappe_jobs.celery.transport.unpack import Unpacking
+
+#: In the name of a list, before its priority.
+SEPARATOR = "\x06"
+
+#: Of the parts of an envelope that kombu looks into: what each may be.
+PARTS: dict[str, tuple[type, ...]] = {
+    "body": (str, type(None)),
+    "content-type": (str, type(None)),
+    "content-encoding": (str, type(None)),
+    "headers": (dict, type(None)),
+    "properties": (dict,),
+}
+PROPERTIES: dict[str, tuple[type, ...]] = {
+    "delivery_tag": (str,),
+    "delivery_info": (dict,),
+    "priority": (int, type(None)),
+    "body_encoding": (str, type(None)),
+    "reply_to": (str, type(None)),
+    "correlation_id": (str, type(None)),
+}
+PLACE: dict[str, tuple[type, ...]] = {"exchange": (str,), "routing_key": (str, type(None))}
+
+#: kombu's encodings of a body.
+ENCODINGS = (None, "", "utf-8", "base64")
+
+
+def fault_of(envelope: Any) -> str | None:
+    """What kombu would trip over in what it read; None if it is an envelope of its own."""
+    if not isinstance(envelope, dict):
+        return f"{type(envelope).__name__}"
+    fault = _wrong_part(envelope, PARTS) or _wrong_part(envelope["properties"], PROPERTIES)
+    if fault := fault or _wrong_part(envelope["properties"]["delivery_info"], PLACE):
+        return fault
+    encoding = envelope["properties"].get("body_encoding")
+    if encoding not in ENCODINGS:
+        return f"'body_encoding' is {encoding!r:.100}"
+    return None
+
+
+def _wrong_part(value: Any, parts: dict[str, tuple[type, ...]]) -> str | None:
+    for name, kinds in parts.items():
+        part = value.get(name)
+        if not isinstance(part, kinds) or isinstance(part, bool):
+            return f"{name!r} is {type(part).__name__}"
+    return None
+
+
+class Guarded:
+    """Goes before a channel of kombu's; ``transport.keep`` is where it leaves what is none."""
+
+    connection: Any  # kombu's name for the transport
+    qos: Any
+
+    #: What was read last, and from where; and its tag, once it is known to be an envelope.
+    _taken: tuple[str, bytes] | None = None
+    _tag: str | None = None
+
+    @property
+    def unpacking(self) -> Any:
+        return self.connection.unpacking
+
+    @cached_property
+    def client(self) -> Any:
+        client = self._create_client(asynchronous=True)  # type: ignore[attr-defined]
+        parse = client.parse_response
+
+        def parse_response(connection: Any, command: str, **options: Any) -> Any:
+            answer = parse(connection, command, **options)
+            if command == "BRPOP" and answer:
+                self._taken = bytes_to_str(answer[0]), answer[1]
+            return answer
+
+        client.parse_response = parse_response
+        return client
+
+    @cached_property
+    def subclient(self) -> Any:
+        subclient = self._create_client(asynchronous=True).pubsub()  # type: ignore[attr-defined]
+        parse = subclient.parse_response
+
+        def parse_response(*arguments: Any, **options: Any) -> Any:
+            answer = parse(*arguments, **options)
+            if not isinstance(answer, (list, tuple)) or len(answer) < 3:
+                return answer
+            kind, channel, content = bytes_to_str(answer[0]), answer[-2], answer[-1]
+            if not kind.endswith("message"):
+                return answer
+            self._taken = bytes_to_str(channel), content
+            try:
+                loads(bytes_to_str(content))
+            except Exception as error:  # kombu would only say so
+                return self._leave(f"{type(error).__name__}: {error}")
+            return answer
+
+        subclient.parse_response = parse_response
+        return subclient
+
+    def _brpop_read(self, **options: Any) -> Any:
+        return self._read(super()._brpop_read, **options)  # type: ignore[misc]
+
+    def _receive_one(self, client: Any) -> Any:
+        return self._read(super()._receive_one, client)  # type: ignore[misc]
+
+    def _read(self, read: Any, *arguments: Any, **options: Any) -> Any:
+        """Whatever an item makes kombu raise, the worker goes on; a lost connection is told."""
+        self._taken = self._tag = None
+        try:
+            return read(*arguments, **options)
+        except (Empty, redis.RedisError, OSError, InconsistencyError):
+            raise
+        except Exception as error:
+            if self._taken is None:  # it was not for what was read
+                raise
+            self._leave(f"{type(error).__name__}: {error}")
+            if self._tag in self.qos._delivered:
+                self.basic_ack(self._tag)
+            raise Empty from None
+
+    def _leave(self, fault: str) -> None:
+        place, item = self._taken or ("", b"")
+        self.connection.keep(place.partition(SEPARATOR)[0], f"is no message: {fault}", item)
+
+    def basic_consume(self, queue: str, *arguments: Any, **options: Any) -> Any:
+        answer = super().basic_consume(queue, *arguments, **options)  # type: ignore[misc]
+        deliver = self.connection._callbacks[queue]
+
+        def look_and_deliver(raw: Any) -> Any:
+            if fault := fault_of(raw):
+                return self._leave(fault)
+            # One that is in use already would take another message's place among what is held.
+            raw["properties"]["delivery_tag"] = self._tag = str(uuid4())
+            return deliver(raw)
+
+        self.connection._callbacks[queue] = look_and_deliver
+        return answer
+
+
+def guarded(transport: type[Any]) -> type[Any]:
+    """The same transport, whatever server it finds; its channels are guarded."""
+    channel: Any = transport.Channel
+    message: Any = channel.Message
+    qos: Any = channel.QoS
+
+    class GuardedMessage(message, Unpacking):  # type: ignore[misc]
+        pass
+
+    class GuardedQoS(qos):  # type: ignore[misc]
+        def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+            """Put a message back; what is none is kept aside, and not in the way of the others."""
+            try:
+                super().restore_by_tag(tag, client=client, leftmost=leftmost)
+            except (redis.RedisError, OSError, InconsistencyError):
+                raise
+            except Exception as error:
+                with self.channel.conn_or_acquire(client) as server:
+                    held = server.hget(self.unacked_key, tag) or b""
+                self.channel.connection.keep(
+                    str(self.unacked_key), f"is no message: {type(error).__name__}: {error}", held
+                )
+                self._remove_from_indices(tag).execute()
+
+    class GuardedChannel(Guarded, channel):  # type: ignore[misc]
+        Message = GuardedMessage
+        QoS = GuardedQoS
+
+    class GuardedTransport(transport):  # type: ignore[misc]
+        Channel = GuardedChannel
+
+    return GuardedTransport
