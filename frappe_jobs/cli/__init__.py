@@ -52,7 +52,10 @@ COMMANDS = {
     "queues": ("queues:queues", "List the queues, their workers and waiting jobs."),
     "doctor": ("doctor:doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings:settings", "List the settings, and where each comes from."),
-    "setup": ("setup:setup", "Write configuration for a process manager."),
+    "setup": (
+        "setup:setup",
+        "Write configuration for a process manager, or for the servers.",
+    ),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),
 }
 

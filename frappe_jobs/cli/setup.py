@@ -9,12 +9,13 @@ import click
 from frappe_jobs.cli.options import Bench, pass_bench
 from frappe_jobs.deploy.processes import processes
 from frappe_jobs.deploy.procfile import procfile as procfile_text
+from frappe_jobs.deploy.rights import grants
 from frappe_jobs.sites_folder import write_text
 
 
 @click.group()
 def setup() -> None:
-    """Write configuration for a process manager."""
+    """Write configuration for a process manager, or for the servers."""
 
 
 @setup.command()
@@ -34,3 +35,11 @@ def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
         click.confirm(f"Write over {output}?", abort=True)
     write_text(output, text)
     click.echo(f"Written: {output}")
+
+
+@setup.command()
+@pass_bench
+def rights(bench: Bench) -> None:
+    """The commands that make a user on the servers, who may do no more than is needed."""
+    for grant in grants(bench.settings):
+        click.echo(grant)

@@ -120,8 +120,7 @@ def check_rq_auth(settings: Settings) -> Iterator[Finding]:
         which = f"as {user!r}, which may touch rq:* alone" if user else "without a user's name"
         what = f"'use_rq_auth' is on, and frappe_jobs logs in to its Redis {which}."
         cure = (
-            "Make a user of ours (redis-cli acl setuser frappe_jobs on '>PASSWORD' '~*' '&*' +@all "
-            '-@admin +config|get), and name it: "celery_broker_url": '
-            '"redis://frappe_jobs:PASSWORD@HOST:PORT".'
+            "Make a user of ours (frappe-jobs setup rights prints how), and name it: "
+            '"celery_broker_url": "redis://frappe_jobs:PASSWORD@HOST:PORT".'
         )
         yield Finding("warning", what, cure)

@@ -15,8 +15,8 @@ OLDEST = (5, 0)
 FULL = 0.9
 
 PERMISSION = (
-    "Let its user run scripts, on all keys (ACL SETUSER … ~* +@all): those that Frappe makes may "
-    "touch rq:* alone."
+    "Allow its user what frappe-jobs setup rights prints; those that Frappe makes may touch rq:* "
+    "alone."
 )
 
 MEBIBYTE = 1024 * 1024

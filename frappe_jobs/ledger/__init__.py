@@ -282,7 +282,7 @@ class Ledger(Connected):
         ]  # fmt: skip
         keys = self._keys(message)
         if message.job_id == message.id:
-            keys[5] = ""
+            keys[5] = self._prefix  # none; a key outside of our prefix an access list may forbid
         return keys, arguments
 
     def _unwritten(

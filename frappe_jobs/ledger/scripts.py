@@ -126,7 +126,7 @@ if not status or ARGV[1] ~= '' and ARGV[1] ~= worker then return 0 end
 return redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 """
 
-# KEYS record, open, waiting, ended, failed, pointer ('': a made id), lease, running
+# KEYS record, open, waiting, ended, failed, pointer (the prefix: a made id), lease, running
 # ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
 #      Celery's key of the result ('': none), what goes there, seconds to keep it,
 #      the hash of ends that tracked jobs' own records do not say yet ('': none), what goes there,
@@ -158,7 +158,7 @@ if status == 'failed' then
     for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
   end
 end
-if KEYS[6] ~= '' and redis.call('GET', KEYS[6]) == id then
+if KEYS[6] ~= ARGV[7] and redis.call('GET', KEYS[6]) == id then
   redis.call('EXPIRE', KEYS[6], ttl)
 end
 redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)

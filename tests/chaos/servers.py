@@ -118,6 +118,12 @@ class RabbitMQ(Server):
         script = Path(found).resolve().parent / "rabbitmq-server" if found else None
         return script if script and script.exists() else None
 
+    def control(self, *arguments: str) -> None:
+        """``rabbitmqctl``, on this node."""
+        script, (_, variables) = self.script(), self._command()
+        command = [str(script).replace("rabbitmq-server", "rabbitmqctl"), *arguments]
+        subprocess.run(command, env=os.environ | variables, check=True, capture_output=True)
+
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
         (self.folder / "plugins").write_text("[].\n")
         for empty in ("rabbitmq.conf", "environment"):

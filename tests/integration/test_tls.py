@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 import pytest
 import redis
+from amqp.exceptions import AccessRefused
 from chaos.servers import RabbitMQ
+from kombu import Connection
 from tls import Authority, TLSRabbitMQ, TLSRedis
 
 import frappe_jobs as frappe
@@ -167,3 +170,69 @@ class TestRabbitMQ:
         assert (done.returncode, done.stderr.count("\n")) == (69, 1), done.stderr
         safe = url.replace(":guest@", ":***@")
         assert f"The broker {safe} is out of reach: " in done.stderr and said in done.stderr
+
+
+class TestRights:
+    """A user who may do what ``setup rights`` prints, and nothing else."""
+
+    def grants(self, bench):
+        lines = bench.run("setup", "rights").stdout.splitlines()
+        return [shlex.split(line.replace("PASSWORD", "pw")) for line in lines]
+
+    def run_all(self, bench):
+        """A job runs, one is cancelled, one is due by the clock, one fails; the doctor looks."""
+        here = bench.use()
+        run_one(bench)
+        with frappe.site("site1"):
+            slow = frappe.enqueue("acme.tasks.sleep", seconds=60)
+            front = frappe.enqueue("acme.tasks.ping", at_front=True, job_id="one", deduplicate=True)
+            failing = frappe.enqueue("acme.tasks.fail", retry=frappe.Retry(1, 1))
+            gone = frappe.enqueue("acme.tasks.ping", queue="long")
+            assert gone.cancel()
+        add = "--site site1 scheduled-jobs add acme.tasks.often --frequency Cron --cron"
+        added = bench.run(*add.split(), "* * * * * *")
+        assert added.returncode == 0, added.stderr
+        with bench.worker("--concurrency", "2") as worker, bench.worker_of("schedule"):
+            assert front.wait(20) == "pong"
+            wait_until(lambda: slow.get_status() == "started", 20)
+            slow.cancel()
+            with pytest.raises(errors.JobFailed):
+                failing.wait(20)
+            wait_until(lambda: bench.marks("often"), 20)
+            wait_until(lambda: slow.get_status() == "cancelled", 20)
+        assert "Traceback" not in worker.log.replace("in fail", "") or "on purpose" in worker.log
+        for command in ("queues", "jobs list", "--site site1 purge-jobs --yes", "migrate"):
+            done = bench.run("--site", "site1", *command.split())
+            assert done.returncode == 0, done.stderr
+        assert here.ledger.redis.ping()
+        return worker.log
+
+    def test_on_redis(self, make_bench, server):
+        with redis.Redis.from_url(
+            **read_url(server.url).for_redis_py(decode_responses=True)
+        ) as admin:
+            bench = make_bench(redis_queue=server.url.replace("//", "//frappe_jobs:pw@"))
+            (grant,) = self.grants(bench)
+            assert grant[:4] == ["redis-cli", "-h", "localhost", "-p"]
+            admin.execute_command(*grant[grant.index("acl") :])
+            admin.execute_command("ACL", "LOG", "RESET")
+            self.run_all(bench)
+            assert admin.execute_command("ACL", "LOG") == []
+            for refused in ("keys *", "flushall", "get secret", "publish secret x"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    runtime.current().ledger.redis.execute_command(*refused.split())
+
+    def test_on_rabbitmq(self, make_bench, node):
+        url = node.url.replace("//guest:guest@", "//frappe_jobs:pw@")
+        bench = make_bench(celery_broker_url=url)
+        bench.amqp_url = None
+        _, *commands = self.grants(bench)
+        for command in commands:
+            node.control(*command[1:])
+        log = self.run_all(bench)
+        assert "ACCESS_REFUSED" not in log
+        said = "".join(file.read_text() for file in node.folder.glob("log/*.log"))
+        with Connection(read_url(url).for_celery(), ssl=read_url(url).use_ssl()) as connection:
+            with pytest.raises(AccessRefused):
+                connection.default_channel.queue_declare("another app's")
+        assert "operation" not in "".join(re.findall(".*access to.*refused.*", said)), said

@@ -103,7 +103,7 @@ def test_frappes_own_redis_users_are_not_ours(settings_of, config, said):
     assert len(found) == bool(said)
     if said:
         assert said in found[0].what
-        assert "acl setuser" in found[0].cure
+        assert "frappe-jobs setup rights" in found[0].cure
         assert "secret" not in str(found)
 
 
