@@ -77,27 +77,27 @@ def _step(values: Values, size: int) -> int | None:
 
 
 def _day(days: Values, weekdays: Values, nth: Mapping[int, Any]) -> str:
-    """Where both are given, either will do."""
+    """Where both are given, either will do; but beside ``5#2`` croniter heeds nothing else."""
     found = []
+    if nth:
+        days, weekdays = ["*"], sorted(nth)
     if not _any(days):
         numbers = [one for one in days if one != "l"]
         named = [f"day{'s' * (len(numbers) > 1)} {_listed(numbers, str)}"] if numbers else []
         named += ["the last day"] if "l" in days else []
         found.append(f"on {' and '.join(named)} of the month")
     if not _any(weekdays):
-        plain = [one for one in weekdays if one not in nth]
-        named = [_listed(plain, _weekday)] if plain else []
-        named += [
+        named = [
             f"the {NTH[one]} {_weekday(day)} of the month"
             for day in weekdays
             for one in sorted(nth.get(day, ()), key=str)
         ]
-        found.append(f"on {' and '.join(named)}")
+        found.append(f"on {_joined(named or [_listed(weekdays, _weekday)])}")
     return " or ".join(found)
 
 
 def _any(values: Values) -> bool:
-    return list(values) == ["*"]
+    return "*" in values  # also beside others, as in "*,5"
 
 
 def _weekday(number: int) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -136,8 +136,8 @@ def shown_value(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def moment(seconds: float | None) -> str | None:
+def moment(seconds: float | None, zone: tzinfo = timezone.utc) -> str | None:
     """ISO 8601 with offset."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(seconds, zone).isoformat(timespec="milliseconds")
