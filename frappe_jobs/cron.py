@@ -70,6 +70,11 @@ def check(expression: str) -> None:
     _wall_times(expression).check()
 
 
+def comes_every_hour(expression: str) -> bool:
+    """Whether its hour field is ``*`` or ``*/n``: every real hour counts.  Raises BadCron."""
+    return _wall_times(expression).every_hour
+
+
 class _WallTimes:
     """The wall-clock times that an expression names; safe in threads."""
 

@@ -5,7 +5,7 @@ FrappeJobsError
 ├── JobError           ArgumentError, JobNotSerializable, MessageTooLarge, MethodNotFound,
 │                      MethodNotAllowed, BadMessage, JobNotFound, JobFailed, JobTimeout,
 │                      RetryBackgroundJobError
-├── ScheduleError      BadCron, UnknownFrequency
+├── ScheduleError      BadCron, UnknownFrequency, BadEntry
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, PermissionError,
 │                      DatabaseUnavailable, RecordNotWritten
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
@@ -141,6 +141,10 @@ class ScheduleError(FrappeJobsError):
 
 class BadCron(ScheduleError):
     """A cron expression cannot be read, or names no date that ever comes."""
+
+
+class BadEntry(ScheduleError):
+    """An entry of the schedule cannot be read."""
 
 
 class UnknownFrequency(ScheduleError):

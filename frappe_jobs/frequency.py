@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from frappe_jobs.cron import NAMED, UTC, check, instant, moment, next_run
+from frappe_jobs.cron import NAMED, UTC, check, comes_every_hour, instant, moment, next_run
 from frappe_jobs.errors import ConfigError, UnknownFrequency, shortened
+
+#: Seconds; whatever is longer than any day comes at each midnight.
+LONGEST_STEP = 2 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class Schedule:
         minutes, rest = divmod(interval, 60)
         return cls(every=interval) if rest else cls(f"*/{minutes} * * * *")
 
+    @property
+    def comes_again(self) -> bool:
+        """Whether a time that clocks show twice is due twice, as every hour counts."""
+        return bool(self.every) or comes_every_hour(self.expression)
+
     def next_run(self, after: datetime, zone: ZoneInfo) -> datetime:
         """The first time strictly after ``after`` at which the job is due, in that zone.
 
@@ -124,5 +132,5 @@ class Schedule:
 def _from_midnight(seconds: int, start: datetime, zone: tzinfo) -> datetime:
     midnight = datetime.combine(start.astimezone(zone), time())
     begin, end = moment(midnight, zone), moment(midnight + timedelta(days=1), zone)
-    step = timedelta(seconds=seconds)
+    step = timedelta(seconds=min(seconds, LONGEST_STEP))
     return min(begin + ((start - begin) // step + 1) * step, end)

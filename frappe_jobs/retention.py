@@ -19,6 +19,6 @@ def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: d
     for site in host.sites():
         try:
             host.clear_scheduled_job_logs(site, logs_before)
-            upkeep.clear(site)
+            upkeep.clear(site, now)
         except FrappeJobsError as error:
             logger.error("old records of %s are not cleared: %s", site, error)

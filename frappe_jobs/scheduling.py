@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Queue, Settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import FrappeJobsError, QueueOverloaded, UnknownQueue
+from frappe_jobs.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    FrappeJobsError,
+    UnknownQueue,
+    shortened,
+)
 from frappe_jobs.hosts.base import ADMINISTRATOR, Host
-from frappe_jobs.ledger.timetable import Due, Entry
+from frappe_jobs.ledger.entry import Due, Entry
 from frappe_jobs.message import Message
 
 logger = logging.getLogger(__name__)
@@ -43,7 +49,14 @@ class Scheduling:
 
     def asleep(self, due: Iterable[Due]) -> set[str]:
         """Those sites of these for which nothing is queued now."""
-        return {site for site in {one.entry.site for one in due} if self.inactive(site)}
+        return {site for site in {one.entry.site for one in due} if self._is_asleep(site)}
+
+    def _is_asleep(self, site: str) -> bool:
+        try:
+            return self.inactive(site) is not None
+        except Exception as error:  # one site's trouble is its own
+            logger.exception("nothing is queued for %s for now: %s", site, error)
+            return True
 
     def queue(self, due: Iterable[Due], now: float) -> tuple[list[Due], list[Due]]:
         """Queue each due time once, whoever asks; gives those dealt with, and those that must wait.
@@ -57,14 +70,30 @@ class Scheduling:
         done: list[Due] = []
         full: list[Due] = []
         for some in by_queue.values():
-            try:
-                self._dispatcher.dispatch([self._sending(one, now) for one in some])
-            except QueueOverloaded as error:
-                logger.error("%s scheduled jobs wait: %s", len(some), error)
-                full += some
-            else:
-                done += some
+            waiting = self._queue_some(some, now)
+            full += waiting
+            done += [one for one in some if one not in waiting] if waiting else some
         return done, full
+
+    def _queue_some(self, some: Sequence[Due], now: float) -> Sequence[Due]:
+        """Those of one queue; gives those that must wait.  Raises BrokerUnavailable."""
+        try:
+            self._dispatcher.dispatch([self._sending(one, now) for one in some])
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:  # the queue is full, or its broker does not take it so
+            logger.error("%s scheduled jobs wait: %s", len(some), error)
+            return some
+        except Exception as error:
+            if len(some) > 1:  # of one of them: it keeps no other from its queue
+                return [left for one in some for left in self._queue_some([one], now)]
+            entry = some[0].entry
+            logger.exception(
+                "%s on %s is not queued, and tried again later: %s",
+                shortened(entry.method), entry.site, error,
+            )  # fmt: skip
+            return some
+        return []
 
     def _sending(self, due: Due, now: float) -> Sending:
         entry = due.entry
@@ -76,7 +105,9 @@ class Scheduling:
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
             on_failure=call.on_failure,
         )  # fmt: skip
-        return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}")
+        # Where a clock was set back the same time may come again.
+        again = f":{due.epoch}" if due.epoch else ""
+        return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}{again}")
 
     def _queue_of(self, entry: Entry) -> Queue:
         """The default one if its own is not configured any more."""

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from frappe_jobs import comparison
+from frappe_jobs.comparison import Differences, Wanted, is_ahead
 from frappe_jobs.config import Settings
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import ConfigError, FrappeJobsError, RecordNotWritten, ScheduleError
+from frappe_jobs.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    FrappeJobsError,
+    RecordNotWritten,
+    ScheduleError,
+    shortened,
+)
 from frappe_jobs.finding import Finding
-from frappe_jobs.frequency import Schedule
+from frappe_jobs.frequency import Schedule, frequency_named
 from frappe_jobs.hosts.base import Host, JobType
-from frappe_jobs.ledger.timetable import Entry, Timetable
+from frappe_jobs.ledger.entry import Entry, Stored
+from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.scheduler_events import ScheduledJob, scheduled_jobs
 
 logger = logging.getLogger(__name__)
@@ -42,22 +52,6 @@ class Plan:
     refused: Sequence[Finding]
 
 
-#: What is to be scheduled on a site, by the name of its type.
-Wanted = Mapping[str, tuple[Entry, JobType]]
-
-
-@dataclass(frozen=True)
-class Differences:
-    """Where a site's entries are not what its records say, by the names of the types."""
-
-    #: Or they cannot be read.
-    missing: Sequence[str]
-    changed: Sequence[str]
-    left_over: Sequence[str]
-    #: When each entry that is there is due, in seconds since 1970.
-    due: Mapping[str, float]
-
-
 class Sync:
     """Brings a bench's schedule in line."""
 
@@ -69,6 +63,10 @@ class Sync:
 
         Who has read the site's types already can hand them in.
         """
+        # In the open site: there are modules that ask its database while they are imported.
+        return self._host.read(site, lambda: self._plan(site, types))
+
+    def _plan(self, site: str, types: Iterable[JobType] | None) -> Plan:
         jobs, refused = scheduled_jobs(self._host.scheduler_events(site))
         resolve = self._host.resolver(site)
         found = [*refused, *self._zone_findings(site)]
@@ -137,69 +135,112 @@ class Sync:
             # Whose ticket is later may have read the records before this was committed.
             self.compare([plan.site])
 
-    def compare(self, sites: Iterable[str] | None = None) -> None:
+    def compare(self, sites: Iterable[str] | None = None) -> Mapping[str, str]:
         """Bring the entries of these sites, of all unless named, in line with their records.
 
-        A site whose database is away keeps its entries, one that is gone loses them.  Raises
-        BrokerUnavailable.
+        A site that cannot be read keeps its entries, one that is gone loses them.  Gives which
+        sites could not be compared, and why.  Raises BrokerUnavailable.
         """
         if sites is None:
             sites = self._host.sites()
             for site in self._timetable.sites().difference(sites):
                 self.forget(site)
+        failed: dict[str, str] = {}
         for site in sites:
             ticket = self._timetable.ticket(site)
             try:
-                types = self._host.job_types(site)
+                self._bring_in_line(site, self._host.job_types(site), ticket)
+            except BrokerUnavailable:
+                raise
             except FrappeJobsError as error:
+                failed[site] = str(error)
                 logger.error("the schedule of %s stays as it is: %s", site, error)
-                continue
-            self._bring_in_line(site, types, ticket)
+            except Exception as error:  # of its database, or its apps: the others are compared
+                failed[site] = f"{type(error).__name__}: {error}"
+                known = self._host.is_conflict(error) or self._host.is_out_of_reach(error)
+                logger.error(
+                    "the schedule of %s stays as it is: %s", site, shortened(str(error)),
+                    exc_info=not known,
+                )  # fmt: skip
+        return failed
 
     def forget(self, site: str) -> None:
         """Take all of the site's entries away.  Raises BrokerUnavailable."""
         ticket = self._timetable.ticket(site)
-        self._timetable.replace(site, ticket, [*self._timetable.of_site(site)], {})
+        self._timetable.put(site, ticket, [*self._timetable.stored(site)], [])
 
     def differences(self, site: str, wanted: Wanted) -> Differences:
         """What a comparison would mend; nothing is changed.  Raises BrokerUnavailable."""
-        present = self._timetable.of_site(site)
-        known = {name: found[0] for name, found in present.items() if found}
-        return Differences(
-            missing=[name for name in wanted if name not in known],
-            changed=[
-                name for name, (entry, _) in wanted.items() if known.get(name, entry) != entry
-            ],
-            left_over=[name for name in present if name not in wanted],
-            due={name: found[1] for name, found in present.items() if found},
-        )
+        return comparison.compare(wanted, self._timetable.stored(site), self._timetable.now())[0]
 
     def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> bool:
         """False, and nothing is changed, where somebody has a later ticket."""
-        wanted, refused = self.wanted(site, types)
+        now, present = self._timetable.now(), self._timetable.stored(site)
+        types = self._set_clocks_right(site, types, present, now)
+        # In the open site: there are modules that ask its database while they are imported.
+        wanted, refused = self._host.read(site, lambda: self.wanted(site, types))
         for one, error in refused:
-            logger.error("%s on %s is not scheduled: %s", one.method or one.name, site, error)
-        found = self.differences(site, wanted)
-        pairs = [wanted[name] for name in (*found.missing, *found.changed)]
-        changed = {
-            entry: entry.next_run(record.last_execution or record.creation)
-            for entry, record in pairs
-        }
-        dues = {entry: due.timestamp() for entry, due in changed.items()}
-        if not self._timetable.replace(site, ticket, found.left_over, dues):
+            logger.error(
+                "%s on %s is not scheduled: %s", shortened(one.method or one.name), site, error
+            )
+        found, puts = comparison.compare(wanted, present, now)
+        if not self._timetable.put(site, ticket, found.left_over, puts):
             return False
-        shown = {one.name: one.next_execution for one in types}
-        next_times = dict.fromkeys(shown.keys() - wanted.keys()) | {
-            entry.name: due for entry, due in changed.items()
-        }
-        if wrong := {name: due for name, due in next_times.items() if due != shown[name]}:
-            self._host.note_next_executions(site, wrong)
+        changed = {one.entry.name: one.due for one in puts}
+        dues = {name: at for name, at in {**found.due, **changed}.items() if name in wanted}
+        self._note_next_times(site, types, dues, changed)
         return True
+
+    def _set_clocks_right(
+        self, site: str, types: Sequence[JobType], present: Mapping[str, Stored], now: float
+    ) -> Sequence[JobType]:
+        """The same, the last executions that lie in the future changed, as their records are.
+
+        A clock that was ahead has written them; it was about the due time that was queued last.
+        """
+        times: dict[str, datetime] = {}
+        for one in types:
+            if is_ahead(one.last_execution, now):
+                queued = present[one.name].queued if one.name in present else None
+                at = queued if queued is not None and queued <= now else now
+                times[one.name] = datetime.fromtimestamp(at, UTC)
+        if not times:
+            return types
+        logger.warning(
+            "%s: %s scheduled jobs had their last execution in the future, by a clock that was "
+            "ahead", site, len(times),
+        )  # fmt: skip
+        self._host.set_last_executions(site, times)
+        return [
+            replace(one, last_execution=times.get(one.name, one.last_execution)) for one in types
+        ]
+
+    def _note_next_times(
+        self,
+        site: str,
+        types: Sequence[JobType],
+        dues: Mapping[str, float],
+        changed: Iterable[str],
+    ) -> None:
+        """Write them into the records where they have changed, or are told too late there."""
+        wrong: dict[str, datetime | None] = {}
+        for one in types:
+            at = dues.get(one.name)
+            due = None if at is None else datetime.fromtimestamp(at, UTC)
+            shown = one.next_execution
+            is_early = due is None or shown is None or shown > due
+            if shown != due and (is_early or one.name in changed):
+                wrong[one.name] = due
+        if wrong:
+            self._host.note_next_executions(site, wrong)
 
     def wanted(
         self, site: str, types: Iterable[JobType]
     ) -> tuple[Wanted, list[tuple[JobType, FrappeJobsError]]]:
-        """What is to be scheduled, by name; and what cannot be, and why."""
+        """What is to be scheduled, by name; and what cannot be, and why.
+
+        To be asked with the site open: there are modules that use its database at their import.
+        """
         zone, resolve = self._zone(site), self._host.resolver(site)
         wanted: dict[str, tuple[Entry, JobType]] = {}
         refused = []
@@ -209,11 +250,18 @@ class Sync:
                     wanted[one.name] = self._entry(site, one, zone, resolve), one
             except FrappeJobsError as error:
                 refused.append((one, error))
+            except Exception as error:  # of a record that somebody has written into by SQL
+                wrong = ScheduleError(f"{type(error).__name__}: {shortened(str(error))}")
+                refused.append((one, wrong))
         return wanted, refused
 
     def entry(self, site: str, one: JobType) -> Entry:
         """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
-        return self._entry(site, one, self._zone(site), self._host.resolver(site))
+
+        def entry() -> Entry:
+            return self._entry(site, one, self._zone(site), self._host.resolver(site))
+
+        return self._host.read(site, entry)
 
     def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
         """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
@@ -222,13 +270,20 @@ class Sync:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
+    def zone(self, site: str) -> ZoneInfo:
+        """The site's time zone; UTC, and it is logged, where what names it names none."""
+        return self._host.read(site, lambda: self._zone(site))
+
     def _entry(self, site: str, one: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
+        if one.fault:
+            raise ScheduleError(f"its record cannot be read: {one.fault}")
         entry = entry_of(one, site, self._settings.scheduler_interval, zone)
         if not one.method:
             raise ScheduleError(
                 "neither it nor its Scheduler Event names a method, and no app's hook "
                 "'scheduled_against' has one for the event's doctype."
             )
+        entry.check()  # what Redis could not give back must not be put there
         if not one.is_script:
             resolve(one.method)
         return entry
@@ -249,7 +304,8 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
     schedule = Schedule.of(
         one.frequency, one.method, site, cron_format=one.cron_format, interval=interval
     )
-    return Entry(site, one.name, one.method, one.queue, schedule, zone.key)
+    queue = one.queue or frequency_named(one.frequency).queue
+    return Entry(site, one.name, one.method, queue, schedule, zone.key)
 
 
 def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:

@@ -56,13 +56,13 @@ class TaskUpkeep:
             for queue in {end.queue for end in self._ends.of(site).values()}:
                 self.settle_soon(site, queue)
 
-    def clear(self, site: str) -> int:
+    def clear(self, site: str, now: datetime | None = None) -> int:
         """Delete the site's old records; gives how many they were.
 
         Those whose jobs nobody knows of any more are ended before.  Raises DatabaseUnavailable,
         RecordNotWritten, BrokerUnavailable.
         """
-        now = datetime.now(timezone.utc)
+        now = now or datetime.now(timezone.utc)
         waiting = self._host.open_background_tasks(site, now - GIVEN_UP)
         known = self._tracking.live(site, waiting.values())
         lost = {task_id: one for task_id, one in waiting.items() if one not in known}

@@ -18,7 +18,7 @@ from celery.exceptions import (
     Terminated,
     WorkerLostError,
 )
-from celery.signals import celeryd_init, import_modules
+from celery.signals import beat_init, celeryd_init, import_modules
 from kombu.entity import Exchange, Queue
 
 from frappe_jobs.celery import child, lease, log
@@ -230,6 +230,8 @@ def _adopt(app: Celery, settings: Settings) -> None:
     import_modules.connect(_preload, sender=app, weak=False)
     if settings.is_guest:
         celeryd_init.connect(_make_queues_known(app, queues(settings)), weak=False)
+    else:
+        beat_init.connect(_refuse_redbeats_own(app), weak=False)
 
 
 def _make_queues_known(app: Celery, ours: Sequence[Queue]) -> Callable[..., None]:
@@ -243,6 +245,23 @@ def _make_queues_known(app: Celery, ours: Sequence[Queue]) -> Callable[..., None
             app.amqp.queues.aliases.update((queue.name, queue) for queue in ours)
 
     return on_worker
+
+
+def _refuse_redbeats_own(app: Celery) -> Callable[..., None]:
+    """Have ``celery beat -S redbeat.RedBeatScheduler`` end with a word, before it takes our lock.
+
+    It would read our entries as its own, which it cannot.
+    """
+
+    def on_beat(sender: Any, **_: object) -> None:
+        kinds = [one.__name__ for one in type(sender.scheduler).__mro__]
+        if sender.app is app and "RedBeatScheduler" in kinds and "BenchScheduler" not in kinds:
+            raise SystemExit(
+                "This app's schedule is run by frappe_jobs' own scheduler on RedBeat: use "
+                "'frappe-jobs schedule', or 'celery beat' without -S."
+            )
+
+    return on_beat
 
 
 def _preload(sender: Celery, **_: object) -> None:

@@ -22,9 +22,12 @@ from celery.utils.nodenames import gethostname
 from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 
 from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.clock import BOUND, Watch
+from frappe_jobs.comparison import PAUSED
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.ledger.timetable import Due, Entry, Look
+from frappe_jobs.errors import BrokerUnavailable, shortened
+from frappe_jobs.ledger.entry import Due, Entry
+from frappe_jobs.ledger.timetable import Look
 from frappe_jobs.retention import clear_old_records
 
 logger = logging.getLogger(__name__)
@@ -38,8 +41,8 @@ COMPARE = 300.0
 #: Seconds between two clearings of old records.
 DAY = 24 * 3600
 
-#: Seconds until a site that is paused, or a job whose queue is full, is looked at again.
-PAUSED = 30.0
+#: Of very many that are taken out at once, so many are told by name.
+TOLD = 10
 
 
 class BenchSchedule(BaseSchedule):  # type: ignore[misc]
@@ -89,6 +92,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
         self._is_idle = False
+        self._watch = Watch()
+        self._differs = False
+        self._doubts = False
         self._compared = -COMPARE
         self._comparing: threading.Thread | None = None
 
@@ -112,25 +118,69 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def tick(self, *_: Any, **__: Any) -> float:
         """Queue some of what is due; gives the seconds until the next look."""
         try:
-            return self._tick(time.time())
+            return self._tick()
         except BrokerUnavailable as error:
             logger.error("nothing can be queued: %s", error)
-            return LOOK
+        except Exception:  # whatever it is, the next look comes
+            logger.exception("nothing could be queued at this look; the next one follows")
+        return LOOK
 
-    def _tick(self, now: float) -> float:
-        look = self._runtime.timetable.look(self.token, self._lock, now)
-        self._note(look)
+    def _tick(self) -> float:
+        look = self._runtime.timetable.look(self.token, self._lock, clock=time.time())
+        looked = time.monotonic()
         if not look.leads:
+            self._note(look)
             return self._pause
-        if look.is_new:
-            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+        if not self._believes(look, looked):
+            return min(1.0, self._pause)
+        self._note(look)
+        self._note_what_is_wrong(look)
         if time.monotonic() - self._compared > COMPARE and not self._is_comparing:
-            self._compare()
+            self._compare(look.now)
         if look.due:
-            self._queue(look.due, now)
+            self._queue(look.due, look.now)
             return 0.0  # there may be more
-        wait = LOOK if look.next_at is None else look.next_at - time.time()
-        return max(0.0, min(wait, self._pause))
+        wait = LOOK if look.next_at is None else look.next_at - look.now
+        return max(0.0, min(wait - (time.monotonic() - looked), self._pause))
+
+    def _believes(self, look: Look, looked: float) -> bool:
+        """Whether the time is what Redis says, by which jobs are due; what is odd is said once."""
+        own = time.time()
+        believes = self._watch.believes(look.now, wall=own, steady=looked)
+        if not believes and not self._doubts:
+            logger.error(
+                "Redis's clock has jumped by %.0f s: nothing is queued until it is right again, or "
+                "seems to have been set", self._watch.jump, extra={"action": "clock_jumped"},
+            )  # fmt: skip
+        self._doubts = not believes
+        differs = abs(own - look.now) > BOUND
+        if differs and believes and not self._differs:
+            logger.warning(
+                "this machine's clock is %.0f s ahead of Redis's, by which jobs are due",
+                own - look.now, extra={"action": "clocks_differ"},
+            )  # fmt: skip
+        self._differs = differs
+        return believes
+
+    def _note_what_is_wrong(self, look: Look) -> None:
+        """Have all compared where Redis was not as a scheduler leaves it; say what is not."""
+        was_set_back = look.last is not None and look.now < look.last - 1.0
+        if look.is_new or was_set_back or look.taken_out or look.wrong:
+            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+        if was_set_back:
+            logger.warning(
+                "Redis's clock was set back: the due times are looked over",
+                extra={"action": "clock_set_back"},
+            )
+        for key in look.wrong:
+            logger.error("%s held something else, and is made anew", shortened(key))
+        for one in look.taken_out[:TOLD]:
+            logger.error(
+                "an entry of the schedule is taken out, and made anew from its record: %s: %s",
+                shortened(one.key), one.why, extra={"action": "entry_taken_out"},
+            )  # fmt: skip
+        if len(look.taken_out) > TOLD:
+            logger.error("and %s more entries", len(look.taken_out) - TOLD)
 
     def _note(self, look: Look) -> None:
         """Say who leads, and that there is nothing to do, as often as that changes."""
@@ -153,33 +203,45 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
 
     def _queue(self, due: Sequence[Due], now: float) -> None:
         """Queue under the due times' markers, then move on: a kill in between does no harm."""
-        scheduling, after = self._runtime.scheduling, datetime.fromtimestamp(now, UTC)
-        asleep = scheduling.asleep(due)
-        done, full = scheduling.queue([one for one in due if one.entry.site not in asleep], now)
-        moves = [(one, at := one.entry.next_run(after).timestamp(), at) for one in done]
-        moves += [(one, one.at, now + PAUSED) for one in due if one.entry.site in asleep]
-        moves += [(one, one.at, now + PAUSED) for one in full]
-        self._runtime.timetable.move(moves)
+        scheduling, timetable = self._runtime.scheduling, self._runtime.timetable
+        moves, todo = [], []
+        for one in due:
+            if one.at > now:  # somebody has had it looked at too early
+                moves.append((one, one.at, one.at))
+            elif one.queued is not None and one.at <= one.queued <= now:  # it has been queued
+                after = one.entry.next_run(datetime.fromtimestamp(one.queued, UTC)).timestamp()
+                moves.append((one, after, after))
+            else:
+                todo.append(one)
+        asleep = scheduling.asleep(todo)
+        done, waiting = scheduling.queue([one for one in todo if one.entry.site not in asleep], now)
+        waiting += [one for one in todo if one.entry.site in asleep]
+        moves += [(one, one.next_at, one.next_at) for one in done]
+        moves += [(one, one.at, now + PAUSED) for one in waiting]
+        timetable.move(moves)
 
-    def _compare(self) -> None:
+    def _compare(self, now: float) -> None:
         """Bring the entries in line with the records, beside the ticks."""
         self._compared = time.monotonic()
-        self._comparing = threading.Thread(target=self._compare_all, daemon=True, name="compare")
+        self._comparing = threading.Thread(
+            target=self._compare_all, args=(now,), daemon=True, name="compare"
+        )
         self._comparing.start()
 
     @property
     def _is_comparing(self) -> bool:
         return self._comparing is not None and self._comparing.is_alive()
 
-    def _compare_all(self) -> None:
-        """And once a day, as the sites are visited anyway, clear what is too old there."""
-        runtime = self._runtime
+    def _compare_all(self, now: float) -> None:
+        """And once a day, as the sites are visited anyway, clear what is too old there.
+
+        By the clock that is behind: what one that is ahead calls old may be new.
+        """
+        runtime, today = self._runtime, datetime.fromtimestamp(min(now, time.time()), UTC)
         try:
             runtime.sync.compare()
             if runtime.ledger.take_turn("clear", DAY):
-                clear_old_records(
-                    runtime.settings, runtime.host, runtime.task_upkeep, datetime.now(UTC)
-                )
+                clear_old_records(runtime.settings, runtime.host, runtime.task_upkeep, today)
         except BrokerUnavailable as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on

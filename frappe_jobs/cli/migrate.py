@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, pass_bench, with_site
-from frappe_jobs.sync import Plan
+from frappe_jobs.cli.options import Bench, one_line, pass_bench, with_site
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.sync import Plan, Sync
 
 
 @click.command()
@@ -17,11 +18,30 @@ def migrate(bench: Bench, dry_run: bool) -> None:
     """Bring the schedules in line with the hooks.
 
     Adds the scheduled jobs that are missing, removes those that no hook names any more, and says
-    so; a second time changes nothing. What is wrong with a hook is named, and the rest goes on.
+    so; a second time changes nothing. What is wrong with a hook is named, and the rest goes on. A
+    site that cannot be migrated is named as well, and the exit status is 1 after the others.
     """
     sync = runtime.use(bench.settings.sites_path).sync
-    for site in bench.chosen_sites():
+    sites = bench.chosen_sites()
+    failed = [site for site in sites if not _is_done(sync, site, dry_run, alone=len(sites) == 1)]
+    if failed:
+        what = f"{len(failed)} of {len(sites)} sites could not be migrated"
+        raise FrappeJobsError(f"{what}: {', '.join(failed)}.")
+
+
+def _is_done(sync: Sync, site: str, dry_run: bool, alone: bool) -> bool:
+    """Migrate a site and say what was done; False, and it is said why, if it cannot be."""
+    try:
         _say(sync.plan(site) if dry_run else sync.migrate(site))
+    except BrokerUnavailable:  # there is nothing to be done on any
+        raise
+    except Exception as error:
+        if alone and isinstance(error, FrappeJobsError):
+            raise
+        kind = "" if isinstance(error, FrappeJobsError) else f"{type(error).__name__}: "
+        click.echo(one_line(f"{site}: not migrated: {kind}{error}"), err=True)
+        return False
+    return True
 
 
 def _say(plan: Plan) -> None:

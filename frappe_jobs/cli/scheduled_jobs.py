@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime, timezone
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime, tzinfo
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from frappe_jobs.cli.options import (
 )
 from frappe_jobs.errors import DoesNotExistError, FrappeJobsError, QueueOverloaded
 from frappe_jobs.hosts.base import JobType
-from frappe_jobs.ledger.timetable import Due
+from frappe_jobs.ledger.entry import Due
 from frappe_jobs.words import in_words
 
 DOCTYPE = "Scheduled Job Type"
@@ -44,10 +45,16 @@ def scheduled_jobs() -> None:
 @with_site
 @pass_bench
 def list_them(bench: Bench, style: str) -> None:
-    """List the scheduled jobs, the next one first."""
+    """List the scheduled jobs, the next one first; times are in each site's zone."""
     here = runtime.use(bench.settings.sites_path)
     rows = [row for site in bench.chosen_sites() for row in _rows(here, site)]
-    show(sorted(rows, key=lambda row: row["next_execution"] or "~"), COLUMNS, style)
+    show(sorted(rows, key=_next_time), COLUMNS, style)
+
+
+def _next_time(row: Mapping[str, Any]) -> float:
+    """Of several zones, which come in no order as texts."""
+    at = row["next_execution"]
+    return datetime.fromisoformat(at).timestamp() if at else math.inf
 
 
 @scheduled_jobs.command("show")
@@ -62,7 +69,7 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
     rows = []
     for site in bench.chosen_sites():
         one = _job_type(here, site, name)
-        row = _row(here, site, one, here.timetable.of_site(site))
+        row = _row(site, one, here.timetable.of_site(site), here.sync.zone(site))
         rows.append(row | _coming(here, site, one, times))
     if style == "json":
         click.echo(json.dumps(rows, indent=1))
@@ -180,7 +187,7 @@ def _records(bench: Bench, name: str) -> Iterator[Any]:
 
 def _run(bench: Bench, name: str) -> None:
     here = runtime.use(bench.settings.sites_path)
-    now = datetime.now(timezone.utc).timestamp()
+    now = here.timetable.now()
     for site in bench.chosen_sites():
         one = _job_type(here, site, name)
         _, full = here.scheduling.queue([Due(here.sync.entry(site, one), now)], now)
@@ -204,16 +211,16 @@ def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
 
 
 def _rows(here: runtime.Runtime, site: str) -> list[dict[str, Any]]:
-    entries = here.timetable.of_site(site)
-    return [_row(here, site, one, entries) for one in here.host.job_types(site)]
+    entries, zone = here.timetable.of_site(site), here.sync.zone(site)
+    return [_row(site, one, entries, zone) for one in here.host.job_types(site)]
 
 
-def _row(here: runtime.Runtime, site: str, one: JobType, entries: Any) -> dict[str, Any]:
+def _row(site: str, one: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:
     known = entries.get(one.name)
     last = one.last_execution
     return {
         "name": one.name, "site": site, "method": one.method, "frequency": one.frequency,
         "cron_format": one.cron_format, "queue": one.queue, "stopped": one.stopped,
-        "last_execution": moment(last.timestamp()) if last else None,
-        "next_execution": moment(known[1]) if known else None,
+        "last_execution": moment(last.timestamp(), zone) if last else None,
+        "next_execution": moment(known[1], zone) if known else None,
     }  # fmt: skip

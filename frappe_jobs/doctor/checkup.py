@@ -16,6 +16,7 @@ from frappe_jobs.doctor.schedule import (
     check_inactive,
     check_overdue,
     check_scheduler,
+    check_strangers,
     check_strays,
 )
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
@@ -27,6 +28,7 @@ from frappe_jobs.hosts.base import Host
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED, Record
+from frappe_jobs.ledger.strangers import remove_strangers, strangers
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sweep import gone, patience, send_again
@@ -198,16 +200,22 @@ class Checkup:
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()
         leader, last, ahead = timetable.leader(), timetable.last_look(), self._reach.ahead
+        there = now + ahead.get(SCHEDULE, 0.0)
         if leader or self._is_on_celery():
-            yield from check_scheduler(leader, last, active, now + ahead.get(SCHEDULE, 0.0))
+            yield from check_scheduler(leader, last, active, there)
         if leader:
-            yield from check_overdue(self._parts.settings, active, now)
+            yield from check_overdue(self._parts.settings, active, there)
             if last:
                 clock = last.clock - last.at + ahead.get(SCHEDULE, 0.0)
                 self._clocks[f"the scheduler {leader}"] = clock
         if self._named is None:
+            yield from check_strangers(strangers(timetable), self._remove_strangers)
             strays = sorted(timetable.sites().difference(self._sites))
             yield from check_strays(strays, self._parts.sync.compare)
+
+    def _remove_strangers(self) -> None:
+        remove_strangers(self._parts.timetable)
+        self._parts.sync.compare()
 
     def clocks(self) -> Iterator[Finding]:
         redis = self._reach.ahead.get(RECORDS, 0.0)

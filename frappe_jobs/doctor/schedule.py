@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.sites import Sites
-from frappe_jobs.doctor.text import duration, names, number, of_sites
+from frappe_jobs.doctor.text import SHOWN, duration, names, number, of_sites
+from frappe_jobs.errors import shortened
 from frappe_jobs.finding import Finding, Level
 from frappe_jobs.ledger.timetable import Sighting
 from frappe_jobs.scheduling import INACTIVE
@@ -67,6 +68,17 @@ def check_inactive(found: Sites) -> Iterator[Finding]:
         level, cure = ENDED.get(reason, BY_ITSELF)
         texts = dict.fromkeys(sites, f"{reason}: nothing is queued by the clock.")
         yield from of_sites(level, texts, f"are {reason}", cure.format)
+
+
+def check_strangers(found: Mapping[str, str], mend: Callable[[], object]) -> Iterator[Finding]:
+    """Keys of the schedule that hold something else."""
+    for key, why in [*found.items()][:SHOWN]:
+        what = f"The schedule's Redis holds what no scheduler wrote: {shortened(key)}: {why}."
+        done = f"{shortened(key)} is made anew."
+        cure = "frappe-jobs doctor --fix; the scheduler does so by itself."
+        yield Mendable("warning", what, cure, mend, done)
+    if len(found) > SHOWN:
+        yield Finding("warning", f"So it does in {len(found) - SHOWN:,} more places.")
 
 
 def check_strays(strays: Sequence[str], compare: Callable[[], object]) -> Iterator[Finding]:

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 
+from frappe_jobs.comparison import Differences
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.patience import PATIENCE, ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
-from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
 from frappe_jobs.finding import Finding
 from frappe_jobs.hosts.base import Host, JobType
+from frappe_jobs.scheduler_events import scheduled_jobs
 from frappe_jobs.scheduling import Scheduling
 from frappe_jobs.sites_folder import SITE_CONFIG
-from frappe_jobs.sync import Differences, Plan, Sync
+from frappe_jobs.sync import Plan, Sync
+
+#: Brings sites' entries in line; gives which could not be, and why.
+Compare = Callable[[Sequence[str]], Mapping[str, str]]
+
+#: Seconds that a site whose database answers has to import what its schedule names.
+LONG = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +66,60 @@ def look_at_sites(
 ) -> Sites:
     """Ask all of them; their entries are read only where the schedule's Redis can be."""
 
+    def reach(site: str) -> SiteReport | None:
+        try:
+            host.reach(site)
+        except Exception as error:
+            return _unusable(site, error)
+        return None
+
+    at = _At(host)
+
     def ask(site: str) -> SiteReport:
         try:
             inactive = scheduling.inactive(site)
-            return replace(_report(site, host, sync, with_entries), inactive=inactive)
+            return replace(_report(site, host, sync, at, with_entries), inactive=inactive)
         except Exception as error:  # the site's apps, or its database
             return _unusable(site, error)
 
-    answers = ask_each(sites, ask)
-    reports = {site: answers[site] for site in sites if site in answers}
+    # The database has a clock; what its apps do while they are imported is not its fault.
+    reached = ask_each(sites, reach)
+    answers = ask_each([site for site in sites if reached.get(site, True) is None], ask, LONG)
+    late = {
+        site: at.fault(site) for site, one in reached.items() if not one and site not in answers
+    }
+    known = {site: one for site, one in reached.items() if one} | answers | late
+    reports = {site: known[site] for site in sites if site in known}
     return Sites(reports, [site for site in sites if site not in reports])
+
+
+class _At:
+    """Imports sites' methods, and knows at which it is."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._method = ""
+        self._lock = Lock()
+
+    def import_methods(self, site: str, types: Sequence[JobType]) -> None:
+        """Import what the site's schedule names, as one thread does; what fails is told later."""
+        jobs, _ = scheduled_jobs(self._host.scheduler_events(site))
+        resolve = self._host.resolver(site)
+        named = [one.method for one in types if one.method and not one.is_script]
+        with self._lock:
+            for path in dict.fromkeys([*named, *(job.method for job in jobs)]):
+                self._method = path
+                try:
+                    resolve(path)
+                except Exception:
+                    continue
+
+    def fault(self, site: str) -> SiteReport:
+        """Of one that has not answered."""
+        what = f"it could not be looked at within {LONG:.0f} s"
+        if self._method:
+            what += f": {self._method} was still being imported"
+        return SiteReport(f"{what}.", "See what its apps' modules do while they are imported.")
 
 
 def _unusable(site: str, error: Exception) -> SiteReport:
@@ -78,16 +131,17 @@ def _unusable(site: str, error: Exception) -> SiteReport:
     return SiteReport(f"its schedule cannot be read: {type(error).__name__}: {error}")
 
 
-def _report(site: str, host: Host, sync: Sync, with_entries: bool) -> SiteReport:
+def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> SiteReport:
     with host.session(site):  # so that its configuration is read once
         types = host.job_types(site)
+        at.import_methods(site, types)
         plan = sync.plan(site, types)
         wanted, refused = sync.wanted(site, types)
     told = " ".join(one.what for one in plan.refused)
     wrong = [
         _not_scheduled(site, one, error)
         for one, error in refused
-        if not one.method or one.method not in told
+        if not one.method or str(one.method) not in told
     ]
     return SiteReport(
         wrong=[*plan.refused, *wrong],
@@ -106,7 +160,7 @@ def _not_scheduled(site: str, one: JobType, error: FrappeJobsError) -> Finding:
 # --- what there is to say of them
 
 
-def check_sites(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
+def check_sites(found: Sites, compare: Compare) -> Iterator[Finding]:
     """Their databases, hooks, records and entries; ``compare`` brings sites' entries in line."""
     yield from _out_of_reach(found)
     yield from _wrong(found)
@@ -149,7 +203,7 @@ def _to_migrate(found: Sites) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _differing(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iterator[Finding]:
+def _differing(found: Sites, compare: Compare) -> Iterator[Finding]:
     texts: dict[str, str] = {}
     for site, report in found.reports.items():
         if (one := report.differences) and (said := _said(one)):
@@ -160,12 +214,28 @@ def _differing(found: Sites, compare: Callable[[Sequence[str]], object]) -> Iter
     ):  # fmt: skip
         sites = [*texts] if len(texts) != 1 else [finding.what.partition(":")[0]]
         done = f"RedBeat's entries are as the records say: {names(sites)}."
-        yield Mendable(finding.level, finding.what, finding.cure, partial(compare, sites), done)
+        yield Mendable(
+            finding.level, finding.what, finding.cure, partial(_mend, compare, sites), done
+        )
+
+
+def _mend(compare: Compare, sites: Sequence[str]) -> None:
+    if failed := compare(sites):
+        site, why = next(iter(failed.items()))
+        raise FrappeJobsError(f"{site}: {why}")
 
 
 def _said(one: Differences) -> str:
-    parts = {"missing": one.missing, "changed": one.changed, "left over": one.left_over}
-    return ", ".join(f"{len(some)} {word}" for word, some in parts.items() if some)
+    parts = {
+        "missing": one.missing, "changed": one.changed, "left over": one.left_over,
+        "of a clock that was ahead": [*dict.fromkeys([*one.ahead, *one.ran_ahead])],
+        "due at another time": one.moved,
+    }  # fmt: skip
+    said = [f"{len(some)} {word}" for word, some in parts.items() if some]
+    if one.unreadable:
+        name, why = next(iter(one.unreadable.items()))
+        said.append(f"{len(one.unreadable)} not readable ({shortened(name)}: {why})")
+    return ", ".join(said)
 
 
 def _in_order(found: Sites) -> Iterator[Finding]:

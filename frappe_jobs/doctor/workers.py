@@ -89,9 +89,12 @@ def check_clocks(lease: int, redis: float, clocks: Mapping[str, float]) -> Itera
 
 def _wrong_clock(whose: str, seconds: float, lease: int) -> Finding:
     way = "ahead of" if seconds > 0 else "behind"
+    cure = "Have the machines' clocks set by NTP (timedatectl set-ntp true)."
+    if whose.startswith("the scheduler "):
+        what = f"The clock of {whose} is {duration(abs(seconds))} {way} Redis's"
+        return Finding("warning", f"{what}, by which jobs are due all the same.", cure)
     what = f"The clock of {whose} is {duration(abs(seconds))} {way} Redis's: jobs come too "
     what += "early" if seconds > 0 else "late"
-    cure = "Have the machines' clocks set by NTP (timedatectl set-ntp true)."
     if abs(seconds) < lease:
         return Finding("warning", f"{what}.", cure)
     what += f", and those that run seem to be lost (the lease is {lease} s)."

@@ -174,6 +174,9 @@ class BenchHost(Host):
             return read()
         return _in_thread(lambda: self.on(site, read))
 
+    def reach(self, site: str) -> None:
+        self.read(site, lambda: frappe.db.sql("select 1"))
+
     def sites(self) -> Sequence[str]:
         return self._settings.sites()
 
@@ -308,23 +311,23 @@ class BenchHost(Host):
 
     def inactive(self, site: str) -> str | None:
         try:
-            return self._read(site, self._schedule.inactive)
+            return self.read(site, self._schedule.inactive)
         except DatabaseUnavailable as error:
             return str(error)
 
     def time_zone(self, site: str) -> str | None:
-        return self._read(site, self._schedule.time_zone)
+        return self.read(site, self._schedule.time_zone)
 
     def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
         return scheduled_call(name, method)
 
     def scheduler_events(self, site: str) -> Mapping[str, Any]:
-        return self._read(site, self._schedule.events)
+        return self.read(site, self._schedule.events)
 
     def job_types(self, site: str) -> list[JobType]:
-        return self._read(site, self._schedule.job_types)
+        return self.read(site, self._schedule.job_types)
 
-    def _read(self, site: str, read: Callable[[], Value]) -> Value:
+    def read(self, site: str, read: Callable[[], Value]) -> Value:
         """What the scheduler asks of a site; raises DatabaseUnavailable whatever is wrong there."""
         try:
             return self.on(site, read)
@@ -340,7 +343,10 @@ class BenchHost(Host):
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
     ) -> list[JobType]:
-        return self._read(site, lambda: self._schedule.change(add, change, remove))
+        return self.read(site, lambda: self._schedule.change(add, change, remove))
+
+    def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
+        self.read(site, lambda: self._schedule.set_last_executions(times))
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         """Nothing: Frappe works it out whenever somebody looks."""
@@ -366,7 +372,7 @@ class BenchHost(Host):
         *,
         patience: float,
     ) -> None:
-        self._read(site, lambda: tasks.change_beside(changes, patience))
+        self.read(site, lambda: tasks.change_beside(changes, patience))
         done()
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
@@ -376,10 +382,10 @@ class BenchHost(Host):
         return tasks.recent(user, limit)
 
     def open_background_tasks(self, site: str, before: datetime) -> dict[str, str]:
-        return self._read(site, lambda: tasks.open_ones(before))
+        return self.read(site, lambda: tasks.open_ones(before))
 
     def clear_background_tasks(self, site: str, before: datetime) -> int:
-        return self._read(site, lambda: tasks.clear(before))
+        return self.read(site, lambda: tasks.clear(before))
 
     def _settle_background_tasks(self) -> None:
         """What ``frappe_jobs.settle_background_tasks`` does; run again where it cannot yet."""

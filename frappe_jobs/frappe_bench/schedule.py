@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from inspect import signature
 from typing import Any
@@ -32,6 +33,8 @@ NAME = "scheduled_job_type"
 FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
 #: Ours, where Frappe's finds a method's only one: a Scheduler Event's may be another one's, too.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
+#: The words of those frequencies whose jobs run on the queue "long".
+LONG = {"Long", "Maintenance"}
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
 
@@ -57,9 +60,17 @@ class BenchSchedule:
         """The site's records; none before its first migrate."""
         if not frappe.db.table_exists(DOCTYPE):
             return []
-        zone = ZoneInfo(self.time_zone())
+        zone = _zone()
         rows = frappe.get_all(DOCTYPE, fields=["*"], order_by=None)
-        return [_job_type(row, zone) for row in rows]
+        return [_readable_job_type(row, zone) for row in rows]
+
+    def set_last_executions(self, times: Mapping[str, datetime]) -> None:
+        """In place of times that a wrong clock has written."""
+        zone = _zone()
+        for name, at in times.items():
+            naive = at.astimezone(zone).replace(tzinfo=None)
+            frappe.db.set_value(DOCTYPE, name, "last_execution", naive, update_modified=False)
+        frappe.db.commit()
 
     def change(
         self,
@@ -132,7 +143,7 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
 
     def get_next_execution(self) -> datetime:
         """Naive, in the site's time zone, as all of its times."""
-        zone = ZoneInfo(get_system_timezone())
+        zone = _zone()
         schedule = Schedule.of(
             self.frequency, self.method, frappe.local.site,
             cron_format=self.cron_format or "",
@@ -193,13 +204,32 @@ def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback:
         frappe.db.set_value(LOG, log, {"status": "Failed", "details": str(value)})
 
 
+def _zone() -> ZoneInfo:
+    """The site's; UTC where its System Settings name none that there is, as for its jobs."""
+    try:
+        return ZoneInfo(str(get_system_timezone()))
+    except (ValueError, OSError, LookupError):
+        return ZoneInfo("UTC")
+
+
+def _readable_job_type(row: Any, zone: ZoneInfo) -> JobType:
+    """One that somebody has written into by SQL keeps no other from being scheduled."""
+    try:
+        return _job_type(row, zone)
+    except (AttributeError, TypeError, ValueError) as error:
+        fault = f"{type(error).__name__}: {error}"
+        now = datetime.now(zone).replace(tzinfo=None)
+        readable = frappe._dict(row, creation=now, last_execution=None)
+        return replace(_job_type(readable, zone), fault=fault)
+
+
 def _job_type(row: Any, zone: ZoneInfo) -> JobType:
     return JobType(
         name=row.name,
         method=row.method,
         frequency=row.frequency,
         cron_format=row.cron_format or "",
-        queue="long" if "Long" in row.frequency or "Maintenance" in row.frequency else "default",
+        queue="long" if LONG.intersection((row.frequency or "").split()) else "default",
         stopped=bool(row.stopped),
         has_event=bool(row.server_script or row.get("scheduler_event")),
         is_script=bool(row.server_script),

@@ -7,13 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import DatabaseUnavailable, HostNotReady
 from frappe_jobs.message import Message
 from frappe_jobs.methods import check_arguments
 from frappe_jobs.scheduler_events import ScheduledJob
+
+Value = TypeVar("Value")
 
 #: Frappe's own default for whoever opens a site without saying who he is.
 ADMINISTRATOR = "Administrator"
@@ -43,6 +45,8 @@ class JobType:
     next_execution: datetime | None = None
     #: Whether it runs a script that lies in the site, so that its method is only a name.
     is_script: bool = False
+    #: Why its record cannot be read; else empty.
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,20 @@ class Host(ABC):
 
         Raises SiteNotFound.  ``session`` is the host's kind of database session, to be used
         instead of an own one; its owner commits, rolls back and closes it.
+        """
+
+    @abstractmethod
+    def read(self, site: str, read: Callable[[], Value]) -> Value:
+        """What that gives with the site open, whatever is open here.
+
+        Raises what it raises, and DatabaseUnavailable.
+        """
+
+    @abstractmethod
+    def reach(self, site: str) -> None:
+        """Ask the site's database for something small, and import nothing of its apps.
+
+        Raises DatabaseUnavailable.
         """
 
     @abstractmethod
@@ -253,6 +271,13 @@ class Host(ABC):
 
         Their tables are made if need be.  Raises RecordNotWritten where another process has added
         or removed one of them first, or is in the way.
+        """
+
+    @abstractmethod
+    def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
+        """Write into the records when they have run last, in place of times that cannot be.
+
+        Nobody is told that the schedule has changed.
         """
 
     @abstractmethod

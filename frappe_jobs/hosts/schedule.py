@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import bindparam, delete, event, insert, or_, select, update
+from sqlalchemy import bindparam, case, delete, event, func, insert, or_, select, update
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.orm import object_session
 
 from frappe_jobs.config import Settings
 from frappe_jobs.current import current_job
-from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound
+from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound, shortened
 from frappe_jobs.frequency import frequency_named
 from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import JobType
@@ -43,9 +44,17 @@ TYPES: Any = ScheduledJobType.__table__
 EVENTS: Any = SchedulerEvent.__table__
 
 #: The records as rows, with what their Scheduler Events say: a bench may have very many.
-JOB_TYPES = select(
-    *TYPES.columns, EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
-).outerjoin(EVENTS, EVENTS.c.name == TYPES.c.scheduler_event)
+_OF_EVENT = EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
+_IS_ITS_EVENT = EVENTS.c.name == TYPES.c.scheduler_event
+JOB_TYPES = select(*TYPES.columns, *_OF_EVENT).outerjoin(EVENTS, _IS_ITS_EVENT)
+#: What of them says which job it is.
+_IDENTITY = ("name", "method", "frequency", "cron_format", "queue", "scheduler_event")
+IDENTITIES = select(*(TYPES.c[one] for one in _IDENTITY), *_OF_EVENT).outerjoin(
+    EVENTS, _IS_ITS_EVENT
+)
+
+#: What a database, its driver or SQLAlchemy says of a value that is none.
+UNREADABLE = (DataError, InterfaceError, OperationalError, ValueError, TypeError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., Any]]
 Table = Callable[[str, str], Mapping[str, str]]
@@ -64,7 +73,27 @@ class SiteSchedule:
     def _read(self) -> list[JobType]:
         session = require_current()
         against = self._table(AGAINST, session.site)
-        return [_job_type(row, against) for row in session.db.execute(JOB_TYPES)]
+        try:
+            return [_job_type(row, against) for row in session.db.execute(JOB_TYPES)]
+        except UNREADABLE:
+            return self._read_one_by_one(session, against)
+
+    def _read_one_by_one(
+        self, session: StandaloneSession, against: Mapping[str, str]
+    ) -> list[JobType]:
+        """Where one of them holds what is no value of its column: that one says so."""
+        count = session.db.scalar(select(func.count()).select_from(TYPES)) or 0
+        found = []
+        for number in range(count):
+            at = TYPES.c.name, number
+            try:
+                row = session.db.execute(_numbered(JOB_TYPES, *at)).one()
+                found.append(_job_type(row, against))
+            except UNREADABLE as error:
+                fault = f"{type(error).__name__}: {shortened(str(getattr(error, 'orig', error)))}"
+                row = session.db.execute(_numbered(IDENTITIES, *at)).one()
+                found.append(_unreadable(row, against, fault))
+        return found
 
     def change(
         self,
@@ -101,6 +130,24 @@ class SiteSchedule:
             )  # fmt: skip
             rows.append({**row, "next_execution": next_of(one, now)})
         return rows
+
+    def set_last_executions(self, times: Mapping[str, datetime]) -> None:
+        """Write when these types have run last, in place of times that a wrong clock has written.
+
+        So is a due time that ran last and has not come yet; nobody is told of the change.
+        """
+        seen = ScheduledJobType.last_due
+        set_right = update(ScheduledJobType).where(ScheduledJobType.name == bindparam("record"))
+        require_current().db.connection().execute(
+            set_right.values(
+                last_execution=bindparam("at"),
+                last_due=case((seen > bindparam("seconds"), None), else_=seen),
+            ),
+            [
+                {"record": name, "at": at, "seconds": at.timestamp()}
+                for name, at in sorted(times.items())
+            ],
+        )
 
     def note_next_executions(self, times: Mapping[str, datetime | None]) -> None:
         """Write when these types are due next; nobody is told that the schedule has changed."""
@@ -165,8 +212,7 @@ class SiteSchedule:
         }
         noted = update(ScheduledJobType).filter_by(name=one.name).values(values)
         if not job or job.attempt == 1:
-            seen = ScheduledJobType.last_due
-            noted = noted.where(or_(seen.is_(None), seen < due))
+            noted = noted.where(_has_not_run(due, last))
         found: Any = session.db.execute(noted)
         return bool(found.rowcount)
 
@@ -210,11 +256,27 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
     }
 
 
+def _numbered(rows: Any, order: Any, number: int) -> Any:
+    return rows.order_by(order).offset(number).limit(1)
+
+
+def _unreadable(record: Any, against: Mapping[str, str], fault: str) -> JobType:
+    """From a row of IDENTITIES."""
+    return JobType(
+        record.name, _method_of(record, against), record.frequency, record.cron_format,
+        record.queue, stopped=False, has_event=bool(record.scheduler_event), creation=_now(),
+        fault=fault,
+    )  # fmt: skip
+
+
+def _method_of(record: Any, against: Mapping[str, str]) -> str:
+    return record.method or record.event_method or against.get(record.scheduled_against, "")
+
+
 def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
     """From a row of JOB_TYPES."""
-    method = record.method or record.event_method or against.get(record.scheduled_against, "")
     return JobType(
-        name=record.name, method=method, frequency=record.frequency,
+        name=record.name, method=_method_of(record, against), frequency=record.frequency,
         cron_format=record.cron_format, queue=record.queue, stopped=record.stopped,
         has_event=bool(record.scheduler_event), creation=record.creation,
         last_execution=record.last_execution, next_execution=record.next_execution,
@@ -241,6 +303,18 @@ def _note_change(_mapper: object, _connection: object, record: Any) -> None:
 for _kind in (ScheduledJobType, SchedulerEvent):
     for _moment in ("after_insert", "after_update", "after_delete"):
         event.listen(_kind, _moment, _note_change)
+
+
+def _has_not_run(due: float, now: datetime) -> Any:
+    """That the record knows of no run for that due time, or a later one.
+
+    It does not where somebody has set its last execution back, and where a clock that was ahead has
+    noted a due time that has not come yet.
+    """
+    seen, last = ScheduledJobType.last_due, ScheduledJobType.last_execution
+    return or_(
+        seen.is_(None), seen < due, seen > now.timestamp(), last.is_(None), last < _moment_of(due)
+    )
 
 
 def _begin_log(session: StandaloneSession, job_type: str) -> str:

@@ -32,8 +32,10 @@ from frappe_jobs.hosts.base import (
     JobType,
     Session,
     TaskChange,
+    Value,
 )
 from frappe_jobs.hosts.documents import Documents
+from frappe_jobs.hosts.models import ScheduledJobType, has_table
 from frappe_jobs.hosts.schedule import SiteSchedule
 from frappe_jobs.hosts.session import StandaloneSession
 from frappe_jobs.hosts.task_records import TaskRecords
@@ -96,6 +98,14 @@ class StandaloneHost(Host):
         )
         with opened.as_current(), opened.transaction() if session is None else nullcontext():
             yield opened
+
+    def read(self, site: str, read: Callable[[], Value]) -> Value:
+        with self.session(site):
+            return read()
+
+    def reach(self, site: str) -> None:
+        with self.session(site) as opened:
+            has_table(opened.db, ScheduledJobType)
 
     def sites(self) -> Sequence[str]:
         return self._settings.sites()
@@ -161,6 +171,10 @@ class StandaloneHost(Host):
                 f"The Scheduled Job Types of {site!r} were changed by another process at this "
                 "moment."
             ) from error
+
+    def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
+        with self.session(site):
+            self._schedule.set_last_executions(times)
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
         with self.session(site):

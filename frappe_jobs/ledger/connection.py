@@ -26,7 +26,8 @@ class Connected:
     def __init__(self, url: str) -> None:
         self._whole_url, self._url = url, masked(url)
         # Any: the types of redis-py are not the same from one version to the next.
-        self.redis: Any = connect(url, socket_connect_timeout=5)
+        # What others have written need not be UTF-8; it must not end a reply in its middle.
+        self.redis: Any = connect(url, socket_connect_timeout=5, encoding_errors="surrogateescape")
 
     @contextmanager
     def reaching(self) -> Iterator[None]:

@@ -1,75 +1,51 @@
 """What Redis knows of the schedule: RedBeat's entries, who leads, what is due.
 
 The entries are RedBeat's: a hash with a ``definition`` and a ``meta`` for each, and a sorted set of
-their due times.  They are derived from the sites' records, so all of it may be lost.
+their due times.  They are derived from the sites' records, so all of it may be lost, and what
+cannot be read is made anew.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from typing import Any
-from zoneinfo import ZoneInfo
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
-from frappe_jobs.frequency import Schedule
+import redis
+
+from frappe_jobs.cron import UTC
+from frappe_jobs.errors import BadEntry, FrappeJobsError, shortened
 from frappe_jobs.ledger.connection import Connected, reachable
-from frappe_jobs.message import TASK, to_json
+from frappe_jobs.ledger.entry import UNREADABLE, Due, Entry, Put, Stored
+from frappe_jobs.ledger.timetable_scripts import (
+    LET_GO,
+    LOOK,
+    MOVE,
+    REPLACE,
+    TAKE_OUT,
+    TICKET,
+)
+from frappe_jobs.message import to_json
+
+__all__ = ["Due", "Entry", "Look", "Put", "Sighting", "Stored", "TakenOut", "Timetable"]
 
 #: Entries that one call reads, or writes.
 CHUNK = 500
 
+#: Seconds since 1970, of the calendar's last year.
+LATEST = 253_370_764_800.0
 
-@dataclass(frozen=True)
-class Entry:
-    """A scheduled job of a site, as the scheduler knows it."""
-
-    site: str
-    #: Of its Scheduled Job Type.
-    name: str
-    method: str
-    queue: str
-    schedule: Schedule
-    zone: str
-
-    @property
-    def id(self) -> str:
-        """Its name in RedBeat."""
-        return f"{self.site}:{self.name}"
-
-    def next_run(self, after: datetime) -> datetime:
-        """The first time strictly after that one at which it is due, in its zone."""
-        return self.schedule.next_run(after, ZoneInfo(self.zone))
-
-    def to_json(self) -> str:
-        """RedBeat's definition."""
-        kwargs = {"site": self.site, "name": self.name, "method": self.method, "queue": self.queue}
-        schedule = {"__type__": "frappe_jobs", "zone": self.zone} | asdict(self.schedule)
-        return to_json(
-            {
-                "name": self.id, "task": TASK, "args": [], "kwargs": kwargs, "options": {},
-                "schedule": schedule, "enabled": True,
-            }
-        )  # fmt: skip
-
-    @classmethod
-    def from_json(cls, text: str) -> Entry:
-        """Read what to_json wrote; raises ValueError or LookupError for anything else."""
-        definition = json.loads(text)
-        parts = dict(definition["schedule"])
-        if parts.pop("__type__") != "frappe_jobs":
-            raise ValueError("no entry of ours")
-        zone = parts.pop("zone")
-        return cls(**definition["kwargs"], schedule=Schedule(**parts), zone=zone)
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Due:
-    """An entry whose time has come: since when, in seconds since 1970."""
+class TakenOut:
+    """What lay in the schedule and is looked at no more: its key, and why."""
 
-    entry: Entry
-    at: float
+    key: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +56,12 @@ class Look:
     is_new: bool = False
     due: Sequence[Due] = ()
     next_at: float | None = None
+    #: By Redis's clock; and when somebody has looked last.
+    now: float = 0.0
+    last: float | None = None
+    taken_out: Sequence[TakenOut] = ()
+    #: Keys of ours that held something else, and were deleted.
+    wrong: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,64 +73,6 @@ class Sighting:
     clock: float
 
 
-# KEYS lock, schedule, the last look · ARGV token, milliseconds of the lock, now, how many at most
-# gives {leads, is new, when the next one is due, then key, definition and due time of each}
-LOOK = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return {0} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local time = redis.call('TIME')
-local at = string.format('%s.%06d', time[1], time[2])
-redis.call('HSET', KEYS[3], 'token', ARGV[1], 'at', at, 'clock', ARGV[3])
-local coming = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local found = {1, holder and 0 or 1, coming[2] or ''}
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], 0, ARGV[3], 'LIMIT', 0, ARGV[4])) do
-  local definition, due = unpack(redis.call('HMGET', key, 'definition', 'due'))
-  if definition and due then
-    for _, value in ipairs({key, definition, due}) do found[#found + 1] = value end
-  else
-    redis.call('ZREM', KEYS[2], key)
-  end
-end
-return found
-"""  # noqa: E501
-
-# KEYS schedule · ARGV for each entry its key, the due time that it had, the next one, when to look
-#      at it again, RedBeat's meta; one that was changed meanwhile stays as it is
-MOVE = """
-for n = 1, #ARGV, 5 do
-  local key, was, due, score, meta = unpack(ARGV, n, n + 4)
-  if redis.call('HGET', key, 'due') == was then
-    redis.call('HSET', key, 'due', due, 'meta', meta)
-    redis.call('ZADD', KEYS[1], 'XX', score, key)
-  end
-end
-"""
-
-# KEYS schedule, the site's names, ticket, the site's prefix, the sites · ARGV ticket, the site,
-#      names to remove as JSON, then for each entry to put its name, definition, due time
-# gives 0 if the ticket is old
-REPLACE = """
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
-for _, name in ipairs(cjson.decode(ARGV[3])) do
-  redis.call('ZREM', KEYS[1], KEYS[4] .. name)
-  redis.call('DEL', KEYS[4] .. name)
-  redis.call('SREM', KEYS[2], name)
-end
-for n = 4, #ARGV, 3 do
-  local name, definition, due = unpack(ARGV, n, n + 2)
-  redis.call('HSET', KEYS[4] .. name, 'definition', definition, 'due', due)
-  redis.call('ZADD', KEYS[1], due, KEYS[4] .. name)
-  redis.call('SADD', KEYS[2], name)
-end
-redis.call(redis.call('EXISTS', KEYS[2]) == 1 and 'SADD' or 'SREM', KEYS[5], ARGV[2])
-return 1
-"""
-
-# KEYS lock · ARGV token
-LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
-
-
 class Timetable(Connected):
     """The entries of one bench."""
 
@@ -158,37 +82,73 @@ class Timetable(Connected):
         self.key_prefix = f"{prefix}redbeat:"
         self.schedule_key = f"{self.key_prefix}:schedule"
         self.lock_key = f"{self.key_prefix}:lock"
-        self._seen_key = f"{self.key_prefix}:seen"
-        self._sites_key = f"{self.key_prefix}:sites"
+        self.seen_key = f"{self.key_prefix}:seen"
+        self.sites_key = f"{self.key_prefix}:sites"
         self._look: Any = self.redis.register_script(LOOK)
+        self._take_out: Any = self.redis.register_script(TAKE_OUT)
         self._move: Any = self.redis.register_script(MOVE)
+        self._ticket: Any = self.redis.register_script(TICKET)
         self._replace: Any = self.redis.register_script(REPLACE)
         self._let_go: Any = self.redis.register_script(LET_GO)
 
     @reachable
-    def look(self, token: str, lock: float, now: float) -> Look:
+    def look(
+        self, token: str, lock: float, now: float | None = None, *, clock: float | None = None
+    ) -> Look:
         """Lead for so many seconds more, or begin to; and see what is due, in one round trip.
 
-        At most 500 entries, the longest due first; none while another one leads.
+        At most 500 entries, the longest due first; none while another one leads.  What is due is
+        so by Redis's clock, unless a time is given; ``clock`` is the looker's own, to be noted.
+        What cannot be read, or is no site's, is taken out of the schedule.
         """
-        arguments = [token, int(lock * 1000), repr(now), CHUNK]
-        keys = [self.lock_key, self.schedule_key, self._seen_key]
+        clock = now if clock is None else clock
+        arguments = [
+            token, int(lock * 1000), repr(clock or 0.0), CHUNK, self.key_prefix,
+            "" if now is None else repr(now),
+        ]  # fmt: skip
+        keys = [self.lock_key, self.schedule_key, self.seen_key]
         leads, *rest = self._look(keys=keys, args=arguments)
         if not leads:
             return Look(leads=False)
-        is_new, coming, *found = rest
-        rows = zip(found[::3], found[1::3], found[2::3], strict=True)
-        due = [Due(Entry.from_json(text), float(at)) for _, text, at in rows]
-        return Look(True, bool(is_new), due, float(coming) if coming else None)
+        is_new, at, last, coming, wrong, lost, *found = rest
+        due, bad = self._read_due(found, float(at))
+        taken_out = [TakenOut(key, "it is no site's, or not whole") for key in lost]
+        if bad:
+            found = [raw(text) for key, definition, _ in bad for text in (key, definition)]
+            self._take_out(keys=[self.schedule_key], args=found)
+            taken_out += [TakenOut(key, why) for key, _, why in bad]
+        next_at = float(coming) if coming else None
+        return Look(True, bool(is_new), due, next_at, float(at), _seconds(last), taken_out, wrong)
+
+    def _read_due(
+        self, found: Sequence[str], now: float
+    ) -> tuple[list[Due], list[tuple[str, str, str]]]:
+        """What is due; and key, definition and fault of each that cannot be."""
+        due, bad = [], []
+        after = datetime.fromtimestamp(now, UTC)
+        rows = (found[start::5] for start in range(5))
+        for key, text, at, queued, epoch in zip(*rows, strict=True):
+            stored = self._stored(key, (text, at, queued, None, epoch), None)
+            if stored.entry is None or stored.due is None:
+                bad.append((key, text, stored.why or f"its due time is {shortened(at)}"))
+                continue
+            try:
+                next_at = stored.entry.next_run(after).timestamp()
+            except (FrappeJobsError, ArithmeticError, *UNREADABLE) as error:
+                bad.append((key, text, str(error)))
+                continue
+            due.append(Due(stored.entry, stored.due, next_at, stored.queued, stored.epoch))
+        return due, bad
 
     @reachable
     def move(self, moves: Iterable[tuple[Due, float, float]]) -> None:
         """Set each one's next due time, and when to look at it: then, or as long as it may wait."""
         arguments: list[Any] = []
         for due, next_at, look_at in moves:
+            is_over = next_at != due.at and due.at > (due.queued or 0.0)
             arguments += (
                 self._key(due.entry.id), repr(due.at), repr(next_at), repr(look_at),
-                to_json({"last_run_at": _redbeat_time(due.at)}),
+                to_json({"last_run_at": _redbeat_time(due.at)}), repr(due.at) if is_over else "",
             )  # fmt: skip
         if arguments:
             self._move(keys=[self.schedule_key], args=arguments)
@@ -201,40 +161,57 @@ class Timetable(Connected):
     @reachable
     def leader(self) -> str | None:
         """The token of who leads; None if nobody does."""
-        found = self.redis.get(self.lock_key)
+        found = of_its_kind(lambda: self.redis.get(self.lock_key), None)
         return None if found is None else str(found)
 
     @reachable
     def last_look(self) -> Sighting | None:
-        """Which scheduler led last, and when; None if none ever did."""
-        found = self.redis.hgetall(self._seen_key)
-        if not found:
+        """Which scheduler led last, and when; None if none ever did, or nobody can tell."""
+        found: dict[str, str] = of_its_kind(lambda: self.redis.hgetall(self.seen_key), {})
+        at, clock = _seconds(found.get("at")), _seconds(found.get("clock"))
+        if at is None or clock is None:
             return None
-        return Sighting(found["token"], float(found["at"]), float(found["clock"]))
+        return Sighting(found.get("token", "?"), at, clock)
+
+    @reachable
+    def now(self) -> float:
+        """The time by Redis's clock, in seconds since 1970; due times go by it."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
 
     @reachable
     def ticket(self, site: str) -> int:
         """To be taken before the site's records are read, and handed in with what follows."""
-        return int(self.redis.incr(self._ticket_key(site)))
+        return int(self._ticket(keys=[raw(self._ticket_key(site))]))
 
-    @reachable
     def replace(
         self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
     ) -> bool:
         """Take these entries of the site away, and add or replace those, each with its due time.
 
+        As ``put`` does.
+        """
+        return self.put(site, ticket, remove, [Put(entry, due) for entry, due in put.items()])
+
+    @reachable
+    def put(self, site: str, ticket: int, remove: Sequence[str], puts: Sequence[Put]) -> bool:
+        """Take these entries of the site away, and write those.
+
         False where somebody has taken a later ticket: he knows better what the records say.  Each
         500 entries are one step.
         """
         keys = [
-            self.schedule_key, self._site_key(site), self._ticket_key(site), self._key(f"{site}:"),
-            self._sites_key,
+            self.schedule_key, raw(self.site_key(site)), raw(self._ticket_key(site)),
+            raw(self._key(f"{site}:")), self.sites_key,
         ]  # fmt: skip
-        todo = list(put.items())
-        for start in range(0, max(len(todo), len(remove)), CHUNK):
-            arguments = [str(ticket), site, to_json(remove[start : start + CHUNK])]
-            for entry, at in todo[start : start + CHUNK]:
-                arguments += (entry.name, entry.to_json(), repr(at))
+        for start in range(0, max(len(puts), len(remove)), CHUNK):
+            names = [raw(name) for name in remove[start : start + CHUNK]]
+            arguments = [str(ticket), raw(site), len(names), *names]
+            for one in puts[start : start + CHUNK]:
+                arguments += (
+                    one.entry.name, one.entry.to_json(), _text(one.was), repr(one.due),
+                    _text(one.queued), str(one.epoch), _text(one.last),
+                )  # fmt: skip
             if not self._replace(keys=keys, args=arguments):
                 return False
         return True
@@ -242,40 +219,90 @@ class Timetable(Connected):
     @reachable
     def sites(self) -> set[str]:
         """The sites that have entries."""
-        return {str(site) for site in self.redis.smembers(self._sites_key)}
+        return {str(site) for site in self.members(self.sites_key)}
 
-    @reachable
     def of_site(self, site: str) -> dict[str, tuple[Entry, float] | None]:
         """The site's entries and when each is due, by name; None for one that cannot be read."""
-        names = sorted(self.redis.smembers(self._site_key(site)))
+        return {
+            name: None if one.entry is None or one.due is None else (one.entry, one.due)
+            for name, one in self.stored(site).items()
+        }
+
+    @reachable
+    def stored(self, site: str) -> dict[str, Stored]:
+        """All that lies in Redis for the site's scheduled jobs, by name."""
+        names = sorted(self.members(self.site_key(site)))
+        keys = [self._key(f"{site}:{name}") for name in names]
         with self.redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hmget(self._key(f"{site}:{name}"), "definition", "due")
-                pipe.zscore(self.schedule_key, self._key(f"{site}:{name}"))
-            found = pipe.execute()
-        return dict(zip(names, map(_read, found[::2], found[1::2]), strict=True))
+            for key in map(raw, keys):
+                pipe.hmget(key, "definition", "due", "queued", "last", "epoch")
+                pipe.zscore(self.schedule_key, key)
+            found = pipe.execute(raise_on_error=False)
+        return dict(zip(names, map(self._stored, keys, found[::2], found[1::2]), strict=True))
+
+    def _stored(self, key: str, values: Any, score: Any) -> Stored:
+        if isinstance(values, Exception):  # of another kind
+            return Stored(None, str(values))
+        text, due, queued, last, epoch = values
+        entry, why = None, ""
+        try:
+            found = Entry.from_json(text or "")
+            if self._key(found.id) == key:
+                entry = found
+            else:
+                why = f"it is the entry of {shortened(found.id)}"
+        except BadEntry as error:
+            why = str(error)
+        return Stored(
+            entry, why, _seconds(due), score if isinstance(score, float) else None,
+            _seconds(queued), _seconds(last), int(epoch) if (epoch or "").isdecimal() else 0,
+        )  # fmt: skip
+
+    def members(self, key: str) -> set[str]:
+        """Of the set under that key; none if it is no set."""
+        found: set[str] = of_its_kind(lambda: self.redis.smembers(raw(key)), set())
+        return found
 
     def _key(self, entry_id: str) -> str:
         return self.key_prefix + entry_id
 
-    def _site_key(self, site: str) -> str:
+    def site_key(self, site: str) -> str:
+        """Of the set of the site's entries' names."""
         return f"{self.key_prefix}:site:{site}"
 
     def _ticket_key(self, site: str) -> str:
         return f"{self.key_prefix}:ticket:{site}"
 
 
-def _read(values: Sequence[str | None], score: float | None) -> tuple[Entry, float] | None:
-    text, due = values
-    if text is None or due is None or score is None:
-        return None
+def raw(text: str) -> bytes:
+    """As it stands in Redis, also where it is no UTF-8; not all of redis-py's parts see to that."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What that reads; something else where the key is of another kind."""
     try:
-        return Entry.from_json(text), float(due)
-    except (ValueError, LookupError, TypeError):
+        return read()
+    except redis.ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return otherwise
+
+
+def _seconds(text: str | None) -> float | None:
+    """A moment in seconds since 1970; None for anything else."""
+    try:
+        found = float(text or "")
+    except ValueError:
         return None
+    return found if math.isfinite(found) and 0 <= found < LATEST else None
+
+
+def _text(seconds: float | None) -> str:
+    return "" if seconds is None else repr(seconds)
 
 
 def _redbeat_time(seconds: float) -> dict[str, Any]:
-    at = datetime.fromtimestamp(seconds, timezone.utc)
+    at = datetime.fromtimestamp(seconds, UTC)
     parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
     return {"__type__": "datetime", "timezone": "UTC"} | {one: getattr(at, one) for one in parts}

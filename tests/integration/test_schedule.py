@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
@@ -188,6 +190,22 @@ class TestMigrate:
         assert "os.system (Hourly) gets no entry" in done.stderr
         assert set(entries()) == {"acme.tasks.ping"}
 
+    def test_a_site_that_cannot_be_migrated_keeps_no_other_from_it(self, bench):
+        bench.write("site1/site_config.json", {"db_type": "oracle"})
+        done = bench.run("--site", "all", "migrate")
+        assert done.returncode == 1
+        assert "site2: 2 added" in done.stdout
+        reason, summary = done.stderr.splitlines()
+        assert reason.startswith("site1: not migrated: site1: 'db_type' is 'oracle'")
+        assert summary == "Error: 1 of 2 sites could not be migrated: site1."
+        assert entries("site2").keys() == {"acme.tasks.ping", "acme.tasks.often"}
+        url = "postgresql+psycopg://shop:geheim@127.0.0.1:1/shop"
+        bench.write("site1/site_config.json", {"frappe_jobs_database_url": url})
+        done = bench.run("--site", "all", "migrate", "--dry-run")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+        assert "geheim" not in done.stderr
+        assert bench.run("--site", "site1", "migrate").returncode == 69
+
     def test_a_new_daily_job_waits_for_its_time(self, bench):
         migrated(bench)
         midnight = datetime.now(timezone.utc).date() + timedelta(days=1)
@@ -328,6 +346,19 @@ class TestScheduler:
         with bench.process("schedule"):
             wait_until(lambda: logs() == ["6"], 15)
 
+    def test_redbeats_own_scheduler_says_in_a_line_what_to_use(self, bench):
+        migrated(bench)
+        leader = runtime.current().timetable.leader()
+        command = [sys.executable, "-m", "celery", "-q", "-A", "frappe_jobs", "beat"]
+        done = subprocess.run(
+            [*command, "-S", "redbeat.RedBeatScheduler"], cwd=bench.path, env=bench.environment,
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "use 'frappe-jobs schedule'" in done.stderr
+        assert "Traceback" not in done.stderr + done.stdout
+        assert runtime.current().timetable.leader() == leader
+
     def test_redbeats_own_tools_read_the_entries(self, bench):
         migrated(bench)
         app = runtime.current().app
@@ -432,6 +463,18 @@ class TestCommands:
         unknown = bench.run(*site1, "show", "acme.tasks.nope")
         assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
 
+    def test_times_are_those_of_each_sites_zone_in_every_listing(self, bench):
+        bench.write("site2/site_config.json", {"db_type": "sqlite", "time_zone": "Asia/Kolkata"})
+        migrated(bench)
+        done = bench.run("--site", "all", "scheduled-jobs", "list", "--format", "json")
+        rows = [row for row in json.loads(done.stdout) if row["method"] == "acme.tasks.ping"]
+        times = [row["next_execution"][11:] for row in rows]  # by the time, and not by its text
+        times = times if kolkata_comes_first() else times[::-1]
+        assert times == ["00:00:00.000+05:30", "00:00:00.000+00:00"]
+        shown = bench.run("--site", "site2", "scheduled-jobs", "show", "acme.tasks.ping").stdout
+        assert "next_execution: 2" in shown and shown.count("T00:00:00") == 6
+        assert shown.count("+05:30") == 6
+
     def test_a_trigger_queues_it_once_now(self, bench):
         migrated(bench)
         before = entries()
@@ -441,6 +484,12 @@ class TestCommands:
         assert again.stdout == "site1: acme.tasks.often is queued.\n"
         assert entries() == before
         assert len(frappe.get_jobs("site1")["site1"]) == 1
+
+
+def kolkata_comes_first():
+    """Whether its midnight is the next one: until 18:30 in UTC."""
+    now = datetime.now(timezone.utc)
+    return now.hour * 60 + now.minute < 18 * 60 + 30
 
 
 def migrated_lines(bench):
