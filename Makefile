@@ -15,7 +15,7 @@ PARALLEL := -n 6 --dist loadfile
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
 	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py tests/unit/test_url.py
 
-.PHONY: venv demo test test-floor lint format reference benchmarks chaos test-bench
+.PHONY: venv demo test test-floor test-servers lint format reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -42,6 +42,9 @@ test-floor: $(FLOOR)/installed  ## the tests that meet other libraries, on the o
 	$(FLOOR)/bin/python -m pip check
 	$(FLOOR)/bin/python -m pip freeze --exclude-editable
 	$(FLOOR)/bin/python -m pytest $(PARALLEL) $(FLOOR_TESTS) $(ARGS)
+
+test-servers: venv  ## newer servers than the machine has, in folders of their own; ARGS="--write docs"
+	$(BIN)/python tests/servers $(ARGS)
 
 lint: venv
 	$(BLACK) --check . && $(BIN)/isort --check --quiet . || { echo "run: make format"; exit 1; }
