@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import NotFound, PreconditionFailed
 from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import task_ready
@@ -30,14 +30,14 @@ UNPACKED = 10
 def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
     """Celery's loop, for which a channel that RabbitMQ closes is a connection that is lost.
 
-    RabbitMQ does so to who holds a message over its ``consumer_timeout`` (30 minutes); Celery would
-    end the worker, with the job that takes so long.
+    RabbitMQ does so to who holds a message over its ``consumer_timeout`` (30 minutes), and to who
+    asks for a message of a queue that was deleted; Celery would end the worker, with its jobs.
     """
 
     def run(*arguments: Any) -> None:
         try:
             loop(*arguments)
-        except PreconditionFailed as error:
+        except (NotFound, PreconditionFailed) as error:
             raise ConnectionError(f"RabbitMQ closed the channel: {error}") from error
 
     return run

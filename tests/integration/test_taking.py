@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from acme import tasks
+from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
@@ -139,6 +140,15 @@ def test_what_a_killed_worker_ran_delays_no_other_job(on_rabbitmq):
                 jobs = [frappe.enqueue(tasks.ping, queue) for queue in QUEUES]
                 assert [job.wait(NOW) for job in jobs] == ["pong"] * 3
                 assert [held.job.get_status() for held in (one, another)] == ["started"] * 2
+
+
+def test_queues_that_are_deleted_are_there_again_when_the_worker_looks_for_them(on_rabbitmq):
+    with on_rabbitmq.worker() as worker:
+        with Held(on_rabbitmq, "short"), Connection(on_rabbitmq.amqp_url) as connection:
+            for queue in ("default", "long"):
+                connection.default_channel.queue_delete(f"{on_rabbitmq.id}:{queue}")
+        assert [frappe.enqueue(tasks.ping, queue).wait(NOW) for queue in QUEUES] == ["pong"] * 3
+        assert worker.process.poll() is None
 
 
 def test_a_flood_of_retries_is_put_aside_while_jobs_run(on_rabbitmq):

@@ -34,7 +34,7 @@ class Unavailable(Exception):
 
 
 class Folder:
-    """One release; what runs in it sees the folder as the root of all files, and the host's /tmp."""
+    """One release; what runs in it sees the folder as the root, and the host's /tmp."""
 
     def __init__(self, release: str) -> None:
         self.release = release

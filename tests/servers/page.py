@@ -16,7 +16,7 @@ keeps sites in SQLite, PostgreSQL or MariaDB. `make test` runs every test on the
 machine has, and `make test-floor` those that meet other libraries on the oldest ones that are
 supported. Newer servers are met by
 
-```text
+```sh
 make test-servers ARGS="--write docs"
 ```
 
@@ -34,8 +34,8 @@ TABLE = """\
 
 TAIL = """
 A "strict" RabbitMQ permits no feature that is deprecated, and its default type of queue is quorum.
-Each broker's row is the contract of brokers, the tests of real workers and a short form of the kills;
-a database's row is the contract of hosts. Tests are skipped that need another server beside it.
+A broker's row is the contract of brokers, the tests of real workers, and a short form of the kills;
+a database's is the contract of hosts. Skipped are tests that need another server beside it.
 """
 
 
