@@ -89,7 +89,7 @@ class Executor:
         self, message: Message, attempt: Attempt, run: Run, timed_out: type[BaseException]
     ) -> Any:
         if message.failure_of:
-            return self._report_failure(message)
+            return self._report_failure(message, timed_out)
         outcome: Outcome | None = None
         ended: bool | None = None
         try:
@@ -276,10 +276,10 @@ class Executor:
         return False
 
     def _end_for_sure(
-        self, message: Message, status: str, reason: str, timed_out: type[BaseException]
+        self, message: Message, status: str, reason: str | None, timed_out: type[BaseException]
     ) -> bool:
-        """End a job that does not run; whether this ended it."""
-        call, said = uuid4().hex, {"reason": reason}
+        """End a job whose method does not run; whether this ended it."""
+        call, said = uuid4().hex, {"reason": reason} if reason else {}
         return _insist(
             lambda: self._ledger.end(message, status, said, call=call), message, timed_out
         )
@@ -322,15 +322,23 @@ class Executor:
             extra={"action": "job_dropped", "job": message.job_id},
         )  # fmt: skip
 
-    def _report_failure(self, message: Message) -> None:
-        """Call the on_failure of another message, whose process was killed before it could."""
-        self._ledger.end(message, FINISHED)
-        record = self._ledger.read(str(message.failure_of))
-        if record is None:  # deleted meanwhile
-            return
-        with self._host.session(message.site, message.user):
-            reason = record.reason or ""
-            self._call_back(record.message, Outcome(error=JobFailed(reason), reason=reason))
+    def _report_failure(self, message: Message, timed_out: type[BaseException]) -> None:
+        """Call the on_failure of another message, whose process was killed before it could.
+
+        Refused where that one has not failed, or is another site's: any could be named.
+        """
+        failed = _insist(
+            lambda: self._ledger.read(str(message.failure_of)), message, timed_out
+        )  # None: deleted meanwhile
+        if failed and (failed.message.site, failed.status) != (message.site, FAILED):
+            reason = f"no job of {message.site} that failed is the one whose failure it reports"
+            self._end_for_sure(message, FAILED, reason, timed_out)
+            raise JobFailed(reason)
+        self._end_for_sure(message, FINISHED, None, timed_out)
+        if failed:
+            with self._host.session(failed.message.site, failed.message.user):
+                reason = failed.reason or ""
+                self._call_back(failed.message, Outcome(error=JobFailed(reason), reason=reason))
 
     def _call_after_hooks(
         self, message: Message, kwargs: Mapping[str, Any], outcome: Outcome

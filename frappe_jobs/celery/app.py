@@ -60,6 +60,9 @@ logger = logging.getLogger(__name__)
 #: Seconds for which a message of a later version is put back, until a newer worker takes it.
 NEWER_WORKER_DELAY = 30
 
+#: The text forms of arguments, which Celery puts into headers and events: they may hold secrets.
+UNSAID = {"argsrepr": "", "kwargsrepr": ""}
+
 #: Raised by a method, these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
 
@@ -93,12 +96,15 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         try:
             holder = lease.holder(self.request.hostname, os.getpid())
-            return runtime.executor.execute(message, holder=holder, timed_out=SoftTimeLimitExceeded)
+            executor, timed_out = runtime.executor, SoftTimeLimitExceeded
+            result = executor.execute(message, holder=holder, timed_out=timed_out)
+            # Celery would log it, and send it to whoever listens to events.
+            return None if runtime.celery_settings.keeps_results else result
         except ForgedMessage as error:
             self._keep_aside(error)
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
-            raise self.retry(countdown=again.delay, exc=cause) from cause
+            raise self.retry(countdown=again.delay, exc=cause, **UNSAID) from cause
         except STEERING as error:
             shown = JobFailed(described(error)).with_traceback(error.__traceback__)
             raise presentable(shown) from None
@@ -119,7 +125,7 @@ class Execute(Task):  # type: ignore[misc]
                 "message %s is put back: %s", self.request.id, error,
                 extra={"action": "message_put_back"},
             )  # fmt: skip
-        raise self.retry(countdown=NEWER_WORKER_DELAY)
+        raise self.retry(countdown=NEWER_WORKER_DELAY, **UNSAID)
 
 
 def make_app(sites_path: str | Path | None = None) -> Celery:
@@ -224,7 +230,9 @@ def _import_team_app(name: str) -> None:
 
 def _adopt(app: Celery, settings: Settings) -> None:
     _apps[settings.sites_path] = app, settings
-    app.register_task(Execute())
+    task = app.register_task(Execute())
+    if not settings.keeps_results:  # Celery needs the result then, and would log it as well
+        task.resultrepr_maxsize = 0
     app.steps["consumer"] |= {lease.LeaseKeeper, Presence, Sweeper}
     # Celery's own moment for it: in a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)

@@ -43,7 +43,6 @@ from frappe_jobs.frappe_bench.rq_options import KEEP_FEW_FAILED_JOBS
 from frappe_jobs.frappe_bench.schedule import BenchSchedule, note_failure, scheduled_call
 from frappe_jobs.frappe_bench.session import BenchSession, is_open
 from frappe_jobs.hosts.base import (
-    ADMINISTRATOR,
     RUN_DOC_METHOD,
     SCHEDULED_JOB_FAILED,
     SETTLE_BACKGROUND_TASKS,
@@ -52,6 +51,7 @@ from frappe_jobs.hosts.base import (
     ScheduledCall,
     Session,
     TaskChange,
+    user_named,
 )
 from frappe_jobs.ledger.record import STARTED, Record
 from frappe_jobs.message import Message
@@ -132,12 +132,13 @@ class BenchHost(Host):
                 f"{frappe.local.site} is open here, and Frappe has one site open at a time."
             )
         self._settings.site_config(site)  # raises SiteNotFound
+        name = user_named(user)
         opened = BenchSession()
         drop_deaf_cache()
         try:
             frappe.init(site=site, sites_path=self._sites_path)
             frappe.connect(set_admin_as_user=False)
-            frappe.set_user(user or ADMINISTRATOR)
+            frappe.set_user(name)
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True
                 if hasattr(frappe, "in_test"):

@@ -10,15 +10,32 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.errors import DatabaseUnavailable, HostNotReady
+from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, HostNotReady, shortened
 from frappe_jobs.message import Message
 from frappe_jobs.methods import check_arguments
 from frappe_jobs.scheduler_events import ScheduledJob
+from frappe_jobs.texts import safe
 
 Value = TypeVar("Value")
 
 #: Frappe's own default for whoever opens a site without saying who he is.
 ADMINISTRATOR = "Administrator"
+
+
+def user_named(user: object) -> str:
+    """Who a site is opened for: Administrator where nobody is named, by None and nothing else.
+
+    Raises ArgumentError for what is no name.
+    """
+    if user is None:
+        return ADMINISTRATOR
+    if not isinstance(user, str) or not user.strip() or user != safe(user):
+        raise ArgumentError(
+            f"user must be a user's name, a text that is not empty; not {shortened(user)}. "
+            f"None means {ADMINISTRATOR}."
+        )
+    return user
+
 
 #: The methods that every host has itself; what enqueue_doc sends, the scheduler, the sweep.
 RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
@@ -139,7 +156,8 @@ class Host(ABC):
     ) -> AbstractContextManager[Session]:
         """Open a site: commits on a clean exit, rolls back on an exception, closes in any case.
 
-        Raises SiteNotFound.  ``session`` is the host's kind of database session, to be used
+        Raises SiteNotFound, and ArgumentError for a user that is none; None: Administrator.
+        ``session`` is the host's kind of database session, to be used
         instead of an own one; its owner commits, rolls back and closes it.
         """
 

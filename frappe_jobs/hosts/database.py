@@ -93,7 +93,12 @@ def shown(url: URL) -> str:
 def make_engine(url: URL) -> Engine:
     """An engine that holds no connection between sessions; raises ConfigError without a driver."""
     try:
-        engine = create_engine(url, poolclass=NullPool, connect_args=_connect_args(url))
+        engine = create_engine(
+            url,
+            poolclass=NullPool,
+            connect_args=_connect_args(url),
+            hide_parameters=True,  # an error's text goes into logs and records, and to who asks
+        )
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"The database {shown(url)} needs a driver: {error}.") from None
     if engine.dialect.is_async:

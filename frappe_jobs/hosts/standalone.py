@@ -33,6 +33,7 @@ from frappe_jobs.hosts.base import (
     Session,
     TaskChange,
     Value,
+    user_named,
 )
 from frappe_jobs.hosts.documents import Documents
 from frappe_jobs.hosts.models import ScheduledJobType, has_table
@@ -89,7 +90,7 @@ class StandaloneHost(Host):
         engine = None if given else self._engine(site, conf)
         opened = StandaloneSession(
             site,
-            user or ADMINISTRATOR,
+            user_named(user),
             conf,
             self._settings,
             lambda: DatabaseSession(engine) if given is None else given,

@@ -130,6 +130,12 @@ class HostContract:
         with frappe.site(self.site):
             assert frappe.session.user == "Administrator"
 
+    @pytest.mark.parametrize("user", ["", " ", 0, False, 5, ["grete"], "\ud800", b"grete"])
+    def test_a_user_that_is_none_is_refused_and_never_the_administrator(self, user):
+        with pytest.raises(ArgumentError, match="None means Administrator"):
+            frappe.site(self.site, user=user).__enter__()
+        assert (frappe.local.site, frappe.session.user) == (None, None)
+
     def test_outside_of_any_there_is_none(self):
         assert (frappe.local.site, frappe.session.user, self.host.current()) == (None, None, None)
         for use in (

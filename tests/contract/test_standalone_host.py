@@ -80,6 +80,13 @@ class StandaloneContract:
             with pytest.raises(TypeError):
                 session.conf["shared_key"] = "changed"
 
+    def test_an_error_of_the_database_says_nothing_of_the_values(self):
+        with frappe.site("site1"):
+            with pytest.raises(DBAPIError) as raised:
+                frappe.db.execute(text("SELECT nope FROM nowhere WHERE x = :x"), {"x": SECRET})
+            assert "nowhere" in str(raised.value) and SECRET not in str(raised.value)
+            frappe.db.rollback()
+
     def test_outside_of_any_site_no_document_is_stored(self):
         for use in (lambda: frappe.db.execute(text("SELECT 1")), Account(name="anna").insert):
             with pytest.raises(HostNotReady, match="No site is open"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from celery.result import AsyncResult
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.brokers.base import Sending
+from frappe_jobs.dispatch import Options
 from frappe_jobs.execute import CONFLICT_RETRIES, Executor, RunAgain
 from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.testing import wait_until
@@ -186,6 +188,30 @@ class TestErrors:
         told = replace(killed.again(at=0.0), failure_of="deleted", on_failure="acme.tasks.fail")
         here.dispatcher.dispatch([Sending(told)])
         wait_until(lambda: f"[{told.id}] succeeded" in shared_worker.log, 10)
+
+    def test_a_failure_is_told_of_no_job_but_one_of_the_site_that_has_failed(
+        self, site1, shared_worker
+    ):
+        here = runtime.current()
+        with frappe.site("site2") as session:
+            elsewhere = failed(frappe.enqueue(tasks.fail, on_failure=tasks.on_failure))
+            waits = here.dispatcher.compose(
+                tasks.fail, {}, Options(on_failure=tasks.on_failure), session
+            )
+            waits = replace(waits, site="site1")
+            here.ledger.record([Sending(waits)])
+        failures = here.ledger.read(elsewhere.message_id).message, waits
+        wait_until(lambda: elsewhere.id in [mark["job"] for mark in site1.marks("on_failure")], 10)
+        before = len(site1.marks("on_failure"))
+        for message in failures:
+            told = replace(
+                message.again(at=0.0), site="site1", job_id=str(uuid4()), failure_of=message.id
+            )
+            here.dispatcher.dispatch([Sending(told)])
+            assert "whose failure it reports" in failed(here.handle(told)).reason
+        assert frappe.enqueue(tasks.ping).wait(10) == "pong"
+        assert len(site1.marks("on_failure")) == before
+        here.handle(waits).cancel()
 
     def test_one_that_is_killed_by_celerys_own_revoke_is_cancelled(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=60)
@@ -374,6 +400,28 @@ class TestDatabaseAway:
         with frappe.site("site1"):
             job = failed(frappe.enqueue(tasks.fail_after_commit, retry=3))
         assert (job.attempt, job.reason) == (1, "ValueError: after the commit")
+
+
+def test_neither_its_result_nor_its_arguments_are_in_the_log_and_in_what_celery_tells(
+    site1, shared_worker
+):
+    job = frappe.enqueue(tasks.echo, secret="geheim-17")
+    assert job.wait(30) == {"secret": "geheim-17"}
+    again = frappe.enqueue(tasks.fail, text="geheim", retry=frappe.Retry(1, 60))
+    wait_until(lambda: again.get_status() == "queued" and again.attempt == 1, 20)
+    ledger = runtime.current().ledger
+    wait_until(lambda: held_headers(ledger, again), 20)
+    again.cancel()
+    (headers,) = held_headers(ledger, again)
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("", "")
+    wait_until(lambda: f"[{job.message_id}] succeeded" in shared_worker.log, 20)
+    assert "geheim-17" not in shared_worker.log
+
+
+def held_headers(ledger, job):
+    """Of the message that a worker holds until the next attempt is due; kombu's spelling."""
+    held = [json.loads(text)[0]["headers"] for text in ledger.redis.hvals(ledger._key("unacked"))]
+    return [headers for headers in held if headers["id"] == job.message_id and headers["eta"]]
 
 
 class TestAgainstTheAsyncResult:
