@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from frappe_jobs.brokers.url import ServerURL, read_url
 from frappe_jobs.brokers.url_options import REDIS_SCHEMES
 from frappe_jobs.config import Settings
+from frappe_jobs.errors import ConfigError
 
 USER, PASSWORD = "frappe_jobs", "PASSWORD"
 
@@ -20,7 +21,16 @@ COMMANDS = (
 
 
 def grants(settings: Settings) -> Iterator[str]:
-    """A command for each server that the bench uses; raises ConfigError."""
+    """A command for each server that the bench uses.
+
+    Raises ConfigError, also for a team's own Celery app, which has a user of its own already.
+    """
+    if settings.celery_app:
+        raise ConfigError(
+            "'frappe_jobs_celery_app' names your own Celery app, whose user keeps its rights. "
+            f"Beside them it needs, on Redis: ~{settings.prefix}* ~{settings.bench_id}:* "
+            f"&{settings.prefix}* +@scripting; on RabbitMQ all of {settings.bench_id}:.*"
+        )
     results = settings.result_backend
     urls = [settings.redis_url, settings.schedule_url]
     urls += [results] if results.partition(":")[0] in REDIS_SCHEMES else []
