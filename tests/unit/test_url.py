@@ -52,7 +52,11 @@ def app_of(url: str) -> Celery:
 
 
 def kwargs(pool: Any) -> dict[str, Any]:
-    """Arguments of the pool's connections: those that decide, and the kind of connection."""
+    """Arguments of the pool's connections: those that decide, and the kind of connection.
+
+    A connection is made of them, though not connected: its class may not take them all.
+    """
+    pool.make_connection()
     found = {name: pool.connection_kwargs.get(name) or None for name in ASKED}
     kinds = (redis.SSLConnection, redis.UnixDomainSocketConnection, redis.Connection)
     found["kind"] = next(kind for kind in kinds if issubclass(pool.connection_class, kind))
