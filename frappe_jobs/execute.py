@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from frappe_jobs import current, task_record
 from frappe_jobs.errors import (
+    BadMessage,
     BrokerUnavailable,
     ForgedMessage,
     FrappeJobsError,
@@ -228,6 +229,8 @@ class Executor:
             delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes
         elif self._is_passing(error):
             delay = retries + 1 if retries < CONFLICT_RETRIES else None
+        elif isinstance(error, BadMessage):
+            pass  # it would be as bad the next time
         elif message.retry and retries < message.retry.max and not may_be_committed:
             delay = message.retry.delay(retries + 1)
         return Outcome(error=error, reason=reason, run_again_in=delay)
@@ -305,7 +308,9 @@ class Executor:
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
         if refusal.forged:
-            raise ForgedMessage(f"It says that it is of {message.site}, and is not.")
+            raise ForgedMessage(
+                f"It bears the id of another job than {message.name} of {message.site}."
+            )
         if refusal.superseded:
             self._end_for_sure(message, CANCELLED, "superseded: its job_id is another's", timed_out)
             self._tracking.settle_if_possible([message])

@@ -111,6 +111,11 @@ class Message:
             made = self.__dict__[f"_{name}"] = to_json(value())
         return made
 
+    def marks(self) -> list[str]:
+        """Parts of its to_json by which it is told from another one that has its id."""
+        parts = {"job_id": self.job_id, "user": self.user, "method": self.method}
+        return [to_json({name: value})[1:-1] for name, value in parts.items()]
+
     def to_json(self) -> str:
         """The whole message as the ledger keeps it."""
         return f'{{"header":{self.header_json},"arguments":{self.arguments_json}}}'

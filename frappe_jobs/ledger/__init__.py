@@ -133,7 +133,7 @@ class Ledger(Connected):
         milliseconds = self._settings.lease * 1000
         arguments = [
             message.id, time.time(), holder, milliseconds, self._settings.max_starts,
-            run or uuid4().hex,
+            run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
         found = self._start(keys=keys, args=arguments)
         if found[0] == -1:

@@ -36,7 +36,7 @@ class Refusal:
     died: int | None = None
     #: Another job took its id, when its message seemed to be lost.
     superseded: bool = False
-    #: It bears the id of another site's message.
+    #: It bears the id of another message.
     forged: bool = False
 
 

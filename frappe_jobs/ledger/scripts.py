@@ -50,16 +50,20 @@ return done
 
 # KEYS record, waiting, lease, running, open
 # ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends,
-#      the run: who asks again, as the reply was lost, has begun already
+#      the run: who asks again, as the reply was lost, has begun already; then what the envelope
+#      of this message holds, and that of another one with its id does not
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
-#       {-4}: another job took its id, {-5}: the id is a message's of another site
+#       {-4}: another job took its id, {-5}: the id is another message's
 START = """
-local status, superseded, run, starts, retries =
-  unpack(redis.call('HMGET', KEYS[1], 'status', 'superseded', 'run', 'starts', 'retries'))
+local status, superseded, run, starts, retries, envelope = unpack(redis.call('HMGET', KEYS[1],
+  'status', 'superseded', 'run', 'starts', 'retries', 'envelope'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
 if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {-5} end
+for n = 7, #ARGV do
+  if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
+end
 if superseded then return {-4} end
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end

@@ -447,5 +447,5 @@ def test_a_message_with_the_id_of_another_sites_job_leaves_that_one_alone(bench)
     here.broker.discard([forged])
     here.broker.send_again([forged])
     with bench.worker("--queue", "default") as worker:
-        wait_until(lambda: "says that it is of site1, and is not" in worker.log, 10)
+        wait_until(lambda: "bears the id of another job" in worker.log, 10)
     assert (job.get_status(), bench.marks("echo")) == ("queued", [])

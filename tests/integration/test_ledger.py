@@ -145,7 +145,8 @@ class TestUnsent:
 class TestLease:
     def test_a_message_with_the_id_of_another_sites_is_refused(self, ledger):
         job = recorded(ledger)
-        assert ledger.start(replace(job, site="site2"), SOMEBODY) == Refusal(forged=True)
+        for forged in ({"site": "site2"}, {"method": "acme.tasks.add"}, {"user": "root"}):
+            assert ledger.start(replace(job, **forged), SOMEBODY) == Refusal(forged=True)
         assert ledger.start(job, SOMEBODY) == Attempt(1)
 
     def test_the_process_that_holds_it_may_begin_again_at_once(self, ledger):

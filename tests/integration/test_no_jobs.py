@@ -16,7 +16,7 @@ from conftest import opened
 from kombu import Connection
 
 import frappe_jobs as frappe
-from frappe_jobs import runtime
+from frappe_jobs import embedded, runtime
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.errors import ArgumentError
 from frappe_jobs.message import HEADER, TASK
@@ -132,6 +132,39 @@ def test_celerys_own_tasks_are_for_nobody_here(place, worker, kept):
     assert app.tasks[tasks.celery_add.name].apply_async((1, 2), queue=queue).get(timeout=30) == 3
 
 
+def test_a_message_with_another_jobs_id_is_not_run_in_its_place(place, worker, kept):
+    bench, _ = place
+    theirs = frappe.enqueue(tasks.ping, "long")
+    body, headers = job()
+    stolen = {"id": theirs.message_id, "job_id": theirs.id}
+    send((body, headers | {"id": theirs.message_id, HEADER: headers[HEADER] | stolen}))
+    (said,) = kept(1)
+    assert "bears the id of another job" in said
+    assert (bench.marks("echo"), theirs.get_status()) == ([], "queued")
+
+
+def test_a_bad_message_is_not_retried(place, worker):
+    here = runtime.current()
+    message = frappe.enqueue(tasks.echo, "long", retry=frappe.Retry(3, 60))._record.message
+    bad = {"tag": {"__frappe_jobs__": "os", "value": 1}}
+    message = replace(message.again(at=1.0), queue="default", arguments=bad)
+    here.ledger.record([Sending(message)])
+    here.broker.send_again([message])
+    wait_until(lambda: here.ledger.read(message.id).status == "failed", 30)
+    assert "BadMessage" in here.ledger.read(message.id).reason
+
+
+def test_a_jobs_texts_forge_no_line_of_the_log(place, worker):
+    forged = "x\n[2026-11-28 00:00:00: ERROR/MainProcess] forged\x1b[2J\u2028"
+    failing = frappe.enqueue(tasks.fail, text=forged, job_name=forged)
+    wait_until(lambda: failing.get_status() == "failed", 30)
+    wait_until(lambda: "raised unexpected" in worker.log.rpartition("forged")[0], 30)
+    lines = [line for line in worker.lines if "forged" in line]
+    assert lines and not any(line.startswith("[2026-11-28 00:00:00") for line in lines)
+    assert not any(mark in line for line in lines for mark in ("\x1b", "\u2028"))
+    assert "x\\n[2026-11-28 00:00:00: ERROR/MainProcess] forged\\x1b[2J\\u2028" in worker.log
+
+
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
 class TestRedis:
     RAW = (
@@ -203,6 +236,30 @@ class TestRedis:
         (said,) = kept(1)
         assert "is no message" in said
         wait_until(lambda: not server.hexists(f"{prefix}unacked", "a"), 10)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_without_processes_outlives_them_too(bench, pool):
+    with bench.worker("--queue", "default", "--pool", pool) as worker, frappe.site("site1"):
+        with redis.Redis.from_url(bench.redis_url) as server:
+            server.lpush(f"{bench.id}:default", b"null", b"{")
+        send(job(eta=""), job(stamps=5))
+        wait_until(lambda: runtime.current().ledger.count_kept_aside() == 4, 30)
+        assert frappe.enqueue(tasks.ping).wait(30) == "pong"
+        assert worker.process.poll() is None
+
+
+def test_while_the_ledger_is_away_what_is_no_job_stays_the_brokers(make_bench, server, amqp_url):
+    bench = make_bench(redis_queue=embedded.running(server), celery_broker_url=amqp_url)
+    with bench.worker("--queue", "default") as worker, opened(bench):
+        embedded.stop(server)
+        send(job(eta=""), job(stamps=5), job({"tag": "x"}, {"chain": [5]}))
+        wait_until(lambda: "cannot be kept aside yet" in worker.log, 30)
+        embedded.start(server)
+        ledger = runtime.current().ledger
+        wait_until(lambda: ledger.count_kept_aside() == 3, 60)
+        assert frappe.enqueue(tasks.ping).wait(60) == "pong"
+        assert worker.process.poll() is None
 
 
 @pytest.mark.parametrize("place", ["rabbitmq"], indirect=True)
