@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import frappe
+
+from frappe_jobs.errors import TransactionEnded
 
 DRIVERS = ("pymysql", "MySQLdb", "psycopg2")
 KINDS = ("OperationalError", "InternalError", "InterfaceError")
+
+#: The environment's name of PostgreSQL's limit, in seconds.
+POSTGRES_LIMIT = "PGCONNECT_TIMEOUT"
+#: PyMySQL's limits of each read and write, which hold here while it connects.
+UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
 #: MariaDB's errors of a connection that cannot be made, is refused, or was lost (0: before).
 OUT_OF_REACH = {0, 1040, 1044, 1045, 1049, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055, 4031}
 #: And of another transaction in the way: lock wait timeout, deadlock, changed since last read.
 CONFLICTS = {1205, 1213, 1020}
+#: Of these, what has rolled back the whole transaction; and too many locks.
+ENDS = {1213, 1020, 1206}
 #: PostgreSQL's: serialization failure, deadlock, lock not available;
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
 #: its connection was ended by its people, or it is shutting down or starting.
@@ -19,6 +31,8 @@ POSTGRES_OUT_OF_REACH = {"57P01", "57P02", "57P03"}
 
 def is_conflict(error: BaseException) -> bool:
     """Whether another transaction was in the way, as Frappe says or the driver."""
+    if isinstance(error, TransactionEnded):
+        return error.__cause__ is not None and is_conflict(error.__cause__)
     if isinstance(error, (frappe.QueryDeadlockError, frappe.QueryTimeoutError)):
         return True
     return _is_of_database(error) and (
@@ -33,6 +47,51 @@ def is_out_of_reach(error: BaseException) -> bool:
     if hasattr(error, "pgcode"):  # none where no server answered, or answers any more
         return error.pgcode is None or error.pgcode in POSTGRES_OUT_OF_REACH
     return error.args[0] in OUT_OF_REACH
+
+
+def limit_connecting(db: Any, seconds: int) -> None:
+    """Have Frappe's database give up a server that does not let it in, whatever that accepts.
+
+    Once it is connected a statement may take its time.  What Frappe says itself stays.
+    """
+    os.environ.setdefault(POSTGRES_LIMIT, str(seconds))  # libpq's, which Frappe says nothing of
+    settings, connect = getattr(db, "get_connection_settings", None), db.get_connection
+    if settings is None:
+        return
+    limits = dict.fromkeys(("connect_timeout",), seconds)
+    if any(kind.__module__.endswith("mariadb.database") for kind in type(db).__mro__):
+        # PyMySQL's first limit ends before the server says its first word.
+        limits |= dict.fromkeys(UNTIL_CONNECTED, seconds)
+
+    def connected() -> Any:
+        connection = connect()
+        for name in UNTIL_CONNECTED:
+            if hasattr(connection, f"_{name}"):
+                setattr(connection, f"_{name}", None)
+        return connection
+
+    db.get_connection_settings = lambda: {**limits, **settings()}
+    db.get_connection = connected
+
+
+def has_ended_transaction(error: BaseException) -> bool:
+    """Whether it has rolled back more than its statement, so that no savepoint is left."""
+    if isinstance(error, frappe.QueryDeadlockError):
+        return True
+    return _is_of_database(error) and error.args[0] in ENDS
+
+
+def keep_from_commit(db: Any, end: BaseException) -> None:
+    """Have a commit raise TransactionEnded until the transaction is rolled back."""
+
+    def refuse() -> None:
+        db.before_commit.add(refuse)  # whoever catches that may try again
+        raise TransactionEnded(
+            f"The database has ended this transaction ({end}), and what was written in it is gone: "
+            "roll it back (frappe.db.rollback()), and do all of it again."
+        ) from end
+
+    db.before_commit.add(refuse)
 
 
 def _is_of_database(error: BaseException) -> bool:

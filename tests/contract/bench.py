@@ -116,6 +116,9 @@ class Bench(Subject):
     def be_impatient(self) -> None:
         frappe.db.sql(IMPATIENT[self.kind])
 
+    def see_snapshots(self) -> None:
+        frappe.db.sql("set session innodb_snapshot_isolation = ON")
+
     def connections(self) -> int:
         def count() -> int:
             with frappe_jobs.site(self.sites[0]):

@@ -123,6 +123,10 @@ class Subject(ABC):
     def be_impatient(self) -> None:
         """Wait but a moment for a lock."""
 
+    def see_snapshots(self) -> None:
+        """Refuse to change what has changed since the transaction began, as MariaDB 11.6 does."""
+        raise NotImplementedError
+
     # --- from outside
 
     @abstractmethod
