@@ -32,15 +32,19 @@ OPTIONS = {item.name for item in fields(Options)}
 
 
 @contextmanager
-def site(name: str, user: str | None = None, session: Any = None) -> Iterator[Session]:
+def site(
+    name: str, user: str | None = None, session: Any = None, *, for_update: bool = False
+) -> Iterator[Session]:
     """Open a site: commits on a clean exit, rolls back on an exception.
 
     Nests, and is private to the thread or async task.  ``user`` is Administrator unless named.
     With ``session``, a SQLAlchemy session of yours, that one is used and followed by
     ``enqueue_after_commit``; committing it, rolling back and closing it stay yours.
-    Raises SiteNotFound.
+    With ``for_update`` its transactions wait for their turn to write before they read, on SQLite:
+    so they meet no TransactionConflict.  Raises SiteNotFound.
     """
     with runtime.current().host.session(name, user, session) as opened:
+        opened.writes_first = for_update
         yield opened
 
 
@@ -240,9 +244,10 @@ def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
     return runtime.current().background_tasks.recent(require_session(), limit)
 
 
-def get_doc(doctype: str | Mapping[str, Any], name: Any = None) -> Any:
+def get_doc(doctype: str | Mapping[str, Any], name: Any = None, *, for_update: bool = False) -> Any:
     """The document of that name on the open site; raises DoesNotExistError.
 
+    With ``for_update`` as it is now, and nobody else changes it before this transaction ends.
     With a dict of fields in place of the name, the first document that equals them.  With a dict
     alone, such as ``{"doctype": "Order", "customer": "Grete"}``, a new one as of ``new_doc``.
     """
@@ -251,7 +256,7 @@ def get_doc(doctype: str | Mapping[str, Any], name: Any = None) -> Any:
         if not isinstance(kind := values.pop("doctype", None), str):
             raise ArgumentError(f"The dict of a new document needs its 'doctype'; not {kind!r}.")
         return new_doc(kind, **values)
-    return runtime.current().host.get_doc(doctype, name)
+    return runtime.current().host.get_doc(doctype, name, for_update=for_update)
 
 
 def new_doc(doctype: str, **values: Any) -> Any:

@@ -7,7 +7,8 @@ FrappeJobsError
 │                      RetryBackgroundJobError
 ├── ScheduleError      BadCron, UnknownFrequency, BadEntry
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, PermissionError,
-│                      DatabaseUnavailable, RecordNotWritten
+│                      DatabaseUnavailable, RecordNotWritten, TransactionConflict,
+│                      TransactionEnded
 └── BrokerError        BrokerUnavailable, NotSupportedByBroker, QueueOverloaded
 
 and a warning: GuestWarning
@@ -189,6 +190,14 @@ class DatabaseUnavailable(HostError):
 
 class RecordNotWritten(HostError):
     """A record could not be written just now; another transaction is in the way."""
+
+
+class TransactionConflict(HostError):
+    """Another transaction was in the way (SQLite). Roll back, and do all of it again."""
+
+
+class TransactionEnded(HostError):
+    """The database has ended the transaction; what was written in it is gone. Roll it back."""
 
 
 class BrokerError(FrappeJobsError):

@@ -104,6 +104,8 @@ class Session(ABC):
     conf: Mapping[str, Any]
     #: Whether its database has been reached, so that something may have been asked of it.
     was_connected: bool = False
+    #: Whether its transactions wait for their turn to write before they read (SQLite).
+    writes_first: bool = False
 
     @property
     @abstractmethod
@@ -233,8 +235,11 @@ class Host(ABC):
     # --- documents, for the API
 
     @abstractmethod
-    def get_doc(self, doctype: str, name: Any) -> Any:
-        """The document of that name on the open site; raises the host's DoesNotExistError."""
+    def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
+        """The document of that name on the open site; raises the host's DoesNotExistError.
+
+        ``for_update``: as it is now, and nobody else changes it before this transaction ends.
+        """
 
     @abstractmethod
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,14 +12,25 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
-from frappe_jobs.errors import ConfigError, DatabaseUnavailable, HostNotReady
+from frappe_jobs.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    HostNotReady,
+    TransactionConflict,
+    TransactionEnded,
+)
+from frappe_jobs.hosts import ended, sqlite
 
 DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
+
+#: Seconds that connecting may take, unless the settings say otherwise.
+CONNECT_TIMEOUT = 5
+#: PyMySQL's limits of each read and write, which hold here while it connects.
+UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
 #: What a database says when another transaction is in the way, so that trying again helps:
 #: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
-MYSQL_ENDS = {1213, 1020}
 #: serialization failure, deadlock, lock not available;
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
 #: another connection's lock, another one's in a shared cache.
@@ -68,19 +79,13 @@ def _from_text(text: object, folder: Path) -> URL:
             "postgresql+psycopg://user:password@host/database; an '@', ':' or '/' in the password "
             "is written %40, %3A, %2F."
         ) from None
-    file = _file_of(url)
+    file = sqlite.file_of(url)
     return url.set(database=str(folder / file)) if file else url
-
-
-def _file_of(url: URL) -> str | None:
-    """The path of an SQLite database that is a file."""
-    file = url.database if url.get_backend_name() == "sqlite" else None
-    return None if not file or file.startswith((":memory:", "file:")) else file
 
 
 def is_made(url: URL) -> bool:
     """Whether there may be tables: SQLite makes a site's file when it is first opened."""
-    file = _file_of(url)
+    file = sqlite.file_of(url)
     return not file or os.path.exists(file) or not os.path.isdir(os.path.dirname(file))
 
 
@@ -90,13 +95,17 @@ def shown(url: URL) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def make_engine(url: URL) -> Engine:
-    """An engine that holds no connection between sessions; raises ConfigError without a driver."""
+def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
+    """An engine that holds no connection between sessions; raises ConfigError without a driver.
+
+    A server that does not let it in within the seconds, whatever it accepts, is out of reach.
+    """
     try:
+        arguments = _connect_args(url) | _time_limits(url, connect_timeout)
         engine = create_engine(
             url,
             poolclass=NullPool,
-            connect_args=_connect_args(url),
+            connect_args=arguments,
             hide_parameters=True,  # an error's text goes into logs and records, and to who asks
         )
     except (NoSuchModuleError, ImportError) as error:
@@ -107,12 +116,12 @@ def make_engine(url: URL) -> Engine:
             f"such as {', '.join(DRIVERS.values())}."
         )
     event.listen(engine, "checkout", _in_use)
+    if url.get_driver_name() == "pymysql":
+        event.listen(engine, "connect", _wait_for_answers(url))
     if url.get_backend_name() == "sqlite":
-        # Python's driver begins transactions late and knows no savepoints; SQLAlchemy's documented
-        # cure is to begin them ourselves.
-        event.listen(engine, "connect", _sqlite_connected)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        sqlite.prepare(engine)
     event.listen(engine, "handle_error", _unreachable)
+    ended.watch(engine)
     return engine
 
 
@@ -125,6 +134,31 @@ def _connect_args(url: URL) -> dict[str, Any]:
     if url.get_driver_name() == "pymysql" and local and not any("ssl" in key for key in url.query):
         return {"ssl_disabled": True}
     return {}
+
+
+def _time_limits(url: URL, seconds: int) -> dict[str, Any]:
+    """How long connecting may take, as each driver spells it; what the URL says itself stays.
+
+    PyMySQL's ``connect_timeout`` ends before the server says its first word.
+    """
+    names = {
+        "pymysql": ("connect_timeout", *UNTIL_CONNECTED),
+        "mysqldb": ("connect_timeout",),
+        "psycopg": ("connect_timeout",),
+        "psycopg2": ("connect_timeout",),
+    }
+    return {name: seconds for name in names.get(url.get_driver_name(), ()) if name not in url.query}
+
+
+def _wait_for_answers(url: URL) -> Callable[..., None]:
+    """Once PyMySQL is connected, a statement may take its time, unless the URL limits it."""
+
+    def connected(connection: Any, _record: object) -> None:
+        for name in UNTIL_CONNECTED:
+            if name not in url.query:
+                setattr(connection, f"_{name}", None)
+
+    return connected
 
 
 class _Abandoned:
@@ -186,12 +220,6 @@ def lock_wait(engine: Engine, seconds: float) -> str:
     return ""
 
 
-def _sqlite_connected(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout=10000")
-    connection.execute("PRAGMA journal_mode=WAL")
-
-
 def _unreachable(context: Any) -> None:
     """While connecting, a database that is down is ours to explain."""
     if context.connection is None and isinstance(context.sqlalchemy_exception, OperationalError):
@@ -200,24 +228,17 @@ def _unreachable(context: Any) -> None:
         )
 
 
-def has_ended_transaction(error: DBAPIError) -> bool:
-    """Whether it has rolled back more than the statement, so that no savepoint can be gone back to.
-
-    MariaDB at a deadlock, and where a row has changed since the transaction first read.
-    """
-    arguments = error.orig.args if error.orig else ()
-    return bool(arguments) and arguments[0] in MYSQL_ENDS
-
-
 def is_lost(error: BaseException) -> bool:
     """Whether it says that the connection was lost, and with it the transaction."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def is_conflict(error: BaseException) -> bool:
-    """A deadlock or a lock wait timeout, by what each database calls it."""
+    """A deadlock or a lock wait timeout, by what each database calls it; and what came of it."""
+    if isinstance(error, TransactionEnded) and error.__cause__:
+        return is_conflict(error.__cause__)
     if not isinstance(error, DBAPIError):
-        return False
+        return isinstance(error, TransactionConflict)
     cause = error.orig
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, 2
     first = cause.args[0] if cause and cause.args else None

@@ -36,6 +36,8 @@ from frappe_jobs.hosts.records import RECORDS, need_tables
 from frappe_jobs.hosts.session import current, require_current
 
 CLASSES = "override_doctype_class"
+#: How SQLAlchemy's ``get`` reads what is there now, and locks it.
+LOCKED = {"with_for_update": True, "populate_existing": True}
 
 
 class Documents:
@@ -44,18 +46,24 @@ class Documents:
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    def get(self, doctype: str, name: Any) -> Any:
+    def get(self, doctype: str, name: Any, for_update: bool = False) -> Any:
         """The document of that name, or the first that equals those filters.
 
-        Raises DoesNotExistError.
+        ``for_update``: as it is now, and locked.  Raises DoesNotExistError.
         """
         session = require_current()
         kind = self._stored_class(doctype)
+        if for_update:
+            session.db.flush()  # what was set and not saved would be read over
         if isinstance(name, Mapping):
             _check_fields(doctype, kind, name)
-            document = session.db.scalar(select(kind).filter_by(**name).limit(1))
+            query = select(kind).filter_by(**name).limit(1)
+            if for_update:
+                query = query.with_for_update().execution_options(populate_existing=True)
+            document = session.db.scalar(query)
         else:
-            document = None if name is None else session.db.get(kind, name)
+            options: Any = LOCKED if for_update else {}
+            document = None if name is None else session.db.get(kind, name, **options)
         if document is None:
             raise DoesNotExistError(f"{doctype} {name!r} does not exist on {session.site}.")
         return document

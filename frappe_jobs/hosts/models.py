@@ -28,6 +28,7 @@ from frappe_jobs.frequency import FREQUENCIES, frequency_named
 from frappe_jobs.hosts.database import is_made
 from frappe_jobs.hosts.document import Document
 from frappe_jobs.hosts.session import current
+from frappe_jobs.hosts.sqlite import BLIND
 
 LOG_STATUSES = ("Scheduled", "Complete", "Failed")
 PATH = 255
@@ -195,9 +196,8 @@ class ScheduledJobType(Record, Base):
         """Remove it, and its logs."""
         session = self._session()
         super().delete()
-        session.execute(
-            delete(ScheduledJobLog).where(ScheduledJobLog.scheduled_job_type == self.name)
-        )
+        its_logs = delete(ScheduledJobLog).where(ScheduledJobLog.scheduled_job_type == self.name)
+        session.execute(its_logs.execution_options(**{BLIND: True}))
 
 
 class SchedulerEvent(Record, Base):

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
+from frappe_jobs.errors import TransactionConflict
 from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.database import is_made
 from frappe_jobs.hosts.models import (
@@ -50,7 +51,7 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
             with beside.begin() as connection:
                 _create(connection)
             break
-        except DBAPIError:  # another process makes them at this moment
+        except (DBAPIError, TransactionConflict):  # another process makes them at this moment
             if not left:
                 raise
     return True

@@ -30,6 +30,7 @@ from frappe_jobs.hosts.models import (
 )
 from frappe_jobs.hosts.records import make_tables
 from frappe_jobs.hosts.session import StandaloneSession, current, require_current
+from frappe_jobs.hosts.sqlite import BLIND
 from frappe_jobs.scheduler_events import ScheduledJob
 from frappe_jobs.sync import entry_of, zone_of
 from frappe_jobs.texts import bounded, safe, traceback_of
@@ -162,7 +163,8 @@ class SiteSchedule:
         """Delete the logs of runs that began before that time."""
         db = require_current().db
         if has_table(db, ScheduledJobLog):
-            db.execute(delete(ScheduledJobLog).where(ScheduledJobLog.creation < before))
+            old = delete(ScheduledJobLog).where(ScheduledJobLog.creation < before)
+            db.execute(old.execution_options(**{BLIND: True}))
 
     # --- as jobs
 
@@ -334,7 +336,8 @@ def _end_log(
     if name is not None:
         kept = safe(bounded(details, session.settings.max_traceback))
         values = {"status": status, "duration": duration, "details": kept}
-        session.db.execute(update(ScheduledJobLog).filter_by(name=name).values(values))
+        ended = update(ScheduledJobLog).filter_by(name=name).values(values)
+        session.db.execute(ended.execution_options(**{BLIND: True}))
 
 
 def _now() -> datetime:

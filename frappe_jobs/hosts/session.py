@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as DatabaseSession
 
@@ -19,6 +19,7 @@ from frappe_jobs.errors import HostNotReady
 from frappe_jobs.hosts.after_commit import AfterCommit
 from frappe_jobs.hosts.base import Session
 from frappe_jobs.hosts.database import inherited
+from frappe_jobs.hosts.sqlite import wait_for_turn
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,13 @@ class StandaloneSession(Session):
     def db(self) -> DatabaseSession:
         if self._db is None:
             self._db = self._open_db()
-            event.listen(self._db, "after_begin", self._note_connection, once=True)
+            event.listen(self._db, "after_begin", self._begun)
         return self._db
 
-    def _note_connection(self, *_: object) -> None:
+    def _begun(self, _db: object, _transaction: object, connection: Connection) -> None:
         self.was_connected = True
+        if self.writes_first:
+            wait_for_turn(connection)
 
     @property
     def background_tasks(self) -> BackgroundTasks:

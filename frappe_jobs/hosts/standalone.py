@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 from sqlalchemy.orm import Session as DatabaseSession
 
@@ -17,7 +17,12 @@ from frappe_jobs import methods
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, RecordNotWritten, RetryBackgroundJobError
+from frappe_jobs.errors import (
+    ArgumentError,
+    RecordNotWritten,
+    RetryBackgroundJobError,
+    TransactionConflict,
+)
 from frappe_jobs.hosts import database
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.apps import Apps
@@ -36,6 +41,7 @@ from frappe_jobs.hosts.base import (
     user_named,
 )
 from frappe_jobs.hosts.documents import Documents
+from frappe_jobs.hosts.lost_update import open_session
 from frappe_jobs.hosts.models import ScheduledJobType, has_table
 from frappe_jobs.hosts.schedule import SiteSchedule
 from frappe_jobs.hosts.session import StandaloneSession
@@ -86,14 +92,18 @@ class StandaloneHost(Host):
         self, site: str, user: str | None = None, session: Any = None
     ) -> Iterator[StandaloneSession]:
         conf = self._settings.site_config(site)
-        given = None if session is None else _given(session)
-        engine = None if given else self._engine(site, conf)
+        open_db: Callable[[], DatabaseSession]
+        if session is None:
+            open_db = partial(open_session, self._engine(site, conf))
+        else:
+            open_db = partial(_given, session)
+            open_db()
         opened = StandaloneSession(
             site,
             user_named(user),
             conf,
             self._settings,
-            lambda: DatabaseSession(engine) if given is None else given,
+            open_db,
             self._schedule_changed,
             self._background_tasks,
         )
@@ -164,7 +174,7 @@ class StandaloneHost(Host):
             with self.session(site) as opened:
                 opened.schedule_changed = lambda site: None  # who calls knows
                 return self._schedule.change(add, change, remove)
-        except (DBAPIError, NoResultFound) as error:
+        except (DBAPIError, NoResultFound, TransactionConflict) as error:
             was_quicker = isinstance(error, (IntegrityError, NoResultFound))
             if not was_quicker and not self.is_conflict(error):
                 raise
@@ -227,9 +237,9 @@ class StandaloneHost(Host):
 
     # --- documents, for the API
 
-    def get_doc(self, doctype: str, name: Any) -> Any:
+    def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
         """The document of that name; raises DoesNotExistError."""
-        document = self._documents.get(doctype, name)
+        document = self._documents.get(doctype, name, for_update)
         if isinstance(document, BackgroundTask):
             document.look()
         return document
@@ -258,9 +268,12 @@ class StandaloneHost(Host):
         if known and known[0] is conf:
             return known[1]
         url = database.database_url(conf, self._settings.sites_path / site)
-        engine = known[1] if known and known[1].url == url else database.make_engine(url)
+        engine = known[1] if known and known[1].url == url else self._make_engine(url)
         self._engines[site] = conf, engine
         return engine
+
+    def _make_engine(self, url: URL) -> Engine:
+        return database.make_engine(url, self._settings.db_connect_timeout)
 
 
 def _given(session: Any) -> DatabaseSession:

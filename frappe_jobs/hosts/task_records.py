@@ -12,12 +12,19 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Session as DatabaseSession
 
-from frappe_jobs.errors import ArgumentError, FrappeJobsError, RecordNotWritten
+from frappe_jobs.errors import (
+    ArgumentError,
+    FrappeJobsError,
+    RecordNotWritten,
+    TransactionConflict,
+)
 from frappe_jobs.hosts import session as sessions
 from frappe_jobs.hosts.background_task import BackgroundTask
 from frappe_jobs.hosts.base import TaskChange
-from frappe_jobs.hosts.database import has_ended_transaction, lock_wait
+from frappe_jobs.hosts.database import lock_wait
+from frappe_jobs.hosts.ended import end_of
 from frappe_jobs.hosts.records import has_tables, need_tables
+from frappe_jobs.hosts.sqlite import BLIND
 from frappe_jobs.task_record import OPEN, storable
 
 logger = logging.getLogger(__name__)
@@ -62,15 +69,14 @@ class TaskRecords:
         """Change one; what goes wrong with that is taken back alone, if the database can."""
         db.flush()  # what goes wrong with the others' work is not ours
         try:
-            with db.begin_nested():
-                connection = db.connection()
-                if patience is not None:  # for the rest of the transaction
-                    _wait_for_locks(connection, patience)
+            with db.begin_nested(), _waiting(db.connection(), patience) as connection:
                 return bool(connection.execute(_statement(change)).rowcount)
-        except DBAPIError as error:
-            if has_ended_transaction(error):
-                raise
-            raise _not_written(error) from error
+        except (DBAPIError, TransactionConflict) as error:
+            if (end := end_of(error)) is None:
+                raise _not_written(error) from error
+            if end is not error:  # a session that was handed in: until its owner rolls it back
+                db.connection().invalidate(end)
+            raise end from None
 
     # --- beside whatever transaction is open
 
@@ -82,7 +88,7 @@ class TaskRecords:
         if open_here and open_here.site == site and _is_in_the_way(open_here.db):
             try:
                 for change in changes:
-                    if not self.change(open_here.db, change):
+                    if not self.change(open_here.db, change, patience):
                         _add_instead(open_here.db.connection(), change)
                 return open_here.after_commit(done)
             except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
@@ -92,7 +98,7 @@ class TaskRecords:
                 for change in changes:
                     if not connection.execute(_statement(change)).rowcount:
                         _add_instead(connection, change)
-        except DBAPIError as error:
+        except (DBAPIError, TransactionConflict) as error:
             if has_tables(engine):  # else the site has been given another database
                 raise _not_written(error) from error
         done()
@@ -150,6 +156,22 @@ class TaskRecords:
             return int(connection.execute(old).rowcount)
 
 
+@contextmanager
+def _waiting(connection: Connection, patience: float | None) -> Iterator[Connection]:
+    """It waits no longer than that; where it is a server's for the rest of its transaction."""
+    if patience is None:
+        yield connection
+        return
+    is_sqlite = connection.dialect.name == "sqlite"
+    before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar() if is_sqlite else None
+    _wait_for_locks(connection, patience)
+    try:
+        yield connection
+    finally:
+        if is_sqlite:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={before}")
+
+
 def _wait_for_locks(connection: Connection, seconds: float) -> None:
     if wait := lock_wait(connection.engine, seconds):
         connection.exec_driver_sql(wait)
@@ -179,6 +201,7 @@ def _statement(change: TaskChange) -> Any:
         update(BackgroundTask)
         .where(BackgroundTask.name == change.task_id)
         .values(**storable(dict(change.values)))
+        .execution_options(**{BLIND: True})
     )
     if change.message_id is not None:
         statement = statement.where(BackgroundTask.message_id == change.message_id)
@@ -190,5 +213,6 @@ def _statement(change: TaskChange) -> Any:
     return statement
 
 
-def _not_written(error: DBAPIError) -> RecordNotWritten:
-    return RecordNotWritten(f"Its Background Task could not be written just now: {error.orig}")
+def _not_written(error: Exception) -> RecordNotWritten:
+    cause = getattr(error, "orig", error)
+    return RecordNotWritten(f"Its Background Task could not be written just now: {cause}")

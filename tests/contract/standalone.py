@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 import frappe_jobs as frappe
-from frappe_jobs.errors import ArgumentError, DoesNotExistError
+from frappe_jobs.errors import ArgumentError, DoesNotExistError, TransactionConflict
 from frappe_jobs.hosts.base import Session
 
 IMPATIENT = {
@@ -48,7 +48,8 @@ class Standalone(Subject):
     account, order = "Account", "Sales Order"
     method, bare, borrowed = "acme.tasks.echo", "acme.tasks.ping", "acme.tasks.system"
     hook = ("before_job", ["acme.trace.before_job"])
-    not_found, duplicate, failed_statement = DoesNotExistError, IntegrityError, DBAPIError
+    not_found, duplicate = DoesNotExistError, IntegrityError
+    failed_statement = DBAPIError, TransactionConflict
     closed, bad_query = InvalidRequestError, ArgumentError
 
     def __init__(self, server: Any) -> None:
@@ -84,6 +85,9 @@ class Standalone(Subject):
 
     def be_impatient(self) -> None:
         frappe.db.execute(text(IMPATIENT[self.server.kind]))
+
+    def see_snapshots(self) -> None:
+        frappe.db.execute(text("SET SESSION innodb_snapshot_isolation = ON"))
 
     def connections(self) -> int:
         found: int = self.server.connections()

@@ -7,6 +7,7 @@ The same tests for all; what differs is in the subject.  A bench's run in its ow
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 import traceback
@@ -31,6 +32,7 @@ from frappe_jobs.errors import (
     MethodNotFound,
     RecordNotWritten,
     SiteNotFound,
+    TransactionEnded,
 )
 from frappe_jobs.hosts.base import RUN_DOC_METHOD, TaskChange
 from frappe_jobs.message import Message
@@ -972,6 +974,37 @@ class ServerContract(HostContract):
             self.insert("bert")
         assert (calls, self.subject.stored()) == ([], ["bert"])
 
+    def test_a_change_that_ends_its_transaction_says_so_and_keeps_it_from_a_commit(self):
+        """MariaDB ends one that would change what has changed since it began."""
+        self.need_snapshots()
+        task_id, first = self.added(), TaskChange(self.added(), {"stage": "changed before"})
+        with frappe.site(self.site) as session:
+            self.subject.see_snapshots()
+            self.insert("mine")
+            assert self.host.change_background_task(session, first)
+            frappe.get_all(self.subject.account)
+            in_thread(lambda: self.change_beside(task_id))
+            with pytest.raises(self.subject.failed_statement) as caught:
+                self.host.change_background_task(session, TaskChange(task_id, {"stage": "mine"}))
+            assert self.host.is_conflict(caught.value)
+            with pytest.raises(TransactionEnded) as refused:
+                session.commit()
+            assert self.host.is_conflict(refused.value)
+            with pytest.raises((TransactionEnded, self.subject.closed)):
+                session.commit()
+            session.rollback()
+            self.insert("anew")
+        assert self.subject.stored() == ["anew"]
+
+    def change_beside(self, task_id: str) -> None:
+        change = TaskChange(task_id, {"stage": "another's"})
+        self.host.change_background_tasks(self.site, [change], patience=SOON)
+
+    def need_snapshots(self) -> None:
+        with frappe.site(self.site):
+            if "mariadb" not in str(self.subject.ask("SELECT version()")).lower():
+                pytest.skip("PostgreSQL has no innodb_snapshot_isolation")
+
 
 class TestSqlite(HostContract):
     @pytest.fixture
@@ -1007,3 +1040,14 @@ class TestBench(ServerContract):
     @pytest.fixture
     def subject(self, frappe_bench):
         return frappe_bench
+
+    def test_a_server_that_never_answers_is_out_of_reach_within_seconds(self):
+        """Elsewhere tests/integration/test_sick_site.py sees to that."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            nowhere = {"db_host": "127.0.0.1", "db_port": silent.getsockname()[1]}
+            began = time.monotonic()
+            with pytest.raises(Exception) as caught, self.subject.configured(nowhere):
+                with frappe.site(self.site):
+                    self.subject.ask("SELECT 1")
+        assert self.host.is_out_of_reach(caught.value)
+        assert time.monotonic() - began < SOON

@@ -37,6 +37,7 @@ from frappe_jobs.errors import (
     JobNotSerializable,
     MethodNotAllowed,
     MethodNotFound,
+    TransactionConflict,
 )
 from frappe_jobs.hosts import database
 from frappe_jobs.hosts.standalone import RUN_DOC_METHOD
@@ -551,7 +552,7 @@ class TestSqlite(StandaloneContract):
 
     def test_a_write_to_what_was_changed_since_it_was_read_is_a_conflict(self):
         store("anna")
-        with pytest.raises(OperationalError) as caught, frappe.site("site1"):
+        with pytest.raises(TransactionConflict) as caught, frappe.site("site1"):
             account = frappe.get_doc("Account", "anna")
             with frappe.site("site1"):
                 frappe.get_doc("Account", "anna").deposit(1)
