@@ -217,6 +217,12 @@ class Settings:
         parse=whole_number(1), unit="s",
     )  # fmt: skip
 
+    db_connect_timeout: int = option(
+        "frappe_jobs_db_connect_timeout", 5,
+        "How long connecting to a site's database may take; then its jobs wait, and others run.",
+        parse=whole_number(1), unit="s",
+    )  # fmt: skip
+
     @property
     def bench_id(self) -> str:
         """Frappe's: the configured one, else made from the path of the bench's folder."""

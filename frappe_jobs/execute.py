@@ -19,10 +19,12 @@ from frappe_jobs.errors import (
     FrappeJobsError,
     JobFailed,
     RetryBackgroundJobError,
+    TransactionConflict,
 )
 from frappe_jobs.hosts.base import Host, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
@@ -36,8 +38,8 @@ Value = TypeVar("Value")
 
 #: How often a deadlock, a lock wait timeout or RetryBackgroundJobError is tried again (Frappe's).
 CONFLICT_RETRIES = 5
-#: Seconds at most between two attempts to reach a database.
-LONGEST_DELAY = 60
+#: How a record names what a second attempt need not meet again.
+TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
 #: Seconds between two attempts to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
 
@@ -61,9 +63,14 @@ class Executor:
     """Runs the messages that a worker takes."""
 
     def __init__(
-        self, host: Host, ledger: Ledger, handle: Callable[[Message], Job], tracking: Tracking
+        self,
+        host: Host,
+        ledger: Ledger,
+        handle: Callable[[Message], Job],
+        tracking: Tracking,
+        away: AwaySites,
     ) -> None:
-        self._host, self._ledger, self._tracking = host, ledger, tracking
+        self._host, self._ledger, self._tracking, self._away = host, ledger, tracking, away
         self._handle = handle  # the Job of a message, for the callbacks
 
     def execute(self, message: Message, *, holder: str, timed_out: type[BaseException]) -> Any:
@@ -71,10 +78,17 @@ class Executor:
 
         ``holder`` is who holds the job's lease meanwhile, and renews it.  The job's end is in its
         record before this returns or raises the method's own error.  Raises RunAgain where another
-        attempt is due, and where somebody else holds the lease.  ``timed_out`` is what the worker
+        attempt is due, where somebody else holds the lease, and where its site's database was away.
+        ``timed_out`` is what the worker
         raises in a job at its timeout.  Nothing is run, and None returned, if the record says that
         the job has ended.
         """
+        if rest := _insist(lambda: self._away.rest(message.site), message, timed_out):
+            logger.info(
+                "%s is put back: the database of %s is out of reach", message.name, message.site,
+                extra={"action": "job_put_back", "job": message.job_id},
+            )  # fmt: skip
+            raise RunAgain(ceil(rest))
         run = Run(holder, uuid4().hex)
         attempt = _insist(lambda: self._ledger.start(message, *run), message, timed_out)
         self._host.clear()
@@ -96,6 +110,7 @@ class Executor:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, run, timed_out)
+                self._note_reach(message.site, session, outcome)
                 ended = self._settle_for_sure(message, outcome, run, timed_out)
                 if ended:
                     self._call_back(message, outcome)
@@ -125,6 +140,7 @@ class Executor:
         """The method between its hooks; whatever it raises is in the outcome."""
         kwargs: dict[str, Any] = {}
         returned = False
+        session.writes_first = self._met_conflict(message, attempt)
         here = current.running(message, kwargs, attempt.number, run.holder)
         with here, self._host.running(message, kwargs):
             try:
@@ -151,6 +167,14 @@ class Executor:
                     self._log_error(message, outcome.error)
                 self._call_after_hooks(message, kwargs, outcome)
         return outcome
+
+    def _met_conflict(self, message: Message, attempt: Attempt) -> bool:
+        """Whether others changed what its last attempt had read, so that it reads later now."""
+        try:
+            record = self._ledger.read(message.id) if attempt.retries else None
+        except BrokerUnavailable:  # then it may meet a second one
+            return False
+        return record is not None and record.error == TRANSACTION_CONFLICT
 
     def _commit(self, message: Message, session: Session, value: Any) -> Outcome:
         """The end of a method that has returned; of a tracked job its record says so with it."""
@@ -225,15 +249,27 @@ class Executor:
         else:
             reason = described(error)
         retries, delay = attempt.retries, None
-        if never_reached:
-            delay = min(retries + 1, LONGEST_DELAY)  # as long as it takes
+        if never_reached:  # as long as it takes
+            delay = ceil(_insist(lambda: self._away.note_away(message.site), message, timed_out))
         elif self._is_passing(error):
             delay = retries + 1 if retries < CONFLICT_RETRIES else None
         elif isinstance(error, BadMessage):
             pass  # it would be as bad the next time
         elif message.retry and retries < message.retry.max and not may_be_committed:
             delay = message.retry.delay(retries + 1)
-        return Outcome(error=error, reason=reason, run_again_in=delay)
+        return Outcome(
+            error=error, reason=reason, run_again_in=delay, could_not_begin=never_reached
+        )
+
+    def _note_reach(self, site: str, session: Session, outcome: Outcome) -> None:
+        """Note that its database answers, or that this job had nothing to ask of it."""
+        try:
+            if session.was_connected:
+                self._away.note_reached(site)
+            elif not outcome.could_not_begin:
+                self._away.note_untried(site)
+        except BrokerUnavailable as error:  # it shows itself at the next try
+            logger.warning("nobody knows yet that the database of %s answers: %s", site, error)
 
     def _is_passing(self, error: BaseException) -> bool:
         return (
@@ -271,7 +307,10 @@ class Executor:
             )  # fmt: skip
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
-        self._ledger.wait_for_retry(message, outcome.run_again_in, fields, holder=run.holder)
+        self._ledger.wait_for_retry(
+            message, outcome.run_again_in, fields,
+            holder=run.holder, counts=not outcome.could_not_begin,
+        )  # fmt: skip
         logger.warning(
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},

@@ -20,6 +20,7 @@ class Outcome:
     reason: str = ""
     run_again_in: int | None = None  # seconds
     is_written: bool = False  # in the record of a tracked job, its Background Task
+    could_not_begin: bool = False  # the site's database was away
 
     def bare(self, refused: Exception) -> Outcome:
         """The same end without what could not be written."""

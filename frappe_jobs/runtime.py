@@ -28,6 +28,7 @@ from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import FAILED, QUEUED, Record
 from frappe_jobs.ledger.timetable import Timetable
@@ -136,7 +137,9 @@ class Runtime:
 
     @cached_property
     def executor(self) -> Executor:
-        return Executor(self.host, self.ledger, self.handle, self.tracking)
+        # Reading what a server says may take as long once more, before a try counts as given up.
+        away = AwaySites(self.ledger, 2.0 * self.settings.db_connect_timeout + 1)
+        return Executor(self.host, self.ledger, self.handle, self.tracking, away)
 
     def job(self, record: Record) -> Job:
         """The handle on a job whose record was read."""

@@ -68,6 +68,9 @@ AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
 #: as Frappe can be told to commit nothing.
 LAST_COMMITS = 5
 
+#: Seconds until the scheduler asks a site again that could not be read.
+AWAY = 60.0
+
 #: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
 PRELOADED = (
     "frappe.database.query",
@@ -101,6 +104,8 @@ class BenchHost(Host):
         self.schedule_changed = schedule_changed
         self._background_tasks = background_tasks
         self._schedule = BenchSchedule()
+        #: Of sites that could not be read: until when (monotonic clock) nobody tries, and why.
+        self._away: dict[str, tuple[float, str]] = {}
         self._own: dict[str, Callable[..., Any]] = {
             RUN_DOC_METHOD: run_doc_method,
             SCHEDULED_JOB_FAILED: note_failure,
@@ -138,6 +143,7 @@ class BenchHost(Host):
         try:
             frappe.init(site=site, sites_path=self._sites_path)
             frappe.connect(set_admin_as_user=False)
+            database.limit_connecting(frappe.local.db, self._settings.db_connect_timeout)
             frappe.set_user(name)
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True
@@ -281,8 +287,9 @@ class BenchHost(Host):
 
     # --- documents, for the API
 
-    def get_doc(self, doctype: str, name: Any) -> Any:
-        return frappe.get_doc(self._known(doctype), name)
+    def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
+        options = {"for_update": True} if for_update else {}
+        return frappe.get_doc(self._known(doctype), name, **options)
 
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
         return frappe.new_doc(self._known(doctype), **values)
@@ -311,9 +318,13 @@ class BenchHost(Host):
     # --- the schedule
 
     def inactive(self, site: str) -> str | None:
+        until, reason = self._away.get(site, (0.0, ""))
+        if time.monotonic() < until:  # the other sites' due times would wait for each try
+            return reason
         try:
             return self.read(site, self._schedule.inactive)
         except DatabaseUnavailable as error:
+            self._away[site] = time.monotonic() + AWAY, str(error)
             return str(error)
 
     def time_zone(self, site: str) -> str | None:

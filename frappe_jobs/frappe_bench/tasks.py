@@ -19,6 +19,7 @@ from frappe.database import get_db
 from frappe.utils import get_system_timezone, now
 
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
+from frappe_jobs.frappe_bench import database
 from frappe_jobs.frappe_bench.bound import document_of
 from frappe_jobs.frappe_bench.rq_options import FRAPPES_RUN_DOC_METHOD
 from frappe_jobs.hosts.base import TaskChange
@@ -32,6 +33,8 @@ COLUMNS = (
     "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
     "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
 )  # fmt: skip
+#: Seconds that a second connection may take, where there is one already.
+CONNECT_TIMEOUT = 5
 SAVEPOINT = "frappe_jobs_background_task"
 #: A column that no other doctype of that name has.
 OURS = "message_id"
@@ -65,9 +68,10 @@ def change(change: TaskChange, patience: float | None) -> bool:
     db.savepoint(SAVEPOINT)
     try:
         return _update(db, change)
-    except frappe.QueryDeadlockError:  # the whole transaction is gone
-        raise
     except Exception as error:
+        if database.has_ended_transaction(error):
+            database.keep_from_commit(db, error)
+            raise
         db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
         raise _not_written(error) from error
 
@@ -109,6 +113,7 @@ def _beside(patience: float) -> Iterator[Any]:
         password=conf.db_password, cur_db_name=conf.db_name,
     )  # fmt: skip
     try:
+        database.limit_connecting(db, CONNECT_TIMEOUT)
         _wait_for_locks(db, patience)
         yield db
         db.sql("commit")

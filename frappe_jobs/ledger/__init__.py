@@ -177,16 +177,19 @@ class Ledger(Connected):
         fields: Mapping[str, str],
         *,
         holder: str | None = None,
+        counts: bool = True,
     ) -> None:
         """Note that the job waits for its next attempt, so many seconds from now.
 
-        Not if it has ended, or runs elsewhere than with that holder by now.
+        Not if it has ended, or runs elsewhere than with that holder by now.  ``counts``: as one of
+        its retries.
         """
         due = {"due": repr(time.time() + delay)}
         arguments = [
             message.id,
             _rank(message),
             holder or "",
+            int(counts),
             *_flat(due),
             *_flat(self._kept(fields)),
         ]

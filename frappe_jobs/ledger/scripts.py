@@ -110,13 +110,14 @@ return 1
 """
 
 # KEYS record, waiting, lease, running
-# ARGV message id, rank, the holder whose run it was ('': whoever), then fields and values of the
-#      record; gives 0 if it runs no longer, or elsewhere
+# ARGV message id, rank, the holder whose run it was ('': whoever), whether it counts as one of
+#      the job's retries, then fields and values of the record; gives 0 if it runs no longer, or
+#      elsewhere
 RETRY = """
 local status, worker = unpack(redis.call('HMGET', KEYS[1], 'status', 'worker'))
 if status ~= 'started' or ARGV[3] ~= '' and ARGV[3] ~= worker then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 4))
-redis.call('HINCRBY', KEYS[1], 'retries', 1)
+redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 5))
+redis.call('HINCRBY', KEYS[1], 'retries', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[4], ARGV[1])

@@ -350,3 +350,15 @@ def return_texts(length: int = 0) -> dict:
     """What Redis and databases do not take, or much of it."""
     frappe.publish_progress(40, stage="half \ud800, nothing \0")
     return {"half": "\ud800", "nul": "\0", "long": "x" * length}
+
+
+def read_accounts() -> int:
+    return len(frappe.get_all("Account"))
+
+
+def read_then_add(name: str) -> int:
+    """Read all accounts, then add one: on SQLite that waits for its turn in the middle."""
+    accounts = len(frappe.get_all("Account"))
+    time.sleep(0.02)
+    frappe.new_doc("Account", name=name).insert()
+    return accounts
