@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="the rows whose names contain this")
     parser.add_argument("--write", type=Path, help="renew versions.md in that folder")
     asked, arguments = parser.parse_known_args()
-    rows = [row for row in ROWS if asked.only.lower() in row.name.lower()]
+    rows = [row for row in ROWS if row.name == asked.only]
+    rows = rows or [row for row in ROWS if asked.only.lower() in row.name.lower()]
     if not rows:
         parser.error(f"there is no such row; known: {', '.join(row.name for row in ROWS)}")
     mount_privately()

@@ -34,6 +34,7 @@ TABLE = """\
 
 TAIL = """
 A "strict" RabbitMQ permits no feature that is deprecated, and its default type of queue is quorum.
+TLS is met by servers that speak it alone, with certificates of the tests' own authority.
 A broker's row is the contract of brokers, the tests of real workers, and a short form of the kills;
 a database's is the contract of hosts. Skipped are tests that need another server beside it.
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from servers.folder import Folder
-from servers.started import MariaDB, PostgreSQL, RabbitMQ, Redis
+from servers.started import MariaDB, PostgreSQL, Programs, RabbitMQ, Redis
 
 ROOT = Path(__file__).parents[2]
 #: In the folder: where its Python finds what the tests need.
@@ -64,6 +64,7 @@ ROWS = (
     ),
     Row("MariaDB 11.8", "forky", ("tests/contract", "-k", "mariadb"), MariaDB, "MARIADB_URL"),
     Row("PostgreSQL 18", "forky", ("tests/contract", "-k", "postgres"), PostgreSQL, "POSTGRES_URL"),
+    Row("TLS", "forky", ("tests/integration/test_tls.py",), Programs, "PATH"),
     Row("Python 3.14", "forky", ("tests/unit", "tests/contract", "tests/integration")),
 )  # fmt: skip
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
@@ -14,8 +16,9 @@ from chaos import servers
 from kombu import Connection
 from servers.folder import Folder, Unavailable
 
-#: Where Debian keeps the server's own script; the command would become another user.
-RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+#: Where Debian keeps RabbitMQ's own scripts; the commands would become another user.
+SCRIPTS = "/usr/lib/rabbitmq/bin"
+RABBITMQ = f"{SCRIPTS}/rabbitmq-server"
 
 
 class RabbitMQ(servers.RabbitMQ):
@@ -133,3 +136,30 @@ class PostgreSQL(servers.Server):
             said = connection.execute("SHOW server_version").fetchone()
         assert said
         return f"PostgreSQL {said[0].partition(' ')[0]}"
+
+
+class Programs(AbstractContextManager["Programs"]):
+    """The release's programs, for tests that start servers of their own: a PATH that has them."""
+
+    def __init__(self, root: Folder, data: Path) -> None:
+        self._root = root
+        data.mkdir()
+        for program in ("/usr/bin/redis-server", RABBITMQ, f"{SCRIPTS}/rabbitmqctl"):
+            script = data / Path(program).name
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(root.command(program))} "$@"\n')
+            script.chmod(0o755)
+        self.url = f"{data}:{os.environ['PATH']}"
+
+    def version(self) -> str:
+        asked = ("dpkg-query", "-W", "-f", "${Package} ${Version}\n")
+        said = self._root.run(*asked, "redis-server", "rabbitmq-server").splitlines()
+        redis_server, rabbitmq_server = (_upstream(line.split()[1]) for line in sorted(said)[::-1])
+        return f"TLS Redis {redis_server}, RabbitMQ {rabbitmq_server}"
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def _upstream(version: str) -> str:
+    """Debian's version of a package without what is Debian's own: "5:8.0.6-1" is 8.0.6."""
+    return version.rpartition(":")[2].partition("-")[0]
