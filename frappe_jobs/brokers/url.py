@@ -68,10 +68,15 @@ class ServerURL:
         """The arguments of ``redis.Redis.from_url``; what the URL says wins over the defaults."""
         if self.path:
             where = f"unix://{self._credentials}{quote(self.path)}?db={self.database}"
-            defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
         else:
             where = f"{self.scheme}://{self._credentials}{self._address}/{self.database}"
-        return {"url": where} | defaults | dict(self.options) | dict(self.tls or {})
+        return {"url": where} | self.options_over(defaults) | dict(self.tls or {})
+
+    def options_over(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults that a connection of its kind has, and its own options over them."""
+        if self.path:
+            defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
+        return {**defaults, **self.options}
 
     def for_celery(self) -> str:
         """The URL as kombu and Celery's result backend read it, without the options."""
