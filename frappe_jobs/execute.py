@@ -410,11 +410,13 @@ def _insist(call: Callable[[], Value], message: Message, timed_out: type[BaseExc
 
     Should that take too long for the job's lease, the worker's parent kills this process.
     """
+    said = ""
     while True:
         try:
             return call()
         except BrokerUnavailable as error:
-            logger.error("the record of %s cannot be written yet: %s", message.name, error)
+            if said != (said := str(error)):
+                logger.error("the record of %s cannot be written yet: %s", message.name, error)
             threading.Event().wait(LEDGER_PAUSE)
         except timed_out:  # too early or too late: the method does not run
             continue

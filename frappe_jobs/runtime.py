@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +23,7 @@ from frappe_jobs.brokers.redis import RedisBroker
 from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import ConfigError, FrappeJobsError
+from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
 from frappe_jobs.execute import Executor
 from frappe_jobs.hosts.base import Host
 from frappe_jobs.job import Job
@@ -163,7 +163,23 @@ class Runtime:
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
                 task_id=None,
             )  # fmt: skip
-            self.dispatcher.dispatch([Sending(report)])
+            self._send_soon(report)
+
+    def _send_soon(self, message: Message) -> None:
+        """Record it; a thread sends it, as nothing in a worker's main loop waits for a broker.
+
+        Where that fails, the workers' sweep sends it.
+        """
+
+        def send() -> None:
+            try:
+                self.broker.send_again([message])
+                self.ledger.sent([message])
+            except BrokerError as error:
+                logger.warning("%s is sent later: %s", message.name, error)
+
+        if all(self.ledger.record([Sending(message)])):
+            threading.Thread(target=send, daemon=True, name="report").start()
 
     def cancel_from_outside(self, message_ids: Sequence[str], reason: str) -> None:
         """Cancel those of the jobs that wait, from a worker's parent; their messages are dropped.
@@ -173,17 +189,22 @@ class Runtime:
         waiting = [one.message for one in self.ledger.read_all(message_ids)]
         ended = self.ledger.cancel(waiting, reason, waiting_only=True)
         for message in compress(waiting, ended):
-            if message.task_id:
-                self.task_upkeep.settle_soon(message.site, message.queue)
+            self._settle_soon(message)
 
     def end_from_outside(
         self, message: Message, status: str, reason: str, holder: str | None = None
     ) -> bool:
         """End a job from a worker's parent, which leaves its record to a process that may fork."""
         ended = self.ledger.end(message, status, {"reason": reason}, holder=holder)
-        if ended and message.task_id:
-            self.task_upkeep.settle_soon(message.site, message.queue)
+        if ended:
+            self._settle_soon(message)
         return ended
+
+    def _settle_soon(self, message: Message) -> None:
+        """Of a tracked job: a thread asks for it, as that is a message as well."""
+        if message.task_id:
+            settle = partial(self.task_upkeep.settle_soon, message.site, message.queue)
+            threading.Thread(target=settle, daemon=True, name="settle").start()
 
 
 _runtimes: dict[Path, Runtime] = {}

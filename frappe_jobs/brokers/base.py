@@ -8,10 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import Message
 
 #: Under this name a worker says of itself what a broker's ``workers`` gives.
 PRESENCE = "frappe_jobs"
+
+
+class Alarm(BrokerUnavailable):
+    """It takes no messages: its memory or its disk is full."""
+
+
+def refuse_while_blocked(_reason: str) -> None:
+    """Raise Alarm, where RabbitMQ says to who sends that it reads nothing more of it.
+
+    Who went on would wait for an answer until the alarm is over.
+    """
+    raise Alarm
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import compress
 from typing import Any
 
-from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
+import redis
+from amqp import exceptions as amqp
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
@@ -17,12 +20,14 @@ from kombu.serialization import prepare_accept_content, registry
 
 from frappe_jobs.brokers.base import (
     PRESENCE,
+    Alarm,
     Broker,
     BrokerServer,
     OnlineWorker,
     Recorder,
     Sending,
 )
+from frappe_jobs.brokers.control import Control
 from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.clock import ahead
 from frappe_jobs.config import Settings
@@ -32,6 +37,7 @@ from frappe_jobs.errors import (
     BrokerUnavailable,
     NotSupportedByBroker,
 )
+from frappe_jobs.ledger.refusals import as_ours
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
 
@@ -45,7 +51,7 @@ CHUNK = 100
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
-#: Seconds in which a broker must answer who asks whether it is there.
+#: Seconds in which a broker must answer who asks it something.
 PATIENCE = 2.0
 
 
@@ -68,7 +74,7 @@ class KombuBroker(Broker):
         allowed: list[bool] = []
         sent: list[Message] = []
         try:
-            with self._reaching(), self._app.producer_or_acquire() as producer:
+            with self._producer() as producer:
                 # Chunk by chunk, so that no record is without its message for long.
                 for start in range(0, len(sendings), CHUNK):
                     chunk = sendings[start : start + CHUNK]
@@ -94,7 +100,7 @@ class KombuBroker(Broker):
             recorder.sent(sent[before:])
 
     def send_again(self, messages: Sequence[Message]) -> None:
-        with self._reaching(), self._app.producer_or_acquire() as producer:
+        with self._producer() as producer:
             for message in messages:
                 self._send(message, producer)
 
@@ -137,16 +143,12 @@ class KombuBroker(Broker):
             options["soft_time_limit"], options["time_limit"] = time_limits
         if queue is not None or not self._settings.is_guest:
             _refuse_what_workers_refuse(task, self._app)
-        with self._reaching():
-            if queue is None:
-                return task.apply_async(kwargs=dict(arguments), **options)
-            return self._app.send_task(
-                task.name,
-                kwargs=dict(arguments),
-                queue=self._queues[self.queue_name(queue)],
-                serializer=task.serializer,
-                **options,
-            )
+        if queue is not None:
+            options["queue"] = self._queues[self.queue_name(queue)]
+            options["serializer"] = task.serializer
+        with self._producer() as producer:
+            send = task.apply_async if queue is None else partial(self._app.send_task, task.name)
+            return send(kwargs=dict(arguments), producer=producer, **options)
 
     def broken_promises(self, message: Message) -> list[str]:
         """In a team's own app its settings stay; on workers of ours every promise holds."""
@@ -188,13 +190,14 @@ class KombuBroker(Broker):
             return int(declared.message_count)
 
     def stop(self, message: Message) -> None:
-        with self._reaching():
+        with self._connection(**CONNECT_POLICY) as connection:
             # A worker's processes outlive a SIGTERM, which may be meant for their group.
-            self._app.control.revoke(message.id, terminate=True, signal="SIGKILL")
+            Control(self._app).revoke(
+                message.id, terminate=True, signal="SIGKILL", connection=connection
+            )
 
     def server(self) -> BrokerServer:
-        with self._reaching(), self._app.connection_for_write(connect_timeout=PATIENCE) as asked:
-            asked.ensure_connection(max_retries=1, timeout=PATIENCE)
+        with self._connection(max_retries=1, timeout=PATIENCE) as asked:
             return self._server(asked)
 
     @abstractmethod
@@ -208,8 +211,10 @@ class KombuBroker(Broker):
         def note(reply: dict[str, Any]) -> None:
             replies.extend((name, said, time.time()) for name, said in reply.items())
 
-        with self._channel():
-            self._app.control.broadcast("stats", reply=True, timeout=1, callback=note)
+        with self._connection(**CONNECT_POLICY) as connection:
+            Control(self._app).broadcast(
+                "stats", reply=True, timeout=1, callback=note, connection=connection
+            )
         seen = (self._online(name, said, asked, answered) for name, said, answered in replies)
         return [worker for worker in seen if worker.queues]
 
@@ -230,28 +235,69 @@ class KombuBroker(Broker):
     @contextmanager
     def _channel(self) -> Iterator[Any]:
         """A channel of kombu's; of a broker that is down it is said within a second."""
-        with self._reaching(), self._app.connection_for_write() as connection:
-            connection.ensure_connection(**CONNECT_POLICY)
+        with self._connection(**CONNECT_POLICY) as connection:
             yield connection.default_channel
 
     @contextmanager
+    def _producer(self) -> Iterator[Any]:
+        """Celery's own, from its pool."""
+        with self._reaching(), self._app.producer_or_acquire() as producer:
+            try:
+                yield producer
+            except Alarm:  # it would not read that we close the connection, either
+                producer.connection.collect()
+                raise
+
+    @contextmanager
+    def _connection(self, **policy: Any) -> Iterator[Any]:
+        """A connection for one question; each of its answers comes in time, or is an error."""
+        with self._reaching():
+            connection = self._app.connection_for_write(
+                connect_timeout=PATIENCE, transport_options=self.limits
+            )
+            try:
+                connection.ensure_connection(**policy)
+                yield connection
+            except BaseException:
+                connection.collect()  # without a word to a server that may not read it
+                raise
+            connection.release()
+
+    #: kombu's transport options by which whoever asks does not wait for ever.
+    limits: Mapping[str, Any] = {}
+
+    @contextmanager
     def _reaching(self) -> Iterator[None]:
-        url = masked(self._settings.broker_url)
+        """Turn a broker's and kombu's own errors into ours."""
+        url = self._settings.broker_url
+        where = f"The broker {masked(url)}"
         try:
             yield
-        except PreconditionFailed as error:
+        except Alarm as error:
+            raise BrokerUnavailable(f"{where} takes nothing: {error}") from None
+        except amqp.PreconditionFailed as error:
             raise NotSupportedByBroker(
-                f"The broker {url} has a queue of our name that was declared otherwise: "
+                f"{where} has a queue of our name that was declared otherwise: "
                 f"{error.reply_text}. Delete it once it is empty (rabbitmqctl delete_queue), or "
                 "give the bench another 'bench_id'."
             ) from None
-        except (AccessRefused, NotAllowed) as error:  # the user, or its virtual host
-            raise BrokerUnavailable(
-                f"The broker {url} lets us not in: {error.reply_text}"
-            ) from None
-        except (OperationalError, ConnectionError) as error:
-            why = unreached(error, self._settings.broker_url)
-            raise BrokerUnavailable(f"The broker {url} is out of reach: {why}") from None
+        except (amqp.AccessRefused, amqp.NotAllowed) as error:  # the user, or its virtual host
+            raise BrokerUnavailable(f"{where} lets us not in: {error.reply_text}") from None
+        except (amqp.AMQPError, amqp.MessageNacked) as error:
+            said = str(error) or type(error).__name__
+            raise BrokerUnavailable(f"{where} takes nothing: {said}") from None
+        except redis.RedisError as error:
+            raise as_ours(error, where, url) from None
+        except OperationalError as error:
+            if isinstance(error.__cause__, redis.RedisError):
+                raise as_ours(error.__cause__, where, url) from None
+            why = unreached(error, url)
+            raise BrokerUnavailable(f"{where} is out of reach: {why}") from None
+        except socket.timeout:
+            raise BrokerUnavailable(f"{where} is out of reach: it does not answer") from None
+        except OSError as error:
+            why = unreached(error, url)
+            raise BrokerUnavailable(f"{where} is out of reach: {why}") from None
 
 
 def _refuse_what_workers_refuse(task: Any, app: Celery) -> None:

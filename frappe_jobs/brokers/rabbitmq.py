@@ -6,21 +6,18 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from amqp.exceptions import RecoverableConnectionError
 from kombu.exceptions import OperationalError
 
-from frappe_jobs.brokers.base import BrokerServer
-from frappe_jobs.brokers.kombu import RETRY_POLICY, KombuBroker
+from frappe_jobs.brokers.base import Alarm, BrokerServer, refuse_while_blocked
+from frappe_jobs.brokers.kombu import PATIENCE, RETRY_POLICY, KombuBroker
 from frappe_jobs.message import Message
 
 #: No queue has this name: a message for it is confirmed, and goes nowhere.
 NOWHERE = "frappe_jobs.nowhere"
 #: Seconds in which RabbitMQ confirms a message that goes nowhere, unless it takes none.
-PATIENCE = 1.0
-#: Seconds that each attempt to send a job waits to be confirmed; there are four (RETRY_POLICY).
+CONFIRM_NOTHING = 1.0
+#: Seconds in which it has to confirm a job.
 CONFIRM_TIMEOUT = 5.0
-
-SILENT = "it confirms no messages: its memory or its disk is full"
 
 
 class RabbitBroker(KombuBroker):
@@ -29,15 +26,19 @@ class RabbitBroker(KombuBroker):
     at_front = 1
     ordinary = 0
 
+    # A connection that RabbitMQ has blocked is not even closed by it.
+    limits = {
+        "read_timeout": PATIENCE,
+        "write_timeout": PATIENCE,
+        "on_blocked": refuse_while_blocked,
+    }
+
     def options(self, message: Message) -> dict[str, Any]:
         # The attempts are ours (_send).
         return {**super().options(message), "confirm_timeout": CONFIRM_TIMEOUT, "retry": False}
 
     def _send(self, message: Message, producer: Any) -> None:
-        """As kombu's own attempts, but that a server that confirms nothing ends one in time.
-
-        It does not read that we close the connection, either, and kombu would wait for that.
-        """
+        """As kombu's own attempts, but that a server that takes no messages ends them at once."""
 
         def attempt() -> None:
             try:
@@ -45,8 +46,7 @@ class RabbitBroker(KombuBroker):
             except OperationalError as error:  # Celery's name for each of them
                 if not isinstance(error.__cause__, TimeoutError):
                     raise error.__cause__ or error from None
-                producer.channel.connection.collect()
-                raise RecoverableConnectionError(SILENT) from None
+                raise Alarm from None
 
         producer.connection.ensure(producer, attempt, **RETRY_POLICY)()
 
@@ -64,9 +64,9 @@ class RabbitBroker(KombuBroker):
         channel = connection.default_channel
         try:
             channel.basic_publish_confirm(
-                channel.prepare_message(b"?"), routing_key=NOWHERE, confirm_timeout=PATIENCE
+                channel.prepare_message(b"?"), routing_key=NOWHERE, confirm_timeout=CONFIRM_NOTHING
             )
-        except socket.timeout:
+        except (socket.timeout, Alarm):
             connection.connection.collect()  # it would not read that we close it, either
-            return BrokerServer(name, SILENT)
+            return BrokerServer(name, str(Alarm()))
         return BrokerServer(name)

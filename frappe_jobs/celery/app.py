@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from celery import Celery, Task, _state
 from celery.exceptions import (
     Reject,
+    Retry,
     SoftTimeLimitExceeded,
     TaskPredicate,
     Terminated,
@@ -21,12 +22,16 @@ from celery.exceptions import (
 from celery.signals import beat_init, celeryd_init, import_modules
 from kombu.entity import Exchange, Queue
 
+from frappe_jobs.brokers.base import refuse_while_blocked
 from frappe_jobs.celery import child, lease, log
 from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.consumer import Keeping
+from frappe_jobs.celery.control import Control
+from frappe_jobs.celery.events import Events
 from frappe_jobs.celery.kept_aside import KeptAside
 from frappe_jobs.celery.presence import Presence
+from frappe_jobs.celery.request import KEPT
 from frappe_jobs.celery.results import FinishReading
 from frappe_jobs.celery.servers import (
     broker_of,
@@ -66,6 +71,9 @@ UNSAID = {"argsrepr": "", "kwargsrepr": ""}
 #: Raised by a method, these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
 
+#: Seconds in which RabbitMQ has to answer.
+ANSWER = 10.0
+
 #: The app of each sites folder in this process, and the settings that hold for it.
 _apps: dict[Path, tuple[Celery, Settings]] = {}
 
@@ -104,7 +112,7 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
-            raise self.retry(countdown=again.delay, exc=cause, **UNSAID) from cause
+            self._run_again(again.delay, cause)
         except STEERING as error:
             shown = JobFailed(described(error)).with_traceback(error.__traceback__)
             raise presentable(shown) from None
@@ -125,7 +133,24 @@ class Execute(Task):  # type: ignore[misc]
                 "message %s is put back: %s", self.request.id, error,
                 extra={"action": "message_put_back"},
             )  # fmt: skip
-        raise self.retry(countdown=NEWER_WORKER_DELAY, **UNSAID)
+        self._run_again(NEWER_WORKER_DELAY)
+
+    def _run_again(self, delay: int, cause: BaseException | None = None) -> NoReturn:
+        """Put it back for so many seconds; where nothing can be sent, the worker keeps it so long.
+
+        Celery would drop it then.
+        """
+        with self.app.producer_or_acquire() as producer:
+            try:
+                raise self.retry(countdown=delay, exc=cause, producer=producer, **UNSAID) from cause
+            except Reject as error:
+                producer.connection.collect()  # RabbitMQ may read nothing of it, not even its end
+                reason = error.reason
+        logger.warning(
+            "message %s is kept by its worker for %s s, as nothing can be sent: %s",
+            self.request.id, delay, reason, extra={"action": "message_put_back"},
+        )  # fmt: skip
+        raise Retry(KEPT, when=delay)
 
 
 def make_app(sites_path: str | Path | None = None) -> Celery:
@@ -208,6 +233,9 @@ def equip(app: Celery) -> None:
     child.connect()
     log.connect()
     app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # of all its tasks but ours
+    app.control_cls, app.events_cls = Control, Events
+    for made in ("control", "events"):  # by Celery's own classes, where somebody asked before
+        vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeSignals}
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, TakeByHand}
 
@@ -342,7 +370,13 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
 def transport_options(settings: Settings) -> dict[str, Any]:
     """What kombu's transport is told, for Redis or for RabbitMQ."""
     if settings.is_amqp:
-        return {"confirm_publish": True}
+        return {
+            "confirm_publish": True,
+            # Nobody waits for an answer for ever, not even for that to a connection's end.
+            "read_timeout": ANSWER,
+            "write_timeout": ANSWER,
+            "on_blocked": refuse_while_blocked,
+        }
     prefix = settings.prefix
     return broker_options(settings) | {
         # Earlier queues first, as RQ's workers take them.

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amqp.exceptions import NotFound, PreconditionFailed
 from celery import bootsteps
-from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import task_ready
 from kombu.transport import virtual
 
@@ -17,6 +15,7 @@ from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.fault import fault_of
 from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
 from frappe_jobs.celery.request import REVOKED, NoJob
+from frappe_jobs.celery.steady import SteadyConsumer
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.celery.transport import guard, losses
 from frappe_jobs.errors import FrappeJobsError
@@ -27,26 +26,8 @@ logger = logging.getLogger(__name__)
 UNPACKED = 10
 
 
-def _outliving_its_channel(loop: Callable[..., None]) -> Callable[..., None]:
-    """Celery's loop, for which a channel that RabbitMQ closes is a connection that is lost.
-
-    RabbitMQ does so to who holds a message over its ``consumer_timeout`` (30 minutes), and to who
-    asks for a message of a queue that was deleted; Celery would end the worker, with its jobs.
-    """
-
-    def run(*arguments: Any) -> None:
-        try:
-            loop(*arguments)
-        except (NotFound, PreconditionFailed) as error:
-            raise ConnectionError(f"RabbitMQ closed the channel: {error}") from error
-
-    return run
-
-
-class Consumer(CeleryConsumer):  # type: ignore[misc]
+class Consumer(SteadyConsumer):
     """Celery's consumer, which would drop what it cannot read, or end: here it is kept."""
-
-    loop: Callable[..., None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         mailbox.guard(options["app"], self)
@@ -55,7 +36,6 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         self._runtime = runtime_of(self.app)
         self._settings = self._runtime.celery_settings
         self.kept_aside = KeptAside(self._keep_aside)
-        self.loop = _outliving_its_channel(self.loop)
 
     def connect(self) -> Any:
         connection = super().connect()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -29,8 +31,14 @@ logger = logging.getLogger(__name__)
 #: Why a job is cancelled that was revoked by Celery's means: Flower, ``celery control revoke``.
 REVOKED = "revoked by Celery"
 
-#: Seconds between two attempts to write that.
+#: Seconds between two attempts to write down what became of a job.
 PAUSE = 1.0
+
+#: Says of a retry that no other message was sent.
+KEPT = "kept by its worker"
+
+#: Of a message that came by our consumer: keeps it, and runs it again after so many seconds.
+KEEP = "frappe_jobs_keep"
 
 #: Seconds that Celery's own timers have, before a time limit is enforced in their place.
 OVERDUE = 5.0
@@ -134,6 +142,17 @@ class JobRequest(SafeRequest):
                 return
         super()._announce_revoked(reason, terminated, signum, expired)
 
+    def on_retry(self, exc_info: Any) -> Any:
+        """Celery lets go of the message, as another one was sent; where none could be it stays."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if getattr(error, "message", None) != KEPT:
+            return super().on_retry(exc_info)
+        if keep := getattr(self.message, KEEP, None):
+            return keep(error.when)
+        return self.reject(requeue=True)  # the team's own worker: it comes back at once
+
     def _note_loss(self, is_terminated: bool) -> None:
         """The process is gone; without this its lease runs out by itself."""
 
@@ -158,13 +177,31 @@ class JobRequest(SafeRequest):
         return holder(self.hostname, self.worker_pid) if self.worker_pid else None
 
     def _write(self, note: Callable[[Any, Message], None]) -> None:
-        """The worker goes on, whether the ledger can be reached or not."""
+        """The worker goes on, whether the ledger takes it or not; a thread insists."""
         try:
             message = Message.from_wire(self._request_dict.get(HEADER), self.args[0])
-            note(runtime_of(self._app), message)
         except (BadMessage, IndexError):
-            pass
+            return
+        call = partial(note, runtime_of(self._app), message)
+        try:
+            call()
         except BrokerUnavailable as error:
-            logger.error("what became of %s cannot be written: %s", self.name, error)
+            logger.error("what became of %s cannot be written yet: %s", self.name, error)
+            threading.Thread(target=_insist, args=(call,), daemon=True, name="end").start()
         except Exception:
             logger.exception("what became of %s cannot be written", self.name)
+
+
+def _insist(call: Callable[[], object]) -> None:
+    """Call it until the ledger takes it."""
+    pause = threading.Event()
+    while not pause.wait(PAUSE):
+        try:
+            call()
+        except BrokerUnavailable as error:
+            logger.debug("not yet: %s", error)
+        except Exception:  # whatever it is, nobody else is there to show it
+            logger.exception("what became of a job cannot be written")
+            return
+        else:
+            return

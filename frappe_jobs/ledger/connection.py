@@ -9,13 +9,9 @@ from typing import Any, TypeVar
 
 import redis
 
-from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.brokers.url import read_url
-from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.ledger.refusals import as_ours
 from frappe_jobs.masking import masked
-
-#: What Redis says when it is full, a replica, or cannot write to its disk.
-REFUSALS = ("'maxmemory'", "read only replica", "MISCONF")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -33,17 +29,15 @@ class Connected:
     def reaching(self) -> Iterator[None]:
         try:
             yield
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            why = unreached(error, self._whole_url)
-            raise BrokerUnavailable(f"Redis at {self._url} is out of reach: {why}") from None
-        except redis.ResponseError as error:
-            if not any(word in str(error) for word in REFUSALS):
-                raise
-            raise BrokerUnavailable(f"Redis at {self._url} takes nothing: {error}") from None
+        except redis.RedisError as error:
+            raise as_ours(error, f"Redis at {self._url}", self._whole_url) from None
 
 
 def reachable(method: Method) -> Method:
-    """Turn Redis's own errors into BrokerUnavailable with the address, never the password."""
+    """Turn Redis's own errors into BrokerUnavailable with the address, never the password.
+
+    An answer that no waiting changes becomes a BrokerError.
+    """
 
     @functools.wraps(method)
     def call(self: Connected, *arguments: Any, **options: Any) -> Any:

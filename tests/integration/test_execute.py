@@ -329,7 +329,8 @@ def test_of_a_killed_job_on_failure_is_told_once(bench):
     for _ in range(2):
         here.killed(message, "killed")
     assert (job.get_status(), job.reason) == ("failed", "killed")
-    assert here.broker.depth("default") == 1
+    wait_until(lambda: here.broker.depth("default"), 10)  # a thread sends the report
+    assert here.ledger.waiting("default") == here.broker.depth("default") == 1
 
 
 class TestDatabaseAway:

@@ -1,0 +1,137 @@
+"""A consumer that nothing ends that a broker answers: it waits, and comes back.
+
+Celery takes an answer that refuses (a Redis that has become a replica, is full, or has another
+access list; a RabbitMQ that closes a channel) for an end of the worker, and waits for the broker
+in the loop that has to go on: for a message to be confirmed, for an event to be sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any
+
+import redis
+from amqp.exceptions import AMQPError
+from celery.bootsteps import RUN
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.exceptions import InconsistencyError, OperationalError
+
+from frappe_jobs.celery.control import Mailbox
+from frappe_jobs.celery.events import ByThread
+from frappe_jobs.celery.publisher import Publisher
+from frappe_jobs.celery.request import KEEP
+from frappe_jobs.celery.waiting import LONGEST, STABLE, STEP, Waiting, in_silence, leave_if_told
+from frappe_jobs.errors import BrokerError
+from frappe_jobs.masking import masked
+
+logger = logging.getLogger(__name__)
+
+#: What a broker answers, or kombu in its place: to a worker all of it is a lost connection.
+ANSWERS = (redis.RedisError, AMQPError, OperationalError, InconsistencyError, BrokerError)
+
+#: The logger of what kombu does for a worker on Redis, each second or so.
+KOMBU = "kombu.transport.redis"
+
+
+class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
+    """Celery's, for which whatever a broker answers is a connection that is lost."""
+
+    connection_errors: tuple[type[BaseException], ...]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.connection_errors = (*self.connection_errors, *self.channel_errors, *ANSWERS)
+        is_amqp = self.conninfo.transport.driver_type == "amqp"
+        self.publisher = Publisher(self.app, is_amqp)
+        mailbox = self.app.control.mailbox
+        if isinstance(mailbox, Mailbox):  # not a team's own
+            mailbox.publisher, mailbox.is_amqp = self.publisher, is_amqp
+        url = masked(self.conninfo.as_uri(include_password=True))
+        self._waiting = Waiting(url, self.connection_errors)
+        self._looks: Any = None
+        logging.getLogger(KOMBU).addFilter(self._waiting)
+        self._unsettled: BaseException | None = None
+
+    def connection_for_write(self, *_: Any, **__: Any) -> ByThread:
+        """By what Celery sends the worker's events: the publisher's thread."""
+        return ByThread(self.publisher)
+
+    def ensure_connected(self, connection: Any) -> Any:
+        """The connection, once the broker takes it; whoever tells the worker to stop is heard."""
+
+        def on_error(error: Exception, interval: float) -> None:
+            self._waiting.say(error)
+
+        # Nothing is sent here, and these are told, as JSON, to who asks for the worker's facts.
+        connection.transport_options.pop("on_blocked", None)
+        connection.ensure_connection(
+            on_error, None, interval_start=STEP, interval_step=STEP, interval_max=LONGEST,
+            callback=leave_if_told,
+        )  # fmt: skip
+        self.first_connection_attempt = False
+        # Celery's loop has its timers raise these, and logs all others.
+        connection.connection_errors = self.connection_errors
+        return connection
+
+    def on_ready(self) -> None:
+        self._unsettled = None
+        self._waiting.ready()
+        if self._looks is not None:
+            self._looks.cancel()
+        self._looks = self.timer.call_repeatedly(STABLE, self._waiting.note_return)
+        super().on_ready()
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        self._waiting.lost(exc)
+        self._waiting.wait()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        self._waiting.lost(exc)
+        with in_silence(CeleryConsumer.__module__):
+            super().on_connection_error_after_connected(exc)
+        self._waiting.wait()
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """Celery's handler, for messages whose acknowledgement may fail.
+
+        Celery would log that, and count the message as held for ever: a worker of one process
+        would take no other.
+        """
+        handle = super().create_task_handler(*arguments, **options)
+
+        def on_task_received(message: Any) -> None:
+            message.ack_log_error = partial(self._settle, message.ack)
+            message.reject_log_error = partial(self._settle, message.reject)
+            setattr(message, KEEP, partial(self._keep_until_due, handle, message))
+            handle(message)
+
+        return on_task_received
+
+    def _keep_until_due(self, handle: Callable[[Any], None], message: Any, delay: float) -> None:
+        """Have the message wait here as one that comes with its time, and handle it then."""
+        when = datetime.now(timezone.utc) + timedelta(seconds=delay)
+        tries = message.headers.get("retries") or 0
+        message.headers = message.headers | {"eta": when.isoformat(), "retries": tries + 1}
+        self.call_soon(handle, message)
+
+    def _settle(self, settle: Callable[..., object], _logger: Any, _errors: Any, *how: Any) -> None:
+        try:
+            settle(*how)
+        except self.connection_errors as error:
+            logger.debug("a message could not be acknowledged", exc_info=True)
+            self._unsettled = error
+            self.call_soon(self._connect_anew)
+
+    def _connect_anew(self) -> None:
+        """Unless the worker has by now, or is about to end."""
+        if self._unsettled is not None and self.blueprint.state == RUN:
+            raise self._unsettled
+
+    def perform_pending_operations(self) -> None:
+        """Celery's, in pools without processes; it logs what they raise, and goes on."""
+        super().perform_pending_operations()
+        if self.hub is None:
+            self._connect_anew()

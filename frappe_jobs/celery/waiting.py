@@ -1,0 +1,107 @@
+"""A worker whose broker is away, or there and refuses: it says so once, waits, and comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery.exceptions import CPendingDeprecationWarning
+from celery.worker import state
+
+from frappe_jobs.celery.stopping import stopping
+from frappe_jobs.ledger.refusals import answer_of
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two attempts: by how much each pause is longer, up to the longest one.
+STEP, LONGEST = 0.5, 5.0
+
+#: What has held for so many seconds and fails then is another state, which is said again.
+STABLE = 10.0
+
+
+class Waiting(logging.Filter):
+    """How long a worker has been kept from working, and what was said of it.
+
+    As the filter of a logger it says in its own way what that one would say of the broker.
+    """
+
+    def __init__(self, broker: str, errors: tuple[type[BaseException], ...]) -> None:
+        super().__init__()
+        self._broker, self._errors = broker, errors
+        self._is_ready = False
+        self._pause = 0.0
+        self._said = ""
+        self._failed_at = time.monotonic()
+
+    def ready(self) -> None:
+        """Note that it works, as far as anybody knows."""
+        self._is_ready = True
+
+    def lost(self, error: BaseException) -> None:
+        """Note that it does not, and say why."""
+        self.say(error)
+        self._is_ready = False
+
+    def say(self, error: BaseException) -> None:
+        """Say what keeps it from working, unless that is what was said last."""
+        self.note_return()
+        self._failed_at = time.monotonic()
+        said = f"{type(error).__name__}: {answer_of(error)}"
+        if said != self._said:
+            self._said = said
+            logger.error(
+                "the broker %s is away, or refuses: %s; this worker waits, and tries again",
+                self._broker, said, extra={"action": "broker_refuses"},
+            )  # fmt: skip
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or not isinstance(error, self._errors):
+            return True
+        self.say(error)
+        return False
+
+    def wait(self) -> None:
+        """Until the next attempt is due, longer each time, or the worker is told to stop."""
+        until = time.monotonic() + self._pause
+        self._pause = min(self._pause + STEP, LONGEST)
+        pause = threading.Event()
+        while (left := until - time.monotonic()) > 0:
+            leave_if_told()
+            pause.wait(min(left, 0.2))
+        leave_if_told()
+
+    def note_return(self) -> None:
+        """Say that it works again, once it has for long enough to be believed."""
+        if not self._is_ready or time.monotonic() - self._failed_at < STABLE:
+            return
+        if self._said:
+            logger.warning(
+                "the broker %s is back", self._broker, extra={"action": "broker_is_back"}
+            )
+        self._pause, self._said = 0.0, ""
+
+
+def leave_if_told() -> None:
+    """Begin the worker's end, if it was told to stop; its loop cannot, which is not there now."""
+    if stopping.told:
+        state.should_stop = 0
+    state.maybe_shutdown()
+
+
+@contextmanager
+def in_silence(name: str) -> Iterator[None]:
+    """Without what Celery would say there at each attempt, with a traceback and an advice."""
+    theirs = logging.getLogger(name)
+    before, theirs.disabled = theirs.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            yield
+    finally:
+        theirs.disabled = before

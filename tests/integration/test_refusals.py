@@ -1,0 +1,200 @@
+"""A Redis that answers and refuses: nothing ends of it, it is said once, and work goes on.
+
+One worker and one Redis of the file's own see one refusal after another; each is the server's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import redis
+from acme import tasks
+from chaos.servers import Redis, free_port
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.testing import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+#: Seconds at most until work goes on after the refusal's end; a busy machine is slower.
+WANTED = 30
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def admin(server) -> Iterator[redis.Redis]:
+    """Somebody who may do everything, whatever becomes of the others."""
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "admin", "on", ">admin", "~*", "&*", "+@all")
+    with redis.Redis.from_url(server.url, username="admin", password="admin") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bench(make_bench, server, admin):
+    admin.execute_command("ACL", "SETUSER", "bench", "on", ">first", "~*", "&*", "+@all")
+    url = server.url.replace("//", "//bench:first@")
+    return make_bench(redis_queue=url, frappe_jobs_lease=6)
+
+
+@pytest.fixture(scope="module")
+def worker(bench):
+    with bench.worker("--queue", "default") as worker:
+        yield worker
+
+
+def disconnect(admin: redis.Redis) -> None:
+    admin.client_kill_filter(user="bench")
+
+
+@contextmanager
+def a_replica(admin):
+    """Failed over: another one is the master, and this one follows it."""
+    admin.replicaof("127.0.0.1", free_port())
+    try:
+        yield
+    finally:
+        admin.replicaof("NO", "ONE")
+
+
+@contextmanager
+def a_replica_without_its_master(admin):
+    admin.config_set("replica-serve-stale-data", "no")
+    admin.replicaof("127.0.0.1", free_port())
+    try:
+        yield
+    finally:
+        admin.replicaof("NO", "ONE")
+        admin.config_set("replica-serve-stale-data", "yes")
+
+
+@contextmanager
+def full(admin):
+    admin.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        admin.config_set("maxmemory", 0)
+
+
+@contextmanager
+def without_replicas(admin):
+    admin.config_set("min-replicas-to-write", 1)
+    try:
+        yield
+    finally:
+        admin.config_set("min-replicas-to-write", 0)
+
+
+@contextmanager
+def with_another_password(admin):
+    admin.execute_command("ACL", "SETUSER", "bench", "resetpass", ">second")
+    disconnect(admin)
+    try:
+        yield
+    finally:
+        admin.execute_command("ACL", "SETUSER", "bench", ">first")
+
+
+@contextmanager
+def with_fewer_permissions(admin):
+    admin.execute_command("ACL", "SETUSER", "bench", "-@write", "-@scripting")
+    try:
+        yield
+    finally:
+        admin.execute_command("ACL", "SETUSER", "bench", "+@all")
+
+
+@contextmanager
+def busy(admin):
+    """With somebody's script that does not end."""
+
+    def loop() -> None:
+        with suppress(redis.RedisError), admin.client() as client:
+            client.eval("while true do end", 0)
+
+    before = admin.config_get("lua-time-limit")["lua-time-limit"]
+    admin.config_set("lua-time-limit", 50)
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        wait_until(lambda: is_free(admin), WANTED)
+        thread.join(WANTED)
+        admin.config_set("lua-time-limit", before)
+
+
+def is_free(admin: redis.Redis) -> bool:
+    """Once the script is killed."""
+    try:
+        admin.script_kill()
+    except redis.ResponseError as error:
+        return "NOTBUSY" in str(error)
+    except redis.RedisError:  # it does not hear before the time limit is over
+        pass
+    return False
+
+
+STATES = {
+    "READONLY, UNBLOCKED": a_replica,
+    "MASTERDOWN": a_replica_without_its_master,
+    "OOM": full,
+    "NOREPLICAS": without_replicas,
+    "WRONGPASS": with_another_password,
+    "NOPERM": with_fewer_permissions,
+    "BUSY": busy,
+}
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+def test_a_worker_waits_and_goes_on(bench, worker, admin, state: Callable[..., Any]):
+    bench.use()
+    before = len(worker.lines)
+    with state(admin):
+        wait_until(lambda: is_told(worker, before) or state is full, WANTED)
+        for command in (["queues"], ["jobs", "list", "--site", "site1"]):
+            assert_one_line(bench.run(*command))
+        assert_one_line(bench.run("--site", "site1", "enqueue", "acme.tasks.ping"), fails=True)
+    with frappe.site("site1"):
+        job = wait_until(enqueued, WANTED)
+        assert job.wait(WANTED) == "pong"
+    assert worker.process.poll() is None
+    assert "Traceback" not in "\n".join(worker.lines[before:]), worker.log
+    assert said(worker, before) <= 2, worker.log
+
+
+def said(worker, since: int) -> int:
+    return sum("is away, or refuses" in line for line in worker.lines[since:])
+
+
+def is_told(worker, since: int) -> bool:
+    """Of a busy Redis nobody hears anything who waits for a message."""
+    return said(worker, since) or "is not sent" in "\n".join(worker.lines[since:])
+
+
+def enqueued():
+    """A job, once that can be."""
+    try:
+        return frappe.enqueue(tasks.ping)
+    except frappe.errors.BrokerUnavailable:
+        return None
+
+
+def assert_one_line(done, *, fails: bool = False) -> None:
+    """It is done, or says in one line that the server does not let it."""
+    if done.returncode == 0 and not fails:
+        return
+    assert done.returncode == 69, done
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert runtime.current().settings.bench_id not in done.stdout
