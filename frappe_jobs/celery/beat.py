@@ -156,8 +156,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         differs = abs(own - look.now) > BOUND
         if differs and believes and not self._differs:
             logger.warning(
-                "this machine's clock is %.0f s ahead of Redis's, by which jobs are due",
-                own - look.now, extra={"action": "clocks_differ"},
+                "this machine's clock is %.0f s %s Redis's, by which jobs are due",
+                abs(own - look.now), "ahead of" if own > look.now else "behind",
+                extra={"action": "clocks_differ"},
             )  # fmt: skip
         self._differs = differs
         return believes

@@ -6,7 +6,10 @@ import os
 import signal
 import time
 from collections import Counter
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +34,8 @@ from acme.trace import mark
 
 
 def _run(number):
-    mark("run", job=number, enqueued_at=frappe.get_current_job().message.enqueued_at)
+    message = frappe.get_current_job().message
+    mark("run", job=number, enqueued_at=message.enqueued_at, due=message.arguments["due"])
 
 
 {functions}
@@ -51,15 +55,60 @@ def make_jobs(bench) -> None:
     assert bench.run("--site", "site1", "migrate").returncode == 0
 
 
+#: What a process with a clock of its own imports first.
+AHEAD = """
+import time
+
+real = time.time
+
+
+def now():
+    with open({file!r}) as file:
+        return real() + float(file.read())
+
+
+time.time = now
+"""
+
+
+class OwnClock:
+    """What ``time.time()`` says in processes that start with it: ahead by as much as it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "ahead"
+        self.variables = {"PYTHONPATH": str(folder)}
+        (folder / "sitecustomize.py").write_text(AHEAD.format(file=str(self._file)))
+        self.set(0)
+
+    def set(self, seconds: float) -> None:
+        draft = self._file.with_name("draft")
+        draft.write_text(f"{seconds:+.0f}")
+        draft.replace(self._file)
+
+    @contextmanager
+    def of(self, bench) -> Iterator[None]:
+        """The processes that the bench starts meanwhile have it."""
+        before = bench.variables, bench.starts_cold
+        bench.variables, bench.starts_cold = bench.variables | self.variables, True
+        try:
+            yield
+        finally:
+            bench.variables, bench.starts_cold = before
+
+
 class Schedulers(AbstractContextManager["Schedulers"]):
     """So many schedulers of one bench; who was killed is replaced."""
 
-    def __init__(self, bench, size: int = 3) -> None:
+    def __init__(self, bench, size: int = 3, clocks: Sequence[OwnClock] = ()) -> None:
         self._bench, self._stack = bench, ExitStack()
+        self._clocks = cycle(clocks) if clocks else None
         self.running = [self._start() for _ in range(size)]
 
     def _start(self):
-        return self._stack.enter_context(self._bench.process("schedule"))
+        own = next(self._clocks).of(self._bench) if self._clocks else nullcontext()
+        with own:
+            return self._stack.enter_context(self._bench.process("schedule"))
 
     def __enter__(self):
         self.wait_for_leader()

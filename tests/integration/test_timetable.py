@@ -48,6 +48,11 @@ class TestLeading:
         look(timetable, lock=90)
         assert 60 < timetable.redis.ttl(timetable.lock_key) <= 90
 
+    def test_a_lock_of_a_clock_that_was_ahead_does_not_outlive_its_holder(self, timetable):
+        look(timetable, lock=86_400)
+        assert look(timetable, "two", lock=30) == Look(leads=False)
+        assert timetable.redis.ttl(timetable.lock_key) <= 30
+
     def test_only_the_leader_can_let_go_and_then_another_one_leads(self, timetable):
         look(timetable)
         timetable.let_go("two")
