@@ -303,6 +303,13 @@ def on_each_broker(request: pytest.FixtureRequest) -> Bench:
     return found
 
 
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker_urls(request: pytest.FixtureRequest, redis_url: str) -> list[str]:
+    """Of Redis, and with RabbitMQ as the broker of that as well."""
+    amqp = [request.getfixturevalue("amqp_url")] if request.param == "rabbitmq" else []
+    return [redis_url, *amqp]
+
+
 @pytest.fixture(scope="session")
 def _shared(make_bench: Callable[..., Bench]) -> Iterator[tuple[Bench, Worker]]:
     bench = make_bench(workers={"reports": {"timeout": 600}})

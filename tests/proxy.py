@@ -26,11 +26,11 @@ class Proxy(AbstractContextManager["Proxy"]):
     ``restore`` ends it.  One thread of the test's process does the work.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, host: str = "127.0.0.1") -> None:
         parts = urlsplit(url)
         assert parts.hostname and parts.port, url
         self._server = parts.hostname, parts.port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.host, self.port = self._listener.getsockname()
         credentials, at, _ = parts.netloc.rpartition("@")
         self.url = parts._replace(netloc=f"{credentials}{at}{self.host}:{self.port}").geturl()
@@ -55,6 +55,12 @@ class Proxy(AbstractContextManager["Proxy"]):
         """
         with self._changing():
             self._swallows = set(directions or BOTH)
+
+    def swallow_after(self, count: int) -> None:
+        """Carry so many more bytes to each client, and swallow what comes after them."""
+        with self._changing():
+            for flow in self._flows:
+                flow.left = count
 
     def freeze(self, *directions: str) -> None:
         """Read nothing, and accept no more than the kernel does by itself: one connection.
@@ -213,6 +219,8 @@ class _Flow:
         self._ended: set[socket.socket] = set()
         #: Something of it was swallowed: whatever comes is swallowed from now on.
         self.is_lost = False
+        #: So many bytes go to the client still; None is no limit.
+        self.left: int | None = None
         self.last_moved = time.monotonic()
 
     @property
@@ -245,6 +253,9 @@ class _Flow:
             if event & ~select.POLLOUT and end not in self._ended:
                 data = end.recv(65536)
                 if direction in swallows:
+                    self.is_lost = True
+                if direction == DOWN and self.left is not None and len(data) > self.left:
+                    other.send(data[: self.left])
                     self.is_lost = True
                 if not data:
                     self._ended.add(end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from abc import abstractmethod
@@ -40,6 +41,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.ledger.refusals import as_ours
 from frappe_jobs.masking import masked
 from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.sockets import IDLE
 
 #: kombu's own, in seconds, where the app says nothing.
 VISIBILITY_TIMEOUT = 3600
@@ -240,13 +242,18 @@ class KombuBroker(Broker):
 
     @contextmanager
     def _producer(self) -> Iterator[Any]:
-        """Celery's own, from its pool."""
+        """Celery's own, from its pool, on a connection that somebody used a moment ago, or anew."""
         with self._reaching(), self._app.producer_or_acquire() as producer:
+            connection = producer.connection
+            if time.monotonic() - getattr(connection, "used_at", math.inf) > IDLE:
+                connection.collect()
             try:
                 yield producer
             except Alarm:  # it would not read that we close the connection, either
-                producer.connection.collect()
+                connection.collect()
                 raise
+            finally:
+                connection.used_at = time.monotonic()
 
     @contextmanager
     def _connection(self, **policy: Any) -> Iterator[Any]:

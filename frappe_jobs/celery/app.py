@@ -42,6 +42,8 @@ from frappe_jobs.celery.servers import (
     result_settings,
     schedule_settings,
 )
+from frappe_jobs.celery.silence import Silence
+from frappe_jobs.celery.standstill import Standstill
 from frappe_jobs.celery.stopping import Drain, TakeSignals
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
@@ -58,6 +60,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.sockets import CONNECT_TIMEOUT, HEARTBEAT
 from frappe_jobs.texts import described, presentable
 
 logger = logging.getLogger(__name__)
@@ -70,9 +73,6 @@ UNSAID = {"argsrepr": "", "kwargsrepr": ""}
 
 #: Raised by a method, these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
-
-#: Seconds in which RabbitMQ has to answer.
-ANSWER = 10.0
 
 #: The app of each sites folder in this process, and the settings that hold for it.
 _apps: dict[Path, tuple[Celery, Settings]] = {}
@@ -237,7 +237,7 @@ def equip(app: Celery) -> None:
     for made in ("control", "events"):  # by Celery's own classes, where somebody asked before
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeSignals}
-    app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, TakeByHand}
+    app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}
 
 
 def sites_path_of(app: Celery) -> Path:
@@ -330,6 +330,8 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     """What a worker of ours needs of its app, in its own process; clients need none of it."""
     return {
         "broker_transport_options": transport_options(settings),
+        "broker_connection_timeout": CONNECT_TIMEOUT,
+        "broker_heartbeat": HEARTBEAT,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is down comes back some day
         # With more a worker would hold ordinary jobs that an at-front one must overtake.
@@ -370,13 +372,9 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
 def transport_options(settings: Settings) -> dict[str, Any]:
     """What kombu's transport is told, for Redis or for RabbitMQ."""
     if settings.is_amqp:
-        return {
-            "confirm_publish": True,
-            # Nobody waits for an answer for ever, not even for that to a connection's end.
-            "read_timeout": ANSWER,
-            "write_timeout": ANSWER,
-            "on_blocked": refuse_while_blocked,
-        }
+        return broker_options(settings) | {
+            "confirm_publish": True, "on_blocked": refuse_while_blocked
+        }  # fmt: skip
     prefix = settings.prefix
     return broker_options(settings) | {
         # Earlier queues first, as RQ's workers take them.

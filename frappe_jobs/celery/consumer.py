@@ -8,13 +8,13 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker.state import task_ready
-from kombu.transport import virtual
 
 from frappe_jobs.celery import mailbox
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.fault import fault_of
 from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
 from frappe_jobs.celery.request import REVOKED, NoJob
+from frappe_jobs.celery.silence import hang_up
 from frappe_jobs.celery.steady import SteadyConsumer
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.celery.transport import guard, losses
@@ -44,16 +44,7 @@ class Consumer(SteadyConsumer):
         return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Close the channel as a whole first, while its connection still has an address.
-
-        On Redis one close may fail at the answer that it waits for, and leave the rest to the next.
-        Celery 5.7 makes that one after the connection has forgotten its address: a worker with a
-        job in one process and none in another would end.
-        """
-        channel = getattr(self.task_consumer, "channel", None)
-        if isinstance(channel, virtual.Channel):
-            for _ in range(2):
-                self.connection.maybe_close_channel(channel)
+        hang_up(self.connection)
         super().on_connection_error_after_connected(exc)
 
     def connection_for_read(self, heartbeat: Any = None) -> Any:

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -50,52 +51,81 @@ class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
             consumer.timer.call_repeatedly(TAKE_BACK, _take_back, (consumer,))
 
 
-_keeper: threading.Thread | None = None
+_keeper: Keeper | None = None
 
 
 def _keep(runtime: Any, hostname: str) -> None:
-    """Renew from a thread and a connection of their own: the worker's may be busy, or away.
-
-    The thread goes on while the worker reconnects and while it shuts down.
-    """
+    """From now on until this process ends, also while it reconnects and while it shuts down."""
     global _keeper
     if _keeper is None:
-        _keeper = threading.Thread(
-            target=_renew, args=(runtime, hostname), daemon=True, name="leases"
-        )
+        _keeper = Keeper(runtime, hostname)
         _keeper.start()
 
 
-def _renew(runtime: Any, hostname: str) -> None:
-    """Renew for ever; kill the processes whose leases cannot be renewed for half their time."""
-    ledger, lease = runtime.make_ledger(), runtime.settings.lease
-    pause = threading.Event()
-    renewed: dict[str, float] = {}  # when, by message id
-    while not pause.wait(lease / 6):
+class Keeper:
+    """Renews leases, and kills the processes whose leases could not be renewed for half their time.
+
+    In two threads: one speaks to Redis, on a connection of its own, as the worker's may be busy or
+    away.  The other one watches the clock and waits for nothing else: what no server answers, no
+    network carries, or a library never gives back cannot stop it.
+    """
+
+    def __init__(self, runtime: Any, hostname: str) -> None:
+        self._ledger, self._hostname = runtime.make_ledger(), hostname
+        self._lease = runtime.settings.lease
+        #: When each was renewed last, by message id; both threads only ever set whole values.
+        self._renewed: dict[str, float] = {}
+        self._killed: set[tuple[str, int]] = set()
+
+    def start(self) -> None:
+        for work, pause in ((self._renew, self._lease / 6), (self._watch, self._lease / 24)):
+            threading.Thread(
+                target=_for_ever, args=(work, pause), daemon=True, name="leases"
+            ).start()
+
+    def _renew(self) -> None:
         requests = {request.id: request for request in running()}
-        now = time.monotonic()
-        renewed = {one: renewed.get(one, now) for one in requests}
-        lost: set[str] = set()
+        if not requests:
+            return
+        asked = time.monotonic()  # the lease lasts from then on, however late the answer comes
+        holders = {one: holder(self._hostname, r.worker_pid) for one, r in requests.items()}
         try:
-            if requests:
-                holders = {one: holder(hostname, r.worker_pid) for one, r in requests.items()}
-                lost = ledger.renew(holders)
-            renewed.update(dict.fromkeys(requests, time.monotonic()))
+            lost = self._ledger.renew(holders)
         except BrokerUnavailable as error:
             logger.error("the leases cannot be renewed: %s", error)
-        except Exception:  # whatever it is, it must not end the renewing
-            logger.exception("the leases cannot be renewed")
-        for one, since in renewed.items():
-            if one in lost or time.monotonic() - since > lease / 2:
-                _kill(one, requests[one].worker_pid)
-            else:
-                requests[one].enforce_time_limits()
+        else:
+            self._renewed.update(dict.fromkeys(requests.keys() - lost, asked))
+            for one in lost:
+                self._kill(one, requests[one].worker_pid)
+        for request in requests.values():
+            request.enforce_time_limits()
+
+    def _watch(self) -> None:
+        requests = {request.id: request for request in running()}
+        now = time.monotonic()
+        for gone in self._renewed.keys() - requests.keys():
+            self._renewed.pop(gone, None)
+        for one, request in requests.items():
+            if now - self._renewed.setdefault(one, now) > self._lease / 2:
+                self._kill(one, request.worker_pid)
+
+    def _kill(self, message_id: str, pid: int) -> None:
+        """Once, for afterwards another process may have that id."""
+        if (message_id, pid) in self._killed:
+            return
+        self._killed.add((message_id, pid))
+        logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
+        if pid != os.getpid():  # a pool of threads cannot be killed
+            send_signal(pid, signal.SIGKILL)
 
 
-def _kill(message_id: str, pid: int) -> None:
-    logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
-    if pid != os.getpid():  # a pool of threads cannot be killed
-        send_signal(pid, signal.SIGKILL)
+def _for_ever(work: Callable[[], None], seconds: float) -> None:
+    pause = threading.Event()
+    while not pause.wait(seconds):
+        try:
+            work()
+        except Exception:  # whatever it is, it must not end the keeping
+            logger.exception("the leases are not kept as they should be")
 
 
 def _take_back(consumer: Any) -> None:

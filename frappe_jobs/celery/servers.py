@@ -19,6 +19,13 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.masking import masked, shown
 from frappe_jobs.sites_folder import COMMON_CONFIG
+from frappe_jobs.sockets import (
+    AMQP_LIMITS,
+    ANSWER_TIMEOUT,
+    CONNECT_TIMEOUT,
+    IDLE,
+    REDIS_LIMITS,
+)
 
 #: What Celery calls an option of RabbitMQ's URL.
 AMQP_SETTINGS = {"heartbeat": "broker_heartbeat", "connect_timeout": "broker_connection_timeout"}
@@ -33,6 +40,15 @@ RESULT_SETTINGS = {
     "client_name": "redis_client_name",
 }
 
+#: What they are where the URL says nothing; to ask twice for a result does no harm.
+RESULT_LIMITS = {
+    "socket_timeout": ANSWER_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_keepalive": True,
+    "health_check_interval": IDLE,
+    "retry_on_timeout": True,
+}
+
 
 def broker_settings(settings: Settings) -> dict[str, Any]:
     """Where the messages are; a Redis's options are among those of its transport."""
@@ -42,10 +58,15 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """What the URL of a Redis says to kombu's transport; a team's own app reads its own."""
-    if settings.is_amqp or settings.is_guest:
-        return {}
-    return dict(read_url(settings.broker_url).options)
+    """How long kombu's transport waits; what the URL of a Redis says goes before.
+
+    A team's own app reads its own URL.
+    """
+    if settings.is_amqp:
+        return dict(AMQP_LIMITS)
+    # The interval is that of the connections which wait for messages or control commands, too.
+    ours = REDIS_LIMITS | {"health_check_interval": IDLE}
+    return ours if settings.is_guest else {**ours, **read_url(settings.broker_url).options}
 
 
 def result_settings(settings: Settings) -> dict[str, Any]:
@@ -53,7 +74,8 @@ def result_settings(settings: Settings) -> dict[str, Any]:
     if settings.result_backend.partition(":")[0] not in REDIS_SCHEMES:
         return {"result_backend": settings.result_backend}
     results = read_url(settings.result_backend)
-    named = {RESULT_SETTINGS[name]: value for name, value in results.options.items()}
+    options = {**RESULT_LIMITS, **results.options}
+    named = {RESULT_SETTINGS[name]: value for name, value in options.items()}
     return {
         "result_backend": results.for_celery(),
         "redis_backend_use_ssl": results.use_ssl() or {},
@@ -63,10 +85,12 @@ def result_settings(settings: Settings) -> dict[str, Any]:
 def schedule_settings(settings: Settings) -> dict[str, Any]:
     """Where RedBeat's own tools find the schedule."""
     schedule = read_url(settings.schedule_url)
+    tls = dict(schedule.tls or {})
+    arguments = schedule.for_redis_py(**REDIS_LIMITS)
     return {
-        "redbeat_redis_url": schedule.for_redis_py()["url"],
-        "redbeat_redis_options": dict(schedule.options),
-        "redbeat_redis_use_ssl": dict(schedule.tls or {}),
+        "redbeat_redis_url": arguments.pop("url"),
+        "redbeat_redis_options": {k: arguments[k] for k in arguments if k not in tls},
+        "redbeat_redis_use_ssl": tls,
     }
 
 

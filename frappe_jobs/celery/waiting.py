@@ -18,7 +18,7 @@ from frappe_jobs.ledger.refusals import answer_of
 logger = logging.getLogger(__name__)
 
 #: Seconds between two attempts: by how much each pause is longer, up to the longest one.
-STEP, LONGEST = 0.5, 5.0
+STEP, LONGEST = 0.5, 2.0
 
 #: What has held for so many seconds and fails then is another state, which is said again.
 STABLE = 10.0

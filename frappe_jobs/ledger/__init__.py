@@ -16,7 +16,7 @@ from uuid import uuid4
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import JobFailed
-from frappe_jobs.ledger.connection import Connected, reachable
+from frappe_jobs.ledger.connection import Connected, reachable, wait_for_word
 from frappe_jobs.ledger.record import (
     CANCELLED,
     ENDED,
@@ -479,7 +479,7 @@ class Ledger(Connected):
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if record is None or record.status in ENDED or left <= 0:
                     return record
-                channel.get_message(timeout=left)  # the record is looked at again, whatever comes
+                wait_for_word(channel, left)  # the record is looked at again, whatever comes
 
     @reachable
     def keep_aside(self, *messages: Mapping[str, str]) -> None:

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import functools
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from frappe_jobs.brokers.url import read_url
 from frappe_jobs.ledger.refusals import as_ours
 from frappe_jobs.masking import masked
+from frappe_jobs.sockets import IDLE, REDIS_LIMITS
+
+#: Seconds between two attempts where what failed can be done without.
+PAUSE = 0.2
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class FreshPool(redis.ConnectionPool):
+    """Makes a connection anew that nobody has used for a while, rather than find out too late.
+
+    A command that gets no answer may have been executed or not, so none is sent twice.
+    """
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        connection: Any = super().get_connection(*arguments, **options)
+        if time.monotonic() - getattr(connection, "released_at", float("inf")) > IDLE:
+            connection.disconnect()
+            try:
+                connection.connect()
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        connection.released_at = time.monotonic()
+        super().release(connection)
 
 
 class Connected:
@@ -23,7 +53,7 @@ class Connected:
         self._whole_url, self._url = url, masked(url)
         # Any: the types of redis-py are not the same from one version to the next.
         # What others have written need not be UTF-8; it must not end a reply in its middle.
-        self.redis: Any = connect(url, socket_connect_timeout=5, encoding_errors="surrogateescape")
+        self.redis: Any = connect(url, encoding_errors="surrogateescape")
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
@@ -50,6 +80,19 @@ def reachable(method: Method) -> Method:
 def connect(url: str, **defaults: Any) -> Any:
     """redis-py's client, not connected yet, with these arguments where the URL says nothing.
 
-    Raises ValueError for a URL that cannot be read.
+    It waits as long for the server as all of ours do, and tries nothing twice: a command that got
+    no answer may have been executed.  Raises ValueError for a URL that cannot be read.
     """
-    return redis.Redis.from_url(**read_url(url).for_redis_py(decode_responses=True, **defaults))
+    ours = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), **REDIS_LIMITS}
+    arguments = read_url(url).for_redis_py(**ours | defaults)
+    client: Any = redis.Redis(connection_pool=FreshPool.from_url(**arguments))
+    client.auto_close_connection_pool = True  # the pool is the client's own
+    return client
+
+
+def wait_for_word(channel: Any, seconds: float) -> None:
+    """Return when something is published there, or after so many seconds at the latest."""
+    try:
+        channel.get_message(timeout=seconds)
+    except (redis.ConnectionError, redis.TimeoutError):  # the next call connects it anew
+        threading.Event().wait(min(seconds, PAUSE))

@@ -18,7 +18,7 @@ TIERS = (
     "errors",
     "brokers.url brokers.url_options brokers.unreached config sites_folder json_text masking"
     " message arguments methods embedded environment"
-    " cron frequency scheduler_events words finding clock texts",
+    " cron frequency scheduler_events words finding clock sockets texts",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch current outcome execute sweep scheduling"
     " background_task task_upkeep comparison sync retention doctor deploy",

@@ -1,0 +1,142 @@
+"""A worker finds out that its broker is silent, and leaves what it has no use for.
+
+A connection that waits for messages is read when there is something to read: no time limit of a
+socket's holds there.  On RabbitMQ heartbeats tell; on Redis this does.  What has no public
+interface in kombu and is used here alone: ``Channel._brpop_start`` asks for a message, ``_in_poll``
+is the connection that waits for one, ``client`` has it in any case, ``subclient`` is what waits for
+control commands, ``_pool`` and ``_async_pool`` hold all of them, and the transport's ``cycle``
+knows whose sockets the loop looks at.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from celery import bootsteps
+from kombu.transport import redis
+
+from frappe_jobs.sockets import ANSWER_TIMEOUT
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+INTERVAL = 1.0
+
+#: Seconds that an answer may be late.  Redis gives one at the latest when the time is over that it
+#: was given to find a message.
+LATE = 3.0
+
+
+class Silence(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Have the consumer connect anew when Redis has fallen silent."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        channel = consumer.task_consumer.channel
+        if isinstance(channel, redis.Channel) and consumer.hub:
+            ears = {channel: Ear(channel, consumer.hub)}
+            consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer, ears))
+
+    def _look(self, consumer: Any, ears: dict[Any, Ear]) -> None:
+        for channel in channels(consumer.connection):
+            if channel not in ears:
+                ears[channel] = Ear(channel, consumer.hub)
+            ears[channel].look()
+
+
+class Ear:
+    """What of one channel waits for something."""
+
+    def __init__(self, channel: Any, hub: Any) -> None:
+        self._channel, self._hub = channel, hub
+        self._asked = time.monotonic()
+        #: Since when its looks have seen that something is so.
+        self._since: dict[str, float] = {}
+        ask = channel._brpop_start
+
+        def noting_when(*arguments: Any, **options: Any) -> Any:
+            self._asked = time.monotonic()
+            return ask(*arguments, **options)
+
+        channel._brpop_start = noting_when
+
+    def look(self) -> None:
+        """Raise what says that the connection is lost; leave one that has no use."""
+        channel = self._channel
+        waits = channel._in_poll
+        wait = channel.brpop_timeout + LATE
+        if waits and time.monotonic() - self._asked > wait and not _is_readable(waits):
+            raise TimeoutError(f"Redis is silent: no answer for {wait:g} s")
+        commands = channel.__dict__.get("subclient")
+        owes = getattr(commands, "health_check_response_counter", 0) > 0
+        if self._lasts("owes", owes, ANSWER_TIMEOUT):
+            raise TimeoutError(f"Redis is silent: no answer for {ANSWER_TIMEOUT:g} s")
+        if self._lasts("idle", not waits and bool(_socket(channel)), LATE):
+            self._leave()
+
+    def _lasts(self, what: str, is_so: bool, seconds: float) -> bool:
+        if not is_so:
+            self._since.pop(what, None)
+            return False
+        return time.monotonic() - self._since.setdefault(what, time.monotonic()) > seconds
+
+    def _leave(self) -> None:
+        """Close what has no room for a message: it may be dropped meanwhile, and not told so.
+
+        kombu makes it anew when there is room.  Past its own way to be told, by which 5.6 would
+        never ask for a message again; and 5.6 would look without a pause at one that was reset.
+        """
+        channel, client = self._channel, self._channel.client
+        cycle, descriptor = channel.connection.cycle, _socket(channel).fileno()
+        self._hub.remove(descriptor)
+        cycle._fd_to_chan.pop(descriptor, None)
+        cycle._chan_to_sock.pop((channel, client, "BRPOP"), None)
+        plain: Any = type(client.connection).__mro__[1]
+        plain.disconnect(client.connection)
+
+
+def channels(connection: Any) -> Iterator[redis.Channel]:
+    """Those of kombu's connection to Redis that are open."""
+    for channel in [*connection.transport.channels]:
+        if isinstance(channel, redis.Channel) and not channel.closed:
+            yield channel
+
+
+def hang_up(connection: Any) -> None:
+    """Leave a lost connection of kombu's to Redis, without a word to its other side.
+
+    Celery would say goodbye on each channel, and wait each time for an answer that may not come.
+    What this worker holds is put back if Redis can be reached, else it comes back by itself.
+    """
+    if not isinstance(connection.transport, redis.Transport):
+        return
+    errors = connection.connection_errors + connection.channel_errors
+    open_ones = [*channels(connection)]
+    for channel in open_ones:
+        for pool in (channel._pool, channel._async_pool):
+            if pool is not None:
+                pool.disconnect()
+    try:
+        for channel in open_ones:
+            channel.qos.restore_unacked_once()
+    except errors:
+        logger.info("what this worker holds comes back later: Redis is out of reach")
+    for channel in open_ones:
+        channel.closed = True
+
+
+def _socket(channel: Any) -> Any:
+    """Of the connection on which the channel asks for messages; None if it is closed."""
+    return getattr(getattr(channel.__dict__.get("client"), "connection", None), "_sock", None)
+
+
+def _is_readable(connection: Any) -> bool:
+    """Whether an answer is there that nobody has read yet: it may hold a message."""
+    poller = select.poll()
+    poller.register(connection._sock, select.POLLIN)
+    return bool(poller.poll(0))
