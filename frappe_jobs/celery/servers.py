@@ -75,6 +75,8 @@ def result_settings(settings: Settings) -> dict[str, Any]:
         return {"result_backend": settings.result_backend}
     results = read_url(settings.result_backend)
     options = {**RESULT_LIMITS, **results.options}
+    if results.path:  # Celery would hand it on to a Unix socket, too
+        del options["socket_keepalive"]
     named = {RESULT_SETTINGS[name]: value for name, value in options.items()}
     return {
         "result_backend": results.for_celery(),
