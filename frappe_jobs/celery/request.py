@@ -87,7 +87,7 @@ class JobRequest(SafeRequest):
 
     time_limits: tuple[float | None, float | None]  # Celery's own
 
-    _was_told = False
+    _was_told = _was_killed = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -113,6 +113,9 @@ class JobRequest(SafeRequest):
         hard, soft = self.time_limits
         overdue = time.time() - self.time_start - OVERDUE
         if hard and overdue > hard:
+            if self._was_killed:  # by now another process may have that id
+                return
+            self._was_killed = True
             self._end(f"timed out after {soft} s and was killed")
             send_signal(self.worker_pid, signal.SIGKILL)
         elif soft and overdue > soft and not self._was_told:

@@ -22,11 +22,11 @@ import warm
 from acme import tasks
 from chaos.conftest import IS_FULL, LEASE, Scene
 from chaos.crew import Crew
+from network import Network
 from proxy import DOWN, UP
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
-from network import Network
 
 pytestmark = pytest.mark.timeout(1200)
 

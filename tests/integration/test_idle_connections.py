@@ -7,12 +7,12 @@ import time
 
 import pytest
 from acme import tasks
+from network import Network
 
 import frappe_jobs as frappe
 from frappe_jobs.brokers import kombu
 from frappe_jobs.ledger import connection
 from frappe_jobs.testing import wait_until
-from network import Network
 
 #: Seconds, of which a balancer has 30 or more.
 DROPPED_AFTER = 4

@@ -167,6 +167,23 @@ class TestRedisAway:
             assert worker.stop() == 0
         assert runs(bench, "away") == ["begin", "end"]
 
+    def test_the_end_of_a_job_that_is_overdue_meanwhile_is_insisted_on_by_one_thread(
+        self, make_bench, server
+    ):
+        bench = make_bench(
+            redis_queue=embedded.running(server), frappe_jobs_lease=6, frappe_jobs_timeout_grace=1
+        )
+        bench.use()
+        with bench.worker("--queue", "default") as worker, frappe.site("site1"):
+            job = frappe.enqueue(tasks.sleep_on, seconds=60, timeout=1)
+            wait_until(lambda: job.get_status() == "started", 20)
+            embedded.stop(server)
+            said = "cannot be written yet"
+            wait_until(lambda: said in worker.log, 30)
+            with pytest.raises(TimeoutError):
+                wait_until(lambda: worker.log.count(said) > 1, 3)
+            embedded.start(server)
+
     def test_a_short_absence_changes_nothing(self, make_bench, server):
         bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=10)
         bench.use()

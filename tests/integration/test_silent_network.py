@@ -8,12 +8,12 @@ import time
 import pytest
 from acme import tasks
 from chaos.runs import Runs
+from network import Network
 from proxy import DOWN
 
 import frappe_jobs as frappe
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.testing import wait_until
-from network import Network
 
 #: Seconds.
 LEASE = 2
