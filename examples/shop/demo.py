@@ -168,6 +168,15 @@ def run(found: list[Step]) -> None:
     for step in found:
         with frappe.site(step.site, user=step.user):
             step.answer = step.ask()
+        if step.job and step.job.task_id:  # on a busy machine it would have ended unseen
+            wait_until(lambda step=step: has_moved(step), 30)
+
+
+def has_moved(step: Step) -> bool:
+    """Whether its Background Task says how far it is, or that it has ended."""
+    task = task_of(step)
+    step.seen.add(task.progress)
+    return bool(0 < task.progress < 100 or task.ended_at)
 
 
 def watch(found: list[Step]) -> None:

@@ -49,8 +49,10 @@ def _flushed(session: Session, _context: object) -> None:
 
 
 def _require_unchanged(session: Session, state: InstanceState[Any]) -> None:
-    known = _as_read(state)
     mapper, identity = state.mapper, state.identity
+    known = _as_read(state)
+    if getattr(mapper.class_, "__noted_beside__", False):
+        known = {key: value for key, value in known.items() if key in state.committed_state}
     if not known or identity is None:
         return
     is_it = (column == value for column, value in zip(mapper.primary_key, identity, strict=True))

@@ -76,6 +76,9 @@ class Record(Document):
     """What the records have in common: a made name, and a check before they are written."""
 
     __tablename__: str
+    #: Jobs note in it what becomes of them: who saves it meets a conflict only where he changes
+    #: what another has changed.
+    __noted_beside__ = True
 
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
     creation: Mapped[datetime] = mapped_column(default=_now)

@@ -18,6 +18,7 @@ import frappe_jobs as frappe
 from frappe_jobs.errors import TransactionConflict
 from frappe_jobs.hosts import sqlite
 from frappe_jobs.hosts.database import make_engine
+from frappe_jobs.hosts.models import ScheduledJobType
 from frappe_jobs.testing import wait_until
 
 SOON = 20
@@ -178,6 +179,33 @@ def test_a_statement_that_could_undo_anothers_change_is_a_conflict(change: Any) 
         session.rollback()
         frappe.db.execute(insert(Account).values(name="carl", balance=0))
     assert balances() == {"anna": 5, "bert": 0, "carl": 0}
+
+
+def test_a_record_in_which_jobs_note_what_becomes_of_them_is_edited_meanwhile() -> None:
+    hourly = {"method": "acme.tasks.ping", "frequency": "Hourly"}
+    with frappe.site("site1"):
+        name = frappe.new_doc("Scheduled Job Type", **hourly).insert().name
+
+    def note() -> None:
+        noted = update(ScheduledJobType).filter_by(name=name).values(last_due=7.0)
+        frappe.db.execute(noted)
+
+    def stop() -> None:
+        frappe.get_doc("Scheduled Job Type", name, for_update=True).update({"stopped": True}).save()
+
+    with frappe.site("site1"):
+        edited = frappe.get_doc("Scheduled Job Type", name)
+        elsewhere(note)
+        edited.queue = "long"
+        edited.save()
+    with frappe.site("site1"):
+        edited = frappe.get_doc("Scheduled Job Type", name)
+        assert (edited.queue, edited.last_due) == ("long", 7.0)
+        elsewhere(stop)
+        edited.stopped = True  # as another has done by now
+        with pytest.raises(TransactionConflict, match="Scheduled Job Type .* was changed"):
+            edited.save()
+        frappe.db.rollback()
 
 
 def test_what_it_has_written_itself_is_changed_again_and_again() -> None:
