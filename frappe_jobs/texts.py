@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from types import TracebackType
 
 from frappe_jobs.errors import JobFailed
 
@@ -73,3 +74,30 @@ def _can_be_carried(error: Exception) -> bool:
         return is_short and text == safe(text)
     except BaseException:  # noqa: B036 - as above
         return False
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what the frames of an error and of those that led to it hold, once nobody needs it.
+
+    An error that a local variable names keeps its frames, and their values, until Python's
+    collector comes by, which goes by the number of objects and not by their size.
+    """
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            _clear(one.__traceback__)
+            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+
+
+def _clear(trace: TracebackType | None) -> None:
+    while trace is not None:
+        try:
+            trace.tb_frame.clear()
+        except RuntimeError:  # it still runs
+            pass
+        else:
+            trace.tb_frame.f_locals  # noqa: B018 - a copy that somebody asked for is made anew
+        trace = trace.tb_next

@@ -61,7 +61,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 from frappe_jobs.sockets import CONNECT_TIMEOUT, HEARTBEAT
-from frappe_jobs.texts import described, presentable
+from frappe_jobs.texts import described, let_go, presentable
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +112,20 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
+            let_go(again)
             self._run_again(again.delay, cause)
         except STEERING as error:
             shown = JobFailed(described(error)).with_traceback(error.__traceback__)
             raise presentable(shown) from None
         except BaseException as error:  # noqa: B036 - Celery takes Exceptions alone, and whole
-            raise presentable(error) from None
+            if (presented := presentable(error)) is error:
+                raise
+            raise presented from None
+
+    def after_return(self, status: str, retval: Any, *_: Any) -> None:
+        """Once all who listen have been told."""
+        if isinstance(retval, BaseException):
+            let_go(retval)
 
     def _keep_aside(self, error: BadMessage) -> NoReturn:
         """As a worker's parent does; here it is by what the ledger knows, or in a team's worker."""

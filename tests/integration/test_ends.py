@@ -138,3 +138,26 @@ def test_a_show_of_what_is_long_is_short(site1):
         site1.run("jobs", "--site", "site1", "show", job.id, "--format", "json").stdout
     )
     assert len(row["result"]["long"]) == 500_000
+
+
+@pytest.mark.parametrize("retry", [0, 1])
+def test_a_process_keeps_nothing_of_the_jobs_that_failed_in_it(bench, retry):
+    """Also where Python's collector does not come by."""
+    size, jobs = 10_000_000, 12
+    with bench.worker("--queue", "default", "--quiet") as worker, frappe.site("site1"):
+        ended(frappe.enqueue(tasks.fail_holding, size=size))
+        (child,) = worker.children
+        before = memory_of(child)
+        for job in [
+            frappe.enqueue(tasks.fail_holding, size=size, retry=retry) for _ in range(jobs)
+        ]:
+            ended(job)
+        assert memory_of(child) - before < 5 * size
+        assert worker.children == [child]
+
+
+def memory_of(pid):
+    """Bytes."""
+    with open(f"/proc/{pid}/status") as status:
+        (line,) = [line for line in status if line.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024

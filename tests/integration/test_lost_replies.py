@@ -135,7 +135,9 @@ def test_a_redis_that_stands_still_lets_no_job_die_and_each_callback_be_made_onc
 ):
     """RabbitMQ brings the messages, so that their starts meet a Redis that stands still."""
     bench = make_bench(
-        redis_queue=embedded.running(server), celery_broker_url=amqp_url, frappe_jobs_max_starts=1
+        redis_queue=f"{embedded.running(server)}?socket_timeout=2",
+        celery_broker_url=amqp_url,
+        frappe_jobs_max_starts=1,
     )
     here = bench.use()
     with bench.worker("--queue", "default", "--concurrency", "4") as worker, frappe.site("site1"):

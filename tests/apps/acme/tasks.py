@@ -1,6 +1,7 @@
 """acme's jobs."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -62,10 +63,26 @@ def fail(text: str = "on purpose") -> None:
     raise ValueError(text)
 
 
-def fail_at_length(length: int) -> None:
-    """With an error that says much, in a frame that holds much."""
-    held = bytearray(length)
-    raise ValueError("<" + "x" * (len(held) - 2) + ">")
+def fail_holding(size: int) -> None:
+    """With an error, after another one that a frame with much in it holds, and it that frame.
+
+    Python's collector does not help.
+    """
+    gc.disable()
+    held = bytearray(size)
+    try:
+        _fail_in_a_circle(size)
+    except RuntimeError as error:
+        raise ValueError(f"{len(held)} bytes") from error
+
+
+def _fail_in_a_circle(size: int) -> None:
+    held = bytearray(size)
+    try:
+        raise KeyError(len(held))
+    except KeyError as error:
+        kept = error
+    raise RuntimeError("from a circle") from kept
 
 
 def sleep(seconds: float, name: str = "") -> str:
