@@ -54,7 +54,7 @@ COMMANDS = {
     "settings": ("settings:settings", "List the settings, and where each comes from."),
     "setup": (
         "setup:setup",
-        "Write configuration for a process manager, or for the servers.",
+        "Write a Procfile, or the rights on the servers.",
     ),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),
 }

@@ -15,7 +15,7 @@ from frappe_jobs.sites_folder import write_text
 
 @click.group()
 def setup() -> None:
-    """Write configuration for a process manager, or for the servers."""
+    """Write a Procfile, or the rights on the servers."""
 
 
 @setup.command()

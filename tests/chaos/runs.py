@@ -60,8 +60,8 @@ def overlaps(events: Iterable[Event]) -> Iterator[str]:
             if not event["alone"]:
                 yield f"{event['number']} began in {event['pid']} while another run lived"
         else:
-            if pids[-1] != event["pid"]:
-                yield f"{event['number']} ended in {event['pid']} after it began in {pids[-1]}"
+            if pids[-1:] != [event["pid"]]:
+                yield f"{event['number']} ended in {event['pid']} after it began in {pids}"
             pids.clear()
 
 

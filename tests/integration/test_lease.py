@@ -171,11 +171,12 @@ class TestRedisAway:
         self, make_bench, server
     ):
         bench = make_bench(
-            redis_queue=embedded.running(server), frappe_jobs_lease=6, frappe_jobs_timeout_grace=1
-        )
+            redis_queue=embedded.running(server), frappe_jobs_lease=6, frappe_jobs_timeout_grace=1,
+            frappe_jobs_max_starts=1,
+        )  # fmt: skip
         bench.use()
         with bench.worker("--queue", "default") as worker, frappe.site("site1"):
-            job = frappe.enqueue(tasks.sleep_on, seconds=60, timeout=1)
+            job = frappe.enqueue(tasks.sleep_on, seconds=20, timeout=1)
             wait_until(lambda: job.get_status() == "started", 20)
             embedded.stop(server)
             said = "cannot be written yet"

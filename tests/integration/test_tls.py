@@ -119,7 +119,7 @@ class TestRedis:
         on_server("yes")
         bench = make_bench(redis_queue=server.url.replace("/0", "/5"))
         with bench.process("worker", "--queue", "default") as worker:
-            wait_until(lambda: "Trying again" in worker.log, 20)
+            wait_until(lambda: "tries again" in worker.log, 20)
             assert re.search("certificate required|EOF occurred", worker.log)
             assert "Traceback" not in worker.log
             on_server("no")
