@@ -39,6 +39,7 @@ class Proxy(AbstractContextManager["Proxy"]):
         self.accepted = 0
         self._lock = threading.RLock()
         self._flows: set[_Flow] = set()
+        self._stranded: list[socket.socket] = []
         self._swallows: set[str] = set()
         self._frozen: set[str] = set()
         self._idle_after, self._resets = 0.0, False
@@ -77,6 +78,17 @@ class Proxy(AbstractContextManager["Proxy"]):
             self._listener.close()
             self._reset_all()
 
+    def strand(self) -> None:
+        """Reset the clients' connections, and refuse new ones; the server is told nothing.
+
+        It keeps what it had for those connections until it finds out by itself.
+        """
+        with self._changing():
+            self._listener.close()
+            for flow in self._flows:
+                self._stranded.append(flow.strand())
+            self._flows.clear()
+
     def reset(self) -> None:
         """Reset the connections that are there; new ones are welcome."""
         with self._changing(keeps=True):
@@ -106,7 +118,7 @@ class Proxy(AbstractContextManager["Proxy"]):
             self._ends = True
         self._thread.join(5)
         self._reset_all()
-        for one in (self._listener, self._woken, self._wake):
+        for one in (self._listener, self._woken, self._wake, *self._stranded):
             one.close()
 
     def _changing(self, *, keeps: bool = False) -> _Change:
@@ -271,6 +283,12 @@ class _Flow:
             self.is_lost |= direction in swallows
             self._waiting[end].clear()
         return swallowed
+
+    def strand(self) -> socket.socket:
+        """Reset the client's end; gives the server's, which stays."""
+        client, server = self._ends
+        _close(client, reset=True)
+        return server
 
     def close(self, *, reset: bool = False) -> None:
         for end in self._ends:

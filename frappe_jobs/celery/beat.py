@@ -25,7 +25,7 @@ from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.clock import BOUND, Watch
 from frappe_jobs.comparison import PAUSED
 from frappe_jobs.cron import UTC
-from frappe_jobs.errors import BrokerUnavailable, shortened
+from frappe_jobs.errors import BrokerError, shortened
 from frappe_jobs.ledger.entry import Due, Entry
 from frappe_jobs.ledger.timetable import Look
 from frappe_jobs.retention import clear_old_records
@@ -92,6 +92,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
         self._is_idle = False
+        self._refusal = ""
         self._watch = Watch()
         self._differs = False
         self._doubts = False
@@ -118,12 +119,28 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def tick(self, *_: Any, **__: Any) -> float:
         """Queue some of what is due; gives the seconds until the next look."""
         try:
-            return self._tick()
-        except BrokerUnavailable as error:
-            logger.error("nothing can be queued: %s", error)
+            wait = self._tick()
+        except BrokerError as error:
+            self._note_refusal(str(error))
+            return LOOK
         except Exception:  # whatever it is, the next look comes
             logger.exception("nothing could be queued at this look; the next one follows")
-        return LOOK
+            return LOOK
+        self._note_refusal("")
+        return wait
+
+    def _note_refusal(self, said: str) -> None:
+        """Say why nothing can be queued as often as that changes, and that it can be again."""
+        if said == self._refusal:
+            return
+        self._refusal = said
+        if said:
+            logger.error(
+                "nothing can be queued: %s; this scheduler waits, and tries again", said,
+                extra={"action": "broker_refuses"},
+            )  # fmt: skip
+        else:
+            logger.warning("the schedule goes on", extra={"action": "broker_is_back"})
 
     def _tick(self) -> float:
         look = self._runtime.timetable.look(self.token, self._lock, clock=time.time())
@@ -243,7 +260,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
             runtime.sync.compare()
             if runtime.ledger.take_turn("clear", DAY):
                 clear_old_records(runtime.settings, runtime.host, runtime.task_upkeep, today)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             logger.error("the entries cannot be compared with the records: %s", error)
         except Exception:  # whatever a site's database says, the schedule goes on
             logger.exception("the entries cannot be compared with the records")
@@ -251,6 +268,6 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def close(self) -> None:
         try:
             self._runtime.timetable.let_go(self.token)
-        except BrokerUnavailable:  # it runs out by itself
+        except BrokerError:  # it runs out by itself
             pass
         super().close()

@@ -54,6 +54,8 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         self._looks: Any = None
         logging.getLogger(KOMBU).addFilter(self._waiting)
         self._unsettled: BaseException | None = None
+        #: Of this connection, from its first message on.
+        self._stay = object()
 
     def connection_for_write(self, *_: Any, **__: Any) -> ByThread:
         """By what Celery sends the worker's events: the publisher's thread."""
@@ -101,10 +103,11 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         would take no other.
         """
         handle = super().create_task_handler(*arguments, **options)
+        self._stay = stay = object()
 
         def on_task_received(message: Any) -> None:
-            message.ack_log_error = partial(self._settle, message.ack)
-            message.reject_log_error = partial(self._settle, message.reject)
+            message.ack_log_error = partial(self._settle, stay, message.ack)
+            message.reject_log_error = partial(self._settle, stay, message.reject)
             setattr(message, KEEP, partial(self._keep_until_due, handle, message))
             handle(message)
 
@@ -117,11 +120,15 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         message.headers = message.headers | {"eta": when.isoformat(), "retries": tries + 1}
         self.call_soon(handle, message)
 
-    def _settle(self, settle: Callable[..., object], _logger: Any, _errors: Any, *how: Any) -> None:
+    def _settle(
+        self, stay: object, settle: Callable[..., object], _logger: Any, _errors: Any, *how: Any
+    ) -> None:
         try:
             settle(*how)
         except self.connection_errors as error:
             logger.debug("a message could not be acknowledged", exc_info=True)
+            if stay is not self._stay:
+                return  # it came by a connection that was given up: the one of now is well
             self._unsettled = error
             self.call_soon(self._connect_anew)
 

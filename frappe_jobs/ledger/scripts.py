@@ -91,7 +91,11 @@ return {starts, tonumber(retries or '0')}
 RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if holder then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- which a Redis whose memory is full does as well
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
 return 1
 """
 

@@ -1,6 +1,7 @@
 """A Redis that answers and refuses: nothing ends of it, it is said once, and work goes on.
 
-One worker and one Redis of the file's own see one refusal after another; each is the server's own.
+One worker, one scheduler and one Redis of the file's own see one refusal after another; each is the
+server's own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chaos.servers import Redis, free_port
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.celery.beat import LOOK
 from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -51,6 +53,23 @@ def bench(make_bench, server, admin):
 def worker(bench):
     with bench.worker("--queue", "default") as worker:
         yield worker
+
+
+@pytest.fixture(scope="module")
+def scheduled(make_bench, bench):
+    """Another bench there, one of whose jobs is due every other second."""
+    scheduled = make_bench(redis_queue=bench.config["redis_queue"], frappe_jobs_scheduler_lock=2)
+    events = {"cron": {"* * * * * */2": ["acme.tasks.ping"]}}
+    (scheduled.path / "acme" / "hooks.py").write_text(f"scheduler_events = {events!r}\n")
+    assert scheduled.run("--site", "site1", "migrate").returncode == 0
+    return scheduled
+
+
+@pytest.fixture(scope="module")
+def scheduler(scheduled):
+    with scheduled.process("schedule") as scheduler:
+        scheduler.wait_ready()
+        yield scheduler
 
 
 def disconnect(admin: redis.Redis) -> None:
@@ -198,3 +217,67 @@ def assert_one_line(done, *, fails: bool = False) -> None:
     assert done.returncode == 69, done
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
     assert runtime.current().settings.bench_id not in done.stdout
+
+
+@pytest.mark.parametrize("state", ["READONLY, UNBLOCKED", "OOM", "NOPERM"])
+def test_a_scheduler_says_so_once_and_goes_on(scheduled, scheduler, admin, state):
+    told = "nothing can be queued"
+    before = len(scheduler.lines)
+    due = next_due(admin, scheduled)
+    wait_until(lambda: next_due(admin, scheduled) > due, WANTED)
+    with STATES[state](admin):
+        wait_until(lambda: told in "\n".join(scheduler.lines[before:]), WANTED)
+        threading.Event().wait(2.5 * LOOK)  # it looks some more times
+        due = next_due(admin, scheduled)
+    wait_until(lambda: next_due(admin, scheduled) > due, WANTED)
+    lines = scheduler.lines[before:]
+    assert scheduler.process.poll() is None
+    assert "Traceback" not in "\n".join(lines), scheduler.log
+    assert sum(told in line for line in lines) == 1, scheduler.log
+
+
+def next_due(admin, bench) -> float:
+    """When its job is due next, as the scheduler has moved it on."""
+    (key,) = admin.scan_iter(f"*{bench.id}*redbeat::schedule", count=1000)
+    ((_, at),) = admin.zrange(key, 0, -1, withscores=True)
+    return float(at)
+
+
+#: For how many seconds, and with which lease: one that is full lets leases be renewed.
+ENDS = {"READONLY": (a_replica, 0, 60), "OOM": (full, 8, 6)}
+
+
+@pytest.mark.parametrize(("state", "seconds", "lease"), ENDS.values(), ids=ENDS)
+def test_an_end_that_it_refuses_is_written_later(
+    make_bench, bench, admin, tmp_path, state, seconds, lease
+):
+    """By the process that ran the job, and by the parent of one that had to be killed."""
+    bench = make_bench(
+        redis_queue=bench.config["redis_queue"], frappe_jobs_timeout_grace=1,
+        frappe_jobs_lease=lease,
+    )  # fmt: skip
+    bench.use()
+    until = tmp_path / "until"
+    callbacks = {"on_success": tasks.on_success, "on_failure": tasks.on_failure}
+    with bench.worker("--queue", "default", "--concurrency", "2") as worker:
+        with frappe.site("site1"):
+            held = frappe.enqueue(tasks.hold, until=str(until), **callbacks)
+            stuck = frappe.enqueue(tasks.sleep_on, seconds=600, timeout=5, **callbacks)
+            wait_until(lambda: {held.get_status(), stuck.get_status()} == {"started"}, WANTED)
+            with state(admin):
+                threading.Event().wait(seconds)
+                until.touch()
+                wait_until(lambda: worker.log.count("cannot be written yet") >= 2, WANTED)
+                assert {held.get_status(), stuck.get_status()} == {"started"}
+            assert held.wait(WANTED) is None
+            wait_until(lambda: stuck.get_status() == "failed", WANTED)
+            assert stuck.reason == "timed out after 5 s and was killed"
+            assert (held.attempt, stuck.attempt) == (1, 1)
+            wait_until(lambda: len(marks(bench)) == 2, WANTED)
+        assert worker.process.poll() is None
+    assert sorted(marks(bench)) == ["on_failure", "on_success"]
+
+
+def marks(bench) -> list[str]:
+    """The callbacks that were made."""
+    return [what for what in ("on_success", "on_failure") for _ in bench.marks(what)]
