@@ -83,8 +83,10 @@ def _settled(pid: int) -> tuple[Held, Held]:
 
     def is_settled() -> bool:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children:
+        try:
             looks.append((_held(pid), _held(int(children[0]))))
+        except (IndexError, FileNotFoundError):  # a worker that starts has none yet, or a short one
+            return False
         changes = [abs(one.pss - two.pss) for one, two in zip(*looks[-2:])] if looks[1:] else []
         return bool(changes) and max(changes) < STILL
 
