@@ -84,7 +84,13 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         if self._looks is not None:
             self._looks.cancel()
         self._looks = self.timer.call_repeatedly(STABLE, self._waiting.note_return)
+        if self.hub is not None:
+            self.hub.on_close.add(self._forget_unsettled)
         super().on_ready()
+
+    def _forget_unsettled(self, _hub: Any) -> None:
+        """The loop has left already, and its hub calls what was to be called soon."""
+        self._unsettled = None
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         self._waiting.lost(exc)
