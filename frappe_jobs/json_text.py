@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 #: Nobody nests a setting or an argument deeper; Python's own limits differ from version to version.
@@ -22,7 +23,7 @@ def parse_json(text: str) -> Any:
         raise _too_deep() from None
     except ValueError:
         raise ValueError("a number has too many digits") from None
-    if _is_deeper(value, DEEPEST):
+    if is_too_deep(value, DEEPEST + 1):
         raise _too_deep()
     return value
 
@@ -31,15 +32,18 @@ def _too_deep() -> ValueError:
     return ValueError(f"nested deeper than {DEEPEST} levels")
 
 
-def _is_deeper(value: object, levels: int) -> bool:
-    level = [value]
-    for _ in range(levels + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
+def is_too_deep(value: object, deepest: int) -> bool:
+    """Whether lists and objects nest over so many levels; asks without recursion."""
+    level: list[Any] = [value]
+    for _ in range(deepest):
+        level = [item for one in level for item in inside(one)]
         if not level:
             return False
     return True
+
+
+def inside(value: object) -> Iterable[object]:
+    """What a list or an object holds; nothing else holds anything."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()

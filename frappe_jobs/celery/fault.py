@@ -17,6 +17,7 @@ from kombu.exceptions import ContentDisallowed
 from frappe_jobs.celery.transport.amqp import UNREADABLE
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BadMessage, LaterVersion, shortened
+from frappe_jobs.json_text import inside, is_too_deep
 from frappe_jobs.message import HEADER, TASK, Message, is_of_later_version
 
 #: Celery's own tasks: ``celery.map``, ``celery.chord_unlock``, ….
@@ -254,24 +255,8 @@ def _is_json(value: object) -> bool:
     )
 
 
-def is_too_deep(value: object, deepest: int) -> bool:
-    """Whether lists and objects nest over so many levels; asks without recursion."""
-    level: list[Any] = [value]
-    for _ in range(deepest):
-        level = [item for one in level for item in _inside(one)]
-        if not level:
-            return False
-    return True
-
-
 def _everything_in(value: object) -> Iterable[object]:
     level: list[Any] = [value]
     while level:
         yield from level
-        level = [item for one in level for item in _inside(one)]
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
+        level = [item for one in level for item in inside(one)]
