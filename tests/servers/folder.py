@@ -66,7 +66,7 @@ class Folder:
         """
         if os.geteuid() != 0:
             raise Unavailable(f"making {self} in a folder takes root")
-        if not self._mark.exists():
+        if not self.path.exists():
             self._bootstrap()
         self._mount()
         if not self._mark.exists():
@@ -80,19 +80,24 @@ class Folder:
         if not script.exists():
             script = SCRIPTS / "sid"
         print(f"{self} is made in {self.path}; it takes some minutes", flush=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        half = self.path.with_name(f"{self.release}.half")
+        shutil.rmtree(half, ignore_errors=True)  # debootstrap does not go on where it was stopped
+        half.mkdir(parents=True)
         _run([
             "debootstrap", "--no-check-gpg", "--variant=minbase", "--include=ca-certificates",
-            self.release, str(self.path), archive(), str(script),
+            self.release, str(half), archive(), str(script),
         ])  # fmt: skip
         for file in filter(os.path.exists, COPIED):
-            shutil.copy(file, f"{self.path}{file}")
-        policy = self.path / "usr/sbin/policy-rc.d"
+            shutil.copy(file, f"{half}{file}")
+        policy = half / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")  # no server starts by being installed
         policy.chmod(0o755)
+        half.rename(self.path)
 
     def _install(self) -> None:
-        quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-qq")
+        # A mirror of an archive may be weeks behind; it is refused as expired.
+        stale = ("-o", "Acquire::Check-Valid-Until=false")
+        quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-qq", *stale)
         self.run(*quiet, "update")
         self.run(*quiet, "install", "--no-install-recommends", *PACKAGES)
 
