@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FLOOR := .venv-floor
+# What is compiled once is kept: the tests begin a thousand processes that import the same.
+unexport PYTHONDONTWRITEBYTECODE
 # What is downloaded, one line a package.
 PROGRESS := --disable-pip-version-check --progress-bar on
 BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310

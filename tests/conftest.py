@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.config import variable
 from frappe_jobs.masking import masked
-from frappe_jobs.testing import slowness, wait_until
+from frappe_jobs.testing import wait_until
 
 APPS = Path(__file__).parent / "apps"
 #: Of a server that others use as well, this database is the tests'.
@@ -80,7 +81,8 @@ class Worker:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout * slowness())
+            wait_until(lambda: self.process.poll() is not None, timeout)
+            return self.process.wait()
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -334,6 +336,18 @@ def shared_worker(shared: Bench, _shared: tuple[Bench, Worker]) -> Worker:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # of a run in several processes, the one above them
         leftovers.watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Of the processes of a run, which all read all files, one compiles a file for the others."""
+    if not isinstance(collector, pytest.Module):
+        return (yield)
+    with collector.path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

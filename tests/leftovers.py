@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
-MARK = "FRAPPE_JOBS_TESTS_RUN"
+#: Not one of ours by its name: what the tests begin is given none of those that are set here.
+MARK = "TESTS_OF_FRAPPE_JOBS"
 
 #: Seconds in which the run's own processes end by themselves.
 GRACE = 1.0

@@ -32,13 +32,14 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import pytest
+import warm
 
 import frappe_jobs
 from frappe_jobs import embedded
@@ -106,22 +107,32 @@ def page_marks(text: str) -> dict[str, str | None]:
     return {mark[1]: mark[2] for mark in found if mark and mark[1] in PAGE_MARKS}
 
 
-#: A Python that runs the blocks it reads, in one namespace.
-INTERPRETER = """
-import contextlib, io, json, sys, frappe_jobs
-names = {"__name__": "__main__"}
-for line in sys.stdin:
-    code, place, site = json.loads(line)
-    output, failed = io.StringIO(), False
-    with contextlib.redirect_stdout(output):
+class Python:
+    """One that runs the page's blocks, or anything else (``docs_python``)."""
+
+    def __init__(self, forker: warm.Forker, folder: Path, environment: Mapping[str, str]) -> None:
+        (stdin, writing), (reading, stdout) = os.pipe(), os.pipe()
+        theirs = {**environment, "PYTHONPATH": str(ROOT / "tests")}
+        streams = stdin, stdout, 2
+        self._process = forker.start([], folder, theirs, *streams, module="docs_python")
+        os.close(stdin)
+        os.close(stdout)
+        self._input, self._output = os.fdopen(writing, "w"), os.fdopen(reading)
+
+    def run(self, code: str, place: str, site: str | None = None) -> tuple[str, bool]:
+        """What the code prints, and whether it failed."""
+        self._input.write(json.dumps([code, place, site]) + "\n")
+        self._input.flush()
+        printed, failed = json.loads(self._output.readline())
+        return str(printed), bool(failed)
+
+    def close(self) -> None:
+        self._input.close()
         try:
-            with frappe_jobs.site(site) if site else contextlib.nullcontext():
-                exec(compile(code, place, "exec"), names)
-        except Exception as error:
-            failed = True
-            print(f"{type(error).__name__}: {error}")
-    print(json.dumps([output.getvalue(), failed]), flush=True)
-"""
+            self._process.wait(TIMEOUT)
+        finally:
+            self._process.kill()
+            self._output.close()
 
 
 @dataclass
@@ -132,8 +143,10 @@ class Page:
     state: Path  # a file for what a block leaves to the next
     marks: dict[str, str | None]
     environment: dict[str, str]
+    forker: warm.Forker
     background: list[subprocess.Popen[str]] = field(default_factory=list)
-    python: subprocess.Popen[str] | None = None
+    python: Python | None = None
+    written: int = 0
 
     def run(self, block: Block) -> None:
         if name := block.marks.get("file"):
@@ -156,6 +169,9 @@ class Page:
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text + "\n")
+        # Each time a second later: of a file of the same second Python would take what it compiled.
+        self.written += 1
+        os.utime(file, (self.written, self.written))
         if file.suffix == ".py":
             compile(block.text, block.place, "exec")
         if file.suffix == ".json":
@@ -170,31 +186,25 @@ class Page:
             return
         state = self.state
         after = f'\n{{ printf "%s\\0" "$PWD"; env -0; }} > {shlex.quote(str(state))}'
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script + after], cwd=self.folder, text=True,
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, timeout=TIMEOUT * slowness(),
+            stdin=subprocess.DEVNULL, pass_fds=[self.forker.way],
         )  # fmt: skip
+        printed = said_in_time(process)
         expected = int(block.marks.get("exit") or 0)
-        assert done.returncode == expected, f"{block.place}: {done.returncode}\n{done.stdout}"
+        assert process.returncode == expected, f"{block.place}: {process.returncode}\n{printed}"
         if expected == 0:  # a folder that was entered, a variable that was exported: they stay
             folder, *variables = state.read_text().rstrip("\0").split("\0")
             self.folder = Path(folder)
             self.environment = dict(item.split("=", 1) for item in variables)
-        self.check(block, done.stdout)
+        self.check(block, printed)
 
     def run_python(self, block: Block) -> str:
-        if self.python is None:
-            self.python = subprocess.Popen(
-                [sys.executable, "-c", INTERPRETER], cwd=self.folder, env=self.environment,
-                text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            )  # fmt: skip
-        assert self.python.stdin and self.python.stdout
+        self.python = self.python or Python(self.forker, self.folder, self.environment)
         own = "outside" in block.marks or "with frappe.site(" in block.text
         site = None if own else self.marks.get("inside")
-        self.python.stdin.write(json.dumps([block.text, block.place, site]) + "\n")
-        self.python.stdin.flush()
-        output, failed = json.loads(self.python.stdout.readline())
+        output, failed = self.python.run(block.text, block.place, site)
         assert not failed or block.prints is not None, f"{block.place}: {output}"
         return output
 
@@ -212,7 +222,7 @@ class Page:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-                start_new_session=True,
+                start_new_session=True, pass_fds=[self.forker.way],
             )  # fmt: skip
         self.background.append(process)
         said = re.compile(r"\bready\.?$", re.MULTILINE)
@@ -225,7 +235,7 @@ class Page:
     def leave(self) -> None:
         """Tell all that was started to stop."""
         if self.python:
-            self.python.communicate(timeout=TIMEOUT * slowness())
+            self.python.close()
         for process in self.background:
             process.send_signal(signal.SIGTERM)
 
@@ -233,7 +243,7 @@ class Page:
         """Wait for what was told to stop; it must end."""
         try:
             for process in self.background:
-                process.wait(TIMEOUT)
+                wait_until(lambda process=process: process.poll() is not None, TIMEOUT)
         finally:
             for process in self.background:
                 if process.poll() is None:
@@ -241,6 +251,18 @@ class Page:
                     process.wait()
             for address in self.state.parent.rglob(f"{embedded.FOLDER}/{embedded.ADDRESS}"):
                 os.kill(json.loads(address.read_text())["pid"], signal.SIGKILL)
+
+
+def said_in_time(process: subprocess.Popen[str]) -> str:
+    """All that it prints; killed if it goes on for too long."""
+    with process:
+        try:
+            try:
+                return process.communicate(timeout=TIMEOUT)[0]
+            except subprocess.TimeoutExpired:  # to look how slow the machine is takes time as well
+                return process.communicate(timeout=TIMEOUT * (slowness() - 1))[0]
+        finally:
+            process.kill()
 
 
 def tidy(text: str) -> str:
@@ -281,14 +303,14 @@ def check_on_a_bench(line: str) -> None:
         assert words[0] == "echo", f"not a form that is known: {line}"
 
 
-def start_server(folder: Path) -> str:
+def start_server(forker: warm.Forker, folder: Path) -> str:
     """An embedded server, as a child of nobody's."""
-    code = (
-        "import pathlib, sys; from frappe_jobs import embedded\n"
-        "print(embedded.start(pathlib.Path(sys.argv[1])), end='')"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    python = Python(forker, folder, os.environ)
+    code = "import pathlib; from frappe_jobs import embedded\n"
+    url, failed = python.run(f"{code}print(embedded.start(pathlib.Path({str(folder)!r})))", "")
+    python.close()
+    assert not failed, url
+    return url.strip()
 
 
 def make_targets() -> set[str]:
@@ -305,22 +327,33 @@ def left() -> Iterator[list[Page]]:
             stack.callback(page.close)
 
 
+@pytest.fixture(scope="session")
+def warm_folder(forker: warm.Forker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ``frappe-jobs`` is whose start costs little."""
+    folder = tmp_path_factory.mktemp("command") / "bin"
+    forker.write_command(folder)
+    return folder
+
+
 @pytest.fixture
-def open_page(tmp_path: Path, left: list[Page]) -> Iterator[Callable[[str], Page]]:
+def open_page(
+    tmp_path: Path, left: list[Page], forker: warm.Forker, warm_folder: Path
+) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
-    def open_page(text: str) -> Page:
+    def open_page(text: str, *, starts_cold: bool = False) -> Page:
         folder = tmp_path / "page"
         folder.mkdir()
+        path = [] if starts_cold else [warm_folder]
+        path += [Path(sys.executable).parent, os.environ["PATH"]]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FRAPPE_")} | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": ":".join(map(str, path)),
             "PYTHONWARNINGS": "",
-            "PYTHONDONTWRITEBYTECODE": "1",  # a file that is written twice within a second
         }
         marks = page_marks(text)
         if "server" in marks:
-            environment[marks["server"] or variable("redis_queue")] = start_server(tmp_path)
-        opened.append(Page(folder, tmp_path / "state", marks, environment))
+            environment[marks["server"] or variable("redis_queue")] = start_server(forker, tmp_path)
+        opened.append(Page(folder, tmp_path / "state", marks, environment, forker))
         return opened[-1]
 
     yield open_page
@@ -338,7 +371,8 @@ def run(page: Page, text: str, name: str) -> None:
 @each_page
 def test_what_the_page_shows_works(path, open_page):
     text = path.read_text(encoding="utf-8")
-    run(open_page(text), text, path.name)
+    # The first commands that a reader types start from nothing, as they do there.
+    run(open_page(text, starts_cold=path.name == "README.md"), text, path.name)
 
 
 INLINE = re.compile(r"`([^`\n]+)`")

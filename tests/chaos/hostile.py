@@ -11,6 +11,7 @@ import os
 import pickle
 import zlib
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from struct import pack
 from typing import Any
@@ -164,8 +165,10 @@ def odd_encoding(random: Random, command: str, _: Any) -> Sent:
     return message(random, command) | {"content_encoding": random.choice(encodings)}
 
 
-#: 80 MB in 80 kB.
-BOMB = zlib.compress(b"[" * 80_000_000, 9)
+@cache
+def bomb() -> bytes:
+    """80 MB in 80 kB."""
+    return zlib.compress(b"[" * 80_000_000, 9)
 
 
 def compressed(random: Random, command: str, _: Any) -> Sent:
@@ -173,7 +176,7 @@ def compressed(random: Random, command: str, _: Any) -> Sent:
     kinds = ("zlib", "gzip", "bzip2", "lzma", "brotli", "zstd", "nope", "application/x-gzip")
     sent["headers"]["compression"] = random.choice(kinds)
     if random.random() < 0.02:
-        sent["headers"]["compression"], sent["body"] = "zlib", BOMB
+        sent["headers"]["compression"], sent["body"] = "zlib", bomb()
     return sent
 
 
