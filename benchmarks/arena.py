@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,8 @@ from typing import Any
 import redis
 
 from benchmarks.contenders import SITES, Contender
-from frappe_jobs import embedded
 from frappe_jobs.config import variable
+from frappe_jobs.embedded import server_binary
 from frappe_jobs.testing import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -137,12 +138,32 @@ class Arena:
 def opened() -> Iterator[Arena]:
     """An arena; all of it is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-        folder = Path(name)
+        with server_in(name) as url:
+            yield Arena(Path(name), url)
+
+
+@contextmanager
+def server_in(folder: str) -> Iterator[str]:
+    """A Redis on a port, where each contender finds it; libraries are compared here, no disks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    options = {"--port": port, "--bind": "127.0.0.1", "--save": "", "--dir": folder}
+    command = [server_binary(), *(part for option in options.items() for part in option)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        wait_until(lambda: answers(url), TIMEOUT)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a Redis is there."""
+    with redis.Redis.from_url(url) as server:
         try:
-            url = embedded.start(folder)
-            with redis.Redis.from_url(url) as server:  # libraries are compared here, no disks
-                server.config_set("appendonly", "no")
-                server.config_set("save", "")
-            yield Arena(folder, url)
-        finally:
-            embedded.stop(folder)
+            return bool(server.ping())
+        except redis.ConnectionError:
+            return False

@@ -1,86 +1,124 @@
 """The embedded server: a real Redis (or Valkey) of a sites folder's own, run when asked for.
 
-Its data, its address and its password lie in ``.frappe_jobs/`` there, readable by their owner
-only, so that other shells find it.
+Its data and its Unix socket lie in ``.frappe_jobs/`` there, which its owner alone may enter: nobody
+else can answer in its place, and there is no password that somebody could be told.  Other shells
+find it by that folder.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
+from typing import IO
+from urllib.parse import quote
 
 from frappe_jobs.errors import BrokerUnavailable, ConfigError
 
 FOLDER = ".frappe_jobs"
-ADDRESS = "server.json"
 START_TIMEOUT = 10.0
+
+#: Seconds that it has to answer.
+PATIENCE = 1.0
+
+#: Held by who starts the server, then by the server itself for as long as it lives.
+LOCK = "lock"
+LOG = "server.log"
+#: A link to its socket: beside it, or in a folder of the socket's own.
+WHERE, SOCKET = "socket", "server.sock"
+#: How such a folder's name begins, and in it a link to the one whose server it is.
+PREFIX, WHOSE = "frappe_jobs-", "of"
+
+#: A socket's path may have so many bytes on every system; Linux takes four more.
+PATH_LIMIT = 103
 
 #: The servers that this process has started; they live on when it ends.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 def start(sites_path: Path) -> str:
-    """Start the folder's server, unless it runs already; returns its URL, with the password.
+    """Start the folder's server, unless it runs already; returns its URL.
 
-    It stays until ``stop``.  Raises ConfigError where no server is installed.
+    It stays until ``stop``.  Raises ConfigError where no server is installed, or the folder is
+    another user's; BrokerUnavailable where it does not start, or runs and does not answer.
     """
-    folder = sites_path / FOLDER
+    folder = _folder(sites_path)
     folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # of two shells, one starts it
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return running(sites_path) or _start(folder)
+    _refuse_another_users(folder)
+    folder.chmod(0o700)
+    with (folder / LOCK).open("ab") as lock:
+        answered = time.monotonic()
+        while not _take(lock, fcntl.LOCK_EX):  # of two shells, one starts it
+            if said := _info(folder):
+                answered = time.monotonic()
+            if _is_ready(said):
+                return _url(_socket(folder))
+            if time.monotonic() - answered > START_TIMEOUT:
+                raise _silent(folder)
+            Event().wait(0.02)
+        _start(folder, lock)
+    return _url(_socket(folder))
 
 
-def _start(folder: Path) -> str:
-    password, port = _address(folder) or ("", 0)
-    if not port or not _is_free(port):  # the address it had, so that who knew it finds it again
-        password, port = secrets.token_urlsafe(24), _free_port()
-    config = folder / "server.conf"
-    _write_private(config, _configuration(folder, port, password))
-    with (folder / "server.log").open("ab") as log:
+def _start(folder: Path, lock: IO[bytes]) -> None:
+    """The lock goes on to the server: it is free when that has ended, however it ends."""
+    command = [os.path.abspath(server_binary()), "-"]
+    with tempfile.TemporaryFile() as configuration, (folder / LOG).open("ab") as log:
+        configuration.write(_configuration(_place(folder)))
+        configuration.seek(0)
         process = subprocess.Popen(
-            [server_binary(), str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, close_fds=True,
+            command, cwd=folder, stdin=configuration, stdout=log, stderr=log,
+            start_new_session=True, pass_fds=[lock.fileno()],
         )  # fmt: skip
     _started.append(process)
-    deadline = time.monotonic() + START_TIMEOUT
-    while not _answers(port, password):
-        if process.poll() is not None or time.monotonic() > deadline:
+    lock.truncate(0)
+    lock.write(str(process.pid).encode())
+    lock.flush()
+    answered = time.monotonic()
+    while not _is_ready(said := _info(folder)):
+        if said:  # that it still reads its data
+            answered = time.monotonic()
+        elif process.poll() is not None or time.monotonic() - answered > START_TIMEOUT:
             process.kill()
-            raise BrokerUnavailable(f"The embedded server did not start; see {log.name}.")
+            raise BrokerUnavailable(f"The embedded server did not start; see {folder / LOG}.")
         Event().wait(0.02)
-    url = f"redis://:{password}@127.0.0.1:{port}/0"
-    _write_private(folder / ADDRESS, json.dumps({"url": url, "pid": process.pid}))
-    return url
 
 
 def running(sites_path: Path) -> str | None:
-    """The URL of the folder's server if it runs."""
-    address = _address(sites_path / FOLDER)
-    if address is None or not _answers(address[1], address[0]):
-        return None
-    password, port = address
-    return f"redis://:{password}@127.0.0.1:{port}/0"
+    """The URL of the folder's server if it runs.
+
+    Raises ConfigError where the folder is another user's.
+    """
+    folder = _folder(sites_path)
+    return _url(_socket(folder)) if _runs(folder) else None
 
 
 def stop(sites_path: Path) -> bool:
-    """Stop the folder's server; its data and its address stay. False if none ran."""
-    if running(sites_path) is None:
+    """Stop the folder's server; its data and its address stay. False if none ran.
+
+    Raises ConfigError where the folder is another user's, BrokerUnavailable where it does not end.
+    """
+    folder = _folder(sites_path)
+    if not folder.is_dir() or not _is_locked(folder):
         return False
-    pid = int(json.loads((sites_path / FOLDER / ADDRESS).read_text())["pid"])
+    _refuse_another_users(folder)
+    if not (pid := int(_info(folder).get("process_id", 0))):
+        raise _silent(folder)
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + START_TIMEOUT
-    while running(sites_path) and time.monotonic() < deadline:
+    while _is_locked(folder):
+        if time.monotonic() > deadline:
+            raise _silent(folder)
         Event().wait(0.02)
     for process in [one for one in _started if one.pid == pid]:
         process.wait(START_TIMEOUT)
@@ -88,14 +126,140 @@ def stop(sites_path: Path) -> bool:
     return True
 
 
-def _address(folder: Path) -> tuple[str, int] | None:
-    """The password and the port that the server has, or had last."""
+def _silent(folder: Path) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        f"The embedded server of {folder.parent} runs, and does not answer: process "
+        f"{(folder / LOCK).read_text() or 'unknown'}. See {folder / LOG}; once that process is "
+        "gone it can be started again."
+    )
+
+
+def _folder(sites_path: Path) -> Path:
+    return sites_path.resolve() / FOLDER
+
+
+def _runs(folder: Path) -> bool:
+    """Whether it runs; what answers is this folder's only where its lock is held.
+
+    A copy of a folder has the link to the socket of the other one.
+    """
+    if not folder.is_dir():
+        return False
+    _refuse_another_users(folder)
+    return _is_locked(folder) and bool(_info(folder))
+
+
+def _refuse_another_users(folder: Path) -> None:
+    if (owner := folder.stat().st_uid) != os.geteuid():
+        raise ConfigError(
+            f"{folder} belongs to user {owner}, whose embedded server it is: run this as that user."
+        )
+
+
+def _take(lock: IO[bytes], kind: int) -> bool:
     try:
-        url = str(json.loads((folder / ADDRESS).read_text())["url"])
-        password, _, rest = url.removeprefix("redis://:").partition("@127.0.0.1:")
-        return password, int(rest.removesuffix("/0"))
-    except (OSError, ValueError, KeyError, TypeError):
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            return not _take(lock, fcntl.LOCK_SH)  # who else asks holds it as well
+    except FileNotFoundError:
+        return False
+
+
+def _place(folder: Path) -> Path:
+    """Where the server that is about to start has its socket: where it was, if that is still good.
+
+    In the folder, unless its path is too long, is not text, or its file system has no sockets:
+    then in a folder of its own, which stays when the server is stopped, so that nobody else can
+    take its name while workers look for the server there.
+    """
+    inside = folder / SOCKET
+    if _can_be(inside):
+        _point(folder / WHERE, SOCKET)
+        return inside
+    known = _socket(folder)
+    if known != inside and _is_private(known.parent) and _link(known.parent / WHOSE) == str(folder):
+        return known
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        _remove_orphans(Path(parent))
+        own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        if _can_be(own / SOCKET):
+            _point(own / WHOSE, str(folder))
+            _point(folder / WHERE, str(own / SOCKET))
+            return own / SOCKET
+        own.rmdir()
+    raise BrokerUnavailable(
+        f"The embedded server's socket can be neither {inside} nor below {tempfile.gettempdir()}: "
+        f"its path must have at most {PATH_LIMIT} bytes, all UTF-8, on a file system with sockets."
+    )
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Of sockets' own folders those whose sites folder is gone."""
+    for own in parent.glob(f"{PREFIX}*"):
+        if _is_private(own) and (whose := _link(own / WHOSE)) and not os.path.exists(whose):
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _can_be(path: Path) -> bool:
+    try:
+        if len(str(path).encode()) > PATH_LIMIT:
+            return False
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(path))
+        path.unlink()
+    except (UnicodeError, OSError):
+        return False
+    return True
+
+
+def _socket(folder: Path) -> Path:
+    """Where the folder's server has its socket, or had it last."""
+    return folder / (_link(folder / WHERE) or SOCKET)
+
+
+def _link(path: Path) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
         return None
+
+
+def _point(link: Path, target: str) -> None:
+    draft = link.with_name(f"{link.name}.new")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(target)
+    draft.replace(link)
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else can have put something there: a folder of ours, and no link to one."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    is_closed = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    return is_closed and status.st_uid == os.geteuid()
+
+
+def _url(path: Path) -> str:
+    return f"unix://{quote(str(path))}"
+
+
+def _configuration(path: Path) -> bytes:
+    """By standard input, as whatever a folder's name holds has no meaning there."""
+    quoted = "".join(f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return (
+        f'port 0\nunixsocket "{quoted}"\nunixsocketperm 700\nappendonly yes\n'
+        "maxmemory-policy noeviction\n"
+    ).encode()
 
 
 def server_binary() -> str:
@@ -113,43 +277,24 @@ def server_binary() -> str:
     )
 
 
-def _configuration(folder: Path, port: int, password: str) -> str:
-    return (
-        f'bind 127.0.0.1\nport {port}\nrequirepass "{password}"\ndir "{folder}"\n'
-        "appendonly yes\nmaxmemory-policy noeviction\n"
-    )
+def _is_ready(said: Mapping[str, str]) -> bool:
+    return said.get("loading") == "0"
 
 
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600, exist_ok=True)
-    path.chmod(0o600)
-    path.write_text(text)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int, password: str) -> bool:
-    """Whether the server that answers there knows the password, so it is ours."""
+def _info(folder: Path) -> Mapping[str, str]:
+    """What the server says of itself, also while it still reads its data; nothing if none does."""
+    path = _socket(folder)
+    if path.parent != folder and not _is_private(path.parent):
+        return {}
+    reply = b""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            reply = b""
-            while reply.count(b"\r\n") < 2 and (part := connection.recv(100)):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(path))
+            connection.sendall(b"INFO\r\nQUIT\r\n")
+            while part := connection.recv(65536):
                 reply += part
-            return reply == b"+OK\r\n+PONG\r\n"
-    except OSError:
-        return False
+    except OSError:  # or its path has become too long
+        return {}
+    lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, separator, value in lines if separator}

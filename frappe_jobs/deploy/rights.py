@@ -66,7 +66,7 @@ def rabbitmq_patterns(bench_id: str) -> tuple[str, str, str]:
 
 def _client(server: ServerURL) -> str:
     return (
-        f"redis-cli -s {server.path}"
+        f"redis-cli -s {shlex.quote(server.path)}"
         if server.path
         else (f"redis-cli -h {server.host} -p {server.port}{' --tls' if server.tls else ''}")
     )

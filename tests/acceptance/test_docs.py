@@ -40,6 +40,7 @@ from pathlib import Path
 import click
 import pytest
 import warm
+from chaos.servers import Redis
 
 import frappe_jobs
 from frappe_jobs import embedded
@@ -144,6 +145,7 @@ class Page:
     marks: dict[str, str | None]
     environment: dict[str, str]
     forker: warm.Forker
+    server: Redis | None = None
     background: list[subprocess.Popen[str]] = field(default_factory=list)
     python: Python | None = None
     written: int = 0
@@ -249,8 +251,10 @@ class Page:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-            for address in self.state.parent.rglob(f"{embedded.FOLDER}/{embedded.ADDRESS}"):
-                os.kill(json.loads(address.read_text())["pid"], signal.SIGKILL)
+            for folder in self.state.parent.rglob(embedded.FOLDER):
+                embedded.stop(folder.parent)
+            if self.server:
+                self.server.end()
 
 
 def said_in_time(process: subprocess.Popen[str]) -> str:
@@ -303,16 +307,6 @@ def check_on_a_bench(line: str) -> None:
         assert words[0] == "echo", f"not a form that is known: {line}"
 
 
-def start_server(forker: warm.Forker, folder: Path) -> str:
-    """An embedded server, as a child of nobody's."""
-    python = Python(forker, folder, os.environ)
-    code = "import pathlib; from frappe_jobs import embedded\n"
-    url, failed = python.run(f"{code}print(embedded.start(pathlib.Path({str(folder)!r})))", "")
-    python.close()
-    assert not failed, url
-    return url.strip()
-
-
 def make_targets() -> set[str]:
     return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -351,10 +345,13 @@ def open_page(
             "PYTHONWARNINGS": "",
         }
         marks = page_marks(text)
+        page = Page(folder, tmp_path / "state", marks, environment, forker)
+        opened.append(page)
         if "server" in marks:
-            environment[marks["server"] or variable("redis_queue")] = start_server(forker, tmp_path)
-        opened.append(Page(folder, tmp_path / "state", marks, environment, forker))
-        return opened[-1]
+            page.server = Redis(tmp_path / "server")
+            page.server.start()
+            environment[marks["server"] or variable("redis_queue")] = page.server.url
+        return page
 
     yield open_page
     left += opened

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from contextlib import contextmanager
 
 import pytest
+import redis
 from acme import tasks
 from recorded import ANOTHER, SOMEBODY, begun, recorded
 
@@ -122,7 +122,8 @@ def test_what_is_no_longer_kept_is_not_noted_anew(ledger):
 @contextmanager
 def standing_still(server):
     """Redis answers nobody; what it was asked meanwhile it does when it goes on."""
-    pid = json.loads((server / embedded.FOLDER / embedded.ADDRESS).read_text())["pid"]
+    with redis.Redis.from_url(embedded.running(server)) as client:
+        pid = client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
