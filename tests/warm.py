@@ -1,7 +1,7 @@
 """A command as a process of its own that has Celery imported already: a fork of one that has.
 
 A start from nothing costs most of a second of processor time, and the tests make many hundred. The
-README's commands, the demo and the benchmarks still start from nothing.
+README's commands and the workers that are measured still start from nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Protocol
 
 import frappe_jobs
@@ -36,14 +36,16 @@ LIBRARIES = (
     "zoneinfo",
 )  # fmt: skip
 OURS = "frappe_jobs"
-#: A shell's ``frappe-jobs``: what it was told goes to the forker, a signal to the fork.
-COMMAND = """#!{python} -IS
+#: A program that asks the forker for a process, and is told of its end; signals go to the process.
+PROGRAM = """#!{python} -IS
 import array, json, os, signal, socket, sys
+{begin}
 reading, writing = os.pipe()
-request = ["{module}", sys.argv[1:], os.getcwd(), dict(os.environ), [os.path.dirname(__file__)]]
+request = json.dumps([module, arguments, os.getcwd(), dict(os.environ), [first]]).encode()
 streams = array.array("i", [0, 1, 2, writing])
-with socket.socket(fileno={way}) as way:
-    way.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+    way.connect({address!r})
+    way.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
 os.close(writing)
 with os.fdopen(reading) as status:
     pid = int(status.readline())
@@ -52,6 +54,12 @@ with os.fdopen(reading) as status:
     code = int(status.readline())
 os._exit(code if code >= 0 else 128 - code)
 """
+#: Of a shell's ``frappe-jobs``.
+COMMAND = f'module, arguments, first = "{OURS}", sys.argv[1:], os.path.dirname(__file__)'
+#: Of a Python that is asked for one of these modules; the real one has to do all else.
+PYTHON = """if sys.argv[1] != "-m" or sys.argv[2] not in {modules}:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+(module, *arguments), first = sys.argv[2:], os.getcwd()"""
 #: Of a request: the arguments and the environment.
 SIZE = 1 << 18
 
@@ -148,11 +156,16 @@ class Forker:
     """A process that begins commands, one after the other."""
 
     def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        self._folder = TemporaryDirectory(prefix="forker-")
+        self._address = f"{self._folder.name}/way"
+        self._life, theirs = socket.socketpair()
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+            way.bind(self._address)
+            way.listen(128)
+            descriptors = way.fileno(), theirs.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+                [sys.executable, __file__, *map(str, descriptors)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=descriptors,
                 env=os.environ | {"PYTHONWARNINGS": ""}, start_new_session=True,
             )  # fmt: skip
 
@@ -169,27 +182,32 @@ class Forker:
         request = json.dumps([module, list(arguments), str(cwd), dict(environment), first]).encode()
         reading, writing = os.pipe()
         try:
-            socket.send_fds(self._ours, [request], [*streams, writing])
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+                way.connect(self._address)
+                socket.send_fds(way, [request], [*streams, writing])
         finally:
             os.close(writing)
         return Process(reading)
 
-    @property
-    def way(self) -> int:
-        """The descriptor that a shell must have for its ``frappe-jobs`` to come here."""
-        return self._ours.fileno()
+    def write_command(self, file: Path) -> Path:
+        """Make it a ``frappe-jobs`` whose processes are begun here."""
+        return self._write(file, COMMAND)
 
-    def write_command(self, folder: Path) -> None:
-        """Put a ``frappe-jobs`` there, whose processes are begun here."""
-        folder.mkdir()
-        command = folder / "frappe-jobs"
-        command.write_text(COMMAND.format(python=sys.executable, module=OURS, way=self.way))
-        command.chmod(0o755)
+    def write_python(self, file: Path, *modules: str) -> Path:
+        """Make it a Python that has the processes of these modules begun here."""
+        return self._write(file, PYTHON.format(python=sys.executable, modules=modules))
+
+    def _write(self, file: Path, begin: str) -> Path:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(PROGRAM.format(python=sys.executable, begin=begin, address=self._address))
+        file.chmod(0o755)
+        return file
 
     def close(self) -> None:
         """End it; what it has begun goes on."""
-        self._ours.close()
+        self._life.close()
         self._process.wait(10)
+        self._folder.cleanup()
 
 
 # --- in the forker
@@ -205,16 +223,22 @@ def preload() -> None:
         import_module(name)
 
 
-def requests(way: socket.socket) -> Iterator[tuple[Any, list[int]]]:
-    while (received := socket.recv_fds(way, SIZE, 4))[0]:
-        yield json.loads(received[0]), received[1]
+def requests(way: socket.socket, life: socket.socket) -> Iterator[tuple[Any, list[int]]]:
+    """What is asked for, until the other end of the second socket is gone."""
+    while life not in select.select([way, life], [], [])[0]:
+        asking, _ = way.accept()
+        with asking:
+            received = socket.recv_fds(asking, SIZE, 4)
+        if received[0]:
+            yield json.loads(received[0]), received[1]
 
 
-def fork_for(way: socket.socket) -> str | None:
+def fork_for(way: socket.socket, life: socket.socket) -> str | None:
     """Fork for each request; in the process that has a command to run, its module."""
-    for (module, *rest), descriptors in requests(way):
+    for (module, *rest), descriptors in requests(way, life):
         if not os.fork():
             way.close()
+            life.close()
             *streams, status = descriptors
             if pid := os.fork():
                 wait_for(pid, streams, status)
@@ -269,5 +293,5 @@ if __name__ == "__main__":
     preload()
     gc.collect()
     gc.freeze()
-    if found := fork_for(socket.socket(fileno=int(sys.argv[1]))):
+    if found := fork_for(*(socket.socket(fileno=int(number)) for number in sys.argv[1:])):
         runpy.run_module(found, run_name="__main__", alter_sys=True)

@@ -5,19 +5,39 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parents[2]
+
+#: With another Python for the producers of jobs, of which one measures no start.
+RUN = (
+    "import runpy, sys; sys.executable = sys.argv.pop(1)\n"
+    "runpy.run_module('benchmarks', run_name='__main__')"
+)
 
 #: What runs beside them slows them down more than others: they keep a processor busy.
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(tmp_path: Path) -> None:
-    command = ["-m", "benchmarks", "--quick", "--no-peers", "--write", str(tmp_path)]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True)
+@pytest.fixture
+def run(
+    tmp_path_factory: pytest.TempPathFactory, forker: warm.Forker
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    python = forker.write_python(tmp_path_factory.mktemp("bin") / "python", "benchmarks.producer")
+    command = [sys.executable, "-c", RUN, python]
+    return lambda *arguments: subprocess.run(
+        [*command, *arguments], cwd=ROOT, text=True, capture_output=True
+    )
+
+
+def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(
+    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = run("--quick", "--no-peers", "--write", tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert tmp_path.joinpath("benchmarks.txt").read_text(encoding="utf-8") == done.stdout
@@ -36,12 +56,13 @@ def assert_schedule(text: str) -> None:
     assert any("Frappe 15, tick with nothing due, ms             420" in line for line in lines)
 
 
-def test_the_schedule_alone_renews_its_part_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_the_schedule_alone_renews_its_part_and_leaves_the_rest(
+    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     for name in ("benchmarks.txt", "benchmarks.md"):
         shutil.copy(ROOT / "docs" / name, tmp_path)
     before = tmp_path.joinpath("benchmarks.txt").read_text(encoding="utf-8")
-    command = ["-m", "benchmarks", "--only", "schedule", "--quick", "--write", str(tmp_path)]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True)
+    done = run("--only", "schedule", "--quick", "--write", tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert_schedule(f"\n{done.stdout}")

@@ -293,10 +293,11 @@ class TestSetup:
     def test_the_repositorys_procfile_is_that_of_the_default_bench(self, bench):
         assert (ROOT / "Procfile").read_text() == bench.run("setup", "procfile").stdout
 
-    def test_the_repositorys_procfile_runs_under_honcho(self, bench):
-        bin = str(Path(sys.executable).parent)
+    def test_the_repositorys_procfile_runs_under_honcho(self, bench, forker):
+        bin = forker.write_command(bench.path / "bin" / "frappe-jobs").parent
         honcho = subprocess.Popen(
-            [f"{bin}/honcho", "-f", str(ROOT / "Procfile"), "-d", str(bench.path), "start"],
+            [Path(sys.executable).with_name("honcho"), "-f", ROOT / "Procfile", "-d", bench.path,
+             "start"],
             env=bench.environment | {"PATH": f"{bin}:{os.environ['PATH']}"},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip

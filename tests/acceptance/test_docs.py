@@ -191,7 +191,7 @@ class Page:
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script + after], cwd=self.folder, text=True,
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, pass_fds=[self.forker.way],
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         printed = said_in_time(process)
         expected = int(block.marks.get("exit") or 0)
@@ -224,7 +224,7 @@ class Page:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-                start_new_session=True, pass_fds=[self.forker.way],
+                start_new_session=True,
             )  # fmt: skip
         self.background.append(process)
         said = re.compile(r"\bready\.?$", re.MULTILINE)
@@ -324,9 +324,7 @@ def left() -> Iterator[list[Page]]:
 @pytest.fixture(scope="session")
 def warm_folder(forker: warm.Forker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the ``frappe-jobs`` is whose start costs little."""
-    folder = tmp_path_factory.mktemp("command") / "bin"
-    forker.write_command(folder)
-    return folder
+    return forker.write_command(tmp_path_factory.mktemp("bin") / "frappe-jobs").parent
 
 
 @pytest.fixture
