@@ -73,15 +73,22 @@ class Executor:
         self._host, self._ledger, self._tracking, self._away = host, ledger, tracking, away
         self._handle = handle  # the Job of a message, for the callbacks
 
-    def execute(self, message: Message, *, holder: str, timed_out: type[BaseException]) -> Any:
+    def execute(
+        self,
+        message: Message,
+        *,
+        holder: str,
+        timed_out: type[BaseException],
+        leave: Callable[[], object] = lambda: None,
+    ) -> Any:
         """Run the message's method and return its result as JSON carries it.
 
         ``holder`` is who holds the job's lease meanwhile, and renews it.  The job's end is in its
         record before this returns or raises the method's own error.  Raises RunAgain where another
         attempt is due, where somebody else holds the lease, and where its site's database was away.
         ``timed_out`` is what the worker
-        raises in a job at its timeout.  Nothing is run, and None returned, if the record says that
-        the job has ended.
+        raises in a job at its timeout.  ``leave`` ends what the job has started, where its run has
+        failed.  Nothing is run, and None returned, if the record says that the job has ended.
         """
         if rest := _insist(lambda: self._away.rest(message.site), message, timed_out):
             logger.info(
@@ -95,13 +102,18 @@ class Executor:
         try:
             if isinstance(attempt, Refusal):
                 return self._refuse(message, attempt, timed_out)
-            return self._execute(message, attempt, run, timed_out)
+            return self._execute(message, attempt, run, timed_out, leave)
         finally:
             self._tracking.leave(message)
             self._host.clear()
 
     def _execute(
-        self, message: Message, attempt: Attempt, run: Run, timed_out: type[BaseException]
+        self,
+        message: Message,
+        attempt: Attempt,
+        run: Run,
+        timed_out: type[BaseException],
+        leave: Callable[[], object],
     ) -> Any:
         if message.failure_of:
             return self._report_failure(message, timed_out)
@@ -110,6 +122,8 @@ class Executor:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(message, session, attempt, run, timed_out)
+                if outcome.error is not None:  # before anybody may run it again
+                    _insist(leave, message, timed_out)
                 self._note_reach(message.site, session, outcome)
                 ended = self._settle_for_sure(message, outcome, run, timed_out)
                 if ended:

@@ -26,6 +26,7 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
+from frappe_jobs.celery import guard
 from frappe_jobs.config import variable
 from frappe_jobs.masking import masked
 from frappe_jobs.testing import wait_until
@@ -67,7 +68,8 @@ class Worker:
     def children(self) -> list[int]:
         """Its processes: those of a pool are its workers, those of a worker run jobs."""
         pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(one) for one in found if not is_guard(int(one))]
 
     @staticmethod
     def is_alive(pid: int) -> bool:
@@ -88,6 +90,11 @@ class Worker:
                 self.process.kill()
                 self.process.wait(5)
             self._reader.join(5)
+
+
+def is_guard(pid: int) -> bool:
+    """Whether it is the shell that waits for a worker's end."""
+    return guard.NAME.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 class Bench:

@@ -104,8 +104,9 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         try:
             holder = lease.holder(self.request.hostname, os.getpid())
-            executor, timed_out = runtime.executor, SoftTimeLimitExceeded
-            result = executor.execute(message, holder=holder, timed_out=timed_out)
+            result = runtime.executor.execute(
+                message, holder=holder, timed_out=SoftTimeLimitExceeded, leave=child.leave_nothing()
+            )
             # Celery would log it, and send it to whoever listens to events.
             return None if runtime.celery_settings.keeps_results else result
         except ForgedMessage as error:
@@ -241,8 +242,12 @@ def equip(app: Celery) -> None:
     child.connect()
     log.connect()
     app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # of all its tasks but ours
-    app.control_cls, app.events_cls = Control, Events
-    for made in ("control", "events"):  # by Celery's own classes, where somebody asked before
+    app.control_cls, app.events_cls, app.log_cls = Control, Events, log.Logging
+    for made in (
+        "control",
+        "events",
+        "log",
+    ):  # by Celery's own classes, where somebody asked before
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeSignals}
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +15,9 @@ from uuid import uuid4
 
 from celery import bootsteps
 
-from frappe_jobs.celery.child import send_signal
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.held import running
+from frappe_jobs.celery.processes import end
 from frappe_jobs.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class Keeper:
         else:
             self._renewed.update(dict.fromkeys(requests.keys() - lost, asked))
             for one in lost:
-                self._kill(one, requests[one].worker_pid)
+                self._kill(one, requests[one])
         for request in requests.values():
             request.enforce_time_limits()
 
@@ -107,16 +106,17 @@ class Keeper:
             self._renewed.pop(gone, None)
         for one, request in requests.items():
             if now - self._renewed.setdefault(one, now) > self._lease / 2:
-                self._kill(one, request.worker_pid)
+                self._kill(one, request)
 
-    def _kill(self, message_id: str, pid: int) -> None:
+    def _kill(self, message_id: str, request: Any) -> None:
         """Once, for afterwards another process may have that id."""
+        pid = request.worker_pid
         if (message_id, pid) in self._killed:
             return
         self._killed.add((message_id, pid))
         logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
         if pid != os.getpid():  # a pool of threads cannot be killed
-            send_signal(pid, signal.SIGKILL)
+            end(pid, request.time_start)
 
 
 def _for_ever(work: Callable[[], None], seconds: float) -> None:

@@ -1,16 +1,21 @@
-"""A worker's log: a job's text cannot forge a line of it.
+"""A worker's log: a job's text cannot forge a line of it, and what a job prints is in it.
 
 Names, errors and methods are whatever somebody enqueued.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import re
+import sys
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+import celery.app.log
 from celery.signals import after_setup_logger, after_setup_task_logger
+from celery.utils.log import LoggingProxy
 
 #: What begins a line anew, steers a terminal, or cannot be written at all.
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -56,3 +61,74 @@ def connect() -> None:
     """Do so wherever Celery sets up the log of this process."""
     after_setup_logger.connect(_put_before)
     after_setup_task_logger.connect(_put_before)
+
+
+class Logging(celery.app.log.Logging):  # type: ignore[misc]
+    """Celery's, which puts streams in the place of standard output and error, not half of one."""
+
+    def redirect_stdouts_to_logger(
+        self,
+        logger: logging.Logger,
+        loglevel: Any = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> Printed:
+        to_log = LoggingProxy(logger, loglevel)
+        printed = Printed(to_log.write)
+        if stdout:
+            sys.stdout = printed
+        if stderr:
+            sys.stderr = printed
+        return printed
+
+
+class Printed(io.TextIOBase):
+    """Writes to the log what is printed.
+
+    Programs that a job starts with this as their output, and whatever else asks for its file, write
+    to the worker's standard error, which the log goes to.
+    """
+
+    name, mode, encoding, errors = "<log>", "w", "utf-8", "backslashreplace"
+    line_buffering = write_through = True
+
+    def __init__(self, to_log: Callable[[str], object]) -> None:
+        self._to_log = to_log
+        self.buffer = Bytes(self)
+
+    def write(self, text: str) -> int:
+        self._to_log(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def reconfigure(self, **_: object) -> None:
+        """What it does with text is the log's to say."""
+
+    def close(self) -> None:
+        """A job that closes it has no other one's output closed."""
+
+
+class Bytes(io.RawIOBase):
+    """What lies under it, for who prints bytes."""
+
+    def __init__(self, text: Printed) -> None:
+        self._text = text
+
+    def write(self, data: Any) -> int:
+        found = bytes(data)
+        self._text.write(found.decode(self._text.encoding, self._text.errors))
+        return len(found)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+    def close(self) -> None:
+        """Nor does it here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -16,10 +17,10 @@ from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.child import send_signal
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
+from frappe_jobs.celery.processes import end, end_orphans, send_signal
 from frappe_jobs.celery.stopping import stopping
 from frappe_jobs.celery.transport import losses
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
@@ -39,6 +40,9 @@ KEPT = "kept by its worker"
 
 #: Of a message that came by our consumer: keeps it, and runs it again after so many seconds.
 KEEP = "frappe_jobs_keep"
+
+#: As they come by Celery's remote control.
+KILLING = ("SIGKILL", "KILL", signal.SIGKILL)
 
 #: Seconds that Celery's own timers have, before a time limit is enforced in their place.
 OVERDUE = 5.0
@@ -100,8 +104,15 @@ class JobRequest(SafeRequest):
         if soft:
             self._was_told = True
         else:
+            end(self.worker_pid, self.time_start)
             self._end(f"timed out after {self.time_limits[1]} s and was killed")
         super().on_timeout(soft, timeout)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """With what the job has started, where it is killed; SIGTERM is none to our processes."""
+        if self.time_start and signal in KILLING:
+            end(self.worker_pid, self.time_start)
+        super().terminate(pool, signal)
 
     def enforce_time_limits(self) -> None:
         """See to what Celery's timers should have done some seconds ago.
@@ -110,14 +121,16 @@ class JobRequest(SafeRequest):
         """
         if not self.time_start or not any(self.time_limits):
             return
+        if self.worker_pid == os.getpid():  # a pool of threads cannot be killed
+            return
         hard, soft = self.time_limits
         overdue = time.time() - self.time_start - OVERDUE
         if hard and overdue > hard:
             if self._was_killed:  # by now another process may have that id
                 return
             self._was_killed = True
+            end(self.worker_pid, self.time_start)
             self._end(f"timed out after {soft} s and was killed")
-            send_signal(self.worker_pid, signal.SIGKILL)
         elif soft and overdue > soft and not self._was_told:
             self._was_told = True
             send_signal(self.worker_pid, signal.SIGUSR1)  # as billiard does
@@ -158,6 +171,8 @@ class JobRequest(SafeRequest):
 
     def _note_loss(self, is_terminated: bool) -> None:
         """The process is gone; without this its lease runs out by itself."""
+        if self.worker_pid:
+            end_orphans(self.worker_pid, self.time_start)
 
         def note(runtime: Any, message: Message) -> None:
             if is_terminated:  # somebody's revoke; Celery drops the message

@@ -17,12 +17,13 @@ from typing import Any
 
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool
-from celery.signals import worker_shutting_down
+from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
-from frappe_jobs.celery.child import send_signal
+from frappe_jobs.celery import guard
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.held import running
+from frappe_jobs.celery.processes import adopt_orphans, end, pause_together, reap_orphans
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ TWICE = 1.0
 
 #: Seconds between two looks whether the jobs are done.
 INTERVAL = 0.2
+
+#: And for what is dead of that which jobs have left.
+REAP = 10.0
 
 
 class Stopping:
@@ -81,7 +85,7 @@ class Stopping:
         pause = threading.Event()
         while not pause.wait(INTERVAL):  # until this process ends
             for request in running():
-                if send_signal(request.worker_pid, signal.SIGKILL):
+                if end(request.worker_pid, request.time_start):
                     logger.warning("%s is handed back: its time to finish is over", request.name)
 
 
@@ -89,16 +93,28 @@ stopping = Stopping()
 
 
 class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Listen to SIGTERM, SIGINT and SIGQUIT in Celery's place; in pools of processes only."""
+    """Listen to SIGTERM, SIGINT and SIGQUIT in Celery's place; in pools of processes only.
+
+    And be to those processes what their jobs need of a parent.
+    """
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self.enabled = issubclass(worker.pool_cls, TaskPool)
+        if self.enabled:
+            guard.begin()
+            worker_shutdown.connect(_leave_guard)
 
     def start(self, worker: Any) -> None:
+        adopt_orphans()
+        pause_together()
         stopping.listen(runtime_of(worker.app).settings.stop_grace or None)
+
+
+def _leave_guard(**_: object) -> None:
+    guard.leave()
 
 
 class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -117,6 +133,7 @@ class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         stopping.in_loop = True
         consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer,))
+        consumer.timer.call_repeatedly(REAP, reap_orphans)
 
     def stop(self, consumer: Any) -> None:
         stopping.in_loop = False

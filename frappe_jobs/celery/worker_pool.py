@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Union
 
-from frappe_jobs.celery.child import follow, send_signal
+from frappe_jobs.celery.child import follow
+from frappe_jobs.celery.processes import send_signal
 from frappe_jobs.celery.scheduler import Scheduler
 from frappe_jobs.celery.stopping import SIGNALS
 from frappe_jobs.celery.worker import Worker, say_ready

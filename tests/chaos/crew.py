@@ -10,6 +10,8 @@ from random import Random
 from threading import Event
 from typing import Any
 
+from frappe_jobs.celery import guard
+
 #: Whom a kill meets: a process that runs jobs, a worker's parent alone, a worker with all it has.
 CHILD, PARENT, GROUP = "child", "parent", "group"
 
@@ -97,9 +99,14 @@ class Crew(AbstractContextManager["Crew"]):
 
 
 def children_of(pid: int) -> list[int]:
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
-    pairs = (line.split() for line in listing.stdout.splitlines())
-    return sorted(int(child) for child, parent in pairs if int(parent) == pid)
+    """Those of a worker that run its jobs."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,args="]
+    listing = subprocess.run(command, capture_output=True, text=True)
+    lines = (line.split(maxsplit=2) for line in listing.stdout.splitlines())
+    return sorted(
+        int(child) for child, parent, *its in lines
+        if int(parent) == pid and not any(guard.NAME in one for one in its)
+    )  # fmt: skip
 
 
 def kill(pid: int) -> None:
