@@ -19,7 +19,7 @@ from typing import Any
 
 from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
-from celery.signals import task_prerun, worker_process_init
+from celery.signals import task_prerun, worker_process_init, worker_process_shutdown
 
 from frappe_jobs.celery import guard
 from frappe_jobs.celery.processes import Started, adopt_orphans
@@ -84,6 +84,16 @@ def _end_before_the_next_job_if_spent() -> None:
     loop.wait_for_job = wait
 
 
+def end_group(**_: object) -> None:
+    """As this process ends: have what finished jobs have left in its group end, too.
+
+    Python ends a program's pools at its end; billiard leaves without that.
+    """
+    if _is_prefork:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+
+
 def leave_nothing() -> Callable[[], object]:
     """What ends, when it is called, all that the job has started which begins now.
 
@@ -139,4 +149,5 @@ def take_signals(**_: object) -> None:
 def connect() -> None:
     """Do so in the workers of this process's apps; called for ours alone."""
     worker_process_init.connect(begin)
+    worker_process_shutdown.connect(end_group)
     task_prerun.connect(take_signals)

@@ -28,7 +28,10 @@ def ping():
     return "pong"
 
 
-def fail():
+def fail_leaving(pids):
+    """Fail, where these are alive."""
+    for pid in pids:
+        os.kill(pid, 0)
     raise ValueError("on purpose")
 
 
