@@ -148,6 +148,10 @@ class Bench:
         """A command, as a user types it."""
         return warm.run(self.start, arguments, self.path, self.environment, input)
 
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        """Code in a process of its own, as a user's program has it."""
+        return warm.run(self.start, [code], self.path, self.environment, "", module=warm.CODE)
+
     def worker(self, *arguments: str) -> AbstractContextManager[Worker]:
         """A worker that is ready; stopped at the end, whatever happened."""
         return self.worker_of("worker", *arguments)

@@ -36,6 +36,7 @@ LIBRARIES = (
     "zoneinfo",
 )  # fmt: skip
 OURS = "frappe_jobs"
+CODE = "-c"
 #: A program that asks the forker for a process, and is told of its end; signals go to the process.
 PROGRAM = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -104,7 +105,10 @@ class Process:
 
 
 class Start(Protocol):
-    """Begins ``python -m frappe_jobs``, or another module, with three standard streams."""
+    """Begins ``python -m frappe_jobs`` with three standard streams.
+
+    Or another module; with ``-c`` in its place the first of the arguments is code.
+    """
 
     def __call__(
         self,
@@ -125,14 +129,20 @@ def start_cold(
 ) -> subprocess.Popen[bytes]:
     """From nothing, where Python itself is told something as it starts."""
     stdin, stdout, stderr = streams
+    what = [module] if module == CODE else ["-m", module]
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=cwd, env=environment,
+        [sys.executable, *what, *arguments], cwd=cwd, env=environment,
         stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
     )  # fmt: skip
 
 
 def run(
-    start: Start, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], typed: str
+    start: Start,
+    arguments: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    typed: str,
+    module: str = OURS,
 ) -> subprocess.CompletedProcess[str]:
     """What a command says to what was typed, and how it ends."""
     (output, writing_output), (errors, writing_errors) = os.pipe(), os.pipe()
@@ -140,7 +150,7 @@ def run(
         typing.write(typed)
         typing.seek(0)
         streams = typing.fileno(), writing_output, writing_errors
-        process = start(arguments, cwd, environment, *streams)
+        process = start(arguments, cwd, environment, *streams, module=module)
         os.close(writing_output)
         os.close(writing_errors)
         said = [*readers.map(_read, (output, errors))]
@@ -294,4 +304,7 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     if found := fork_for(*(socket.socket(fileno=int(number)) for number in sys.argv[1:])):
-        runpy.run_module(found, run_name="__main__", alter_sys=True)
+        if found == CODE:
+            exec(sys.argv.pop(1), {"__name__": "__main__"})
+        else:
+            runpy.run_module(found, run_name="__main__", alter_sys=True)

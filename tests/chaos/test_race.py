@@ -6,11 +6,11 @@ All of them enqueue all ids, each in an order of its own, before a worker comes.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections import Counter
 
 import pytest
+import warm
 from chaos.crew import Crew
 
 from frappe_jobs import runtime
@@ -38,15 +38,15 @@ print(json.dumps(sent))
 
 def test_each_id_is_sent_once_and_runs_once(scene, random, size, found):
     racers, ids = size((16, 500), (6, 60))
-    started = [racer(scene.bench, ids, random.random()) for _ in range(racers)]
+    started = [Racer(scene.bench, ids, random.random()) for _ in range(racers)]
     for one in started:
-        assert one.stdout.readline() == "ready\n"
+        assert one.said.readline() == "ready\n"
     for one in started:
-        one.stdin.close()
-    sent = Counter(number for one in started for number in json.loads(one.stdout.read()))
+        one.begin.close()
+    sent = Counter(number for one in started for number in json.loads(one.said.read()))
     for one in started:
-        one.stdout.close()
-        assert one.wait(60) == 0
+        one.said.close()
+        assert one.process.wait(60) == 0
     messages = runtime.current().broker.depth("default")
     with Crew(scene.bench, "--concurrency", "2", size=1):
         scene.wait_for_all(120)
@@ -57,8 +57,15 @@ def test_each_id_is_sent_once_and_runs_once(scene, random, size, found):
     assert (messages, verdict.runs, verdict.faults) == (ids, ids, [])
 
 
-def racer(bench, ids, seed):
-    return subprocess.Popen(
-        [sys.executable, "-c", RACER, str(ids), str(seed)], cwd=bench.path, env=bench.environment,
-        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+class Racer:
+    """A process of them, and its standard streams."""
+
+    def __init__(self, bench, ids, seed):
+        (stdin, begin), (said, stdout) = os.pipe(), os.pipe()
+        self.process = bench.start(
+            [RACER, str(ids), str(seed)], bench.path, bench.environment, stdin, stdout, 2,
+            module=warm.CODE,
+        )  # fmt: skip
+        os.close(stdin)
+        os.close(stdout)
+        self.begin, self.said = os.fdopen(begin, "w"), os.fdopen(said)

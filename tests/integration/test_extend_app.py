@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 import warnings
 from contextlib import contextmanager
@@ -61,11 +59,7 @@ class Team:
     def ask(self, code):
         """Run code in a process of theirs, and read the JSON it prints."""
         head = "import json, acme_celery, frappe_jobs as frappe\nfrom acme_celery import *\n"
-        done = subprocess.run(
-            [sys.executable, "-c", head + textwrap.dedent(code)],
-            env=self.bench.environment, cwd=self.bench.path, text=True, capture_output=True,
-            timeout=60,
-        )  # fmt: skip
+        done = self.bench.python(head + textwrap.dedent(code))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -69,8 +69,13 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def places(path: Path, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, kinds):
             yield f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node
 
