@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from threading import Event
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 #: A message that was looked for is not looked for again within so many leases.
 RELIEF = 10
+
+#: Seconds for which a message may be on its way from a queue to what its worker holds.
+ON_ITS_WAY = 2.0
 
 
 def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
@@ -31,10 +35,11 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
     looked_for = since if settings.is_amqp else now - RELIEF * settings.lease
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
     unsent = ledger.unsent(now - settings.lease)
-    lost = [*_by_id([*unsent, *gone(settings, broker, suspects)]).values()]
+    lost = [*_by_id([*unsent, *gone(settings, ledger, broker, suspects)]).values()]
+    may_be = "may be" if settings.is_amqp else "is"
     for record in lost:
         logger.warning(
-            "%s is sent again: its message was lost", record.message.name,
+            "%s is sent again: its message %s lost", record.message.name, may_be,
             extra={"action": "job_sent_again", "job": record.message.job_id},
         )  # fmt: skip
     send_again(ledger, broker, lost)
@@ -50,12 +55,32 @@ def patience(settings: Settings) -> int:
     return settings.claim_ttl if settings.is_amqp else settings.lease
 
 
-def gone(settings: Settings, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
-    """Those of the jobs whose messages the broker has no longer; on RabbitMQ all of them."""
+def gone(
+    settings: Settings, ledger: Ledger, broker: Broker, suspects: Sequence[Record]
+) -> list[Record]:
+    """Those of the jobs whose messages the broker has no longer; on RabbitMQ all of them.
+
+    A message that a worker has just taken is in no list for a moment, and one that was run is in
+    none at all.  So they are looked for twice, and what moved meanwhile was not lost.
+    """
     if settings.is_amqp:
-        return [*suspects]
+        return _unmoved(ledger, suspects)
+    missing = _missing(ledger, broker, suspects)
+    if missing:
+        Event().wait(ON_ITS_WAY)
+        missing = _missing(ledger, broker, missing)
+    return missing
+
+
+def _missing(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
     ids = {message.id for message in broker.lost([one.message for one in suspects])}
-    return [one for one in suspects if one.message.id in ids]
+    return _unmoved(ledger, [one for one in suspects if one.message.id in ids])
+
+
+def _unmoved(ledger: Ledger, records: Sequence[Record]) -> list[Record]:
+    """Those of the jobs that nobody has begun, ended or put back since they were read."""
+    now = {one.message.id: one for one in ledger.read_all([one.message.id for one in records])}
+    return [one for one in records if now.get(one.message.id) == one]
 
 
 def send_again(ledger: Ledger, broker: Broker, lost: Sequence[Record]) -> None:

@@ -93,7 +93,8 @@ class Broker(ABC):
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         """Those of these messages that the broker has no longer, neither waiting nor at a worker.
 
-        None of them where it cannot tell.  One that moves meanwhile may seem to be lost.
+        None of them where it cannot tell.  One that a worker is about to take, or has just let go
+        of, may seem to be lost.
         """
 
     def broken_promises(self, message: Message) -> list[str]:

@@ -38,6 +38,8 @@ from frappe_jobs.message import HEADER, TASK, Message, to_json
 CHUNK = 500
 #: And so many once more, which may have moved on since the last look.
 OVERLAP = 100
+#: So often that, where the messages are that have waited longest, before all are looked at.
+LONGEST = 4
 
 #: Messages that one step looks at while some are taken away; Redis does nothing else meanwhile.
 WINDOW = 200
@@ -212,10 +214,11 @@ class RedisBroker(KombuBroker):
                 for _, held in server.hscan_iter(f"{options.get('global_keyprefix', '')}{unacked}"):
                     missing.pop(str(_id(held)), None)
 
-            # Twice, as messages move from the one to the other.
+            # What is read while others take from it: a message that moves on is found further on.
             strike_out_what_workers_hold()
-            for key in lists:
-                _strike_out_what_waits(server, key, missing)
+            for strike_out in (_strike_out_what_waits_longest, _strike_out_what_waits):
+                for key in lists:
+                    strike_out(server, key, missing)
             strike_out_what_workers_hold()
         return [*missing.values()]
 
@@ -258,13 +261,24 @@ def _is_original(owner: Any, name: str, file: str) -> bool:
     return code is not None and code.co_filename == file
 
 
+def _strike_out_what_waits_longest(server: Any, key: str, missing: dict[str, Message]) -> None:
+    """From the old end on, where what is looked for is.
+
+    Workers take from there: who takes many at once moves others past this look.
+    """
+    for chunk in range(LONGEST):
+        end = -1 - chunk * CHUNK
+        for raw in server.lrange(key, end - CHUNK - OVERLAP, end) if missing else ():
+            missing.pop(str(_id(raw)), None)
+
+
 def _strike_out_what_waits(server: Any, key: str, missing: dict[str, Message]) -> None:
-    """From the end on: what has waited longest is there. Workers take from it meanwhile."""
-    end = -1
-    while missing and (waiting := server.lrange(key, end - CHUNK - OVERLAP, end)):
+    """From the new end on: a push moves what was not looked at further on, so none is missed."""
+    start = 0
+    while missing and (waiting := server.lrange(key, start, start + CHUNK - 1)):
         for raw in waiting:
             missing.pop(str(_id(raw)), None)
-        end -= CHUNK
+        start += len(waiting)
 
 
 def _id(raw: bytes) -> object:

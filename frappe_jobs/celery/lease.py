@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks for the messages of workers that are gone.
 TAKE_BACK = 5.0
 
+
+#: Seconds within which a process puts back a message that somebody else runs.
+PUT_BACK = 5.0
 
 #: This worker among those of its name whose processes have the same numbers: two containers may
 #: have one host name, each its own processes.  Its processes are forked, and have it as well.
@@ -72,9 +75,12 @@ class Keeper:
     def __init__(self, runtime: Any, hostname: str) -> None:
         self._ledger, self._hostname = runtime.make_ledger(), hostname
         self._lease = runtime.settings.lease
-        #: When each was renewed last, by message id; both threads only ever set whole values.
-        self._renewed: dict[str, float] = {}
+        #: When the lease of each request was renewed last; both threads only ever set whole values.
+        self._renewed: dict[Any, float] = {}
         self._killed: set[tuple[str, int]] = set()
+        #: Those that had the lease, and since when others are here whose lease is somebody else's.
+        self._ours: set[Any] = set()
+        self._refused: dict[Any, float] = {}
 
     def start(self) -> None:
         for work, pause in ((self._renew, self._lease / 6), (self._watch, self._lease / 24)):
@@ -83,34 +89,49 @@ class Keeper:
             ).start()
 
     def _renew(self) -> None:
-        requests = {request.id: request for request in running()}
+        requests = running()
         if not requests:
             return
         asked = time.monotonic()  # the lease lasts from then on, however late the answer comes
-        holders = {one: holder(self._hostname, r.worker_pid) for one, r in requests.items()}
+        pairs = [(one.id, holder(self._hostname, one.worker_pid)) for one in requests]
         try:
-            lost = self._ledger.renew(holders)
+            lost = self._ledger.renew(pairs)
         except BrokerUnavailable as error:
             logger.error("the leases cannot be renewed: %s", error)
         else:
-            self._renewed.update(dict.fromkeys(requests.keys() - lost, asked))
-            for one in lost:
-                self._kill(one, requests[one])
-        for request in requests.values():
+            theirs = {one: lost[pair] for one, pair in zip(requests, pairs, strict=True)
+                      if pair in lost}  # fmt: skip
+            self._renewed.update(
+                dict.fromkeys((one for one in requests if one not in theirs), asked)
+            )
+            self._end_those_that_lost(requests, theirs)
+        for request in requests:
             request.enforce_time_limits()
 
-    def _watch(self) -> None:
-        requests = {request.id: request for request in running()}
-        now = time.monotonic()
-        for gone in self._renewed.keys() - requests.keys():
-            self._renewed.pop(gone, None)
-        for one, request in requests.items():
-            if now - self._renewed.setdefault(one, now) > self._lease / 2:
-                self._kill(one, request)
+    def _end_those_that_lost(self, requests: Sequence[Any], theirs: Mapping[Any, bool]) -> None:
+        """Of the requests whose leases are somebody else's, those whose own they were.
 
-    def _kill(self, message_id: str, request: Any) -> None:
+        Another one is a message that came twice: its process is about to put it back.
+        """
+        self._ours = {one for one in requests if one in self._ours or one not in theirs}
+        now = time.monotonic()
+        self._refused = {one: self._refused.get(one, now) for one in theirs}
+        for one, has_begun in theirs.items():
+            if has_begun or one in self._ours or now - self._refused[one] > PUT_BACK:
+                self._kill(one)
+
+    def _watch(self) -> None:
+        requests = running()
+        now = time.monotonic()
+        for gone in self._renewed.keys() - set(requests):
+            self._renewed.pop(gone, None)
+        for one in requests:
+            if now - self._renewed.setdefault(one, now) > self._lease / 2:
+                self._kill(one)
+
+    def _kill(self, request: Any) -> None:
         """Once, for afterwards another process may have that id."""
-        pid = request.worker_pid
+        message_id, pid = request.id, request.worker_pid
         if (message_id, pid) in self._killed:
             return
         self._killed.add((message_id, pid))

@@ -168,10 +168,7 @@ class Checkup:
             suspects = ledger.suspects(
                 settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
             )
-        lost = gone(settings, self._parts.broker, self._mine(suspects))
-        # One that a worker took meanwhile was there.
-        after = {one.message.id: ledger.read(one.message.id) for one in lost}
-        return [one for one in lost if after[one.message.id] == one]
+        return gone(settings, ledger, self._parts.broker, self._mine(suspects))
 
     def _send_again(self, lost: Sequence[Record]) -> None:
         if MESSAGES in self._reach.away:

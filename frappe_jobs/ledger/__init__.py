@@ -60,6 +60,8 @@ SUSPECTS = 100
 
 #: Seconds for which a cancelled job's message may wait in a queue without being run after all.
 DROPPED_TTL = 30 * 24 * 3600
+#: And once a worker has got it: until what it holds has surely come back or is gone.
+TAKEN_TTL = 600
 
 
 class Ledger(Connected):
@@ -136,8 +138,10 @@ class Ledger(Connected):
             run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
         found = self._start(keys=keys, args=arguments)
+        if found[0] == 0:
+            self._was_dropped(message)
         if found[0] == -1:
-            if self.redis.exists(self._key("dropped", message.id)):
+            if self._was_dropped(message):
                 return Refusal()
             self.record([Sending(message)])
             found = self._start(keys=keys, args=arguments)
@@ -149,14 +153,26 @@ class Ledger(Connected):
             return Refusal(died=found[1])
         return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
 
+    def _was_dropped(self, message: Message) -> bool:
+        """Whether no worker may run it any more; one has got it now, so that ends soon.
+
+        Not at once: should the worker's word be lost that it is done, another one gets it again.
+        """
+        seconds = max(TAKEN_TTL, 10 * self._settings.lease)
+        return bool(self.redis.expire(self._key("dropped", message.id), seconds))
+
     @reachable
-    def renew(self, leases: Mapping[str, str]) -> set[str]:
-        """Renew these leases, holders by message id; gives the ids that are somebody else's now."""
+    def renew(self, leases: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+        """Renew these leases, message ids and their holders; gives those that are somebody else's.
+
+        With each whether that holder has begun the job, and nobody since.
+        """
         with self.redis.pipeline(transaction=False) as pipe:
-            for message_id, holder in leases.items():
-                arguments = [holder, self._settings.lease * 1000]
-                self._renew(keys=[self._key("lease", message_id)], args=arguments, client=pipe)
-            return {one for one, ours in zip(leases, pipe.execute(), strict=True) if not ours}
+            for message_id, holder in leases:
+                keys = [self._key("lease", message_id), self._key("record", message_id)]
+                self._renew(keys=keys, args=[holder, self._settings.lease * 1000], client=pipe)
+            replies = pipe.execute()
+        return {one: said == 0 for one, said in zip(leases, replies, strict=True) if said < 1}
 
     @reachable
     def release(self, message: Message, holder: str) -> None:
@@ -218,7 +234,10 @@ class Ledger(Connected):
         keys, arguments = self._ending(
             message, status, fields or {}, waiting_only, is_written, holder, call
         )
-        return bool(self._end(keys=keys, args=arguments))
+        ended = bool(self._end(keys=keys, args=arguments))
+        if not ended and holder:  # who ran its message lets go of it
+            self._was_dropped(message)
+        return ended
 
     @reachable
     def cancel(
@@ -426,7 +445,9 @@ class Ledger(Connected):
         return [
             one
             for one in self.read_all(ids)
-            if (one.due or 0) <= waiting_since and (one.looked_for or 0) <= looked_for
+            if one.status in OPEN  # it may have ended meanwhile
+            and (one.due or 0) <= waiting_since
+            and (one.looked_for or 0) <= looked_for
         ]
 
     @reachable

@@ -87,13 +87,19 @@ if starts > 1 then redis.call('HDEL', KEYS[1], 'progress', 'stage') end  -- it b
 return {starts, tonumber(retries or '0')}
 """
 
-# KEYS lease · ARGV holder, milliseconds; gives 0 if it is somebody else's
+# KEYS lease, record · ARGV holder, milliseconds
+# gives 1, or if it is somebody else's 0 where this holder has begun the job, and nobody since,
+#       else -1
+# What this holder has not begun, or has let go of, is not leased to it again.
 RENEW = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-if holder then
+if holder == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- which a Redis whose memory is full does as well
-else
+  return 1
+end
+local status, worker = unpack(redis.call('HMGET', KEYS[2], 'status', 'worker'))
+if holder then return worker == ARGV[1] and 0 or -1 end
+if not status or status == 'started' and worker == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 return 1

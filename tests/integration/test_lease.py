@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -11,6 +13,7 @@ from acme import tasks
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
+from frappe_jobs.celery import lease
 from frappe_jobs.testing import wait_until
 
 LEASE = 2
@@ -123,6 +126,45 @@ def test_a_job_whose_lease_is_somebody_elses_is_killed(make_bench):
         ledger.redis.set(ledger._key("lease", job.message_id), "another/1", px=60_000)
         wait_until(lambda: "is killed: the lease of message" in worker.log, 2 * LEASE)
         assert ledger.redis.get(ledger._key("lease", job.message_id)) == "another/1"
+        job.cancel()
+
+
+@pytest.fixture
+def process():
+    """One of a worker's, as far as who kills it can tell."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+class Copy:
+    """A request that a process of a worker was given, and has not answered yet."""
+
+    def __init__(self, id, worker_pid):
+        self.id, self.worker_pid, self.time_start = id, worker_pid, time.time()
+
+    def enforce_time_limits(self):
+        pass
+
+
+def test_a_process_that_holds_only_a_copy_of_what_runs_elsewhere_is_not_killed(
+    make_bench, process, monkeypatch
+):
+    bench = make_bench(frappe_jobs_lease=LEASE)
+    here = bench.use()
+    with bench.worker("--queue", "default"), frappe.site("site1"):
+        job = begun(bench, "copied", seconds=60)
+        copies = [Copy(job.message_id, process.pid)]
+        monkeypatch.setattr(lease, "running", lambda: copies)
+        keeper = lease.Keeper(here, "another@host")
+        for _ in range(3):
+            keeper._renew()
+            keeper._watch()
+        assert process.poll() is None
+        monkeypatch.setattr(lease, "PUT_BACK", 0)  # it stays: so somebody else took over from it
+        keeper._renew()
+        assert process.wait(5) == -signal.SIGKILL
+        assert job.get_status() == "started"
         job.cancel()
 
 

@@ -176,18 +176,29 @@ class TestLease:
     def test_renewed_it_lives_its_whole_time_again(self, ledger):
         job = begun(ledger)
         ledger.redis.pexpire(ledger._key("lease", job.id), 1000)
-        assert ledger.renew({job.id: SOMEBODY}) == set()
+        assert ledger.renew([(job.id, SOMEBODY)]) == {}
         assert ledger.redis.ttl(ledger._key("lease", job.id)) > 50
 
     def test_somebody_elses_cannot_be_renewed_and_it_is_told(self, ledger):
         ours, theirs = begun(ledger), begun(ledger)
-        assert ledger.renew({ours.id: SOMEBODY, theirs.id: ANOTHER}) == {theirs.id}
+        asked = [(ours.id, SOMEBODY), (theirs.id, ANOTHER)]
+        assert ledger.renew(asked) == {(theirs.id, ANOTHER): False}
         assert holder(ledger, theirs) == SOMEBODY
+        ledger.redis.set(ledger._key("lease", ours.id), ANOTHER)  # who has not begun it
+        assert ledger.renew(asked[:1]) == {(ours.id, SOMEBODY): True}
+
+    def test_what_waits_or_has_ended_is_not_leased_by_renewing(self, ledger):
+        waiting, put_back, ended = recorded(ledger), begun(ledger), begun(ledger)
+        ledger.wait_for_retry(put_back, 60, {})
+        ledger.end(ended, FINISHED)
+        jobs = [waiting, put_back, ended]
+        assert ledger.renew([(one.id, SOMEBODY) for one in jobs]) == {}
+        assert [holder(ledger, one) for one in jobs] == [None] * 3
 
     def test_one_that_is_gone_is_nobodys_and_comes_back_when_it_is_renewed(self, ledger):
         job = begun(ledger)
         ledger.redis.delete(ledger._key("lease", job.id))  # a Redis that was flushed
-        assert ledger.renew({job.id: SOMEBODY}) == set()
+        assert ledger.renew([(job.id, SOMEBODY)]) == {}
         assert holder(ledger, job) == SOMEBODY
 
     def test_only_its_holder_can_release_it(self, ledger):
@@ -220,7 +231,7 @@ class TestHandingBack:
     def test_a_job_that_has_ended_stays_ended(self, ledger):
         job = begun(ledger)
         ledger.end(job, FINISHED)
-        ledger.renew({job.id: SOMEBODY})  # the worker did not know yet
+        ledger.renew([(job.id, SOMEBODY)])  # the worker did not know yet
         ledger.hand_back(job, SOMEBODY)
         assert (ledger.read(job.id).status, ledger.position(job)) == ("finished", None)
         assert holder(ledger, job) is None
@@ -333,6 +344,26 @@ class TestUnwrittenEnds:
 
 
 class TestDropped:
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_what_says_that_a_message_is_dropped_ends_soon_after_a_worker_got_it(
+        self, ledger, is_known
+    ):
+        job = recorded(ledger)
+        ledger.cancel([job], "cancelled")
+        mark = ledger._key("dropped", job.id)
+        assert ledger.redis.ttl(mark) > 24 * 3600
+        if not is_known:
+            ledger.redis.delete(ledger._key("record", job.id))
+        for _ in range(2):  # the second time as it was not acknowledged
+            assert ledger.start(job, SOMEBODY) == Refusal()
+            assert 60 < ledger.redis.ttl(mark) <= 600
+
+    def test_and_soon_after_the_process_of_a_job_was_killed_that_is_cancelled(self, ledger):
+        job = begun(ledger)
+        ledger.cancel([job], "cancelled while it ran")
+        assert not ledger.end(job, CANCELLED, {"reason": "terminated"}, holder=SOMEBODY)
+        assert 60 < ledger.redis.ttl(ledger._key("dropped", job.id)) <= 600
+
     def test_a_message_that_is_dropped_is_not_begun_though_nothing_is_known_of_it(self, ledger):
         lost, other = message(), message()
         ledger.drop(lost.id)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 from acme import tasks
+from conftest import opened
 from kombu import Connection
 
 import frappe_jobs as frappe
@@ -104,6 +105,27 @@ def test_on_redis_an_id_is_held_as_long_as_its_job_waits(on_redis):
     ledger = runtime.current().ledger
     ledger.redis.zadd(ledger._key("open", "site1"), {ledger.find("site1", "held").message.id: 1.0})
     assert frappe.enqueue(tasks.ping, job_id="held", deduplicate=True) is None
+
+
+def test_of_jobs_that_are_taken_and_run_meanwhile_none_is_said_to_be_lost(
+    make_bench, broker_urls, caplog
+):
+    url, *amqp = broker_urls
+    config = {"celery_broker_url": amqp[0]} if amqp else {}
+    with opened(make_bench(frappe_jobs_lease=2, **config)) as bench:
+        here = runtime.current()
+        frappe.enqueue_many({"method": tasks.ping} for _ in range(2_000))
+        patient = here.settings.lease + 1
+        wait_until(lambda: here.ledger.oldest("default") < time.time() - patient, 2 * patient)
+        looks = 0
+        with bench.worker("--queue", "default", "--concurrency", "2", "--burst") as worker:
+            while worker.process.poll() is None:
+                # Each time as if long after the last look: what was looked for is spared for long.
+                later = time.time() + min(looks, 1_000) * (sweep.RELIEF + 1) * here.settings.lease
+                assert sweep.sweep(here.celery_settings, here.ledger, here.broker, later) == []
+                looks += 1
+        assert looks > 20
+        assert "is sent again" not in worker.log + caplog.text
 
 
 def age(job, days):
