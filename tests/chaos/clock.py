@@ -42,12 +42,12 @@ def _run(number):
 """
 
 
-def make_jobs(bench) -> None:
+def make_jobs(bench, count: int = JOBS) -> None:
     """Give its first site the jobs, and migrate it."""
-    functions = "".join(f"def job{n}():\n    _run({n})\n\n\n" for n in range(JOBS))
+    functions = "".join(f"def job{n}():\n    _run({n})\n\n\n" for n in range(count))
     (bench.path / "acme" / "many.py").write_text(TASKS.format(functions=functions))
     cron: dict[str, list[str]] = {}
-    for n in range(JOBS):
+    for n in range(count):
         second = n % INTERVAL
         cron.setdefault(f"* * * * * {second}-59/{INTERVAL}", []).append(f"acme.many.job{n}")
     events = {"cron": cron}
