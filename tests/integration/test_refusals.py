@@ -6,15 +6,19 @@ server's own.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from acme import tasks
 from chaos.servers import Redis, free_port
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
@@ -116,6 +120,29 @@ def without_replicas(admin):
 
 
 @contextmanager
+def without_a_disk(admin):
+    """Its snapshots cannot be written; here as something else is in their place."""
+    in_the_way = Path(admin.config_get("dir")["dir"]) / admin.config_get("dbfilename")["dbfilename"]
+    in_the_way.mkdir()
+    before = admin.config_get("save")["save"]
+    admin.config_set("save", "3600 1")
+    save(admin, "err")
+    try:
+        yield
+    finally:
+        in_the_way.rmdir()
+        save(admin, "ok")
+        admin.config_set("save", before)
+
+
+def save(admin: redis.Redis, status: str) -> None:
+    """Have it write a snapshot, with that outcome."""
+    wait_until(lambda: not admin.info("persistence")["aof_rewrite_in_progress"], WANTED)
+    admin.bgsave()
+    wait_until(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == status, WANTED)
+
+
+@contextmanager
 def with_another_password(admin):
     admin.execute_command("ACL", "SETUSER", "bench", "resetpass", ">second")
     disconnect(admin)
@@ -170,6 +197,7 @@ STATES = {
     "MASTERDOWN": a_replica_without_its_master,
     "OOM": full,
     "NOREPLICAS": without_replicas,
+    "MISCONF": without_a_disk,
     "WRONGPASS": with_another_password,
     "NOPERM": with_fewer_permissions,
     "BUSY": busy,
@@ -191,6 +219,49 @@ def test_a_worker_waits_and_goes_on(bench, worker, admin, state: Callable[..., A
     assert worker.process.poll() is None
     assert "Traceback" not in "\n".join(worker.lines[before:]), worker.log
     assert said(worker, before) <= 2, worker.log
+
+
+class Slow(Redis):
+    """Reads its file key by key, in seconds, and answers meanwhile that it does."""
+
+    def _command(self) -> tuple[list[str], Any]:
+        command, variables = super()._command()
+        slowly = ("--key-load-delay", "600")  # microseconds
+        return [*command, *slowly], variables
+
+
+def test_one_that_reads_its_file_is_waited_for(make_bench, tmp_path):
+    never = Retry(NoBackoff(), 0)
+    with Slow(tmp_path / "slow") as server, redis.Redis.from_url(server.url, retry=never) as client:
+        bench = make_bench(redis_queue=server.url)
+        bench.use()
+        with client.pipeline() as pipe:
+            for n in range(8_000):
+                pipe.set(f"other{n}", "x" * 100)
+            pipe.execute()
+        with bench.worker("--queue", "default") as worker:
+            before = len(worker.lines)
+            server.end(signal.SIGTERM)
+            starting = threading.Thread(target=server.start)
+            starting.start()
+            wait_until(lambda: is_loading(client), WANTED)
+            assert_one_line(bench.run("queues"))
+            starting.join(WANTED)
+            with frappe.site("site1"):
+                assert wait_until(enqueued, WANTED).wait(WANTED) == "pong"
+            assert worker.process.poll() is None
+            assert "Traceback" not in "\n".join(worker.lines[before:]), worker.log
+            assert said(worker, before) <= 2, worker.log
+
+
+def is_loading(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.BusyLoadingError:
+        return True
+    except redis.ConnectionError:  # not yet, or not any more
+        pass
+    return False
 
 
 def said(worker, since: int) -> int:
