@@ -9,6 +9,9 @@ from typing import Any
 #: Nobody nests a setting or an argument deeper; Python's own limits differ from version to version.
 DEEPEST = 200
 
+#: What holds something else.
+HOLDERS = (dict, list, tuple)
+
 
 def parse_json(text: str) -> Any:
     """The value of that text; raises ValueError that says what is wrong with it.
@@ -35,15 +38,15 @@ def _too_deep() -> ValueError:
 def is_too_deep(value: object, deepest: int) -> bool:
     """Whether lists and objects nest over so many levels; asks without recursion."""
     level: list[Any] = [value]
-    for _ in range(deepest):
-        level = [item for one in level for item in inside(one)]
+    for _ in range(deepest - 1):  # asked of each message: what holds nothing is left out at once
+        level = [item for one in level for item in inside(one) if isinstance(item, HOLDERS)]
         if not level:
             return False
-    return True
+    return any(True for one in level for _ in inside(one))
 
 
 def inside(value: object) -> Iterable[object]:
     """What a list or an object holds; nothing else holds anything."""
     if isinstance(value, dict):
         return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
+    return value if isinstance(value, HOLDERS) else ()

@@ -35,7 +35,8 @@ class Waiting(logging.Filter):
         self._broker, self._errors = broker, errors
         self._is_ready = False
         self._pause = 0.0
-        self._said = ""
+        #: What was said since it worked last: each kind once, whatever command met it.
+        self._said: set[tuple[type[BaseException], str]] = set()
         self._failed_at = time.monotonic()
 
     def ready(self) -> None:
@@ -48,15 +49,16 @@ class Waiting(logging.Filter):
         self._is_ready = False
 
     def say(self, error: BaseException) -> None:
-        """Say what keeps it from working, unless that is what was said last."""
+        """Say what keeps it from working, unless that was said already."""
         self.note_return()
         self._failed_at = time.monotonic()
-        said = f"{type(error).__name__}: {answer_of(error)}"
-        if said != self._said:
-            self._said = said
+        answer = answer_of(error)
+        kind = type(error), answer.partition(" ")[0]  # of an answer of Redis, its code
+        if kind not in self._said:
+            self._said.add(kind)
             logger.error(
-                "the broker %s is away, or refuses: %s; this worker waits, and tries again",
-                self._broker, said, extra={"action": "broker_refuses"},
+                "the broker %s is away, or refuses: %s: %s; this worker waits, and tries again",
+                self._broker, type(error).__name__, answer, extra={"action": "broker_refuses"},
             )  # fmt: skip
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -84,7 +86,8 @@ class Waiting(logging.Filter):
             logger.warning(
                 "the broker %s is back", self._broker, extra={"action": "broker_is_back"}
             )
-        self._pause, self._said = 0.0, ""
+        self._pause = 0.0
+        self._said.clear()
 
 
 def leave_if_told() -> None:
