@@ -139,6 +139,13 @@ class Broker(ABC):
     def workers(self) -> list[OnlineWorker]:
         """The workers online that serve the bench's queues; takes about a second."""
 
+    @abstractmethod
+    def served(self) -> set[str]:
+        """The queues that workers online serve, of whichever bench, by their names on the broker.
+
+        Takes about a second.
+        """
+
     def consumers(self) -> dict[str, int]:
         """How many processes of the workers online serve each queue of theirs."""
         counts: Counter[str] = Counter()

@@ -208,6 +208,15 @@ class KombuBroker(Broker):
 
     def workers(self) -> list[OnlineWorker]:
         asked = time.time()
+        seen = (self._online(name, said, asked, at) for name, said, at in self._answers())
+        return [worker for worker in seen if worker.queues]
+
+    def served(self) -> set[str]:
+        presences = (said.get(PRESENCE) or {} for _, said, _ in self._answers())
+        return {queue for presence in presences for queue in presence.get("queues", ())}
+
+    def _answers(self) -> list[tuple[str, Any, float]]:
+        """What each worker says of itself, of whichever bench, and when that came."""
         replies: list[tuple[str, Any, float]] = []
 
         def note(reply: dict[str, Any]) -> None:
@@ -217,8 +226,7 @@ class KombuBroker(Broker):
             Control(self._app).broadcast(
                 "stats", reply=True, timeout=1, callback=note, connection=connection
             )
-        seen = (self._online(name, said, asked, answered) for name, said, answered in replies)
-        return [worker for worker in seen if worker.queues]
+        return replies
 
     def _online(self, name: str, said: Any, asked: float, answered: float) -> OnlineWorker:
         presence = said.get(PRESENCE) or {}

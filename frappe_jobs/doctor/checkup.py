@@ -21,13 +21,19 @@ from frappe_jobs.doctor.schedule import (
 )
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
 from frappe_jobs.doctor.versions import check_versions
-from frappe_jobs.doctor.workers import check_clocks, check_queues, check_workers
+from frappe_jobs.doctor.workers import (
+    check_clocks,
+    check_queues,
+    check_sisters,
+    check_workers,
+)
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.finding import Finding
 from frappe_jobs.hosts.base import Host
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED, Record
+from frappe_jobs.ledger.sisters import sisters
 from frappe_jobs.ledger.strangers import remove_strangers, strangers
 from frappe_jobs.ledger.timetable import Timetable
 from frappe_jobs.scheduling import Scheduling
@@ -74,6 +80,7 @@ class Checkup:
         yield from self._guarded("The configuration", self.configuration)
         yield from self._guarded("The servers", self.servers)
         yield from self._guarded("Workers and queues", self.workers, MESSAGES, RECORDS)
+        yield from self._guarded("Jobs of a bench that was moved", self.moved, MESSAGES, RECORDS)
         yield from self._guarded("What runs beside RQ", self.beside_rq)
         yield from self._guarded("Jobs", self.jobs, RECORDS)
         yield from self._guarded("Sites", self.schedule)
@@ -132,6 +139,11 @@ class Checkup:
     def _is_on_celery(self) -> bool:
         """Else nobody misses our workers and our scheduler."""
         return self._parts.use_celery is None or self._parts.use_celery() == "on"
+
+    def moved(self) -> Iterator[Finding]:
+        parts = self._parts
+        if found := sisters(parts.ledger, parts.settings, self._sites):
+            yield from check_sisters(parts.settings, found, parts.broker.served())
 
     def beside_rq(self) -> Iterator[Finding]:
         parts = self._parts

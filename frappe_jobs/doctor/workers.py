@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Queue, Settings
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.record import QUEUED, Record
+from frappe_jobs.sites_folder import COMMON_CONFIG
 
 #: Seconds that a job may wait; in a queue whose timeout is longer, as long as that.
 LONG_WAIT = 600
@@ -99,3 +101,25 @@ def _wrong_clock(whose: str, seconds: float, lease: int) -> Finding:
         return Finding("warning", f"{what}.", cure)
     what += f", and those that run seem to be lost (the lease is {lease} s)."
     return Finding("error", what, cure)
+
+
+def check_sisters(
+    settings: Settings, found: Mapping[str, int], served: Collection[str]
+) -> Iterator[Finding]:
+    """Jobs of this bench's sites under another bench's id, for which nobody is there."""
+    has_moved = settings.custom_bench_id is None
+    for bench_id, count in sorted(found.items()):
+        if any(queue.startswith(f"{bench_id}:") for queue in served):
+            continue
+        jobs = number(count, "job") if count > 0 else "jobs"
+        what = (
+            f"{jobs.capitalize()} of this bench's sites under the bench id {bench_id!r}, which no "
+            f"worker serves; this one's is {settings.bench_id!r}"
+            + (", made from where its folder is: was it moved?" if has_moved else ".")
+        )
+        cure = (
+            f"If they are its own: FRAPPE_BENCH_ID={shlex.quote(bench_id)} frappe-jobs worker "
+            "--burst runs them"
+            + (f"; set 'bench_id' in {COMMON_CONFIG}, and it stays." if has_moved else ".")
+        )
+        yield Finding("error" if has_moved else "warning", what, cure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -152,3 +153,40 @@ def test_scan_reads_the_apps_source_and_needs_no_server(make_bench):
     assert (done.returncode, done.stderr) == (0, "")
     assert [one["level"] for one in json.loads(done.stdout)] == ["ok"]
     assert bench.run("doctor", "--scan", "--fix").returncode == 2
+
+
+def test_jobs_of_the_release_before_are_named_and_its_cure_runs_them(
+    make_bench, broker_urls, tmp_path
+):
+    url, *amqp = broker_urls
+    bench = make_bench(bench_id=None, **({"celery_broker_url": amqp[0]} if amqp else {}))
+    root = tmp_path / bench.id
+    for release in ("1", "2"):
+        shutil.copytree(bench.path, root / "releases" / release)
+    current = root / "current"
+    current.symlink_to("releases/1")
+    bench.path, bench.sites = current, current / "sites"
+    assert bench.run("--site", "site1", "enqueue", "acme.tasks.ping").returncode == 0
+    current.unlink()
+    current.symlink_to("releases/2")
+    before, now = (f"{root}/releases/{one}".strip("/").replace("/", "-") for one in "12")
+    done = bench.run("doctor")
+    assert (
+        f"1 job of this bench's sites under the bench id '{before}', which no worker serves"
+        in done.stdout
+    )
+    assert f"this one's is '{now}'" in done.stdout
+    assert (done.returncode, f"FRAPPE_BENCH_ID={before} frappe-jobs" in done.stdout) == (1, True)
+    bench.variables["FRAPPE_BENCH_ID"] = before
+    with bench.worker("--queue", "short"):  # somebody serves them
+        del bench.variables["FRAPPE_BENCH_ID"]
+        assert before not in bench.run("doctor").stdout
+    bench.variables["FRAPPE_BENCH_ID"] = before
+    try:
+        assert "succeeded" in bench.run("worker", "--burst").stderr
+    finally:
+        del bench.variables["FRAPPE_BENCH_ID"]
+        for bench_id in (before, now):
+            bench.id = bench_id
+            bench.remove_queues()
+    assert before not in bench.run("doctor").stdout
