@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -12,14 +11,14 @@ from typing import Any
 import frappe
 from frappe.utils import CallbackManager
 from frappe.utils.background_jobs import execute_job
-from redis.exceptions import ConnectionError
 
 from frappe_jobs.background_task import TAKEN
 from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
-from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError, QueueOverloaded
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.frappe_bench import bound
 from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.errors import QueueUnavailable, frappes_errors
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, jobs
 from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
 from frappe_jobs.frappe_bench.rq_options import (
@@ -34,29 +33,6 @@ from frappe_jobs.frappe_bench.rq_options import (
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting
-
-
-class QueueUnavailable(BrokerUnavailable, ConnectionError):
-    """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
-
-
-#: Frappe's own error of a queue that is full; Frappe 15 has none.
-FRAPPES_QUEUE_OVERLOADED: Any = getattr(frappe, "QueueOverloaded", Exception)
-
-
-class QueueFull(QueueOverloaded, FRAPPES_QUEUE_OVERLOADED):  # type: ignore[misc]
-    """The queue is full; for who expects Frappe's error of it, it is that one as well."""
-
-
-@contextmanager
-def frappes_errors() -> Iterator[None]:
-    """Raise ours as who uses Frappe's functions expects them."""
-    try:
-        yield
-    except BrokerUnavailable as error:
-        raise QueueUnavailable(str(error)) from None
-    except QueueOverloaded as error:
-        raise QueueFull(str(error)) from None
 
 
 class BenchQueue:

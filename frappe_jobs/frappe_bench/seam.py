@@ -63,6 +63,11 @@ def get_running_jobs_in_queue(queue: Any) -> list[Any]:
     return found
 
 
+def is_scheduler_running() -> bool:
+    """Whether a scheduler leads, on whatever machine; Frappe asks for a lock of this one."""
+    return _room("composition").runtime().timetable.leader() is not None
+
+
 def publish_progress(
     percent: float,
     title: str | None = None,

@@ -35,10 +35,17 @@ SEAMS: dict[str, dict[str, str]] = {
         "get_queue": "frappe_jobs.frappe_bench.seam:get_queue",
         "get_workers": "frappe_jobs.frappe_bench.seam:get_workers",
     },
+    "frappe.utils.scheduler": {
+        "is_schduler_process_running": "frappe_jobs.frappe_bench.seam:is_scheduler_running",
+    },
     "frappe.desk.doctype.system_health_report.system_health_report": {
         "get_queue": "frappe_jobs.frappe_bench.seam:get_queue",
+        "is_schduler_process_running": "frappe_jobs.frappe_bench.seam:is_scheduler_running",
     },
 }
+
+#: From these, modules that are imported later take names; they are imported before.
+SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler")
 
 #: What was there before, to be put back.
 _originals: dict[tuple[str, str], Any] = {}
@@ -46,7 +53,8 @@ _originals: dict[tuple[str, str], Any] = {}
 
 def install() -> None:
     """Put our queues under Frappe's functions in this process; a second call changes nothing."""
-    import_module("frappe.utils.background_jobs")
+    for name in SOURCES:
+        import_module(name)
     install_in_what_is_loaded()
 
 

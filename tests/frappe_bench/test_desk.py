@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from frappe_bench.bench import WAIT, FrappeBench, Process
 
+from frappe_jobs.testing import wait_until
+
 pytestmark = pytest.mark.timeout(120)
+
+#: A user of the Desk who may see nothing of jobs.
+CLERK = "clerk@probe.test"
 
 DESK = """
 from frappe.utils import background_jobs as jobs
@@ -14,14 +19,16 @@ for name in ("short", "default", "long"):
 from werkzeug.test import Client
 import frappe.app
 site = frappe.local.site
-user = frappe.get_doc("User", "Administrator")
-user.api_key = user.api_key or frappe.generate_hash(length=15)
-user.api_secret = secret = frappe.generate_hash(length=15)
-user.flags.ignore_password_policy = True
-user.save(); frappe.db.commit()
-token = {"Authorization": f"token {user.api_key}:{secret}"}
 frappe.app._site, frappe.app._sites_path = site, "."
 client = Client(frappe.app.application)
+def key_of(name):
+    user = frappe.get_doc("User", name)
+    user.api_key = user.api_key or frappe.generate_hash(length=15)
+    user.api_secret = secret = frappe.generate_hash(length=15)
+    user.flags.ignore_password_policy = True
+    user.save(); frappe.db.commit()
+    return {"Authorization": f"token {user.api_key}:{secret}"}
+token = key_of("Administrator")
 def ask(method, **form):
     frappe.destroy()
     data = {key: one if isinstance(one, str) else json.dumps(one) for key, one in form.items()}
@@ -136,6 +143,35 @@ def test_only_a_system_manager_may(bench: FrappeBench) -> None:
     assert found == [403, 403, 403]
 
 
+@pytest.fixture
+def clerk(bench: FrappeBench) -> str:
+    bench.call(
+        f"if not frappe.db.exists('User', {CLERK!r}):\n"
+        f"    frappe.get_doc(dict(doctype='User', email={CLERK!r}, first_name='x', "
+        "send_welcome_email=0, roles=[dict(role='Desk User')])).insert()"
+    )
+    return CLERK
+
+
+@pytest.mark.parametrize("page", ["RQ Job", "RQ Worker"])
+def test_the_lists_are_for_those_who_may_read_them(
+    bench: FrappeBench, worker: Process, clerk: str, page: str
+) -> None:
+    """Frappe's list view leaves that to whoever makes the list of a virtual doctype."""
+    found = bench.call(
+        DESK + "frappe.enqueue('probe.tasks.nothing', queue='long', secret='x')\n"
+        f"asked = dict(doctype={page!r}, fields=['name'], flags=dict(ignore_permissions=True), "
+        "user='Administrator', ignore_permissions='1')\n"
+        "def said():\n    replies = [ask(f'frappe.desk.reportview.{one}', **asked) for one in "
+        "('get', 'get_list', 'get_count')]\n"
+        "    return [one.get('status') or bool(one['message']) for one in replies]\n"
+        f"answer = [said()]\ntoken.update(key_of({clerk!r}))\n"
+        "answer.append(ask('frappe.auth.get_logged_user')['message'])\nanswer.append(said())\n"
+        "answer.append(len(frappe.get_all('RQ Worker')))"
+    )
+    assert found == [[True] * 3, clerk, [403] * 3, 1]
+
+
 def test_system_health_reads_our_queues(bench: FrappeBench, worker: Process) -> None:
     found = bench.call(
         DESK + "report = frappe.get_doc('System Health Report')\n"
@@ -143,3 +179,12 @@ def test_system_health_reads_our_queues(bench: FrappeBench, worker: Process) -> 
         "[[row.queue, row.pending_jobs] for row in report.queue_status]"
     )
     assert ["short,default", True] in found and ["long", 0] in found
+
+
+def test_system_health_sees_the_scheduler_that_leads(bench: FrappeBench) -> None:
+    """On whatever machine; it leads some moments after it has said that it is ready."""
+    status = "answer = frappe.get_doc('System Health Report').scheduler_status"
+    assert bench.call(status) == "Process Not Found"
+    with bench.process("schedule"):
+        assert wait_until(lambda: bench.call(status) == "Active", 20)
+    assert bench.call(status) == "Process Not Found"

@@ -169,6 +169,27 @@ def test_its_user_cancels_it_and_nobody_else(
     )
 
 
+def test_a_refusal_is_no_error_of_the_servers(bench: FrappeBench, people: None) -> None:
+    """Over HTTP; a System Manager may see it, and neither cancel it nor run it again."""
+    found = bench.call(
+        DESK + LOOK + f"frappe.set_user({OWNER!r})\n"
+        "job = frappe.enqueue('probe.tasks.nothing', queue='long', track_job=True)\n"
+        "frappe.set_user('Administrator')\nfrappe.db.commit(); name = job.task_id\n"
+        f"frappe.get_doc('User', {OTHER!r}).add_roles('System Manager')\n"
+        "page = 'frappe_jobs.frappe_jobs.doctype.background_task.background_task.'\n"
+        "def status(method):\n    said = ask(page + method, name=name)\n"
+        "    told = bool(said.get('_server_messages'))\n"
+        "    return [said.get('status'), said.get('exc_type'), told]\n"
+        f"own = dict(token); token.update(key_of({OTHER!r}))\n"
+        "answer = [status('cancel'), status('run_again')]\n"
+        "token.update(own); answer.append(status('run_again'))\n"
+        f"frappe.get_doc('User', {OTHER!r}).remove_roles('System Manager')\n"
+        "answer.append(doc(name).cancel())"
+    )
+    refused = [403, "PermissionError", True]
+    assert found == [refused, refused, [417, "JobError", True], True]
+
+
 def test_a_waiting_one_is_cancelled_and_never_runs(bench: FrappeBench, notes: Path) -> None:
     """Nobody serves the queue long here."""
     found = bench.call(

@@ -34,6 +34,10 @@ local.flags = SimpleNamespace(in_migrate=False)
 conf: dict[str, Any] = {}
 
 
+class PermissionError(Exception):
+    """Frappe's."""
+
+
 class ValidationError(Exception):
     """Frappe's error for what its user must mend."""
 

@@ -8,6 +8,7 @@ import frappe
 from frappe.model.document import Document
 
 from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.errors import refusals
 from frappe_jobs.frappe_bench.session import BenchSession
 from frappe_jobs.frappe_bench.tasks import DOCTYPE, columns_of
 from frappe_jobs.task_record import CANCELLED, OPEN
@@ -34,7 +35,8 @@ class BackgroundTask(Document):  # type: ignore[misc]
 
         False, and nothing changed, if it had ended before.  For its user, and Administrator.
         """
-        did: bool = runtime().background_tasks.cancel(self, BenchSession())
+        with refusals():
+            did: bool = runtime().background_tasks.cancel(self, BenchSession())
         self.look()
         if did and self.status in OPEN:  # nobody knows of its job
             self.status = CANCELLED
@@ -45,7 +47,8 @@ class BackgroundTask(Document):  # type: ignore[misc]
 
         For its user, and Administrator; raises JobError if it waits, runs, or is completed.
         """
-        job = runtime().background_tasks.run_again(self, BenchSession())
+        with refusals():
+            job = runtime().background_tasks.run_again(self, BenchSession())
         self.load_from_db()
         return job
 
