@@ -17,6 +17,8 @@ from frappe_jobs.testing import wait_until
 APPS = Path(__file__).parent / "apps"
 #: What a piece of code gives is in its last line, after this.
 ANSWER = "answer: "
+#: Seconds in which a command ends: ERPNext's sites take long to migrate, or to install an app on.
+LONGEST = 400
 
 OPENED = """
 import json, frappe
@@ -112,7 +114,7 @@ class FrappeBench:
         """A command, as one types it after ``bench``, with these variables in its environment."""
         return subprocess.run(
             [*self.bench, *command], cwd=self.sites, env=self.environment | variables, text=True,
-            capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=LONGEST, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def call(self, code: str, *, site: str | None = None, user: str = "Administrator") -> Any:
@@ -120,7 +122,7 @@ class FrappeBench:
         script = OPENED.format(site=site or self.site, user=user, code=code, answer=ANSWER)
         done = subprocess.run(
             [str(self.python), "-c", script], cwd=self.sites, env=self.environment, text=True,
-            capture_output=True, timeout=120,
+            capture_output=True, timeout=LONGEST,
         )  # fmt: skip
         last = (done.stdout.splitlines() or [""])[-1]
         assert done.returncode == 0 and last.startswith(ANSWER), done.stdout + done.stderr

@@ -17,6 +17,14 @@ LOG_IN = (
 OFF = "answer = not frappe.db.get_single_value('System Settings', 'enable_scheduler')"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's own time is limited: to install the apps on a site like ERPNext's takes minutes."""
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        if own and item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(*own.args, func_only=True), append=False)
+
+
 @pytest.fixture(scope="session")
 def _bench() -> Iterator[FrappeBench]:
     path, site = os.environ.get("BENCH"), os.environ.get("SITE")
@@ -31,7 +39,8 @@ def _bench() -> Iterator[FrappeBench]:
     (bench.sites / "apps.txt").write_text("\n".join([*apps, *wanted]) + "\n")
     try:
         for one in {bench.site, bench.other_site}:
-            for app in ("frappe_jobs", "probe"):
+            there = bench.call("answer = frappe.get_installed_apps()", site=one)
+            for app in [name for name in ("frappe_jobs", "probe") if name not in there]:
                 done = bench.run("--site", one, "install-app", app)
                 assert done.returncode == 0, done.stdout + done.stderr
             # Where an earlier version of the app was installed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from random import randrange
 
@@ -32,7 +34,7 @@ doc = frappe.get_doc({"doctype": "Scheduled Job Type", "method": "probe.tasks.ti
 def clean(bench: FrappeBench) -> Iterator[FrappeBench]:
     """The bench without the probe's scheduled jobs, before and after."""
     code = HERE + (
-        "of_probe = {'method': ('like', 'probe.tasks.tick%')}\n"
+        "of_probe = {'method': ('like', 'probe.%')}\n"
         "for name in frappe.get_all('Scheduled Job Type', of_probe, pluck='name'):\n"
         "    frappe.delete_doc('Scheduled Job Type', name)\n"
         "frappe.db.set_default('probe_ticks', '0')\nfrappe.db.commit()"
@@ -127,6 +129,91 @@ def test_what_is_due_runs_once_and_leaves_its_log(
     assert clean.call(look) == ["1", ["Complete"], True]
 
 
+def test_a_module_that_asks_its_site_while_it_is_imported_is_no_fault(
+    clean: FrappeBench, worker: Process
+) -> None:
+    """As ERPNext has some: its comparison comes by in a process that has no site open."""
+    name = clean.call(
+        MAKE.replace("tasks.tick", "asks_at_import.tick")
+        + "doc.db_set('last_execution', frappe.utils.add_days(None, -3)); answer = doc.name"
+    )
+    ticks = "frappe.db.rollback(); answer = frappe.db.get_default('probe_ticks')"
+    with clean.process("schedule") as scheduler:
+        assert wait_until(lambda: clean.call(ticks) == "1", 40), scheduler.log
+        assert "is not scheduled" not in scheduler.log
+        assert clean.call(HERE + f"answer = entry({name!r})[0]") == "probe.asks_at_import.tick"
+        assert faults(clean) == []
+
+
+def test_one_that_cannot_be_made_is_an_error_of_the_doctors(clean: FrappeBench) -> None:
+    clean.call(
+        MAKE
+        + "frappe.db.set_value('Scheduled Job Type', doc.name, 'method', 'probe.tasks.tick_no')"
+    )
+    (told,) = faults(clean)
+    assert "tasks.tick (probe.tasks.tick_no) is not queued" in told
+
+
+def faults(bench: FrappeBench) -> list[str]:
+    """What the doctor says of scheduled jobs that cannot be queued; an error each."""
+    done = bench.run("--site", bench.site, "doctor", "--format", "json")
+    found = [one for one in json.loads(done.stdout) if "is not queued" in one["what"]]
+    found += [one for one in json.loads(done.stdout) if "gets no entry" in one["what"]]
+    assert {one["level"] for one in found} <= {"error"}
+    return [one["what"] for one in found]
+
+
+ALL = HERE + """
+from collections import Counter
+from datetime import datetime, timezone
+from frappe_jobs.frappe_bench.job import BenchJob
+from frappe_jobs.ledger.listing import Listing
+def runs():
+    "How often each was queued, by its method; and how many have not ended."
+    found, left = Counter(), 0
+    for one in Listing(here.ledger, here.settings).latest(
+        [site], ["queued", "started", "finished", "failed"], [*here.settings.queues]
+    ):
+        method = BenchJob(one).kwargs["kwargs"].get("job_type")
+        if method and one.message.enqueued_at > since:
+            found[method] += 1
+            left += one.ended_at is None
+    return found, left
+"""
+
+
+@pytest.mark.timeout(900)
+def test_all_that_is_made_due_at_once_runs_exactly_once(bench: FrappeBench) -> None:
+    """All scheduled jobs of the site, by SQL, as after a long downtime."""
+    since = time.time()
+    due = bench.call(
+        "frappe.db.sql('update `tabScheduled Job Type` set last_execution = %s, creation = %s', "
+        f"['2020-01-01', '2019-01-01 00:00:{randrange(60)}'])\n"
+        "answer = frappe.get_all('Scheduled Job Type', {'stopped': 0}, pluck='method')"
+    )
+    look = ALL.replace("since", repr(since))
+
+    def ended() -> bool:
+        found, left = bench.call(look + "answer = runs()")
+        return not left and not {*due} - {*found}
+
+    with bench.process("worker-pool", "--num-workers", "2"), bench.process("schedule"):
+        wait_until(ended, 200)
+        counted, left = bench.call(look + "answer = runs()")
+        # What the clock has made due once more meanwhile.
+        again = bench.call(
+            look + f"until, answer = {time.time()!r}, Counter()\n"
+            "for entry, _ in here.timetable.of_site(site).values():\n"
+            f"    at = entry.next_run(datetime.fromtimestamp({since!r}, timezone.utc))\n"
+            "    while at.timestamp() < until:\n"
+            "        answer[entry.method] += 1; at = entry.next_run(at)"
+        )
+    assert left == 0 and {*due} == {*counted}
+    assert {
+        one: count for one, count in counted.items() if not 1 <= count <= 1 + again.get(one, 0)
+    } == {}
+
+
 def test_the_times_are_those_of_the_sites_zone(clean: FrappeBench) -> None:
     found = clean.call(
         HERE + MAKE + "frappe.db.commit()\nfrom zoneinfo import ZoneInfo\n"
@@ -189,7 +276,7 @@ def test_a_killed_runs_log_ends_as_failed(clean: FrappeBench) -> None:
     assert found == ["Failed", "its process died 3 times"]
 
 
-# --- Scheduler Event, which Frappe 15 does not have
+# --- Scheduler Event: ours where Frappe has none
 
 EVENTS = HERE + """
 from frappe.core.doctype.scheduled_job_type.scheduled_job_type import sync_jobs
