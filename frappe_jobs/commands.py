@@ -17,10 +17,11 @@ import click
 from frappe_jobs.cli import COMMANDS, fail
 from frappe_jobs.cli.options import Bench
 from frappe_jobs.errors import BrokerUnavailable, DatabaseUnavailable, FrappeJobsError
-from frappe_jobs.frappe_bench.way_in import OFF
-from frappe_jobs.sites_folder import read_common
+from frappe_jobs.frappe_bench.way_in import state
 
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
+INSTALLED = "frappe_jobs.frappe_bench.installed"
+LEAVING = "frappe_jobs.leaving"
 
 
 #: What Frappe's own code leaves in a process is little, but never less: it is replaced in time.
@@ -61,7 +62,21 @@ class BenchCommand(click.Command):
 
 
 class ServingCommand(BenchCommand):
-    """One that serves the queues or the clock: where nobody has said yet, the bench is ours now."""
+    """One that serves the queues or the clock.
+
+    Where nobody has said yet, it is Frappe's own until a site has the app, and then the bench is
+    ours.
+    """
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        try:
+            if state(Path.cwd()) == "undecided" and not import_module(INSTALLED).anywhere(
+                unknown=False
+            ):
+                return _frappes(str(self.name)).make_context(info_name, args, *rest, **extra)
+        except FrappeJobsError as error:
+            fail(error, 1)
+        return super().make_context(info_name, args, *rest, **extra)
 
     def invoke(self, context: click.Context) -> Any:
         way_in = import_module(WAY_IN)
@@ -93,7 +108,7 @@ class DoctorOnRQ(click.Command):
     """Frappe's own doctor; after it what is wrong between RQ and what is left of ours."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        frappes: click.Command = import_module("frappe.commands.scheduler").doctor
+        frappes = _frappes("doctor")
         self.params, self.callback, self.help = frappes.params, frappes.callback, frappes.help
         return super().make_context(*args, **extra)
 
@@ -101,6 +116,12 @@ class DoctorOnRQ(click.Command):
         done = super().invoke(context)
         import_module("frappe_jobs.cli.doctor").say_what_is_left(Path.cwd())
         return done
+
+
+def _frappes(name: str) -> click.Command:
+    """Frappe's own command of that name."""
+    found: Sequence[click.Command] = import_module("frappe.commands.scheduler").commands
+    return next(one for one in found if one.name == name)
 
 
 def _of_rq(*names: str, **options: Any) -> click.Option:
@@ -114,52 +135,84 @@ def _of_rq(*names: str, **options: Any) -> click.Option:
 
 
 @click.command("use-celery")
-@click.argument("state", type=click.Choice(["on", "off", "status"]))
-def use_celery(state: str) -> None:
+@click.argument("wanted", metavar="[on|off|status]", type=click.Choice(["on", "off", "status"]))
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="With off: remove all of the bench from Redis and RabbitMQ, with the jobs that wait.",
+)
+def use_celery(wanted: str, forget: bool) -> None:
     """Have the bench's jobs go to Celery, or to RQ again; or say where they go."""
+    if forget and wanted != "off":
+        raise click.UsageError("--forget goes with off.")
     way_in, folder = import_module(WAY_IN), Path.cwd()
     try:
-        if state != "status":
-            waiting = import_module("frappe_jobs.runtime").use(folder).ledger.waiting_in_all()
-            (way_in.switch_on if state == "on" else way_in.switch_off)(folder)
-            if state == "off" and waiting:
+        if wanted != "status":
+            here = import_module("frappe_jobs.runtime").use(folder)
+            waiting = here.ledger.waiting_in_all()
+            if forget:
+                _require_nobody(here)
+            (way_in.switch_on if wanted == "on" else way_in.switch_off)(folder)
+            if forget:
+                import_module(LEAVING).forget(here.celery_settings, here.broker)
+                click.echo(f"Nothing of the bench is on its servers any more; {waiting} jobs of "
+                           "those that were waited.")  # fmt: skip
+            elif wanted == "off" and waiting:
                 click.echo(
                     f"{waiting} jobs wait on Celery: `frappe-jobs worker --burst` runs them, and "
                     "`frappe-jobs jobs list` shows them.", err=True,
                 )  # fmt: skip
-        now = way_in.state(folder)
+        now = state(folder)
     except FrappeJobsError as error:
         fail(error, 69 if isinstance(error, BrokerUnavailable) else 1)
     goes = "to Celery" if now == "on" else "to RQ"
     click.echo(f"{now}: the bench's jobs go {goes}.")
-    if state != "status":
+    if wanted != "status":
         click.echo("Restart its web, worker and schedule processes.")
 
 
-def bench_commands() -> list[click.Command]:
-    """Ours; on a bench that stays on RQ only the one that changes this, and the doctor.
+def _require_nobody(here: Any) -> None:
+    """Raise FrappeJobsError while somebody would write again what is removed."""
+    if there := import_module(LEAVING).who_is_there(here.broker, here.timetable):
+        raise FrappeJobsError(
+            f"Nothing is switched or removed: {', '.join(there)} still run. Stop the bench's "
+            "workers and its scheduler, then say it again."
+        )
 
-    The others stay Frappe's: what they read and write are the sites' records and configuration,
-    which our scheduler goes by.
+
+def bench_commands(where: str) -> list[click.Command]:
+    """Ours; while the bench's jobs go to RQ, the others are Frappe's, which look at RQ.
+
+    The commands that are never ours read and write the sites' records and configuration, which our
+    scheduler goes by.
     """
-    try:
-        is_off = bool(read_common(Path.cwd()).get(OFF))
-    except FrappeJobsError as error:
-        print(f"frappe_jobs: {error}", file=sys.stderr)
-        is_off = True
-    if is_off:
+    if where == "off":
         return [use_celery, DoctorOnRQ("doctor", short_help=COMMANDS["doctor"][1])]
-    return [
+    serving = [
         use_celery,
         ServingCommand("worker", [_of_rq("-u", "--rq-username"), _of_rq("-p", "--rq-password")]),
         ServingCommand("worker-pool"),
         ServingCommand("schedule"),
+        BenchCommand("doctor"),
+    ]
+    if where == "undecided":
+        return serving
+    return [
+        *serving,
         BenchCommand("show-pending-jobs"),
         PurgeCommand("purge-jobs"),
         BenchCommand("ready-for-migration"),
         BenchCommand("trigger-scheduler-event"),
-        BenchCommand("doctor"),
     ]
 
 
-commands = bench_commands()
+def _where() -> str:
+    """Where the jobs of this bench go; on RQ where its configuration cannot be read."""
+    try:
+        return state(Path.cwd())
+    except FrappeJobsError as error:
+        print(f"frappe_jobs: {error}", file=sys.stderr)
+        return "off"
+
+
+commands = bench_commands(_where())

@@ -128,6 +128,10 @@ class Broker(ABC):
         """
 
     @abstractmethod
+    def forget(self) -> None:
+        """Delete the bench's queues, with what waits there; raises BrokerUnavailable."""
+
+    @abstractmethod
     def stop(self, message: Message) -> None:
         """Kill the process that runs this message, wherever it is; its worker goes on."""
 

@@ -242,6 +242,15 @@ class KombuBroker(Broker):
         """The queue's name on the broker; it carries the bench's id, as Frappe's does."""
         return f"{self._settings.bench_id}:{queue}"
 
+    def forget(self) -> None:
+        with self._channel() as channel:
+            for queue in self._queues.values():
+                bound = queue(channel)
+                if self._is_redis:  # kombu deletes there what this process has bound, alone
+                    bound.declare()
+                bound.delete()
+                bound.exchange.delete()
+
     @contextmanager
     def _channel(self) -> Iterator[Any]:
         """A channel of kombu's; of a broker that is down it is said within a second."""

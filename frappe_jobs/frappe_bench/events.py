@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import click
 import frappe
 
+from frappe_jobs import leaving
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.frappe_bench import doctypes, way_in
+from frappe_jobs.frappe_bench import doctypes, installed, transport, way_in
 from frappe_jobs.frappe_bench.composition import runtime
 
 logger = logging.getLogger(__name__)
@@ -49,21 +51,46 @@ def after_migrate() -> None:
 
 
 def after_install() -> None:
-    """The bench goes to Celery with the first site that the app is installed on."""
+    """The bench goes to Celery with the first site that the app is installed on, unless it is off.
+
+    Who has switched it off switches it on.
+    """
     doctypes.make()
-    if way_in.state(_sites_path()) == "undecided":
+    state = way_in.state(_sites_path())
+    if state == "undecided":
         way_in.switch_on(_sites_path())
+    elif state == "off":
+        click.echo("frappe_jobs: the bench stays on RQ. It goes to Celery by: bench use-celery on")
     bring_in_line(frappe.local.site)
 
 
 def before_uninstall() -> None:
-    """The site's entries leave the scheduler; with the last site the bench goes back to RQ."""
+    """The site's entries leave the scheduler; with the last site the bench goes back to RQ.
+
+    Nothing of the bench's stays on its servers then, unless somebody still uses it.
+    """
     doctypes.remove_field()
-    here, site = runtime(), frappe.local.site
-    here.sync.forget(site)
-    others = [one for one in here.host.sites() if one != site]
-    if not any("frappe_jobs" in here.host.on(one, frappe.get_installed_apps) for one in others):
+    site = frappe.local.site
+    runtime().sync.forget(site)
+    if installed.anywhere(but=site, unknown=True):
+        return
+    if way_in.state(_sites_path()) == "on":
         way_in.switch_off(_sites_path(), remember=False)
+        transport.uninstall()  # what the rest of the uninstall enqueues
+    _leave()
+
+
+def _leave() -> None:
+    here = runtime()
+    waiting = here.ledger.waiting_in_all()
+    if waiting or leaving.who_is_there(here.broker, here.timetable):
+        click.echo(
+            f"frappe_jobs: on its servers stays what is of this bench, {waiting} jobs that wait "
+            "among it. Once its workers and its scheduler are stopped it is removed by: bench "
+            "use-celery off --forget"
+        )
+    else:
+        leaving.forget(here.celery_settings, here.broker)
 
 
 def _sites_path() -> Path:

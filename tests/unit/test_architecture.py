@@ -21,7 +21,7 @@ TIERS = (
     " cron frequency scheduler_events words finding clock sockets texts",
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch current outcome execute sweep scheduling"
-    " background_task task_upkeep comparison sync retention doctor deploy",
+    " background_task task_upkeep comparison sync retention leaving doctor deploy",
     "hosts brokers celery frappe_bench metrics",
     "runtime",
     "api context cli web testing hooks commands frappe_jobs __main__ __init__",

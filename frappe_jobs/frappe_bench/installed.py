@@ -1,0 +1,26 @@
+"""Whether sites of the bench have the app: what lies in ``apps.txt`` alone switches nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import frappe
+
+from frappe_jobs.frappe_bench.composition import runtime
+
+logger = logging.getLogger(__name__)
+
+APP = "frappe_jobs"
+
+
+def anywhere(*, but: str | None = None, unknown: bool) -> bool:
+    """Whether a site has it, that one apart; a site that cannot be asked has it if ``unknown``."""
+    return any(_has_it(site, unknown) for site in runtime().host.sites() if site != but)
+
+
+def _has_it(site: str, unknown: bool) -> bool:
+    try:
+        return APP in runtime().host.on(site, frappe.get_installed_apps)
+    except Exception as error:  # its database is away, or its configuration is wrong
+        logger.debug("the apps of %s are not known: %s", site, error)
+        return unknown

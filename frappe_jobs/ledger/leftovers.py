@@ -1,0 +1,32 @@
+"""What a bench has left in a Redis: all keys of its prefix."""
+
+from __future__ import annotations
+
+import re
+
+from frappe_jobs.ledger.connection import Connected, reachable
+
+#: Keys that one step deletes.
+CHUNK = 1000
+
+#: What Redis's patterns do not take as it stands.
+SPECIAL = re.compile(r"([\\*?\[\]])")
+
+
+class Leftovers(Connected):
+    """The keys of one bench in the Redis at that URL."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(url)
+        self._pattern = SPECIAL.sub(r"\\\1", prefix) + "*"
+
+    @reachable
+    def delete(self) -> int:
+        """Delete them; gives how many there were.  Others' keys are looked at, and stay."""
+        found: set[str] = set()
+        for key in self.redis.scan_iter(match=self._pattern, count=CHUNK):
+            found.add(key)
+        keys = [key.encode("utf-8", "surrogateescape") for key in found]
+        for start in range(0, len(keys), CHUNK):
+            self.redis.unlink(*keys[start : start + CHUNK])
+        return len(keys)

@@ -1,0 +1,75 @@
+"""A bench that leaves its servers: nothing of it stays there, and nothing of others' goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import redis
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs import errors, leaving
+from frappe_jobs.brokers.redis import OF_A_WORKER, PIDBOX
+from frappe_jobs.ledger.leftovers import Leftovers
+from frappe_jobs.testing import wait_until
+
+
+def keys(url: str) -> set[str]:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return {*client.scan_iter()}
+
+
+def of_bench(bench) -> set[str]:
+    here = bench.use()
+    return {key for key in keys(here.settings.redis_url) if here.settings.bench_id in key}
+
+
+def test_nothing_of_it_stays(on_each_broker):
+    bench = on_each_broker
+    here = bench.use()
+    bench.run("migrate", "--site", "all")
+    with frappe.site("site1"):
+        for method in (tasks.fail, tasks.ping):
+            frappe.enqueue(method, job_id=method.__name__)
+        assert bench.run("worker", "--burst").returncode == 0
+        frappe.enqueue(tasks.ping, at_front=True)
+    with bench.worker("--queue", "short") as worker:  # kombu keeps the name of one that is killed
+        os.killpg(worker.process.pid, signal.SIGKILL)
+    assert of_bench(bench)
+    leaving.forget(here.celery_settings, here.broker)
+    assert of_bench(bench) == set()
+    if not here.settings.is_amqp:
+        with here.app.connection_for_read() as connection:
+            known = [name for *_, name in connection.default_channel.get_table(PIDBOX)]
+        of_it = [name for name in known if f".{worker.process.pid}@" in name]
+        assert not [name for name in of_it if OF_A_WORKER.fullmatch(name)]
+    with here.app.connection_for_read() as connection:
+        for queue in here.app.amqp.queues.values():
+            if here.settings.is_amqp:
+                with pytest.raises(connection.channel_errors):
+                    queue(connection.channel()).queue_declare(passive=True)
+    leaving.forget(here.celery_settings, here.broker)  # and once more, as after a cut
+
+
+def test_who_would_write_again_is_named(bench):
+    here = bench.use()
+    assert leaving.who_is_there(here.broker, here.timetable) == []
+    with bench.worker("--queue", "short"), bench.process("schedule"):
+        leader = wait_until(here.timetable.leader, 20)
+        worker, scheduler = leaving.who_is_there(here.broker, here.timetable)
+    assert worker.startswith("short.") and scheduler == leader
+
+
+def test_a_prefix_means_itself_alone(redis_url):
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        client.mset({"of*[a]?:one": 1, "of*[a]?:two": 1, "ofx-a-y:one": 1})
+        assert Leftovers(redis_url, "of*[a]?:").delete() == 2
+        assert client.delete("ofx-a-y:one") == 1
+
+
+def test_a_broker_that_is_away_is_said(bench):
+    here = bench.use()
+    with pytest.raises(errors.BrokerUnavailable):
+        Leftovers("redis://127.0.0.1:1", here.settings.prefix).delete()
