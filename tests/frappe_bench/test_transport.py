@@ -104,6 +104,19 @@ def test_our_options_are_no_arguments_of_the_method(bench: FrappeBench, worker: 
     assert found == [{"a": ["int", 1]}, 2, 5, None]
 
 
+def test_rqs_own_retry_is_served(bench: FrappeBench, worker: Process, notes: Path) -> None:
+    """Of code that asks Frappe for a queue and hands RQ's options in."""
+    found = bench.call(
+        WAIT + "from rq import Retry\n"
+        "queue = frappe.utils.background_jobs.get_queue('short')\n"
+        f"given = dict(kwargs=dict(file={str(notes)!r}), retry=Retry(max=2))\n"
+        "job = wait(queue.enqueue_call('probe.tasks.fail_once', **given))\n"
+        "answer = [job.get_status(), job.return_value(), job._record.message.retry.max]"
+    )
+    assert found == ["finished", "now", 2]
+    assert [one["first"] for one in read_notes(notes)] == [True, False]
+
+
 @pytest.mark.parametrize(("given", "seconds"), [("'600'", 600), ("'10m'", 600), ("7", 7)])
 def test_a_timeout_is_read_as_rq_reads_it(bench: FrappeBench, given: str, seconds: int) -> None:
     code = EMPTY + f"job = frappe.enqueue('probe.tasks.nothing', queue='long', timeout={given})\n"
