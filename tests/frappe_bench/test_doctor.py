@@ -110,6 +110,7 @@ def test_the_versions_of_this_bench_fit(bench: FrappeBench) -> None:
 def test_the_scan_finds_no_fault_in_frappes_own_source(bench: FrappeBench) -> None:
     done = bench.run("doctor", "--scan", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)
-    assert [one["what"] for one in found if one["level"] != "ok"] == []
-    assert bench.run("doctor", "--scan", "--strict").returncode == 0
+    found = [one["what"] for one in json.loads(done.stdout) if one["level"] != "ok"]
+    assert [what for what in found if what.startswith("frappe/")] == []
+    # Of other apps there may be something to say: ERPNext imports get_job by name.
+    assert bench.run("doctor", "--scan", "--strict").returncode == bool(found)
