@@ -13,7 +13,7 @@ from acme import tasks
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.testing import wait_until
+from frappe_jobs.testing import slowness, wait_until
 
 #: A container's beginnings: its own processes, numbered from 1, and its own host name.
 CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--uts", "sh", "-c"]
@@ -88,3 +88,21 @@ def test_a_worker_has_the_name_that_was_asked_for(on_redis):
         assert answers == {"grete@here": {"ok": "pong"}}
         record = runtime.current().ledger.read(job.message_id)
         assert record.worker.startswith("grete@here/")
+
+
+def test_one_that_is_killed_leaves_nothing_of_its_name_in_redis(on_redis):
+    name = f"{on_redis.id}@here"
+    with on_redis.process("worker", "--queue", "default", "--name", name) as worker:
+        worker.wait_ready()
+        inspect = runtime.current().app.control.inspect([name], timeout=20 * slowness(), limit=1)
+        assert inspect.ping() == {name: {"ok": "pong"}}
+        worker.process.send_signal(signal.SIGKILL)
+        worker.process.wait(10)
+    server = runtime.current().ledger.redis
+    found = [one for key in server.scan_iter("_kombu.*") for one in members(server, key)]
+    assert [one for one in found if name in one] == []
+
+
+def members(server, key):
+    kind = {"set": server.smembers, "zset": lambda key: server.zrange(key, 0, -1)}
+    return kind.get(server.type(key), lambda key: [])(key)

@@ -121,6 +121,17 @@ class Guarded:
         subclient.parse_response = parse_response
         return subclient
 
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:
+        """Bind, without a line in Redis where nobody reads it and a killed worker would leave it.
+
+        What goes to all by a fanout goes by PUBLISH to whoever is subscribed.
+        """
+        if self.typeof(exchange).type != "fanout":  # type: ignore[attr-defined]
+            return super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+        self._fanout_queues[queue] = (  # type: ignore[attr-defined]
+            exchange, routing_key.replace("#", "*"),
+        )  # fmt: skip
+
     def _brpop_read(self, **options: Any) -> Any:
         return self._read(super()._brpop_read, **options)  # type: ignore[misc]
 
