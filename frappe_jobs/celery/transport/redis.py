@@ -126,11 +126,11 @@ class Guarded:
 
         What goes to all by a fanout goes by PUBLISH to whoever is subscribed.
         """
-        if self.typeof(exchange).type != "fanout":  # type: ignore[attr-defined]
-            return super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
-        self._fanout_queues[queue] = (  # type: ignore[attr-defined]
-            exchange, routing_key.replace("#", "*"),
-        )  # fmt: skip
+        if self.typeof(exchange).type == "fanout":  # type: ignore[attr-defined]
+            topic = exchange, routing_key.replace("#", "*")
+            self._fanout_queues[queue] = topic  # type: ignore[attr-defined]
+        else:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
         return self._read(super()._brpop_read, **options)  # type: ignore[misc]
