@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from frappe_jobs.frappe_bench.composition import runtime
@@ -24,7 +24,7 @@ class BenchWorker:
         self.name, self._queues, self._running = name, queues, running
         self.pid = stats.get("pid")
         self.hostname = name.partition("@")[2]
-        self.last_heartbeat = datetime.utcnow()
+        self.last_heartbeat = datetime.now(timezone.utc).replace(tzinfo=None)  # as RQ tells it
         self.birth_date = self.last_heartbeat - timedelta(seconds=stats.get("uptime", 0))
         total: dict[str, int] = stats.get("total", {})
         self.successful_job_count = sum(total.values())

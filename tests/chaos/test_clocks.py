@@ -85,7 +85,7 @@ def test_a_schedulers_own(schedule, size, found):
             last = entries()
         schedule.wait_for_all(60, crew.assert_alive)
     expected = due_times(first, last)
-    verdict = faults(expected)
+    verdict = faults(first, expected)
     found(
         "the leader's clock a day ahead, a day behind, an hour ahead, then taken over by one whose "
         f"clock is right: {expected.total():,} due times: {verdict}, {run_twice(schedule)} run "

@@ -48,7 +48,7 @@ def test_its_leader_is_killed(schedule, random, size, found):
         schedule.wait_for_all(60, crew.assert_alive)
     expected = due_times(first, last)
     assert min(expected.values()) > 0
-    verdict = faults(expected)
+    verdict = faults(first, expected)
     found(
         f"{JOBS} jobs due every {INTERVAL} s, {kills} kills of the leader, two standing by: "
         f"{expected.total():,} due times: {verdict}; another led after {max(takeovers):.1f} s at "

@@ -23,7 +23,7 @@ from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.server import look_at
-from frappe_jobs.testing import wait_until
+from frappe_jobs.testing import slowness, wait_until
 
 
 class RedisLike(Redis):
@@ -211,13 +211,13 @@ class TestReach:
         bench = make_bench(redis_queue="redis://:geheim@127.0.0.1:1/3")
         began = time.monotonic()
         found = self.said(bench)
-        assert time.monotonic() - began < 10  # on a busy machine
+        assert time.monotonic() - began < 10 * slowness()
         error = one(found, "is out of reach")
         assert "redis://:***@127.0.0.1:1/3" in error.what and "no job can be sent" in error.what
         assert (error.level, error.cure) == ("error", "Start it, or correct redis_queue.")
         assert [level for level, _ in worst(found)].count("error") == 1
         skipped = [what for _, what in worst(found) if "not looked at" in what]
-        assert len(skipped) == 4
+        assert len(skipped) == 5
         assert not any("geheim" in finding.what for finding in found)
 
     def test_what_needs_a_full_one_is_not_looked_at(self, start, make_bench):
@@ -235,7 +235,7 @@ class TestReach:
         try:
             began = time.monotonic()
             assert one(self.said(bench), "is out of reach").level == "error"
-            assert time.monotonic() - began < 10  # on a busy machine
+            assert time.monotonic() - began < 10 * slowness()
         finally:
             os.kill(client.server.pid, signal.SIGCONT)
 
@@ -291,7 +291,7 @@ class TestRabbitMQ:
             bench.use()
             began = time.monotonic()
             found = [*Checkup(parts_of(runtime.current())).findings()]
-            assert time.monotonic() - began < 10  # on a busy machine
+            assert time.monotonic() - began < 10 * slowness()
             error = one(found, "takes no messages, so no job can be sent")
             assert (error.level, "alarms" in error.cure) == ("error", True)
             assert one(found, "Workers and queues were not looked at").level == "warning"

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import redis
 from acme import tasks
-from chaos.hostile import BOMB, deep_table, with_table
+from chaos.hostile import bomb, deep_table, with_table
 from conftest import opened
 from kombu import Connection
 
@@ -283,7 +283,7 @@ def test_a_small_message_that_unpacks_to_a_large_one_is_kept_packed(worker, kept
     here = runtime.current()
     with Connection(here.celery_settings.broker_url) as connection:
         connection.Producer().publish(
-            BOMB, routing_key=here.broker.queue_name("default"), content_type=JSON,
+            bomb(), routing_key=here.broker.queue_name("default"), content_type=JSON,
             content_encoding="utf-8", headers=headers | {"compression": "zlib"},
         )  # fmt: skip
     (said,) = kept(1)
