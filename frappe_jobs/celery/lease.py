@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from celery import bootsteps
 
 from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.held import running
-from frappe_jobs.celery.processes import end
+from frappe_jobs.celery.processes import end, send_signal
 from frappe_jobs.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -116,28 +117,31 @@ class Keeper:
         self._ours = {one for one in requests if one in self._ours or one not in theirs}
         now = time.monotonic()
         self._refused = {one: self._refused.get(one, now) for one in theirs}
-        for one, has_begun in theirs.items():
-            if has_begun or one in self._ours or now - self._refused[one] > PUT_BACK:
-                self._kill(one)
+        self._kill(
+            one for one, has_begun in theirs.items()
+            if has_begun or one in self._ours or now - self._refused[one] > PUT_BACK
+        )  # fmt: skip
 
     def _watch(self) -> None:
         requests = running()
         now = time.monotonic()
         for gone in self._renewed.keys() - set(requests):
             self._renewed.pop(gone, None)
-        for one in requests:
-            if now - self._renewed.setdefault(one, now) > self._lease / 2:
-                self._kill(one)
+        self._kill(
+            one for one in requests if now - self._renewed.setdefault(one, now) > self._lease / 2
+        )
 
-    def _kill(self, request: Any) -> None:
+    def _kill(self, requests: Iterable[Any]) -> None:
         """Once, for afterwards another process may have that id."""
-        message_id, pid = request.id, request.worker_pid
-        if (message_id, pid) in self._killed:
-            return
-        self._killed.add((message_id, pid))
-        logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
-        if pid != os.getpid():  # a pool of threads cannot be killed
-            end(pid, request.time_start)
+        pairs = {(one.id, one.worker_pid): one for one in requests}
+        overdue = {pair: pairs[pair] for pair in pairs.keys() - self._killed}
+        self._killed |= overdue.keys()
+        for message_id, pid in overdue:
+            logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
+            if pid != os.getpid():  # a pool of threads cannot be killed
+                send_signal(pid, signal.SIGSTOP)  # all of them now: an end may take seconds
+        for (_, pid), one in overdue.items():
+            end(pid, one.time_start)
 
 
 def _for_ever(work: Callable[[], None], seconds: float) -> None:

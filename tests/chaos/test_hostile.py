@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 
 import pytest
 from acme import tasks
@@ -127,7 +128,8 @@ def test_none_is_executed_and_each_is_counted(scene, random, size, found):
     with Crew(scene.bench, "--queue", "long", size=1):
         assert theirs.wait(60) == "pong"
     kept = runtime.current().ledger.kept_aside()
-    grown = max(memory[len(memory) // 2 :]) - memory[len(memory) // 10]
+    # Between two looks: while a message is unpacked it takes its limit, and gives it back.
+    grown = median(memory[len(memory) // 2 :]) - memory[len(memory) // 10]
     found(
         f"{count:,} messages of {len(attack.sent)} kinds in {seconds:.0f} s: worker alive, 0 "
         f"executed, {ended():,} counted, {len(kept):,} kept aside in {len(logged):,} lines; memory "
