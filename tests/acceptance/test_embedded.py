@@ -10,6 +10,7 @@ import socket
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,10 @@ def test_it_listens_on_no_port_and_its_folder_is_its_owners_alone(server):
 
 def listening_ports(pid):
     """The TCP ports at which that process listens, as Linux tells."""
-    held = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    held = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a file that was open for a moment
+            held.add(os.readlink(one))
     lines = "".join(Path(f"/proc/{pid}/net/{one}").read_text() for one in ("tcp", "tcp6"))
     rows = [line.split() for line in lines.splitlines() if ":" in line]
     return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held]
