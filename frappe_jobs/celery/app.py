@@ -243,11 +243,7 @@ def equip(app: Celery) -> None:
     log.connect()
     app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # of all its tasks but ours
     app.control_cls, app.events_cls, app.log_cls = Control, Events, log.Logging
-    for made in (
-        "control",
-        "events",
-        "log",
-    ):  # by Celery's own classes, where somebody asked before
+    for made in ("control", "events", "log"):  # by Celery's classes, where somebody asked before
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeSignals}
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}

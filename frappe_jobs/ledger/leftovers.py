@@ -23,9 +23,7 @@ class Leftovers(Connected):
     @reachable
     def delete(self) -> int:
         """Delete them; gives how many there were.  Others' keys are looked at, and stay."""
-        found: set[str] = set()
-        for key in self.redis.scan_iter(match=self._pattern, count=CHUNK):
-            found.add(key)
+        found = set(self.redis.scan_iter(match=self._pattern, count=CHUNK))
         keys = [key.encode("utf-8", "surrogateescape") for key in found]
         for start in range(0, len(keys), CHUNK):
             self.redis.unlink(*keys[start : start + CHUNK])

@@ -209,7 +209,8 @@ def missed(first: dict[str, float], expected: Counter[str]) -> int:
 
 def faults(first: dict[str, float], expected: Counter[str]) -> str:
     """How many due times were missed, were queued twice, and ran twice."""
-    twice, again = sent() - queued(), logs() - queued()
+    done = queued()
+    twice, again = sent() - done, logs() - done
     return (
         f"{missed(first, expected)} missed, {twice.total()} queued twice, {again.total()} ran twice"
     )
