@@ -13,6 +13,7 @@ worker's message back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from queue import Empty
 from typing import Any
@@ -131,6 +132,11 @@ class Guarded:
             self._fanout_queues[queue] = topic  # type: ignore[attr-defined]
         else:
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+
+    def _refresh_bindings(self, queues: Iterable[str]) -> None:
+        """The same a second later: kombu 5.7 writes those of queues with an expiry again."""
+        fanned: dict[str, Any] = self._fanout_queues  # type: ignore[attr-defined]
+        super()._refresh_bindings([one for one in queues if one not in fanned])  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
         return self._read(super()._brpop_read, **options)  # type: ignore[misc]
