@@ -135,8 +135,9 @@ class Guarded:
 
     def _refresh_bindings(self, queues: Iterable[str]) -> None:
         """The same a second later: kombu 5.7 writes those of queues with an expiry again."""
-        fanned: dict[str, Any] = self._fanout_queues  # type: ignore[attr-defined]
-        super()._refresh_bindings([one for one in queues if one not in fanned])  # type: ignore[misc]
+        unread: dict[str, Any] = self._fanout_queues  # type: ignore[attr-defined]
+        bound = [queue for queue in queues if queue not in unread]
+        super()._refresh_bindings(bound)  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
         return self._read(super()._brpop_read, **options)  # type: ignore[misc]
