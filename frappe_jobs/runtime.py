@@ -1,4 +1,8 @@
-"""The composition root: settings → host, broker, ledger, and what works with them."""
+"""The composition root: settings → host, broker, ledger, and what works with them.
+
+It stands below what it puts together with Celery, Frappe or SQLAlchemy: each of those parts is
+named in one table, and loaded when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from importlib import import_module
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from celery import Celery
-from celery.utils.imports import symbol_by_name
 
 from frappe_jobs.background_task import BackgroundTasks
 from frappe_jobs.brokers.base import Broker, Sending
-from frappe_jobs.brokers.rabbitmq import RabbitBroker
-from frappe_jobs.brokers.redis import RedisBroker
-from frappe_jobs.celery.app import app_for, queues, sites_path_of
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
@@ -39,10 +39,25 @@ from frappe_jobs.sync import Sync
 from frappe_jobs.task_upkeep import TaskUpkeep
 from frappe_jobs.tracking import Tracking
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 logger = logging.getLogger(__name__)
 
-BENCH_HOST = "frappe_jobs.frappe_bench.host:BenchHost"
-STANDALONE_HOST = "frappe_jobs.hosts.standalone:StandaloneHost"
+#: The parts that know somebody else's library, by module and name.
+ADAPTERS = {
+    "app": "frappe_jobs.celery.app:app_for",
+    "host of a bench": "frappe_jobs.frappe_bench.host:BenchHost",
+    "host without Frappe": "frappe_jobs.hosts.standalone:StandaloneHost",
+    "broker on Redis": "frappe_jobs.brokers.redis:RedisBroker",
+    "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
+}
+
+
+def load(part: str) -> Any:
+    """That part of the table; raises ModuleNotFoundError where its library is not there."""
+    module, _, name = ADAPTERS[part].partition(":")
+    return getattr(import_module(module), name)
 
 
 class Runtime:
@@ -57,7 +72,8 @@ class Runtime:
 
     @cached_property
     def _app_and_settings(self) -> tuple[Celery, Settings]:
-        return app_for(self.settings)
+        app, settings = load("app")(self.settings)
+        return app, settings
 
     @property
     def app(self) -> Celery:
@@ -70,9 +86,8 @@ class Runtime:
 
     @cached_property
     def host(self) -> Host:
-        # By name: only the one that is in use finds what it imports, Frappe or SQLAlchemy.
         try:
-            adapter = symbol_by_name(BENCH_HOST if self.is_bench else STANDALONE_HOST)
+            adapter = load("host of a bench" if self.is_bench else "host without Frappe")
         except ModuleNotFoundError as error:
             if self.is_bench or error.name != "sqlalchemy":
                 raise
@@ -113,8 +128,10 @@ class Runtime:
 
     @cached_property
     def broker(self) -> Broker:
-        adapter = RabbitBroker if self.celery_settings.is_amqp else RedisBroker
-        return adapter(self.app, self.celery_settings, queues(self.celery_settings))
+        settings = self.celery_settings
+        adapter = load("broker on RabbitMQ" if settings.is_amqp else "broker on Redis")
+        broker: Broker = adapter(self.app, settings)
+        return broker
 
     @cached_property
     def tracking(self) -> Tracking:
@@ -227,12 +244,8 @@ def use(sites_path: str | Path) -> Runtime:
     return _current
 
 
-def of_app(app: Celery) -> Runtime:
-    """The runtime behind a Celery app that make_app made."""
-    return of_sites_path(sites_path_of(app))
-
-
 def of_sites_path(sites_path: Path) -> Runtime:
+    """The runtime of that sites folder, one in this process; raises ConfigError."""
     with _lock:
         if sites_path not in _runtimes:
             _runtimes[sites_path] = Runtime(load_settings(sites_path))

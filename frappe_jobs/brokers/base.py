@@ -117,6 +117,10 @@ class Broker(ABC):
         """
 
     @abstractmethod
+    def queue_name(self, queue: str) -> str:
+        """The name on the broker of that queue of the bench."""
+
+    @abstractmethod
     def depth(self, queue: str) -> int:
         """How many messages wait in that queue, at the front or not."""
 

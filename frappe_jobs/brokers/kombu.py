@@ -15,7 +15,6 @@ from typing import Any
 import redis
 from amqp import exceptions as amqp
 from celery import Celery
-from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.serialization import prepare_accept_content, registry
 
@@ -29,6 +28,7 @@ from frappe_jobs.brokers.base import (
     Sending,
 )
 from frappe_jobs.brokers.control import Control
+from frappe_jobs.brokers.queues import queues
 from frappe_jobs.brokers.unreached import unreached
 from frappe_jobs.clock import ahead
 from frappe_jobs.config import Settings
@@ -64,11 +64,11 @@ class KombuBroker(Broker):
     at_front: int
     ordinary: int
 
-    def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
+    def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        #: Declared alike by all who send and all who consume, whatever a team's own app knows.
-        self._queues = {queue.name: queue for queue in queues}
+        #: By name on the broker, whatever a team's own app knows.
+        self._queues = {queue.name: queue for queue in queues(settings)}
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, a

@@ -14,7 +14,7 @@ import json
 import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -26,7 +26,6 @@ import redis
 from celery import Celery, Task
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
-from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import BrokerServer, Recorder, Sending
@@ -94,8 +93,8 @@ class RedisBroker(KombuBroker):
     at_front = 0
     ordinary = 6
 
-    def __init__(self, app: Celery, settings: Settings, queues: Iterable[Queue]) -> None:
-        super().__init__(app, settings, queues)
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        super().__init__(app, settings)
         self._forms: dict[tuple[str, bool], str] = {}
         self._lists: dict[tuple[str, bool], str] = {}
         #: Whether the app's settings leave the message to us, and as of which values.

@@ -20,12 +20,13 @@ from celery.exceptions import (
     WorkerLostError,
 )
 from celery.signals import beat_init, celeryd_init, import_modules
-from kombu.entity import Exchange, Queue
+from kombu.entity import Queue
 
 from frappe_jobs.brokers.base import refuse_while_blocked
+from frappe_jobs.brokers.queues import queues
 from frappe_jobs.celery import child, lease, log
+from frappe_jobs.celery.apps import BENCH_APPS, runtime_of
 from frappe_jobs.celery.burst import Burst
-from frappe_jobs.celery.composition import runtime_of
 from frappe_jobs.celery.consumer import Keeping
 from frappe_jobs.celery.control import Control
 from frappe_jobs.celery.events import Events
@@ -73,9 +74,6 @@ UNSAID = {"argsrepr": "", "kwargsrepr": ""}
 
 #: Raised by a method, these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
-
-#: The app of each sites folder in this process, and the settings that hold for it.
-_apps: dict[Path, tuple[Celery, Settings]] = {}
 
 
 class Execute(Task):  # type: ignore[misc]
@@ -183,8 +181,11 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
     a task or queue of our names, belongs to another sites folder, or could not read our messages.
     """
     settings = load_settings(sites_path)
-    if app in (known := [guest for guest, _ in _apps.values()]) or settings.sites_path in _apps:
-        if _apps.get(settings.sites_path, (None,))[0] is app:
+    if (
+        app in (known := [guest for guest, _ in BENCH_APPS.values()])
+        or settings.sites_path in BENCH_APPS
+    ):
+        if BENCH_APPS.get(settings.sites_path, (None,))[0] is app:
             return app
         raise ConfigError(
             "The app is extended for another sites folder already."
@@ -216,14 +217,14 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
     names the module in which a team extends its own.
     """
     path = settings.sites_path
-    if path not in _apps and settings.celery_app:
+    if path not in BENCH_APPS and settings.celery_app:
         _import_team_app(settings.celery_app)
-        if path not in _apps:
+        if path not in BENCH_APPS:
             raise ConfigError(
                 f"'frappe_jobs_celery_app' is {settings.celery_app!r}, but importing it called no "
                 f"extend_app(app) for {path}."
             )
-    if path not in _apps:
+    if path not in BENCH_APPS:
         app = Celery("frappe_jobs", set_as_current=False)
         app.config_from_object(celery_settings(settings), force=True)
         keep_to_the_configuration(app)
@@ -234,7 +235,7 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
         _adopt(app, settings)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
-    return _apps[path]
+    return BENCH_APPS[path]
 
 
 def equip(app: Celery) -> None:
@@ -249,11 +250,6 @@ def equip(app: Celery) -> None:
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}
 
 
-def sites_path_of(app: Celery) -> Path:
-    """The sites folder that the app was made or extended for."""
-    return next(path for path, (made, _) in _apps.items() if made is app)
-
-
 def _import_team_app(name: str) -> None:
     try:
         importlib.import_module(name.partition(":")[0])
@@ -266,7 +262,7 @@ def _import_team_app(name: str) -> None:
 
 
 def _adopt(app: Celery, settings: Settings) -> None:
-    _apps[settings.sites_path] = app, settings
+    BENCH_APPS[settings.sites_path] = app, settings
     task = app.register_task(Execute())
     if not settings.keeps_results:  # Celery needs the result then, and would log it as well
         task.resultrepr_maxsize = 0
@@ -395,16 +391,3 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_index_key": f"{prefix}unacked_index",
         "unacked_mutex_key": f"{prefix}unacked_mutex",
     }
-
-
-def queues(settings: Settings) -> list[Queue]:
-    """The bench's queues, as Celery declares them; on RabbitMQ with two priorities.
-
-    Those are classic queues, also where the server's default is another type.
-    """
-    names = (f"{settings.bench_id}:{queue}" for queue in settings.queues)
-    arguments = {"x-max-priority": 1, "x-queue-type": "classic"} if settings.is_amqp else None
-    return [
-        Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
-        for name in names
-    ]

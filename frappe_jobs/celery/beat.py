@@ -21,7 +21,7 @@ from celery.schedules import BaseSchedule, schedstate
 from celery.utils.nodenames import gethostname
 from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.clock import BOUND, Watch
 from frappe_jobs.comparison import PAUSED
 from frappe_jobs.cron import UTC
@@ -29,6 +29,7 @@ from frappe_jobs.errors import BrokerError, shortened
 from frappe_jobs.ledger.entry import Due, Entry
 from frappe_jobs.ledger.timetable import Look
 from frappe_jobs.retention import clear_old_records
+from frappe_jobs.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         """Nothing: the entries come from the sites' records."""
 
     @cached_property
-    def _runtime(self) -> Any:
+    def _runtime(self) -> Runtime:
         return runtime_of(self.app)
 
     @cached_property

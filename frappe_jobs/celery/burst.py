@@ -8,7 +8,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import is_idle
 from frappe_jobs.errors import BrokerUnavailable
 

@@ -10,7 +10,7 @@ from celery import bootsteps
 from celery.worker.state import task_ready
 
 from frappe_jobs.celery import mailbox
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of
 from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
 from frappe_jobs.celery.request import REVOKED, NoJob

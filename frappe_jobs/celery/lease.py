@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from celery import bootsteps
 
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
 from frappe_jobs.celery.processes import end, send_signal
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
 _keeper: Keeper | None = None
 
 
-def _keep(runtime: Any, hostname: str) -> None:
+def _keep(runtime: Runtime, hostname: str) -> None:
     """From now on until this process ends, also while it reconnects and while it shuts down."""
     global _keeper
     if _keeper is None:
@@ -73,7 +74,7 @@ class Keeper:
     network carries, or a library never gives back cannot stop it.
     """
 
-    def __init__(self, runtime: Any, hostname: str) -> None:
+    def __init__(self, runtime: Runtime, hostname: str) -> None:
         self._ledger, self._hostname = runtime.make_ledger(), hostname
         self._lease = runtime.settings.lease
         #: When the lease of each request was renewed last; both threads only ever set whole values.

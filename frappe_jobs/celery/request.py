@@ -17,7 +17,7 @@ from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
 from frappe_jobs.celery.processes import end, end_orphans, send_signal
@@ -26,6 +26,7 @@ from frappe_jobs.celery.transport import losses
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, Message
+from frappe_jobs.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ class JobRequest(SafeRequest):
         if self.worker_pid:
             end_orphans(self.worker_pid, self.time_start)
 
-        def note(runtime: Any, message: Message) -> None:
+        def note(runtime: Runtime, message: Message) -> None:
             if is_terminated:  # somebody's revoke; Celery drops the message
                 reason = "terminated by Celery"
                 runtime.end_from_outside(message, CANCELLED, reason, self._holder)

@@ -21,7 +21,7 @@ from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from frappe_jobs.celery import guard
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
 from frappe_jobs.celery.processes import adopt_orphans, end, pause_together, reap_orphans
 

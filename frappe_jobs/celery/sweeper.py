@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from frappe_jobs.celery.composition import runtime_of
+from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.sweep import sweep
 

@@ -12,7 +12,7 @@ import frappe
 from frappe_jobs import leaving
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench import doctypes, installed, transport, way_in
-from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.session import runtime
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 
 import frappe
 
-from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.session import runtime
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def anywhere(*, but: str | None = None, unknown: bool) -> bool:
 
 def _has_it(site: str, unknown: bool) -> bool:
     try:
-        return APP in runtime().host.on(site, frappe.get_installed_apps)
+        return APP in runtime().host.read(site, frappe.get_installed_apps)
     except Exception as error:  # its database is away, or its configuration is wrong
         logger.debug("the apps of %s are not known: %s", site, error)
         return unknown

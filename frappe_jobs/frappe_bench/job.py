@@ -16,8 +16,8 @@ from rq.job import JobStatus
 
 from frappe_jobs.errors import JobError
 from frappe_jobs.frappe_bench import bound
-from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
+from frappe_jobs.frappe_bench.session import runtime
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, QUEUED, STARTED, Record
 
 STATUSES = {
@@ -82,7 +82,7 @@ class BenchJob:
     ) -> list[BenchJob | None]:
         """For each id its newest job, None where there is none."""
         found = [runtime().ledger.find(*site_and_id(one)) for one in job_ids]
-        return [record and cls(record) for record in found]
+        return [None if record is None else cls(record) for record in found]
 
     @classmethod
     def exists(cls, job_id: str, connection: Any = None) -> bool:

@@ -17,7 +17,6 @@ from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.frappe_bench import bound
-from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.errors import QueueUnavailable, frappes_errors
 from frappe_jobs.frappe_bench.job import BenchJob, SyncJob, jobs
 from frappe_jobs.frappe_bench.job_id import id_of, site_and_id
@@ -30,6 +29,7 @@ from frappe_jobs.frappe_bench.rq_options import (
     seconds,
     taken_out,
 )
+from frappe_jobs.frappe_bench.session import runtime
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.purge import cancel_waiting

@@ -14,7 +14,7 @@ from frappe.utils.background_jobs import truncate_failed_registry
 from rq.utils import parse_timeout
 
 from frappe_jobs.errors import ArgumentError
-from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.session import runtime
 from frappe_jobs.message import Retry
 
 logger = logging.getLogger(__name__)

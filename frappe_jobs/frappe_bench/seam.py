@@ -65,7 +65,7 @@ def get_running_jobs_in_queue(queue: Any) -> list[Any]:
 
 def is_scheduler_running() -> bool:
     """Whether a scheduler leads, on whatever machine; Frappe asks for a lock of this one."""
-    return _room("composition").runtime().timetable.leader() is not None
+    return _room("session").runtime().timetable.leader() is not None
 
 
 def publish_progress(

@@ -1,8 +1,10 @@
-"""The site that Frappe itself has open here, through our port."""
+"""The site that Frappe itself has open here, through our port, and the runtime of its bench."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import frappe
@@ -10,6 +12,17 @@ import frappe
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.frappe_bench.database import is_out_of_reach
 from frappe_jobs.hosts.base import Session
+from frappe_jobs.runtime import Runtime, of_sites_path
+
+_runtimes: dict[str, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """The runtime of the sites folder that Frappe works on here."""
+    folder = str(getattr(frappe.local, "sites_path", None) or os.environ.get("SITES_PATH") or ".")
+    if folder not in _runtimes:
+        _runtimes[folder] = of_sites_path(Path(folder).resolve())
+    return _runtimes[folder]
 
 
 def is_open() -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.job import BenchJob
+from frappe_jobs.frappe_bench.session import runtime
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED
 

@@ -106,7 +106,7 @@ def test_what_cannot_travel_is_an_error_that_names_it(bench: FrappeBench) -> Non
 def test_an_object_of_no_installed_app_is_not_made(bench: FrappeBench, worker: Process) -> None:
     """Whoever can write to the broker gets no other class made than the apps' own."""
     found = bench.call(
-        WAIT + "from subprocess import Popen\nfrom frappe_jobs.frappe_bench.composition import "
+        WAIT + "from subprocess import Popen\nfrom frappe_jobs.frappe_bench.session import "
         "runtime\nfrom frappe_jobs.brokers.base import Sending\nfrom dataclasses import replace\n"
         "from probe.tasks import Letters\nhere = runtime()\n"
         "message = frappe.enqueue(Letters('x').send, queue='long', subject='x')._record.message\n"

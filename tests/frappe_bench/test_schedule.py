@@ -15,7 +15,7 @@ from frappe_jobs.testing import wait_until
 pytestmark = pytest.mark.timeout(180)
 
 HERE = """
-from frappe_jobs.frappe_bench.composition import runtime
+from frappe_jobs.frappe_bench.session import runtime
 here, site = runtime(), frappe.local.site
 def entries(method="probe.tasks.tick"):
     return [one for one in here.timetable.of_site(site).values() if one[0].method == method]

@@ -48,7 +48,7 @@ def test_a_deleted_job_takes_its_message_along(bench: FrappeBench) -> None:
     """On RabbitMQ no message can be taken out: a worker drops it."""
     found = bench.call(
         EMPTY + "from rq.exceptions import NoSuchJobError\n"
-        "from frappe_jobs.frappe_bench.composition import runtime\n"
+        "from frappe_jobs.frappe_bench.session import runtime\n"
         "job = frappe.enqueue('probe.tasks.nothing', queue='long')\nbefore = "
         "runtime().broker.depth('long')\njob.delete()\nanswer = [before - "
         "runtime().broker.depth('long'), job.get_status()]\n"

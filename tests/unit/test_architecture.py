@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from frappe_jobs.runtime import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "frappe_jobs"
@@ -22,17 +25,17 @@ TIERS = (
     "hosts.base brokers.base",
     "ledger task_record tracking purge job dispatch current outcome execute sweep scheduling"
     " background_task task_upkeep comparison sync retention leaving doctor deploy",
-    "hosts brokers celery frappe_bench metrics",
     "runtime",
+    "hosts brokers celery frappe_bench metrics",
     "api context cli web testing hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
-ADAPTERS = TIERS.index("hosts brokers celery frappe_bench metrics")
+ADAPTER_TIER = TIERS.index("hosts brokers celery frappe_bench metrics")
 
 #: Third-party packages that only those rooms below the adapters may import.
 CONFINED = {
     "redis": {"ledger", "sync"},
-    "celery": set(),
+    "celery": {"runtime"},  # for type checkers alone
     "kombu": set(),
     "billiard": set(),
     "redbeat": set(),
@@ -41,6 +44,9 @@ CONFINED = {
 }
 #: The rooms that may import Frappe itself.
 FRAPPES = {"frappe_bench", "frappe_jobs", "hooks", "commands"}
+
+#: What an adapter may have of another one: Celery is set up for the broker that it speaks to.
+SET_UP_FOR = {"celery": {"brokers"}}
 
 #: Files whose functions import inside themselves, and why.
 LAZY = {
@@ -129,14 +135,14 @@ def test_a_room_imports_only_rooms_of_its_own_tier_and_those_below(path: Path) -
 
 @each_file
 def test_adapters_never_import_each_other(path: Path) -> None:
-    room, adapters = room_of(module_of(path)).split(".")[0], set(TIERS[ADAPTERS].split())
+    room, adapters = room_of(module_of(path)).split(".")[0], set(TIERS[ADAPTER_TIER].split())
     wrong = [
         f"{place}: {room} imports {target}"
         for place, name in imported(path)
         if room in adapters
         and (target := ours(name))
-        and TIER_OF[room_of(target)] == ADAPTERS
-        and target.partition(".")[0] != room
+        and TIER_OF[room_of(target)] == ADAPTER_TIER
+        and target.partition(".")[0] not in {room, *SET_UP_FOR.get(room, ())}
     ]
     assert not wrong
 
@@ -158,7 +164,7 @@ def test_below_the_adapters_nothing_knows_the_broker_the_database_or_frappe(path
     wrong = [
         f"{place}: {room} imports {name}"
         for place, name in imported(path)
-        if TIER_OF[room] < ADAPTERS and room not in CONFINED.get(name.partition(".")[0], {room})
+        if TIER_OF[room] < ADAPTER_TIER and room not in CONFINED.get(name.partition(".")[0], {room})
     ]
     assert not wrong
 
@@ -173,6 +179,23 @@ def test_frappe_is_imported_only_where_a_bench_is(path: Path) -> None:
 def test_the_errors_import_nothing_of_the_package() -> None:
     names = {name.partition(".")[0] for _, name in imported(PACKAGE / "errors.py")}
     assert names <= {*sys.stdlib_module_names, "typing_extensions"}
+
+
+def test_the_root_loads_what_knows_other_libraries_only_when_it_is_needed() -> None:
+    look = (
+        "import sys, frappe_jobs.runtime; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, check=True, text=True
+    )
+    assert not {"celery", "kombu", "redbeat", "sqlalchemy", "frappe"} & {*loaded.stdout.split()}
+
+
+@pytest.mark.parametrize("part", ADAPTERS)
+def test_the_root_finds_each_of_its_parts(part: str) -> None:
+    module, _, name = ADAPTERS[part].partition(":")
+    path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
+    assert name in {getattr(node, "name", "") for node in tree(path).body}
 
 
 @pytest.mark.parametrize("package", ["hosts", "brokers"])

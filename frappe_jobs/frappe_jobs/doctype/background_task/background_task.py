@@ -7,9 +7,8 @@ from typing import Any
 import frappe
 from frappe.model.document import Document
 
-from frappe_jobs.frappe_bench.composition import runtime
 from frappe_jobs.frappe_bench.errors import refusals
-from frappe_jobs.frappe_bench.session import BenchSession
+from frappe_jobs.frappe_bench.session import BenchSession, runtime
 from frappe_jobs.frappe_bench.tasks import DOCTYPE, columns_of
 from frappe_jobs.task_record import CANCELLED, OPEN
 

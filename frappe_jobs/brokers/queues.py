@@ -1,0 +1,20 @@
+"""The bench's queues, declared alike by all who send and all who consume."""
+
+from __future__ import annotations
+
+from kombu.entity import Exchange, Queue
+
+from frappe_jobs.config import Settings
+
+
+def queues(settings: Settings) -> list[Queue]:
+    """The bench's queues, as Celery declares them; on RabbitMQ with two priorities.
+
+    Those are classic queues, also where the server's default is another type.
+    """
+    names = (f"{settings.bench_id}:{queue}" for queue in settings.queues)
+    arguments = {"x-max-priority": 1, "x-queue-type": "classic"} if settings.is_amqp else None
+    return [
+        Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
+        for name in names
+    ]
