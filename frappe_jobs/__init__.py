@@ -34,10 +34,10 @@ if TYPE_CHECKING:
         JobTimeout,
         RetryBackgroundJobError,
     )
-    from frappe_jobs.hosts.document import Document
     from frappe_jobs.job import Job
     from frappe_jobs.message import Retry
     from frappe_jobs.methods import register
+    from frappe_jobs.standalone.document import Document
 
 __version__ = "0.1.0.dev0"
 
@@ -54,7 +54,7 @@ _ROOMS = {
         "site", "get_doc", "new_doc", "get_all",
     ),
     "context": ("conf", "db", "local", "session"),
-    "hosts.document": ("Document",),
+    "standalone.document": ("Document",),
     "job": ("Job",),
     "message": ("Retry",),
     "methods": ("register",),

@@ -14,15 +14,14 @@ from celery import Task
 from celery.local import Proxy
 
 from frappe_jobs import runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
-from frappe_jobs.hosts.base import RUN_DOC_METHOD, Session
+from frappe_jobs.host.port import RUN_DOC_METHOD, Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
-from frappe_jobs.message import Retry
+from frappe_jobs.message import Retry, Sending
 from frappe_jobs.methods import path_of
 
 Method = Callable[..., Any] | str
@@ -170,7 +169,7 @@ def get_job(job_id: str, site: str | None = None) -> Job | None:
     """The newest job of that id on that site (the open one); None if none is known."""
     here = runtime.current()
     record = here.ledger.find(_site(site), here.host.job_id(job_id))
-    return here.job(record) if record else None
+    return here.jobs.of(record) if record else None
 
 
 def get_job_status(job_id: str) -> str | None:
@@ -197,7 +196,7 @@ def get_jobs(
     for one in [_site(site)] if site else here.host.sites():
         for record in here.ledger.records(one, name):
             fields = record.message.header() | {"job_name": record.message.name}
-            values = fields if key in fields else here.job(record).kwargs
+            values = fields if key in fields else here.jobs.of(record).kwargs
             if record.status in OPEN and key in values:
                 found[one].append(values[key])
     return dict(found)

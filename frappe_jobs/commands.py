@@ -21,7 +21,7 @@ from frappe_jobs.frappe_bench.way_in import state
 
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
 INSTALLED = "frappe_jobs.frappe_bench.installed"
-LEAVING = "frappe_jobs.leaving"
+LEAVING = "frappe_jobs.deploy.leaving"
 
 
 #: What Frappe's own code leaves in a process is little, but never less: it is replaced in time.

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from frappe_jobs.brokers.url import read_url
-from frappe_jobs.brokers.url_options import AMQP_SCHEMES, REDIS_SCHEMES
 from frappe_jobs.errors import (
     BadWorkers,
     BrokerNotConfigured,
@@ -20,8 +18,8 @@ from frappe_jobs.errors import (
     SiteNotFound,
     UnknownQueue,
 )
-from frappe_jobs.json_text import parse_json
-from frappe_jobs.masking import masked, shown
+from frappe_jobs.servers.url import read_url
+from frappe_jobs.servers.url_options import AMQP_SCHEMES, REDIS_SCHEMES
 from frappe_jobs.sites_folder import (
     APPS,
     COMMON_CONFIG,
@@ -33,6 +31,8 @@ from frappe_jobs.sites_folder import (
     version_of,
     write_object,
 )
+from frappe_jobs.texts.json_text import parse_json
+from frappe_jobs.texts.masking import masked, shown
 
 DEFAULT_TIMEOUT = 300
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.brokers.base import Broker, Sending
+from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import (
     ArgumentError,
@@ -18,14 +18,12 @@ from frappe_jobs.errors import (
     MessageTooLarge,
     QueueOverloaded,
 )
-from frappe_jobs.hosts.base import Host, Session
-from frappe_jobs.job import Job
+from frappe_jobs.host.port import Host, Session
+from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import QUEUED, Record
-from frappe_jobs.message import Message, Retry
+from frappe_jobs.message import Message, Retry, Sending
 from frappe_jobs.methods import path_of
-from frappe_jobs.texts import safe
-from frappe_jobs.tracking import Tracking
+from frappe_jobs.texts.error_text import safe
 
 #: at_front_when_starved: over so many waiting jobs, the job goes to the front.
 STARVED = 16
@@ -61,10 +59,10 @@ class Dispatcher:
     """The one door to the broker, for callers and for the scheduler."""
 
     def __init__(
-        self, settings: Settings, host: Host, broker: Broker, ledger: Ledger, tracking: Tracking
+        self, settings: Settings, host: Host, broker: Broker, ledger: Ledger, jobs: Jobs
     ) -> None:
         self._settings, self._host = settings, host
-        self._broker, self._ledger, self._tracking = broker, ledger, tracking
+        self._broker, self._ledger, self._jobs = broker, ledger, jobs
 
     def compose(
         self,
@@ -129,9 +127,11 @@ class Dispatcher:
             sent = {message.id: message for message in error.details.get("sent", ())}
             left = [one for one in sendings if one.message.id not in sent]
             self._call_off(left, error)
-            raise error.about(sent=[self.job(message) for message in sent.values()]) from None
+            raise error.about(
+                sent=[self._jobs.waiting(message) for message in sent.values()]
+            ) from None
         return [
-            self.job(sending.message) if went else None
+            self._jobs.waiting(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
 
@@ -148,13 +148,6 @@ class Dispatcher:
             self._ledger.cancel(messages, reason, waiting_only=True)
         except BrokerUnavailable:  # no record without it, then; or the sweep finds it
             pass
-
-    def job(self, message: Message, *, unsent: str | None = None) -> Job:
-        """The handle on a message's job, as if it waited; ``unsent`` says why it does not yet."""
-        return Job(
-            Record(message, QUEUED), ledger=self._ledger, broker=self._broker,
-            arguments=self._host.arguments, tracking=self._tracking, unsent=unsent,
-        )  # fmt: skip
 
     def refuse_overload(self, sendings: Sequence[Sending]) -> None:
         """Raise QueueOverloaded where a queue would hold more than ``max_queued_jobs``."""

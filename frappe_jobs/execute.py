@@ -11,7 +11,9 @@ from math import ceil
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
-from frappe_jobs import current, task_record
+from frappe_jobs import current
+from frappe_jobs.background_task import record as task_record
+from frappe_jobs.background_task.tracking import Tracking
 from frappe_jobs.errors import (
     BadMessage,
     BrokerUnavailable,
@@ -21,16 +23,15 @@ from frappe_jobs.errors import (
     RetryBackgroundJobError,
     TransactionConflict,
 )
-from frappe_jobs.hosts.base import Host, Session
-from frappe_jobs.job import Job
+from frappe_jobs.host.port import Host, Session
+from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 from frappe_jobs.outcome import Outcome
-from frappe_jobs.texts import bounded, described, presentable, traceback_of
-from frappe_jobs.tracking import Tracking
+from frappe_jobs.texts.error_text import bounded, described, presentable, traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,12 @@ class Executor:
         self,
         host: Host,
         ledger: Ledger,
-        handle: Callable[[Message], Job],
+        jobs: Jobs,
         tracking: Tracking,
         away: AwaySites,
     ) -> None:
         self._host, self._ledger, self._tracking, self._away = host, ledger, tracking, away
-        self._handle = handle  # the Job of a message, for the callbacks
+        self._jobs = jobs
 
     def execute(
         self,
@@ -351,7 +352,7 @@ class Executor:
             return
         try:
             callback = self._host.method(path, message.site)
-            job = self._host.job_for_callback(self._handle(message))
+            job = self._host.job_for_callback(self._jobs.of_message(message))
             callback(job, self._ledger.redis, *arguments)
         except BaseException:  # noqa: B036 - its code is the app's
             _log_and_go_on(f"the callback {path}", message)

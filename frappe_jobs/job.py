@@ -1,17 +1,33 @@
-"""The caller's handle on a job."""
+"""The caller's handle on a job, and who makes the handles."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.brokers.base import Broker, Sending
+from frappe_jobs.brokers.base import Broker
 from frappe_jobs.errors import BrokerError, JobError, JobFailed, JobNotFound, JobTimeout
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
-from frappe_jobs.purge import cancel_waiting
-from frappe_jobs.tracking import Tracking
+from frappe_jobs.message import Message, Sending
+
+#: Jobs whose records end in one round trip.
+CHUNK = 500
+
+
+class Follower(Protocol):
+    """Keeps records of some jobs beside the ledger's: those of tracked jobs."""
+
+    def settle_if_possible(self, messages: Iterable[Message]) -> None:
+        """Have them say how these jobs have ended, now or later."""
+
+    def requeued(self, message: Message) -> None:
+        """Have one say that its job, which has ended, waits as that message."""
+
+    def never_sent(self, message: Message, why: object) -> None:
+        """Have one say that its job waits for nothing."""
 
 
 class Job:
@@ -21,19 +37,8 @@ class Job:
     ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        *,
-        ledger: Ledger,
-        broker: Broker,
-        arguments: Arguments,
-        tracking: Tracking,
-        unsent: str | None = None,
-    ) -> None:
-        self._record = record
-        self._ledger, self._broker, self._arguments = ledger, broker, arguments
-        self._tracking = tracking
+    def __init__(self, record: Record, jobs: Jobs, unsent: str | None = None) -> None:
+        self._record, self._jobs = record, jobs
         #: Why a tracked job has not been sent (yet), for people.
         self.unsent = unsent
 
@@ -88,7 +93,7 @@ class Job:
     @property
     def kwargs(self) -> dict[str, Any]:
         """The method's arguments."""
-        return self._arguments.decode(self._record.message.arguments)
+        return self._jobs.arguments.decode(self._record.message.arguments)
 
     @property
     def status(self) -> str:
@@ -108,7 +113,7 @@ class Job:
     @property
     def result(self) -> Any:
         """What the method returned; None before its end, and where JSON cannot carry it."""
-        return self._arguments.decode_value(self._record.result)
+        return self._jobs.arguments.decode_value(self._record.result)
 
     @property
     def attempt(self) -> int:
@@ -143,7 +148,7 @@ class Job:
     @property
     def position(self) -> int | None:
         """How many jobs wait before it in its queue now, of all sites; None if it does not wait."""
-        return self._ledger.position(self._record.message)
+        return self._jobs.ledger.position(self._record.message)
 
     def get_status(self) -> str:
         """Read the job anew and return its status; raises JobNotFound once it is no longer kept."""
@@ -152,7 +157,7 @@ class Job:
 
     def refresh(self) -> None:
         """Read the job anew; raises JobNotFound once it is no longer kept, or not sent yet."""
-        self._take(self._ledger.read(self.message_id))
+        self._take(self._jobs.ledger.read(self.message_id))
 
     def _take(self, record: Record | None) -> None:
         if record is None:
@@ -166,7 +171,7 @@ class Job:
         Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after so many
         seconds (the job goes on), JobNotFound once it is no longer kept.
         """
-        self._take(self._ledger.wait(self.message_id, timeout))
+        self._take(self._jobs.ledger.wait(self.message_id, timeout))
         if self.status in OPEN:
             raise JobTimeout(f"Job {self.id} is still {self.status} after {timeout:g} s.")
         if self.status != FINISHED:
@@ -180,20 +185,12 @@ class Job:
 
         False, and nothing changed, if it had ended before.
         """
-        ledger, broker, message = self._ledger, self._broker, self._record.message
         if self.unsent:
             self.refresh()
-        waited = bool(
-            cancel_waiting(
-                [message], "cancelled", ledger=ledger, broker=broker, tracking=self._tracking
-            )
-        )
-        stopped = not waited and ledger.cancel([message], "cancelled while it ran")[0]
-        if stopped:
-            broker.stop(message)
-            self._tracking.settle_if_possible([message])
+        message = self._record.message
+        ended = bool(self._jobs.cancel_waiting([message], "cancelled")) or self._jobs.stop(message)
         self.refresh()
-        return waited or stopped
+        return ended
 
     def requeue(self) -> Job:
         """Send an ended job once more, with the same id and arguments; returns it in its new place.
@@ -203,23 +200,69 @@ class Job:
         self.refresh()
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
-        message = self._record.message.again(at=time.time())
-        self._tracking.requeued(message)
-        try:
-            self._broker.publish([Sending(message)], self._ledger)
-        except BrokerError as error:
-            self._tracking.never_sent(message, error)
-            raise
-        self._ledger.forget(self._record.message)
-        return Job(
-            Record(message, QUEUED), ledger=self._ledger, broker=self._broker,
-            arguments=self._arguments, tracking=self._tracking,
-        )  # fmt: skip
+        return self._jobs.requeue(self._record.message)
 
     def delete(self) -> None:
         """Remove what is known of it; one that waits or runs is cancelled before."""
         self.cancel()
-        self._ledger.forget(self._record.message)
+        self._jobs.ledger.forget(self._record.message)
 
 
-__all__ = ["CANCELLED", "FAILED", "FINISHED", "QUEUED", "STARTED", "Job"]
+class Jobs:
+    """Makes the handles, and does what they are asked to."""
+
+    def __init__(
+        self, ledger: Ledger, broker: Broker, arguments: Arguments, follower: Follower
+    ) -> None:
+        self.ledger, self.arguments = ledger, arguments
+        self._broker, self._follower = broker, follower
+
+    def of(self, record: Record) -> Job:
+        """The handle on the job whose record was read."""
+        return Job(record, self)
+
+    def of_message(self, message: Message) -> Job:
+        """The handle on a message's job, as its record is now."""
+        return self.of(self.ledger.read(message.id) or Record(message, QUEUED))
+
+    def waiting(self, message: Message, *, unsent: str | None = None) -> Job:
+        """The handle on a message's job, as if it waited; ``unsent`` says why it does not yet."""
+        return Job(Record(message, QUEUED), self, unsent)
+
+    def cancel_waiting(self, messages: Sequence[Message], reason: str) -> list[Message]:
+        """Cancel those of the jobs that still wait, and free their ids; gives them.
+
+        Where the broker does not let go of a message, the worker that gets it drops it.
+        """
+        ended: list[Message] = []
+        for start in range(0, len(messages), CHUNK):
+            chunk = messages[start : start + CHUNK]
+            did = self.ledger.cancel(chunk, reason, waiting_only=True)
+            ended += [message for message, done in zip(chunk, did, strict=True) if done]
+        if ended:
+            self.ledger.forget_dropped(self._broker.discard(ended))
+            self._follower.settle_if_possible(ended)
+        return ended
+
+    def stop(self, message: Message) -> bool:
+        """Cancel the job, also where it runs: its process is killed; False if it had ended."""
+        if not self.ledger.cancel([message], "cancelled while it ran")[0]:
+            return False
+        self._broker.stop(message)
+        self._follower.settle_if_possible([message])
+        return True
+
+    def requeue(self, ended: Message) -> Job:
+        """Send a job that has ended once more, as a new message; what was known of it is gone."""
+        message = ended.again(at=time.time())
+        self._follower.requeued(message)
+        try:
+            self._broker.publish([Sending(message)], self.ledger)
+        except BrokerError as error:
+            self._follower.never_sent(message, error)
+            raise
+        self.ledger.forget(ended)
+        return self.waiting(message)
+
+
+__all__ = ["CANCELLED", "FAILED", "FINISHED", "QUEUED", "STARTED", "Job", "Jobs"]

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortened
-from frappe_jobs.texts import safe
+from frappe_jobs.texts.error_text import safe
 
 #: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id.
 VERSION = 2
@@ -206,3 +206,15 @@ def is_of_later_version(header: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A message to be sent; with ``claim`` only if no other job of that id is waiting or runs."""
+
+    message: Message
+    claim: bool = False
+    #: Names a due time of a scheduled job, for which nothing is sent a second time within a day.
+    due: str | None = None
+    #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
+    push: tuple[str, str] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from frappe_jobs.errors import JobFailed
-from frappe_jobs.texts import described, traceback_of, type_of
+from frappe_jobs.texts.error_text import described, traceback_of, type_of
 
 
 @dataclass(frozen=True)

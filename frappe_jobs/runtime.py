@@ -19,25 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from frappe_jobs.background_task import BackgroundTasks
-from frappe_jobs.brokers.base import Broker, Sending
+from frappe_jobs.background_task.ends import UnwrittenEnds
+from frappe_jobs.background_task.for_users import BackgroundTasks
+from frappe_jobs.background_task.tracking import Tracking
+from frappe_jobs.background_task.upkeep import TaskUpkeep
+from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
 from frappe_jobs.execute import Executor
-from frappe_jobs.hosts.base import Host
-from frappe_jobs.job import Job
+from frappe_jobs.host.port import Host
+from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
-from frappe_jobs.ledger.ends import UnwrittenEnds
-from frappe_jobs.ledger.record import FAILED, QUEUED, Record
-from frappe_jobs.ledger.timetable import Timetable
-from frappe_jobs.message import Message
-from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.ledger.record import FAILED
+from frappe_jobs.message import Message, Sending
+from frappe_jobs.scheduler.queueing import Scheduling
+from frappe_jobs.scheduler.sync import Sync
+from frappe_jobs.scheduler.timetable import Timetable
 from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
-from frappe_jobs.sync import Sync
-from frappe_jobs.task_upkeep import TaskUpkeep
-from frappe_jobs.tracking import Tracking
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 #: The parts that know somebody else's library, by module and name.
 ADAPTERS = {
     "app": "frappe_jobs.celery.app:app_for",
-    "host of a bench": "frappe_jobs.frappe_bench.host:BenchHost",
-    "host without Frappe": "frappe_jobs.hosts.standalone:StandaloneHost",
+    "host of a bench": "frappe_jobs.frappe_bench.host.host:BenchHost",
+    "host without Frappe": "frappe_jobs.standalone.host:StandaloneHost",
     "broker on Redis": "frappe_jobs.brokers.redis:RedisBroker",
     "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
 }
@@ -140,7 +140,7 @@ class Runtime:
     @cached_property
     def background_tasks(self) -> BackgroundTasks:
         return BackgroundTasks(
-            self.settings, self.host, self.ledger, self.dispatcher, self.tracking
+            self.settings, self.host, self.ledger, self.dispatcher, self.jobs, self.tracking
         )
 
     @cached_property
@@ -150,24 +150,17 @@ class Runtime:
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.tracking)
+        return Dispatcher(self.settings, self.host, self.broker, self.ledger, self.jobs)
 
     @cached_property
     def executor(self) -> Executor:
         # Reading what a server says may take as long once more, before a try counts as given up.
         away = AwaySites(self.ledger, 2.0 * self.settings.db_connect_timeout + 1)
-        return Executor(self.host, self.ledger, self.handle, self.tracking, away)
+        return Executor(self.host, self.ledger, self.jobs, self.tracking, away)
 
-    def job(self, record: Record) -> Job:
-        """The handle on a job whose record was read."""
-        return Job(
-            record, ledger=self.ledger, broker=self.broker, arguments=self.host.arguments,
-            tracking=self.tracking,
-        )  # fmt: skip
-
-    def handle(self, message: Message) -> Job:
-        """The handle on a message's job, as its record is now."""
-        return self.job(self.ledger.read(message.id) or Record(message, QUEUED))
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self.ledger, self.broker, self.host.arguments, self.tracking)
 
     def killed(self, message: Message, reason: str, holder: str | None = None) -> None:
         """End a job whose process was killed, and have its on_failure called, once.

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.json_text import parse_json
+from frappe_jobs.texts.json_text import parse_json
 
 COMMON_CONFIG = "common_site_config.json"
 SITE_CONFIG = "site_config.json"

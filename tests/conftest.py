@@ -28,8 +28,8 @@ import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.celery import guard
 from frappe_jobs.config import variable
-from frappe_jobs.masking import masked
 from frappe_jobs.testing import wait_until
+from frappe_jobs.texts.masking import masked
 
 APPS = Path(__file__).parent / "apps"
 #: Of a server that others use as well, this database is the tests'.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.ledger.record import Attempt
-from frappe_jobs.message import Message
+from frappe_jobs.message import Message, Sending
 
 SOMEBODY, ANOTHER = "worker@here/1", "worker@there/2"
 

@@ -10,7 +10,7 @@ import redis
 from chaos.servers import RabbitMQ, Redis
 from kombu import Connection
 
-from frappe_jobs.brokers.url import read_url
+from frappe_jobs.servers.url import read_url
 
 
 class Authority:

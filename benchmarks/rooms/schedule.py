@@ -12,7 +12,7 @@ from benchmarks.arena import Arena, Producer
 from benchmarks.contenders import CELERY_LIST, Contender
 from benchmarks.rounds import Claim, Series, interleave
 from benchmarks.scheduled import JOBS, make_bench
-from frappe_jobs.ledger.timetable import CHUNK
+from frappe_jobs.scheduler.timetable import CHUNK
 
 TITLE = "schedule"
 #: What is promised: entries made a second, the ratio of two ticks, jobs queued a second.

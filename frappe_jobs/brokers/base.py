@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import Message
+from frappe_jobs.message import Message, Sending
 
 #: Under this name a worker says of itself what a broker's ``workers`` gives.
 PRESENCE = "frappe_jobs"
@@ -46,18 +46,6 @@ class BrokerServer:
     name: str
     #: Why it takes no messages now, in its own words; None as a rule.
     alarm: str | None = None
-
-
-@dataclass(frozen=True)
-class Sending:
-    """A message to be sent; with ``claim`` only if no other job of that id is waiting or runs."""
-
-    message: Message
-    claim: bool = False
-    #: Names a due time of a scheduled job, for which nothing is sent a second time within a day.
-    due: str | None = None
-    #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
-    push: tuple[str, str] | None = None
 
 
 class Recorder(Protocol):

@@ -25,12 +25,9 @@ from frappe_jobs.brokers.base import (
     BrokerServer,
     OnlineWorker,
     Recorder,
-    Sending,
 )
 from frappe_jobs.brokers.control import Control
 from frappe_jobs.brokers.queues import queues
-from frappe_jobs.brokers.unreached import unreached
-from frappe_jobs.clock import ahead
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import (
     ArgumentError,
@@ -38,10 +35,12 @@ from frappe_jobs.errors import (
     BrokerUnavailable,
     NotSupportedByBroker,
 )
-from frappe_jobs.ledger.refusals import as_ours
-from frappe_jobs.masking import masked
-from frappe_jobs.message import HEADER, TASK, Message
-from frappe_jobs.sockets import IDLE
+from frappe_jobs.message import HEADER, TASK, Message, Sending
+from frappe_jobs.servers.clock import ahead
+from frappe_jobs.servers.refusals import as_ours
+from frappe_jobs.servers.sockets import IDLE
+from frappe_jobs.servers.unreached import unreached
+from frappe_jobs.texts.masking import masked
 
 #: kombu's own, in seconds, where the app says nothing.
 VISIBILITY_TIMEOUT = 3600

@@ -28,11 +28,11 @@ from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
 from kombu.transport.redis import Channel
 
-from frappe_jobs.brokers.base import BrokerServer, Recorder, Sending
+from frappe_jobs.brokers.base import BrokerServer, Recorder
 from frappe_jobs.brokers.kombu import KombuBroker
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import HEADER, TASK, Message, to_json
+from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
 
 #: Messages pushed in one go, or looked at while lost ones are searched for.
 CHUNK = 500

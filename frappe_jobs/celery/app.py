@@ -23,6 +23,7 @@ from celery.signals import beat_init, celeryd_init, import_modules
 from kombu.entity import Queue
 
 from frappe_jobs.brokers.base import refuse_while_blocked
+from frappe_jobs.brokers.environment import overruled
 from frappe_jobs.brokers.queues import queues
 from frappe_jobs.celery import child, lease, log
 from frappe_jobs.celery.apps import BENCH_APPS, runtime_of
@@ -50,7 +51,6 @@ from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
 from frappe_jobs.config import Settings, load_settings
-from frappe_jobs.environment import overruled
 from frappe_jobs.errors import (
     BadMessage,
     ConfigError,
@@ -61,8 +61,8 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
-from frappe_jobs.sockets import CONNECT_TIMEOUT, HEARTBEAT
-from frappe_jobs.texts import described, let_go, presentable
+from frappe_jobs.servers.sockets import CONNECT_TIMEOUT, HEARTBEAT
+from frappe_jobs.texts.error_text import described, let_go, presentable
 
 logger = logging.getLogger(__name__)
 

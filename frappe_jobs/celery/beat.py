@@ -22,14 +22,14 @@ from celery.utils.nodenames import gethostname
 from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 
 from frappe_jobs.celery.apps import runtime_of
-from frappe_jobs.clock import BOUND, Watch
-from frappe_jobs.comparison import PAUSED
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerError, shortened
-from frappe_jobs.ledger.entry import Due, Entry
-from frappe_jobs.ledger.timetable import Look
-from frappe_jobs.retention import clear_old_records
 from frappe_jobs.runtime import Runtime
+from frappe_jobs.scheduler.comparison import PAUSED
+from frappe_jobs.scheduler.entry import Due, Entry
+from frappe_jobs.scheduler.retention import clear_old_records
+from frappe_jobs.scheduler.timetable import Look
+from frappe_jobs.servers.clock import BOUND, Watch
 
 logger = logging.getLogger(__name__)
 

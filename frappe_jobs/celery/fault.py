@@ -17,8 +17,8 @@ from kombu.exceptions import ContentDisallowed
 from frappe_jobs.celery.transport.amqp import UNREADABLE
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BadMessage, LaterVersion, shortened
-from frappe_jobs.json_text import inside, is_too_deep
 from frappe_jobs.message import HEADER, TASK, Message, is_of_later_version
+from frappe_jobs.texts.json_text import inside, is_too_deep
 
 #: Celery's own tasks: ``celery.map``, ``celery.chord_unlock``, ….
 BUILT_IN = "celery."

@@ -15,7 +15,7 @@ from typing import Any
 
 from celery import Celery
 
-from frappe_jobs.ledger.refusals import answer_of
+from frappe_jobs.servers.refusals import answer_of
 
 logger = logging.getLogger(__name__)
 

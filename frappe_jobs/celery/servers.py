@@ -13,19 +13,19 @@ from urllib.parse import urlencode
 from celery import Celery
 from celery.app.utils import Settings as CelerySettings
 
-from frappe_jobs.brokers.url import read_url
-from frappe_jobs.brokers.url_options import REDIS_SCHEMES
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.masking import masked, shown
-from frappe_jobs.sites_folder import COMMON_CONFIG
-from frappe_jobs.sockets import (
+from frappe_jobs.servers.sockets import (
     AMQP_LIMITS,
     ANSWER_TIMEOUT,
     CONNECT_TIMEOUT,
     IDLE,
     REDIS_LIMITS,
 )
+from frappe_jobs.servers.url import read_url
+from frappe_jobs.servers.url_options import REDIS_SCHEMES
+from frappe_jobs.sites_folder import COMMON_CONFIG
+from frappe_jobs.texts.masking import masked, shown
 
 #: What Celery calls an option of RabbitMQ's URL.
 AMQP_SETTINGS = {"heartbeat": "broker_heartbeat", "connect_timeout": "broker_connection_timeout"}

@@ -19,7 +19,7 @@ from typing import Any
 from celery import bootsteps
 from kombu.transport import redis
 
-from frappe_jobs.sockets import ANSWER_TIMEOUT
+from frappe_jobs.servers.sockets import ANSWER_TIMEOUT
 
 logger = logging.getLogger(__name__)
 

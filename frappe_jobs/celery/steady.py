@@ -25,7 +25,7 @@ from frappe_jobs.celery.publisher import Publisher
 from frappe_jobs.celery.request import KEEP
 from frappe_jobs.celery.waiting import LONGEST, STABLE, STEP, Waiting, in_silence, leave_if_told
 from frappe_jobs.errors import BrokerError
-from frappe_jobs.masking import masked
+from frappe_jobs.texts.masking import masked
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 
 from frappe_jobs.celery.stopping import stopping
-from frappe_jobs.ledger.refusals import answer_of
+from frappe_jobs.servers.refusals import answer_of
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.finding import Finding
 from frappe_jobs.frappe_bench import way_in
 from frappe_jobs.sites_folder import APPS, app_names, is_frappe_bench, version_of
+from frappe_jobs.texts.finding import Finding
 
 COLUMNS = ("level", "what", "cure")
 #: In a cure: the commands that a Frappe bench has as well.

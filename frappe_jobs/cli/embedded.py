@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import embedded as server
-from frappe_jobs.masking import masked
 from frappe_jobs.sites_folder import find_sites_path
+from frappe_jobs.texts.masking import masked
 
 
 @click.group()

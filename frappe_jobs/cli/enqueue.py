@@ -10,7 +10,7 @@ import click
 
 from frappe_jobs import api, runtime
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench, shown_value, with_site
-from frappe_jobs.json_text import parse_json
+from frappe_jobs.texts.json_text import parse_json
 
 #: What a method's arguments cannot be called; "async" is the old spelling of is_async.
 ENQUEUE_OPTIONS = set(signature(api.enqueue).parameters) - {"kwargs"} | {"async"}

@@ -24,7 +24,7 @@ from frappe_jobs.errors import BadMessage, JobError, JobNotFound
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
-from frappe_jobs.texts import bounded, safe
+from frappe_jobs.texts.error_text import bounded, safe
 
 COLUMNS = (
     "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
@@ -63,7 +63,7 @@ def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
 
 def find_jobs(bench: Bench, ids: Sequence[str]) -> list[Job]:
     """The same, as jobs."""
-    return [runtime.current().job(record) for record in find_records(bench, ids)]
+    return [runtime.current().jobs.of(record) for record in find_records(bench, ids)]
 
 
 @with_site
@@ -93,7 +93,7 @@ def list_jobs(
     """
     here, listing = make_listing(bench)
     found = listing.latest(bench.chosen_sites(), statuses, queue)
-    rows = [_row(here.job(record)) for record in islice(found, limit or None)]
+    rows = [_row(here.jobs.of(record)) for record in islice(found, limit or None)]
     show(rows, COLUMNS if style == "json" else NARROW, style)
 
 
@@ -108,7 +108,7 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
     Of what is very long head and tail; all of it with --format json.
     """
     rows = [
-        _row(job := runtime.current().job(record)) | _more(record, job)
+        _row(job := runtime.current().jobs.of(record)) | _more(record, job)
         for record in find_records(bench, ids)
     ]
     if style == "json":
@@ -132,7 +132,7 @@ def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) ->
     if failed:
         here, listing = make_listing(bench)
         records = [*listing.latest(bench.chosen_sites(), [FAILED], queue)]
-        again = [here.job(record) for record in records]
+        again = [here.jobs.of(record) for record in records]
     else:
         again = find_jobs(bench, ids)
     for job in again:

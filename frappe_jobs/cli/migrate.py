@@ -7,7 +7,7 @@ import click
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, one_line, pass_bench, with_site
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
-from frappe_jobs.sync import Plan, Sync
+from frappe_jobs.scheduler.sync import Plan, Sync
 
 
 @click.command()

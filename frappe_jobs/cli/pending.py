@@ -16,7 +16,6 @@ from frappe_jobs.cli.options import (
     show,
     with_site,
 )
-from frappe_jobs.purge import cancel_waiting
 
 
 @click.command("show-pending-jobs")
@@ -54,9 +53,7 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
     found = [record.message for record in listing.waiting(sites, queue, event)]
     if found and not yes:
         click.confirm(f"Remove {len(found)} waiting jobs of {', '.join(sites)}?", abort=True)
-    purged = cancel_waiting(
-        found, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
-    )
+    purged = here.jobs.cancel_waiting(found, "purged")
     click.echo(f"Purged {len(purged)} jobs.")
 
 

@@ -21,9 +21,9 @@ from frappe_jobs.cli.options import (
     with_site,
 )
 from frappe_jobs.errors import DoesNotExistError, FrappeJobsError, QueueOverloaded
-from frappe_jobs.hosts.base import JobType
-from frappe_jobs.ledger.entry import Due
-from frappe_jobs.words import in_words
+from frappe_jobs.host.port import JobType
+from frappe_jobs.scheduler.entry import Due
+from frappe_jobs.scheduler.words import in_words
 
 DOCTYPE = "Scheduled Job Type"
 COLUMNS = (

@@ -12,7 +12,7 @@ import click
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show
 from frappe_jobs.config import Settings, settings_table
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.masking import masked, shown
+from frappe_jobs.texts.masking import masked, shown
 
 #: Settings that follow from others where nobody set them.
 DERIVED: dict[str, Callable[[Settings], str]] = {

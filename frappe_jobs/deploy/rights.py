@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from frappe_jobs.brokers.url import ServerURL, read_url
-from frappe_jobs.brokers.url_options import REDIS_SCHEMES
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.servers.url import ServerURL, read_url
+from frappe_jobs.servers.url_options import REDIS_SCHEMES
 
 USER, PASSWORD = "frappe_jobs", "PASSWORD"
 

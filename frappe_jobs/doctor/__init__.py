@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from frappe_jobs.doctor.checkup import Checkup, Parts
 from frappe_jobs.doctor.mending import mended
-from frappe_jobs.finding import Finding
+from frappe_jobs.texts.finding import Finding
 
 LEVELS = ("error", "warning", "ok")
 

@@ -8,10 +8,10 @@ from functools import partial
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.patience import ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
-from frappe_jobs.finding import Finding
-from frappe_jobs.hosts.base import Host
+from frappe_jobs.host.port import Host
 from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq
 from frappe_jobs.sites_folder import APPS, app_names, read_common, version_of
+from frappe_jobs.texts.finding import Finding
 
 APP = "frappe_jobs"
 RESTART = "restart the bench's web, worker and schedule processes"

@@ -28,17 +28,17 @@ from frappe_jobs.doctor.workers import (
     check_workers,
 )
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
-from frappe_jobs.finding import Finding
-from frappe_jobs.hosts.base import Host
+from frappe_jobs.host.port import Host
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED, Record
 from frappe_jobs.ledger.sisters import sisters
-from frappe_jobs.ledger.strangers import remove_strangers, strangers
-from frappe_jobs.ledger.timetable import Timetable
-from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.scheduler.queueing import Scheduling
+from frappe_jobs.scheduler.strangers import remove_strangers, strangers
+from frappe_jobs.scheduler.sync import Sync
+from frappe_jobs.scheduler.timetable import Timetable
 from frappe_jobs.sweep import gone, patience, send_again
-from frappe_jobs.sync import Sync
+from frappe_jobs.texts.finding import Finding
 
 #: Of each queue so many jobs are looked at, those that have waited longest.
 LIMIT = 1000

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from frappe_jobs.brokers.base import Broker
+from frappe_jobs.brokers.environment import overruled
 from frappe_jobs.config import Settings, settings_table
-from frappe_jobs.environment import overruled
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.finding import Finding
-from frappe_jobs.hosts.base import ADMINISTRATOR
+from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.message import Message
 from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, read_common, read_object
+from frappe_jobs.texts.finding import Finding
 
 #: Begins the name of each setting that is ours alone.
 OURS = "frappe_jobs_"

@@ -9,9 +9,9 @@ from functools import partial
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.text import duration, names, number
-from frappe_jobs.finding import Finding, Level
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.sweep import RELIEF
+from frappe_jobs.texts.finding import Finding, Level
 
 DAY = 24 * 3600
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.finding import Finding
+from frappe_jobs.texts.finding import Finding
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.brokers.url_options import REDIS_SCHEMES
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.server import look_at
-from frappe_jobs.masking import masked
+from frappe_jobs.servers.url_options import REDIS_SCHEMES
+from frappe_jobs.texts.finding import Finding
+from frappe_jobs.texts.masking import masked
 
 #: What a server holds, and what comes of it if it is away.
 MESSAGES, RECORDS, SCHEDULE, RESULTS = "messages", "records", "schedule", "results"

@@ -9,9 +9,9 @@ from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.sites import Sites
 from frappe_jobs.doctor.text import SHOWN, duration, names, number, of_sites
 from frappe_jobs.errors import shortened
-from frappe_jobs.finding import Finding, Level
-from frappe_jobs.ledger.timetable import Sighting
-from frappe_jobs.scheduling import INACTIVE
+from frappe_jobs.scheduler.queueing import INACTIVE
+from frappe_jobs.scheduler.timetable import Sighting
+from frappe_jobs.texts.finding import Finding, Level
 
 #: Of each way of being inactive: whether somebody may have forgotten it, and how it is ended.
 ENDED: Mapping[str, tuple[Level, str]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.server import RedisServer
+from frappe_jobs.texts.finding import Finding
 
 #: The first Redis with all that our scripts need; the last that came was ZPOPMIN.
 OLDEST = (5, 0)

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 
-from frappe_jobs.comparison import Differences
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.patience import PATIENCE, ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
-from frappe_jobs.finding import Finding
-from frappe_jobs.hosts.base import Host, JobType
-from frappe_jobs.scheduler_events import scheduled_jobs
-from frappe_jobs.scheduling import Scheduling
+from frappe_jobs.host.port import Host, JobType
+from frappe_jobs.scheduler.comparison import Differences
+from frappe_jobs.scheduler.events import scheduled_jobs
+from frappe_jobs.scheduler.queueing import Scheduling
+from frappe_jobs.scheduler.sync import Plan, Sync
 from frappe_jobs.sites_folder import SITE_CONFIG
-from frappe_jobs.sync import Plan, Sync
+from frappe_jobs.texts.finding import Finding
 
 #: Brings sites' entries in line; gives which could not be, and why.
 Compare = Callable[[Sequence[str]], Mapping[str, str]]

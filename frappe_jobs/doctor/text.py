@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from frappe_jobs.finding import Finding, Level
+from frappe_jobs.texts.finding import Finding, Level
 
 #: Of many names, so many are told.
 SHOWN = 3

@@ -8,7 +8,7 @@ from importlib import metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 
-from frappe_jobs.finding import Finding
+from frappe_jobs.texts.finding import Finding
 
 #: Whose requirements are looked at; what is not installed asks for nothing.
 OURS = ("frappe_jobs", "celery", "kombu", "celery-redbeat")

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Queue, Settings
 from frappe_jobs.doctor.text import duration, names, number
-from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
+from frappe_jobs.texts.finding import Finding
 
 #: Seconds that a job may wait; in a queue whose timeout is longer, as long as that.
 LONG_WAIT = 600

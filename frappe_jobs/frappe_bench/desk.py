@@ -12,10 +12,10 @@ from frappe.core.doctype.rq_worker import rq_worker
 from frappe.utils import cint, make_filter_dict
 from rq.exceptions import InvalidJobOperation
 
-from frappe_jobs.frappe_bench import transport
 from frappe_jobs.frappe_bench.errors import refusals
-from frappe_jobs.frappe_bench.job import STATUSES, BenchJob
-from frappe_jobs.frappe_bench.session import runtime
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq import transport
+from frappe_jobs.frappe_bench.rq.job import STATUSES, BenchJob
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import Record
 

@@ -9,10 +9,11 @@ from typing import Any
 import click
 import frappe
 
-from frappe_jobs import leaving
+from frappe_jobs.deploy import leaving
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.frappe_bench import doctypes, installed, transport, way_in
-from frappe_jobs.frappe_bench.session import runtime
+from frappe_jobs.frappe_bench import doctypes, installed, way_in
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq import transport
 
 logger = logging.getLogger(__name__)
 

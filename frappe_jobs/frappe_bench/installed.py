@@ -6,7 +6,7 @@ import logging
 
 import frappe
 
-from frappe_jobs.frappe_bench.session import runtime
+from frappe_jobs.frappe_bench.host.session import runtime
 
 logger = logging.getLogger(__name__)
 

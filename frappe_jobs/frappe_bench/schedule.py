@@ -17,9 +17,9 @@ from frappe.utils.scheduler import schedule_jobs_based_on_activity
 
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron
-from frappe_jobs.frequency import Schedule
-from frappe_jobs.hosts.base import SCHEDULED_JOB_FAILED, JobType, ScheduledCall
-from frappe_jobs.scheduler_events import ScheduledJob
+from frappe_jobs.host.port import SCHEDULED_JOB_FAILED, JobType, ScheduledCall
+from frappe_jobs.scheduler.events import ScheduledJob
+from frappe_jobs.scheduler.frequency import Schedule
 
 logger = logging.getLogger(__name__)
 

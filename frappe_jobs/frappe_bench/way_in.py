@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.frappe_bench import transport
+from frappe_jobs.frappe_bench.rq import transport
 from frappe_jobs.sites_folder import COMMON_CONFIG, read_common, write_object
 
 KEY = "extra_config"

@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import Connected, reachable, wait_for_word
@@ -42,8 +41,8 @@ from frappe_jobs.ledger.scripts import (
     RETRY,
     START,
 )
-from frappe_jobs.message import Message, to_json
-from frappe_jobs.texts import bounded, safe
+from frappe_jobs.message import Message, Sending, to_json
+from frappe_jobs.texts.error_text import bounded, safe
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}

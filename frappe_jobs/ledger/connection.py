@@ -13,10 +13,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from frappe_jobs.brokers.url import read_url
-from frappe_jobs.ledger.refusals import as_ours
-from frappe_jobs.masking import masked
-from frappe_jobs.sockets import IDLE, REDIS_LIMITS
+from frappe_jobs.servers.refusals import as_ours
+from frappe_jobs.servers.sockets import IDLE, REDIS_LIMITS
+from frappe_jobs.servers.url import read_url
+from frappe_jobs.texts.masking import masked
 
 #: Seconds between two attempts where what failed can be done without.
 PAUSE = 0.2

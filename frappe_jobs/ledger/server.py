@@ -11,11 +11,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from frappe_jobs.brokers.unreached import unreached
-from frappe_jobs.clock import ahead
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger.connection import connect
-from frappe_jobs.masking import masked
+from frappe_jobs.servers.clock import ahead
+from frappe_jobs.servers.unreached import unreached
+from frappe_jobs.texts.masking import masked
 
 #: Seconds that it has to take a connection, and to answer.
 PATIENCE = 2.0

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from frappe_jobs import runtime
-from frappe_jobs.hosts.models import Base as Records
+from frappe_jobs.standalone.models import Base as Records
 
 SITES = ("site1", "site2")
 

@@ -15,7 +15,7 @@ import pytest
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.hosts.base import Host, Session
+from frappe_jobs.host.port import Host, Session
 
 Value = TypeVar("Value")
 Errors = type[BaseException] | tuple[type[BaseException], ...]

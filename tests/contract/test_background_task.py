@@ -27,6 +27,7 @@ from sqlalchemy.pool import NullPool
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.background_task.tracking import PACE, Tracking
 from frappe_jobs.errors import (
     ArgumentError,
     BadMessage,
@@ -37,12 +38,11 @@ from frappe_jobs.errors import (
     RecordNotWritten,
     UnknownQueue,
 )
-from frappe_jobs.hosts.background_task import BackgroundTask
-from frappe_jobs.hosts.models import Base
-from frappe_jobs.hosts.records import TRIES, make_tables
 from frappe_jobs.ledger.record import FAILED
+from frappe_jobs.standalone.background_task import BackgroundTask
+from frappe_jobs.standalone.models import Base
+from frappe_jobs.standalone.records import TRIES, make_tables
 from frappe_jobs.testing import wait_until
-from frappe_jobs.tracking import PACE, Tracking
 
 HOUR = 3600
 TASK = "Background Task"
@@ -57,8 +57,8 @@ ASYNC_DRIVERS = {"mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
 MAKE_TABLES = """
 import sys
 from sqlalchemy.orm import Session
-from frappe_jobs.hosts.database import make_engine
-from frappe_jobs.hosts.records import make_tables
+from frappe_jobs.standalone.database import make_engine
+from frappe_jobs.standalone.records import make_tables
 from sqlalchemy import make_url
 
 engine = None

@@ -12,8 +12,7 @@ import pytest
 from kombu import Connection, Queue
 
 from frappe_jobs import errors, runtime
-from frappe_jobs.brokers.base import Sending
-from frappe_jobs.message import TASK, Message
+from frappe_jobs.message import TASK, Message, Sending
 
 
 def message(name="ping", **values):

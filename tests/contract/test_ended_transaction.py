@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import TransactionEnded
-from frappe_jobs.hosts.background_task import BackgroundTask
+from frappe_jobs.standalone.background_task import BackgroundTask
 
 TASK = "Background Task"
 SOON = 20

@@ -22,6 +22,7 @@ import pytest
 from contract.subject import SECRET, Calls, Subject, in_fork, in_thread
 
 import frappe_jobs as frappe
+from frappe_jobs.background_task.record import record_of
 from frappe_jobs.context import require_session
 from frappe_jobs.errors import (
     ArgumentError,
@@ -34,10 +35,9 @@ from frappe_jobs.errors import (
     SiteNotFound,
     TransactionEnded,
 )
-from frappe_jobs.hosts.base import RUN_DOC_METHOD, TaskChange
+from frappe_jobs.host.port import RUN_DOC_METHOD, TaskChange
 from frappe_jobs.message import Message
-from frappe_jobs.scheduler_events import ScheduledJob
-from frappe_jobs.task_record import record_of
+from frappe_jobs.scheduler.events import ScheduledJob
 from frappe_jobs.testing import wait_until
 
 #: How long a test waits for a thread or process before it says so.

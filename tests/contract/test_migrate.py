@@ -13,9 +13,9 @@ import pytest
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import RecordNotWritten
-from frappe_jobs.hosts.models import Base
-from frappe_jobs.scheduler_events import ScheduledJob
-from frappe_jobs.sync import Plan
+from frappe_jobs.scheduler.events import ScheduledJob
+from frappe_jobs.scheduler.sync import Plan
+from frappe_jobs.standalone.models import Base
 from frappe_jobs.testing import wait_until
 
 BEFORE = {"daily": ["acme.tasks.ping"], "weekly": ["acme.tasks.whoami"]}

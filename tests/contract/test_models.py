@@ -17,12 +17,12 @@ from frappe_jobs.errors import (
     ScheduleError,
     UnknownFrequency,
 )
-from frappe_jobs.hosts.models import (
+from frappe_jobs.standalone.models import (
     Base,
     ScheduledJobLog,
     ScheduledJobType,
 )
-from frappe_jobs.hosts.records import make_tables
+from frappe_jobs.standalone.records import make_tables
 
 METHOD = "acme.tasks.greet"
 NOON = datetime(2025, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))

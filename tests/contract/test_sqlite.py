@@ -16,9 +16,9 @@ from sqlalchemy.pool import NullPool
 
 import frappe_jobs as frappe
 from frappe_jobs.errors import TransactionConflict
-from frappe_jobs.hosts import sqlite
-from frappe_jobs.hosts.database import make_engine
-from frappe_jobs.hosts.models import ScheduledJobType
+from frappe_jobs.standalone import sqlite
+from frappe_jobs.standalone.database import make_engine
+from frappe_jobs.standalone.models import ScheduledJobType
 from frappe_jobs.testing import wait_until
 
 SOON = 20

@@ -39,8 +39,8 @@ from frappe_jobs.errors import (
     MethodNotFound,
     TransactionConflict,
 )
-from frappe_jobs.hosts import database
-from frappe_jobs.hosts.standalone import RUN_DOC_METHOD
+from frappe_jobs.standalone import database
+from frappe_jobs.standalone.host import RUN_DOC_METHOD
 
 #: How long a test waits for a thread or process before it says so.
 SOON = 20

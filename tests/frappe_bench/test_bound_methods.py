@@ -106,8 +106,8 @@ def test_what_cannot_travel_is_an_error_that_names_it(bench: FrappeBench) -> Non
 def test_an_object_of_no_installed_app_is_not_made(bench: FrappeBench, worker: Process) -> None:
     """Whoever can write to the broker gets no other class made than the apps' own."""
     found = bench.call(
-        WAIT + "from subprocess import Popen\nfrom frappe_jobs.frappe_bench.session import "
-        "runtime\nfrom frappe_jobs.brokers.base import Sending\nfrom dataclasses import replace\n"
+        WAIT + "from subprocess import Popen\nfrom frappe_jobs.frappe_bench.host.session import "
+        "runtime\nfrom frappe_jobs.message import Sending\nfrom dataclasses import replace\n"
         "from probe.tasks import Letters\nhere = runtime()\n"
         "message = frappe.enqueue(Letters('x').send, queue='long', subject='x')._record.message\n"
         "arguments = {**message.arguments}\n"
@@ -115,7 +115,7 @@ def test_an_object_of_no_installed_app_is_not_made(bench: FrappeBench, worker: P
         "message = replace(message, id=frappe.generate_hash(), job_id=frappe.generate_hash(), "
         "queue='short', arguments=arguments)\n"
         "[job] = here.dispatcher.dispatch([Sending(message)])\n"
-        "from frappe_jobs.frappe_bench.job import BenchJob\n"
+        "from frappe_jobs.frappe_bench.rq.job import BenchJob\n"
         "answer = wait(BenchJob(job._record)).exc_info\n"
         "from frappe.utils import background_jobs as jobs\njobs.get_queue('long').empty()"
     )

@@ -62,7 +62,7 @@ def test_a_burst_runs_all_and_ends_with_rqs_word(
 def test_a_worker_pool_keeps_the_scheduler_where_frappes_own_does(bench: FrappeBench) -> None:
     """Frappe 16's does; a bench of 15 has a process for it."""
     look = (
-        "from frappe_jobs.frappe_bench.session import runtime\n"
+        "from frappe_jobs.frappe_bench.host.session import runtime\n"
         "answer = [hasattr(frappe.utils.background_jobs, 'FrappeWorker'), "
         "runtime().timetable.leader()]"
     )
@@ -145,7 +145,7 @@ def test_trigger_scheduler_event_queues_it_once(bench: FrappeBench) -> None:
 
 def test_the_scheduler_switches_of_frappe_hold_for_ours(bench: FrappeBench) -> None:
     why = (
-        "from frappe_jobs.frappe_bench.session import runtime\n"
+        "from frappe_jobs.frappe_bench.host.session import runtime\n"
         "answer = runtime().scheduling.inactive(frappe.local.site)"
     )
     said = []
@@ -169,7 +169,7 @@ def test_a_bench_that_is_off_is_frappes_and_rqs(bench: FrappeBench) -> None:
         "job = frappe.enqueue('probe.tasks.nothing', queue='long')\n"
         "answer = type(job).__module__\njob.delete()"
     )
-    assert bench.call(kind) == "frappe_jobs.frappe_bench.job"
+    assert bench.call(kind) == "frappe_jobs.frappe_bench.rq.job"
     off = bench.run("use-celery", "off")
     assert off.returncode == 0 and "Restart" in off.stdout
     assert bench.call(kind) == "rq.job"
@@ -177,7 +177,7 @@ def test_a_bench_that_is_off_is_frappes_and_rqs(bench: FrappeBench) -> None:
     assert "--concurrency" not in helped
     assert bench.run("use-celery", "status").stdout.startswith("off: ")
     bench.run("use-celery", "on")
-    assert bench.call(kind) == "frappe_jobs.frappe_bench.job"
+    assert bench.call(kind) == "frappe_jobs.frappe_bench.rq.job"
 
 
 def test_the_first_worker_of_an_undecided_bench_switches_it_on(bench: FrappeBench) -> None:
@@ -234,7 +234,7 @@ def test_an_uninstall_takes_the_sites_entries_along_and_an_install_brings_them(
     bench: FrappeBench,
 ) -> None:
     count = (
-        "from frappe_jobs.frappe_bench.session import runtime\n"
+        "from frappe_jobs.frappe_bench.host.session import runtime\n"
         "answer = [len(runtime().timetable.of_site(site)) for site in "
         f"({bench.site!r}, {bench.other_site!r})]"
     )

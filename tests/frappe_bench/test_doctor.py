@@ -13,7 +13,7 @@ from frappe_jobs.testing import wait_until
 pytestmark = pytest.mark.timeout(180)
 
 TO_RQ = """
-from frappe_jobs.frappe_bench import transport
+from frappe_jobs.frappe_bench.rq import transport
 transport.uninstall()
 frappe.enqueue('frappe.ping', queue='long')
 """

@@ -162,7 +162,7 @@ def test_an_argument_arrives_equal_and_of_its_type(
     bench: FrappeBench, worker: Process, value: str
 ) -> None:
     code = (
-        f"value = {value}\nfrom frappe_jobs.frappe_bench.arguments import bench_arguments\n"
+        f"value = {value}\nfrom frappe_jobs.frappe_bench.host.arguments import bench_arguments\n"
         "import json\narguments = bench_arguments()\n"
         "sent = json.loads(json.dumps(arguments.encode({'value': value})))\n"
         "back = arguments.decode(sent)['value']\n"
@@ -220,7 +220,7 @@ def test_a_bound_method_of_a_document_becomes_enqueue_doc(
 def test_what_others_change_in_frappes_caches_a_forked_process_sees(bench: FrappeBench) -> None:
     """Frappe 16 keeps hooks and settings in each process, and a thread there takes them out."""
     found = bench.call(
-        "import os, time\nfrom frappe_jobs.frappe_bench.session import runtime\n"
+        "import os, time\nfrom frappe_jobs.frappe_bench.host.session import runtime\n"
         "host, site, answer = runtime().host, frappe.local.site, 'none'\n"
         "def known():\n    with host.session(site):\n"
         "        return frappe.client_cache.get_value('probe')\n"

@@ -48,7 +48,7 @@ def uninstall_from(bench: FrappeBench, site: str) -> str:
 def use(bench: FrappeBench) -> None:
     """Leave all that can be left: of jobs, of the schedule, of a worker that is killed."""
     bench.call(
-        "from frappe_jobs.frappe_bench.session import runtime\nruntime().sync.compare()\n"
+        "from frappe_jobs.frappe_bench.host.session import runtime\nruntime().sync.compare()\n"
         "frappe.enqueue('probe.tasks.write_todo', text='x', fail=True)\n"
         "frappe.enqueue('probe.tasks.look', job_id='left')"
     )

@@ -15,7 +15,7 @@ from frappe_jobs.testing import wait_until
 pytestmark = pytest.mark.timeout(180)
 
 HERE = """
-from frappe_jobs.frappe_bench.session import runtime
+from frappe_jobs.frappe_bench.host.session import runtime
 here, site = runtime(), frappe.local.site
 def entries(method="probe.tasks.tick"):
     return [one for one in here.timetable.of_site(site).values() if one[0].method == method]
@@ -166,7 +166,7 @@ def faults(bench: FrappeBench) -> list[str]:
 ALL = HERE + """
 from collections import Counter
 from datetime import datetime, timezone
-from frappe_jobs.frappe_bench.job import BenchJob
+from frappe_jobs.frappe_bench.rq.job import BenchJob
 from frappe_jobs.ledger.listing import Listing
 def runs():
     "How often each was queued, by its method; and how many have not ended."

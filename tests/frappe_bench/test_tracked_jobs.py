@@ -270,7 +270,7 @@ def test_its_page_in_the_desk(bench: FrappeBench) -> None:
 
 def test_what_is_old_is_cleared_and_what_was_lost_ends(bench: FrappeBench) -> None:
     found = bench.call(
-        LOOK + "from frappe_jobs.frappe_bench.session import runtime\n"
+        LOOK + "from frappe_jobs.frappe_bench.host.session import runtime\n"
         "import frappe_jobs\nnames = []\n"
         "for number in range(3):\n    job = frappe.enqueue('probe.tasks.nothing', queue='long', "
         "track_job=True)\n    frappe.db.commit(); names.append(job.task_id)\n"

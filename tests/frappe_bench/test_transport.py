@@ -48,7 +48,7 @@ def test_a_deleted_job_takes_its_message_along(bench: FrappeBench) -> None:
     """On RabbitMQ no message can be taken out: a worker drops it."""
     found = bench.call(
         EMPTY + "from rq.exceptions import NoSuchJobError\n"
-        "from frappe_jobs.frappe_bench.session import runtime\n"
+        "from frappe_jobs.frappe_bench.host.session import runtime\n"
         "job = frappe.enqueue('probe.tasks.nothing', queue='long')\nbefore = "
         "runtime().broker.depth('long')\njob.delete()\nanswer = [before - "
         "runtime().broker.depth('long'), job.get_status()]\n"
@@ -146,7 +146,7 @@ def test_code_that_had_the_name_before_is_served_too(bench: FrappeBench) -> None
         "job = enqueue('probe.tasks.nothing', queue='long')\n"
         "answer = type(job).__module__\njob.delete()"
     )
-    assert found == "frappe_jobs.frappe_bench.job"
+    assert found == "frappe_jobs.frappe_bench.rq.job"
 
 
 def test_an_unknown_queue_is_frappes_own_error(bench: FrappeBench) -> None:

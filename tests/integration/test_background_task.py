@@ -12,7 +12,7 @@ from acme import tasks
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.errors import BrokerUnavailable, JobError, JobNotFound, PermissionError
-from frappe_jobs.hosts.background_task import BackgroundTask
+from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.testing import wait_until
 
 TASK = "Background Task"

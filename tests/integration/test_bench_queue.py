@@ -16,7 +16,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from frappe_jobs.arguments import TAG, Arguments, of_type
 from frappe_jobs.errors import ArgumentError, FrappeJobsError
-from frappe_jobs.frappe_bench import transport
+from frappe_jobs.frappe_bench.rq import transport
 from frappe_jobs.message import Retry
 from frappe_jobs.testing import wait_until
 
@@ -241,7 +241,7 @@ class TestAnObjectWithItsMethod:
 
     @pytest.fixture
     def bound(self, stand_in: Any) -> Any:
-        return import_module("frappe_jobs.frappe_bench.bound")
+        return import_module("frappe_jobs.frappe_bench.host.bound")
 
     def sent(self, bound: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         function, of = bound.split(method)

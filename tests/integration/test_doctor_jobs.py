@@ -17,12 +17,12 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.dispatch import Options
 from frappe_jobs.doctor import examine
 from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.mending import mended
+from frappe_jobs.message import Sending
 from frappe_jobs.testing import wait_until
 
 APPS = Path(__file__).parents[1] / "apps"
@@ -45,7 +45,7 @@ def send(site="site1", method=tasks.ping, arguments=None, ago=0.0, **options):
         )
     message = replace(composed, enqueued_at=time.time() - ago)
     assert here.broker.publish([Sending(message)], here.ledger) == [True]
-    return here.handle(message)
+    return here.jobs.of_message(message)
 
 
 def lose(bench):
@@ -143,7 +143,7 @@ class TestLostJobs:
         assert one(mended(jobs()), "sent again: 1 job never sent").level == "ok"
         assert worst(jobs()) == []
         with bench.worker("--queue", "default"):
-            assert here.handle(message).wait(10) == "pong"
+            assert here.jobs.of_message(message).wait(10) == "pong"
 
     def test_on_rabbitmq_it_counts_as_lost_after_its_time_and_fix_sends_it(
         self, make_bench, amqp_url

@@ -21,9 +21,9 @@ from frappe_jobs import runtime
 from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.servers import check_redis
-from frappe_jobs.finding import Finding
 from frappe_jobs.ledger.server import look_at
 from frappe_jobs.testing import slowness, wait_until
+from frappe_jobs.texts.finding import Finding
 
 
 class RedisLike(Redis):

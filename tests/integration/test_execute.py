@@ -17,11 +17,11 @@ from celery.result import AsyncResult
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
 from frappe_jobs.execute import CONFLICT_RETRIES, Executor, RunAgain
-from frappe_jobs.hosts.standalone import StandaloneHost
 from frappe_jobs.ledger.away import LONGEST_REST, AwaySites
+from frappe_jobs.message import Sending
+from frappe_jobs.standalone.host import StandaloneHost
 from frappe_jobs.testing import wait_until
 
 
@@ -209,10 +209,10 @@ class TestErrors:
                 message.again(at=0.0), site="site1", job_id=str(uuid4()), failure_of=message.id
             )
             here.dispatcher.dispatch([Sending(told)])
-            assert "whose failure it reports" in failed(here.handle(told)).reason
+            assert "whose failure it reports" in failed(here.jobs.of_message(told)).reason
         assert frappe.enqueue(tasks.ping).wait(10) == "pong"
         assert len(site1.marks("on_failure")) == before
-        here.handle(waits).cancel()
+        here.jobs.of_message(waits).cancel()
 
     def test_one_that_is_killed_by_celerys_own_revoke_is_cancelled(self, site1):
         job = frappe.enqueue(tasks.sleep, seconds=60)
@@ -379,7 +379,7 @@ class TestDatabaseAway:
             message = here.ledger.read(frappe.enqueue(tasks.ping).message_id).message
         message = replace(message, id=str(uuid4()), site=away)
         sites = AwaySites(here.ledger, trial=5)
-        executor = Executor(Eager(here.settings), here.ledger, here.handle, here.tracking, sites)
+        executor = Executor(Eager(here.settings), here.ledger, here.jobs, here.tracking, sites)
         for times in range(CONFLICT_RETRIES + 2):  # as long as it takes
             with pytest.raises(RunAgain) as again:
                 executor.execute(message, holder="a worker", timed_out=TimeoutError)

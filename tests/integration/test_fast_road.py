@@ -14,8 +14,7 @@ from celery.signals import after_task_publish, before_task_publish
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
-from frappe_jobs.brokers.base import Sending
-from frappe_jobs.message import TASK
+from frappe_jobs.message import TASK, Sending
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, text
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.doctor.mending import mended
-from frappe_jobs.ledger.entry import VERSION
-from frappe_jobs.ledger.strangers import strangers
+from frappe_jobs.scheduler.entry import VERSION
+from frappe_jobs.scheduler.strangers import strangers
 from frappe_jobs.testing import wait_until
 
 DAILY = "acme.tasks.ping"

@@ -10,8 +10,9 @@ import redis
 from acme import tasks
 
 import frappe_jobs as frappe
-from frappe_jobs import errors, leaving
+from frappe_jobs import errors
 from frappe_jobs.brokers.redis import OF_A_WORKER, PIDBOX
+from frappe_jobs.deploy import leaving
 from frappe_jobs.ledger.leftovers import Leftovers
 from frappe_jobs.testing import wait_until
 

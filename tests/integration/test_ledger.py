@@ -10,10 +10,10 @@ from celery.result import AsyncResult
 from recorded import ANOTHER, SOMEBODY, begun, message, recorded
 
 from frappe_jobs import runtime
-from frappe_jobs.brokers.base import Sending
+from frappe_jobs.background_task.ends import UnwrittenEnds
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.ends import UnwrittenEnds
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
+from frappe_jobs.message import Sending
 
 DAY = 24 * 3600
 

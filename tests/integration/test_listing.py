@@ -8,8 +8,8 @@ import pytest
 from acme import tasks
 
 import frappe_jobs as frappe
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.ledger.listing import PAGE, Listing
+from frappe_jobs.message import Sending
 
 #: Two whole pages and a bit.
 MANY = 2 * PAGE + 7

@@ -13,9 +13,9 @@ from recorded import ANOTHER, SOMEBODY, begun, recorded
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt
+from frappe_jobs.message import Sending
 from frappe_jobs.testing import wait_until
 
 
@@ -149,7 +149,7 @@ def test_a_redis_that_stands_still_lets_no_job_die_and_each_callback_be_made_onc
             here.broker.send_again(starts)
             (tmp_path / "then").touch()
             wait_until(lambda: worker.log.count("cannot be written yet") >= 4, 60)
-        jobs = [*ends, *map(here.handle, starts)]
+        jobs = [*ends, *map(here.jobs.of_message, starts)]
         for job in jobs:
             job.wait(30)
         assert [job.attempt for job in jobs] == [1] * 4

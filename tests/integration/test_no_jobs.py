@@ -17,9 +17,8 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.errors import ArgumentError
-from frappe_jobs.message import HEADER, TASK
+from frappe_jobs.message import HEADER, TASK, Sending
 from frappe_jobs.testing import wait_until
 
 JSON = "application/json"

@@ -6,7 +6,7 @@ import pytest
 from acme import tasks
 
 import frappe_jobs as frappe
-from frappe_jobs.purge import CHUNK, cancel_waiting
+from frappe_jobs.job import CHUNK
 
 
 @pytest.fixture
@@ -33,29 +33,17 @@ def marks(here):
 def test_what_runs_stays_and_on_redis_nothing_is_left_of_the_others(bench):
     here = bench.use()
     jobs, messages = enqueue(here, CHUNK + 3)
-    assert (
-        cancel_waiting(
-            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
-        )
-        == messages[1:]
-    )
+    assert here.jobs.cancel_waiting(messages, "purged") == messages[1:]
     assert here.broker.depth("default") == 1  # nobody took it from there in this test
     assert [jobs[0].get_status(), jobs[-1].get_status()] == ["started", "cancelled"]
     assert jobs[-1].reason == "purged"
     assert marks(here) == set()
-    assert (
-        cancel_waiting(
-            messages, "purged", ledger=here.ledger, broker=here.broker, tracking=here.tracking
-        )
-        == []
-    )
+    assert here.jobs.cancel_waiting(messages, "purged") == []
 
 
 def test_on_rabbitmq_a_mark_for_the_worker_is_left_of_each(rabbit):
     _, messages = enqueue(rabbit, 3)
-    ended = cancel_waiting(
-        messages, "purged", ledger=rabbit.ledger, broker=rabbit.broker, tracking=rabbit.tracking
-    )
+    ended = rabbit.jobs.cancel_waiting(messages, "purged")
     assert ended == messages[1:]
     assert rabbit.broker.depth("default") == 3
     assert marks(rabbit) == {one.id for one in messages[1:]}

@@ -10,7 +10,7 @@ from integration.test_schedule import migrated, with_hooks
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.celery.beat import BenchScheduler
-from frappe_jobs.ledger.timetable import Timetable
+from frappe_jobs.scheduler.timetable import Timetable
 from frappe_jobs.testing import wait_until
 
 DAY, HOUR = 86_400, 3_600
@@ -71,7 +71,7 @@ def frappe_cancel():
     """Nobody runs them: those that wait would keep others from being queued."""
     with frappe.site("site1"):
         for record in runtime.current().ledger.records("site1"):
-            runtime.current().job(record).cancel()
+            runtime.current().jobs.of(record).cancel()
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])

@@ -17,8 +17,8 @@ from sqlalchemy import make_url, text
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import BrokerUnavailable, DatabaseUnavailable
-from frappe_jobs.hosts.database import UNTIL_CONNECTED, _time_limits, make_engine
 from frappe_jobs.ledger.away import LONGEST_REST, TRIED, AwaySites
+from frappe_jobs.standalone.database import UNTIL_CONNECTED, _time_limits, make_engine
 from frappe_jobs.testing import wait_until
 
 SICK = "sick"

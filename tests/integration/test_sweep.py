@@ -13,8 +13,8 @@ from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime, sweep
-from frappe_jobs.brokers.base import Sending
 from frappe_jobs.dispatch import Options
+from frappe_jobs.message import Sending
 from frappe_jobs.testing import wait_until
 
 DAY = 24 * 3600
@@ -58,7 +58,7 @@ def test_what_was_recorded_but_never_sent_is_sent(bench):
     assert swept(61) == [message.id]
     assert swept(200) == []
     with bench.worker("--queue", "default", "--burst") as worker:
-        assert here.handle(message).wait(10) == "pong"
+        assert here.jobs.of_message(message).wait(10) == "pong"
         assert worker.process.wait(10) == 0
 
 

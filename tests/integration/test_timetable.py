@@ -7,8 +7,8 @@ import json
 import pytest
 
 from frappe_jobs import runtime
-from frappe_jobs.frequency import Schedule
-from frappe_jobs.ledger.timetable import CHUNK, Due, Entry, Look
+from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.scheduler.timetable import CHUNK, Due, Entry, Look
 
 NOW = 1_000_000.0
 

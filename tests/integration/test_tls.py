@@ -15,9 +15,9 @@ from tls import Authority, TLSRabbitMQ, TLSRedis
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
-from frappe_jobs.brokers.url import read_url
 from frappe_jobs.cli.doctor import parts_of
 from frappe_jobs.doctor.checkup import Checkup
+from frappe_jobs.servers.url import read_url
 from frappe_jobs.testing import wait_until
 
 

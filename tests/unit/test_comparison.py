@@ -7,11 +7,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from frappe_jobs.clock import Watch
-from frappe_jobs.comparison import compare, mended
-from frappe_jobs.frequency import Schedule
-from frappe_jobs.hosts.base import JobType
-from frappe_jobs.ledger.entry import Entry, Put, Stored
+from frappe_jobs.host.port import JobType
+from frappe_jobs.scheduler.comparison import compare, mended
+from frappe_jobs.scheduler.entry import Entry, Put, Stored
+from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.servers.clock import Watch
 
 UTC = timezone.utc
 DAY, HOUR = 86400.0, 3600.0

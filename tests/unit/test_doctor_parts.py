@@ -11,7 +11,7 @@ from frappe_jobs.doctor.mending import Mendable, mended
 from frappe_jobs.doctor.patience import THREADS, ask_each
 from frappe_jobs.doctor.text import SITES, duration, names, number, of_sites
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.finding import Finding
+from frappe_jobs.texts.finding import Finding
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from frappe_jobs.cron import next_run
 from frappe_jobs.errors import BadCron, ScheduleError, UnknownFrequency
-from frappe_jobs.frequency import FREQUENCIES, Schedule, frequency_named, offset_of
+from frappe_jobs.scheduler.frequency import FREQUENCIES, Schedule, frequency_named, offset_of
 
 UTC = timezone.utc
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -80,7 +80,7 @@ def test_an_offset_is_the_same_on_every_machine_and_in_every_process() -> None:
     )
     assert offsets == (235, 508, 148, 2940, 2520)
     code = (
-        "from frappe_jobs.frequency import offset_of\n"
+        "from frappe_jobs.scheduler.frequency import offset_of\n"
         f"print(offset_of('Daily Long', {SITE!r}, {METHOD!r}))"
     )
     for seed in ("1", "2"):

@@ -152,7 +152,7 @@ def test_a_method_of_an_installed_app_is_found(path: str, method: object) -> Non
         ("acme.trace.json.loads", "json"),
         ("acme.tasks.frappe.enqueue", "frappe_jobs.api"),
         ("acme.models.Base.metadata.create_all", "sqlalchemy.sql.schema"),
-        ("acme.models.Account.save", "frappe_jobs.hosts.document"),
+        ("acme.models.Account.save", "frappe_jobs.standalone.document"),
         ("acme.models.Account.mro", None),
     ],
 )

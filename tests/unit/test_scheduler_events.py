@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from frappe_jobs.finding import Finding
-from frappe_jobs.frequency import Schedule
-from frappe_jobs.scheduler_events import ScheduledJob, scheduled_jobs
+from frappe_jobs.scheduler.events import ScheduledJob, scheduled_jobs
+from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.texts.finding import Finding
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = {"daily": ["shop.tasks.good"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from frappe_jobs.errors import JobFailed
-from frappe_jobs.texts import bounded, described, presentable, safe, traceback_of
+from frappe_jobs.texts.error_text import bounded, described, presentable, safe, traceback_of
 
 
 @pytest.mark.parametrize(

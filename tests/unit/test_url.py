@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kombu.transport.redis import Channel
 
-from frappe_jobs.brokers.unreached import unreached
-from frappe_jobs.brokers.url import ServerURL, read_url
 from frappe_jobs.celery.app import celery_settings
 from frappe_jobs.config import Settings
+from frappe_jobs.servers.unreached import unreached
+from frappe_jobs.servers.url import ServerURL, read_url
 
 SECRET = "s3cr3t"
 #: What decides where a client of redis-py's connects, as whom, and how.

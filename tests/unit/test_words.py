@@ -10,8 +10,8 @@ import pytest
 
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron
-from frappe_jobs.frequency import Schedule
-from frappe_jobs.words import expression_in_words, in_words
+from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.scheduler.words import expression_in_words, in_words
 
 #: What each field may hold, beside what it may not.
 FIELDS = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from frappe_jobs.doctor.scan.source import Read, read_source
 from frappe_jobs.doctor.text import names, number
-from frappe_jobs.finding import Finding
+from frappe_jobs.texts.finding import Finding
 
 #: Frappe's own calls of RQ are served, or named in the docs; ours are none.
 NO_RQ_IN = ("frappe", "frappe_jobs")

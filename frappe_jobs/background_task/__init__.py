@@ -1,0 +1,1 @@
+"""Tracked jobs: their records, and what becomes of them."""

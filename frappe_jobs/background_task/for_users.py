@@ -1,0 +1,190 @@
+"""Tracked jobs for those who wait for them: sent with a record, cancelled, run again, listed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from frappe_jobs.background_task.record import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    LOST,
+    facts,
+    message_of,
+    queued,
+    record_of,
+)
+from frappe_jobs.background_task.tracking import Tracking
+from frappe_jobs.config import Settings
+from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.errors import FrappeJobsError, JobError, PermissionError, RecordNotWritten
+from frappe_jobs.host.port import ADMINISTRATOR, Host, Session, TaskChange
+from frappe_jobs.job import Job, Jobs
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import OPEN, Record
+from frappe_jobs.message import Sending
+
+logger = logging.getLogger(__name__)
+
+#: Why a handle knows nothing of its job yet.
+AT_COMMIT = (
+    "it is sent when the transaction commits in which it was enqueued, and never if that rolls back"
+)
+TAKEN = "a job of its id waits or runs"
+
+
+class Task(Protocol):
+    """A Background Task, as the host's people have it in their hands."""
+
+    task_id: str
+    message_id: str
+    user: str
+    status: str
+    header: str
+    arguments: str
+
+
+class BackgroundTasks:
+    """What is done with tracked jobs from outside."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        jobs: Jobs,
+        tracking: Tracking,
+    ) -> None:
+        self._settings, self._host, self._ledger = settings, host, ledger
+        self._dispatcher, self._jobs, self._tracking = dispatcher, jobs, tracking
+
+    def enqueue(self, sendings: Sequence[Sending], session: Session) -> list[Job | None]:
+        """Write their records in the session's transaction, and send them when it commits.
+
+        None for each whose job's id is taken already where it claims it.  Raises QueueOverloaded,
+        ArgumentError, DatabaseUnavailable, and nothing is written.
+        """
+        self._dispatcher.refuse_overload(sendings)
+        free = [
+            one for one in sendings if not (one.claim and self._ledger.is_taken(one.message))
+        ]  # fmt: skip
+        self._host.add_background_tasks(session, [record_of(one.message) for one in free])
+        jobs = self._send_at_commit(free, session)
+        return [jobs.get(one.message.id) for one in sendings]
+
+    def _send_at_commit(self, sendings: Sequence[Sending], session: Session) -> dict[str, Job]:
+        jobs = {
+            one.message.id: self._jobs.waiting(one.message, unsent=AT_COMMIT) for one in sendings
+        }
+        if sendings:
+            session.after_commit(partial(self._send, sendings, jobs))
+        return jobs
+
+    def _send(self, sendings: Sequence[Sending], jobs: dict[str, Job]) -> None:
+        """The records are committed; those of jobs that cannot be sent end as cancelled."""
+        left = {one.message.id: one for one in sendings}
+
+        def went(sent: Iterable[Job | None]) -> None:
+            for job in filter(None, sent):
+                jobs[job.message_id].unsent = None
+                del left[job.message_id]
+
+        def never_went(message_ids: Iterable[str], why: str) -> None:
+            for message_id in message_ids:
+                jobs[message_id].unsent = f"it was never sent: {why}"
+                self._tracking.never_sent(left.pop(message_id).message, why)
+
+        try:
+            never_went(self._ledger.dropped(left), "it was cancelled before")
+            went(self._dispatcher.dispatch([*left.values()]))
+        except FrappeJobsError as error:
+            went(error.details.get("sent", ()))
+            never_went([*left], str(error))
+            raise
+        never_went([*left], TAKEN)
+
+    def cancel(self, task: Task, session: Session) -> bool:
+        """End the job without its effect; its record says so at once where that is possible.
+
+        False, and nothing changed, if it had ended before.  Raises PermissionError.
+        """
+        self._require_owner(task, session, "cancel it")
+        if known := self._known(task, session):
+            return self._jobs.of(known).cancel()
+        if task.status in ENDED:
+            return False
+        self._ledger.drop(task.message_id)
+        try:
+            lost = {task.task_id: task.message_id}
+            self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")
+        except RecordNotWritten as error:  # by its own transaction, which will see the mark
+            logger.info("Background Task %s: %s", task.task_id, error)
+        return True
+
+    def _known(self, task: Task, session: Session) -> Record | None:
+        """What the ledger knows of its job; not that of a site whose database this was once."""
+        known = self._ledger.read(task.message_id)
+        return known if known and known.message.site == session.site else None
+
+    def run_again(self, task: Task, session: Session) -> Job:
+        """Have a job that failed or was cancelled run again, as the same Background Task.
+
+        It is sent when the session's transaction commits.  Raises PermissionError; JobError for
+        one that waits, runs, or is completed; UnknownQueue, MethodNotFound, MethodNotAllowed where
+        it could not be enqueued any more.
+        """
+        self._require_owner(task, session, "run it again")
+        old = message_of(session.site, task.header, task.arguments)
+        self._settings.queue(old.queue)
+        self._host.method(old.method, session.site)
+        message, known = old.again(at=time.time()), self._known(task, session)
+        ended = TaskChange(task.task_id, queued(message), old.id, statuses=(FAILED, CANCELLED))
+        is_due = known is not None and known.status in OPEN
+        if is_due or not self._host.change_background_task(session, ended):
+            status = facts(known)["status"] if known else task.status
+            raise JobError(
+                f"Background Task {task.task_id} is {status}; only one that failed or was "
+                "cancelled is run again."
+            )
+        if known:
+            session.after_commit(partial(self._ledger.forget, known.message))
+        return self._send_at_commit([Sending(message)], session)[message.id]
+
+    def _require_owner(self, task: Task, session: Session, what: str) -> None:
+        if session.user not in (task.user, ADMINISTRATOR):
+            raise PermissionError(
+                f"Background Task {task.task_id} is {task.user}'s: {session.user} may not {what}. "
+                f"Its owner may, and {ADMINISTRATOR}."
+            )
+
+    def recent(self, session: Session, limit: int) -> list[dict[str, Any]]:
+        """The user's newest records, of all users for Administrator, as their jobs are now."""
+        user = None if session.user == ADMINISTRATOR else session.user
+        rows = self._host.recent_background_tasks(user, limit)
+        waiting = [row["message_id"] for row in rows if row["status"] not in ENDED]
+        live = self.live(session.site, waiting)
+        return [
+            {
+                name: live.get(row["message_id"], {}).get(name, value)
+                for name, value in row.items()
+                if name != "message_id"
+            }
+            for row in rows
+        ]
+
+    def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What the ledger knows of them, as Tracking has it; nothing while it is out of reach."""
+        try:
+            return self._tracking.live(site, message_ids)
+        except FrappeJobsError as error:
+            logger.warning("Background Tasks are shown as their records say: %s", error)
+            return {}
+
+    def settle(self, site: str) -> None:
+        """Write the ends that the site's records do not say yet, as Tracking does."""
+        self._tracking.settle(site)

@@ -1,0 +1,220 @@
+"""A tracked job's record, its Background Task, follows the job: it runs, how far it is, its end.
+
+The ledger decides what becomes of a job.  Who ends one notes there, in the same step, what the
+record does not say yet; it is written at once where that is possible, and later where it is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from math import inf, isfinite
+from typing import Any
+
+from frappe_jobs.background_task.ends import UnwrittenEnds
+from frappe_jobs.background_task.record import (
+    CANCELLED,
+    COMPLETED,
+    ENDED,
+    FAILED,
+    OPEN,
+    RUNNING,
+    end_values,
+    facts,
+    queued,
+    record_of,
+)
+from frappe_jobs.errors import FrappeJobsError, RecordNotWritten
+from frappe_jobs.host.port import Host, Session, TaskChange
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.message import Message
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks of a job's record at its progress.
+PACE = 1.0
+#: Seconds that a record may be somebody else's, before it is written later.
+PATIENCE = 2.0
+#: Records written in one transaction.
+CHUNK = 500
+
+
+@dataclass
+class Run:
+    """A tracked job that runs here: its session, and what it has said of itself."""
+
+    session: Session
+    said: dict[str, Any] = field(default_factory=dict)
+    noted_at: float = -inf  # by the monotonic clock
+
+
+class Tracking:
+    """Keeps the records of tracked jobs; the others pass by."""
+
+    def __init__(self, host: Host, ledger: Ledger, patience: float = PATIENCE) -> None:
+        self._host, self._ledger, self._patience = host, ledger, patience
+        self._ends = UnwrittenEnds(ledger)
+        self._runs: dict[str, Run] = {}  # by message id
+
+    # --- in the job's process
+
+    def begin(self, message: Message, session: Session) -> None:
+        """Note that it runs, also in a record that was lost; raises DatabaseUnavailable."""
+        if message.task_id is None:
+            return
+        self._runs[message.id] = Run(session)
+        values = queued(message) | {"status": RUNNING, "started_at": _now()}
+        # Who cancelled it meanwhile may have written so already, and is about to kill this process.
+        change = TaskChange(
+            message.task_id, values, unless_ended=message.id,
+            otherwise=record_of(message) | values,
+        )  # fmt: skip
+        try:
+            self._host.change_background_tasks(message.site, [change], patience=self._patience)
+        except RecordNotWritten as error:  # no reason to keep the job from its work
+            logger.warning("%s: %s", message.name, error)
+
+    def note_progress(
+        self, message: Message, percent: float, stage: str | None, doctype: Any, docname: Any
+    ) -> None:
+        """Remember how far it is, and write it into the record about once a second."""
+        run = self._runs.get(message.id)
+        if run is None or message.task_id is None:
+            return
+        if isfinite(percent):
+            run.said["progress"] = float(percent)
+        if stage:
+            run.said["stage"] = str(stage)
+        if doctype and docname is not None:
+            run.said |= {"ref_doctype": str(doctype), "ref_docname": str(docname)}
+        if run.said and time.monotonic() - run.noted_at >= PACE:
+            change = TaskChange(message.task_id, dict(run.said), message_id=message.id)
+            if self._host.note_progress(run.session, change):
+                run.noted_at = time.monotonic()
+
+    def complete(self, message: Message, session: Session, result: str | None) -> bool:
+        """Note in the job's own transaction that it is done; False if that must be done later."""
+        if message.task_id is None:
+            return True
+        values = self._last_words(message, COMPLETED, result)
+        change = TaskChange(message.task_id, values, message_id=message.id)
+        try:
+            self._host.change_background_task(session, change, patience=self._patience)
+        except RecordNotWritten as error:
+            logger.info("%s: %s", message.name, error)
+            return False
+        return True
+
+    def ended(
+        self,
+        message: Message,
+        status: str,
+        *,
+        result: str | None = None,
+        exception: str | None = None,
+    ) -> bool:
+        """Note how it ended, or that it waits for a retry; False if that must be done later.
+
+        To be called when its transaction is over.  What was cancelled meanwhile stays so, unless
+        its work is done.
+        """
+        if message.task_id is None:
+            return True
+        values = self._last_words(message, status, result, exception)
+        statuses = () if status == COMPLETED else (*OPEN, COMPLETED)
+        change = TaskChange(message.task_id, values, message.id, statuses)
+        written: list[bool] = []
+        try:
+            self._host.change_background_tasks(
+                message.site, [change], partial(written.append, True), patience=PATIENCE
+            )
+        except FrappeJobsError as error:
+            logger.warning("the record of %s is written later: %s", message.name, error)
+        return bool(written)
+
+    def leave(self, message: Message) -> None:
+        """Forget what it has said here."""
+        self._runs.pop(message.id, None)
+
+    def _last_words(
+        self, message: Message, status: str, result: str | None, exception: str | None = None
+    ) -> dict[str, Any]:
+        run = self._runs.get(message.id)
+        said = dict(run.said) if run else {}
+        if status == COMPLETED:
+            said["progress"] = 100.0
+        ended_at = _now() if status in ENDED else None
+        return said | {
+            "status": status, "ended_at": ended_at, "result": result, "exception": exception
+        }  # fmt: skip
+
+    # --- wherever a job is ended, or looked at
+
+    def settle(self, site: str) -> None:
+        """Write the ends that the site's records do not say yet.
+
+        What is completed stays so: its work was committed with it.  Raises BrokerUnavailable,
+        DatabaseUnavailable, RecordNotWritten.
+        """
+        ends = [*self._ends.of(site).items()]
+        for start in range(0, len(ends), CHUNK):
+            chunk = dict(ends[start : start + CHUNK])
+            known = {one.message.id: one for one in self._ledger.read_all([*chunk])}
+            changes = [
+                TaskChange(
+                    end.task_id, end_values(end, known.get(message_id)), message_id,
+                    statuses=(*OPEN, FAILED, CANCELLED),
+                )
+                for message_id, end in chunk.items()
+            ]  # fmt: skip
+            written = partial(self._ends.written, site, [*chunk])
+            self._host.change_background_tasks(site, changes, written, patience=self._patience)
+
+    def settle_if_possible(self, messages: Iterable[Message]) -> None:
+        """The same for those of these jobs that are tracked; what fails, a worker does later."""
+        for site in {message.site for message in messages if message.task_id}:
+            try:
+                self.settle(site)
+            except FrappeJobsError as error:
+                logger.warning("records of tracked jobs of %s are written later: %s", site, error)
+
+    def requeued(self, message: Message) -> None:
+        """Note that a job that has ended waits again, as that message.
+
+        Raises DatabaseUnavailable, RecordNotWritten.
+        """
+        if message.task_id:
+            change = TaskChange(message.task_id, queued(message), otherwise=record_of(message))
+            self._host.change_background_tasks(message.site, [change], patience=self._patience)
+
+    def never_sent(self, message: Message, why: object) -> None:
+        """Note that it waits for nothing: its message could not be sent, or was not to be."""
+        self.ended(message, CANCELLED, exception=f"it was never sent: {why}")
+
+    def close(self, site: str, tasks: Mapping[str, str], status: str, why: str) -> None:
+        """End the records of jobs that nobody knows of: message ids by task id.
+
+        Raises DatabaseUnavailable, RecordNotWritten.
+        """
+        values = {"status": status, "exception": why, "ended_at": _now()}
+        changes = [
+            TaskChange(task_id, values, message_id, OPEN) for task_id, message_id in tasks.items()
+        ]
+        self._host.change_background_tasks(site, changes, patience=self._patience)
+
+    def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What the ledger knows of these jobs of the site, as fields of their records.
+
+        By message id; nothing of one that is no longer kept.  Raises BrokerUnavailable.
+        """
+        # A database may have been copied from another site, whose jobs are not this one's.
+        known = [one for one in self._ledger.read_all([*message_ids]) if one.message.site == site]
+        return {one.message.id: facts(one) for one in known}
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,61 @@
+"""Celery's own variables in the environment: they are for other apps, and do not move ours.
+
+Celery reads them before its configuration.  Obeyed by a worker that happens to have them, and by
+nothing that sends, they would part the two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from frappe_jobs.config import Settings, variable
+from frappe_jobs.servers.url import read_url
+from frappe_jobs.texts.masking import masked
+
+#: Each of them, and our setting in its place.
+VARIABLES = {
+    "CELERY_BROKER_URL": "celery_broker_url",
+    "CELERY_BROKER_READ_URL": "celery_broker_url",
+    "CELERY_BROKER_WRITE_URL": "celery_broker_url",
+    "CELERY_RESULT_BACKEND": "celery_result_backend",
+}
+
+
+@dataclass(frozen=True)
+class Overruled:
+    """A variable that would say something else than our configuration."""
+
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.cure}"
+
+
+def overruled(settings: Settings) -> Iterator[Overruled]:
+    """Those that are set; none in a team's own Celery app, which goes by them.
+
+    Raises ConfigError where the configuration names no broker, or one that cannot be read.
+    """
+    if settings.is_guest:
+        return
+    for name, key in VARIABLES.items():
+        is_broker = key == "celery_broker_url"
+        ours = settings.broker_url if is_broker else settings.result_backend
+        said = os.environ.get(name)
+        if said and not _is_same(said, ours):
+            role = "the broker is" if is_broker else "Celery's results go to"
+            yield Overruled(
+                f"{name} is in the environment ({masked(said)}) and has no effect on frappe_jobs: "
+                f"{role} {masked(ours)}, by the configuration.",
+                f"Unset it, or set {key!r} ({variable(key)}) for all who send, run and schedule.",
+            )
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return one == other or read_url(one) == read_url(other)
+    except ValueError:
+        return False

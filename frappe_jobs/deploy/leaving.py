@@ -1,0 +1,30 @@
+"""A bench that leaves: nothing of it stays on the servers."""
+
+from __future__ import annotations
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
+from frappe_jobs.ledger.leftovers import Leftovers
+from frappe_jobs.scheduler.timetable import Timetable
+from frappe_jobs.servers.url_options import REDIS_SCHEMES
+
+
+def who_is_there(broker: Broker, timetable: Timetable) -> list[str]:
+    """The workers online and the scheduler that leads: they would write again.
+
+    Raises BrokerUnavailable.
+    """
+    leader = timetable.leader()
+    return [*(worker.name for worker in broker.workers()), *([leader] if leader else [])]
+
+
+def forget(settings: Settings, broker: Broker) -> None:
+    """Remove the bench's queues, with what waits there, its records, results and schedule.
+
+    Raises BrokerUnavailable; a second call does the rest then.
+    """
+    broker.forget()
+    urls = [settings.redis_url, settings.schedule_url, settings.result_backend]
+    for url in dict.fromkeys(urls):
+        if url.partition(":")[0] in REDIS_SCHEMES:
+            Leftovers(url, settings.prefix).delete()

@@ -1,0 +1,1 @@
+"""A real Frappe as the host of jobs."""

@@ -1,0 +1,102 @@
+"""Frappe's own types as arguments of a job: ``frappe._dict`` and documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import frappe
+from frappe.model import optional_fields
+from frappe.model.base_document import BaseDocument, get_controller
+from frappe.model.docstatus import DocStatus
+from frappe.utils.data import UnicodeWithAttrs
+
+from frappe_jobs.arguments import Arguments, Codec, of_type
+from frappe_jobs.errors import ArgumentError, JobNotSerializable
+from frappe_jobs.frappe_bench.host import bound
+
+logger = logging.getLogger(__name__)
+
+#: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
+KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
+#: And others that each process makes anew.
+MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
+
+
+def bench_arguments() -> Arguments:
+    """The standard types and Frappe's; and the object of a bound method, as ``BoundTo``."""
+    arguments = Arguments([
+        of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
+        of_type(DocStatus, int, DocStatus),
+        of_type(UnicodeWithAttrs, lambda html: [str(html), vars(html)], _html),
+        Codec(
+            "document",
+            lambda value: isinstance(value, BaseDocument),
+            lambda document: _pack(document, travels),
+            _unpack,
+        ),
+        of_type(
+            bound.BoundTo,
+            lambda one: bound.attributes(one, (KEPT | MADE).__contains__, travels),
+            bound.rebuilt,
+            bound.NAME,
+        ),
+    ])  # fmt: skip
+
+    def travels(value: Any) -> bool:
+        try:
+            arguments.encode_value(value, bound.SELF)
+        except JobNotSerializable:
+            return False
+        return True
+
+    return arguments
+
+
+def _html(parts: tuple[str, dict[str, Any]]) -> UnicodeWithAttrs:
+    """What ``md_to_html`` gives."""
+    text, attributes = parts
+    html: UnicodeWithAttrs = str.__new__(UnicodeWithAttrs, text)
+    html.__dict__.update(attributes)
+    return html
+
+
+def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, Any]:
+    """Its values, children and flags; other attributes that begin with ``_`` stay behind.
+
+    So does, with a word in the log, what an app has put on it that JSON cannot carry: whoever saves
+    the document must not fail for that.
+    """
+    kept = {}
+    for name, value in [*document.__dict__.items()]:  # its meta comes there when it is asked for
+        if name not in KEPT and (name.startswith("_") or name in MADE):
+            continue
+        if _is_its_own(document, name) or travels(value):
+            kept[name] = value
+        else:
+            logger.warning(
+                "%s %s goes as a job's argument without its %r: JSON cannot carry a %s",
+                document.doctype, document.get("name"), name, type(value).__name__,
+            )  # fmt: skip
+    return kept
+
+
+def _is_its_own(document: BaseDocument, name: str) -> bool:
+    return name == "flags" or document.meta.has_field(name)
+
+
+def _unpack(values: dict[str, Any]) -> BaseDocument:
+    """The document as it was sent; its row is not read."""
+    doctype = values.get("doctype")
+    if not isinstance(doctype, str):
+        raise ArgumentError("a document without a doctype")
+    kind = get_controller(doctype)
+    document: BaseDocument = kind.__new__(kind)
+    document.__dict__.update(values)
+    document._table_fieldnames = {field.fieldname for field in document._get_table_fields()}
+    for name in document._table_fieldnames:
+        for child in values.get(name) or ():
+            if isinstance(child, BaseDocument):
+                child.parent_doc = document
+    return document

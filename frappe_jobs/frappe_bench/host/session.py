@@ -1,0 +1,98 @@
+"""The site that Frappe itself has open here, through our port, and the runtime of its bench."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import frappe
+
+from frappe_jobs.errors import HostNotReady
+from frappe_jobs.frappe_bench.host.database import is_out_of_reach
+from frappe_jobs.host.port import Session
+from frappe_jobs.runtime import Runtime, of_sites_path
+
+_runtimes: dict[str, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """The runtime of the sites folder that Frappe works on here."""
+    folder = str(getattr(frappe.local, "sites_path", None) or os.environ.get("SITES_PATH") or ".")
+    if folder not in _runtimes:
+        _runtimes[folder] = of_sites_path(Path(folder).resolve())
+    return _runtimes[folder]
+
+
+def is_open() -> bool:
+    """Whether Frappe has a site open in this thread or async task."""
+    return bool(getattr(frappe.local, "initialised", None) and getattr(frappe.local, "site", None))
+
+
+class BenchSession(Session):
+    """A view of ``frappe.local``: it says what is open at the moment that it is asked."""
+
+    _has_lost_one = False
+
+    @property
+    def site(self) -> str:  # type: ignore[override]
+        return str(frappe.local.site)
+
+    @property
+    def user(self) -> str:  # type: ignore[override]
+        return str(frappe.session.user)
+
+    @property
+    def conf(self) -> Mapping[str, Any]:  # type: ignore[override]
+        conf: Mapping[str, Any] = frappe.local.conf
+        return conf
+
+    @property
+    def db(self) -> Any:
+        """Frappe's own; raises HostNotReady where none is open."""
+        db = getattr(frappe.local, "db", None)
+        if db is None:
+            raise HostNotReady()
+        return db
+
+    @property
+    def was_connected(self) -> bool:  # type: ignore[override]
+        return self._has_lost_one or self._is_connected
+
+    @property
+    def _is_connected(self) -> bool:
+        return self.db._conn is not None
+
+    def commit(self) -> None:
+        """As Frappe does; a connection that nothing has asked for is not made for it."""
+        if not self._is_connected:
+            self.db.before_commit.run()
+        if self._is_connected:
+            self.db.commit()
+        else:
+            self.db.after_commit.run()
+
+    def rollback(self) -> None:
+        """As Frappe does; where the connection is lost, the next statement makes another one."""
+        try:
+            if self._is_connected:
+                self.db.rollback()
+                return
+        except Exception as error:
+            if not is_out_of_reach(error):
+                raise
+            self._has_lost_one = True
+            self.db.close()
+        for waiting in (self.db.before_commit, self.db.after_commit):
+            waiting.reset()
+        self.db.after_rollback.run()
+
+    def after_commit(self, call: Callable[[], Any]) -> None:
+        self.db.after_commit.add(call)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a commit would do anything."""
+        waiting = (self.db.before_commit, self.db.after_commit)
+        return bool(self.db.transaction_writes or any(one._functions for one in waiting))

@@ -1,0 +1,247 @@
+"""The records of tracked jobs on a bench: Background Tasks, in the job's transaction or beside it.
+
+Beside it means a short transaction of its own, on a second connection where the open site's is in
+use: what it has written, read or locked stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import frappe
+from frappe.database import get_db
+from frappe.utils import get_system_timezone, now
+
+from frappe_jobs.background_task.record import LENGTHS, OPEN, storable
+from frappe_jobs.errors import ArgumentError, RecordNotWritten
+from frappe_jobs.frappe_bench.host import database
+from frappe_jobs.frappe_bench.host.bound import document_of
+from frappe_jobs.frappe_bench.rq.rq_options import FRAPPES_RUN_DOC_METHOD
+from frappe_jobs.host.port import TaskChange
+
+logger = logging.getLogger(__name__)
+
+DOCTYPE = "Background Task"
+#: Of a listing; without the long texts.
+COLUMNS = (
+    "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
+    "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
+)  # fmt: skip
+#: Seconds that a second connection may take, where there is one already.
+CONNECT_TIMEOUT = 5
+SAVEPOINT = "frappe_jobs_background_task"
+#: A column that no other doctype of that name has.
+OURS = "message_id"
+
+
+# --- in the open transaction
+
+
+def add(records: Sequence[Mapping[str, Any]]) -> None:
+    """Add records; raises ArgumentError for what they cannot hold, or where there is no table."""
+    if not is_there():
+        if frappe.db.table_exists(DOCTYPE):
+            raise ArgumentError(
+                f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own; it has "
+                "functions of its own to keep it."
+            )
+        raise ArgumentError(
+            f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the site, "
+            f"or have it made: bench --site {frappe.local.site} migrate"
+        )
+    for values in records:
+        _check(values)
+        _insert(frappe.db, values)
+
+
+def change(change: TaskChange, patience: float | None) -> bool:
+    """Change one; what goes wrong with that is taken back alone, if the database can."""
+    db = frappe.db
+    if patience is not None:
+        _wait_for_locks(db, patience)
+    db.savepoint(SAVEPOINT)
+    try:
+        return _update(db, change)
+    except Exception as error:
+        if database.has_ended_transaction(error):
+            database.keep_from_commit(db, error)
+            raise
+        db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
+        raise _not_written(error) from error
+
+
+# --- beside it
+
+
+def change_beside(changes: Sequence[TaskChange], patience: float) -> None:
+    """Change them in a short transaction; where there is none and the change says so, add it."""
+    if not is_there():
+        return
+    try:
+        with _beside(patience) as db:
+            for one in changes:
+                if not _update(db, one) and one.otherwise and not _has(db, one.task_id):
+                    _insert(db, one.otherwise)
+    except (frappe.QueryDeadlockError, frappe.QueryTimeoutError) as error:
+        raise _not_written(error) from error
+
+
+def note_progress(change: TaskChange) -> bool:
+    """Write how far a job is, unless its own transaction would stumble over that at its end."""
+    if not is_there() or (frappe.db._conn and _sees_snapshots(frappe.db)):
+        return False
+    try:
+        with _beside(0) as db:
+            _update(db, change)
+    except Exception as error:
+        logger.debug("the progress of %s is not written: %s", change.task_id, error)
+    return True
+
+
+@contextmanager
+def _beside(patience: float) -> Iterator[Any]:
+    """A transaction of its own, on a connection of its own."""
+    conf = frappe.local.conf
+    db = get_db(
+        socket=conf.db_socket, host=conf.db_host, port=conf.db_port, user=conf.db_name,
+        password=conf.db_password, cur_db_name=conf.db_name,
+    )  # fmt: skip
+    try:
+        database.limit_connecting(db, CONNECT_TIMEOUT)
+        _wait_for_locks(db, patience)
+        yield db
+        db.sql("commit")
+    finally:
+        db.close()
+
+
+def _sees_snapshots(db: Any) -> bool:
+    """Whether a transaction refuses to change what has changed since it began (MariaDB 11.6)."""
+    if db.db_type != "mariadb":
+        return False
+    found = db.sql("show variables like 'innodb_snapshot_isolation'")
+    return bool(found) and found[0][1] == "ON"
+
+
+def _wait_for_locks(db: Any, seconds: float) -> None:
+    if db.db_type == "mariadb":
+        db.sql("set session innodb_lock_wait_timeout = %s", (int(seconds),))
+    else:
+        db.sql("set lock_timeout = %s", (f"{max(1, int(seconds * 1000))}ms",))
+
+
+# --- looking, and clearing
+
+
+def is_there() -> bool:
+    """Whether the open site has the doctype, ours: a Frappe may bring one of that name."""
+    return bool(frappe.db.table_exists(DOCTYPE)) and bool(frappe.db.has_column(DOCTYPE, OURS))
+
+
+def recent(user: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest records, of that user if one is named."""
+    if not limit or not is_there():
+        return []
+    filters = {"user": user} if user is not None else {}
+    rows = frappe.get_all(
+        DOCTYPE, filters, [*COLUMNS], order_by="creation desc", limit_page_length=limit
+    )
+    return [dict(row) for row in rows]
+
+
+def open_ones(before: datetime) -> dict[str, str]:
+    """The newest messages of those that have not ended, by task id."""
+    if not is_there():
+        return {}
+    filters = {"status": ("in", OPEN), "creation": ("<", local(before))}
+    rows = frappe.get_all(DOCTYPE, filters, ["name", "message_id"])
+    return {row.name: row.message_id for row in rows}
+
+
+def clear(before: datetime) -> int:
+    """Delete those that ended before then, and commit."""
+    if not is_there():
+        return 0
+    frappe.db.delete(DOCTYPE, {"ended_at": ("<", local(before))})
+    gone = int(frappe.db._cursor.rowcount)
+    frappe.db.commit()
+    return gone
+
+
+# --- values and statements
+
+
+def local(moment: datetime) -> datetime:
+    """Naive, in the site's time zone, as all of Frappe's."""
+    return moment.astimezone(ZoneInfo(get_system_timezone())).replace(tzinfo=None)
+
+
+def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record as the table takes them."""
+    return {
+        name: local(value) if isinstance(value, datetime) else value
+        for name, value in storable(dict(values)).items()
+    }
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(values)
+    arguments = json.loads(values["arguments"])
+    if values["method"] == FRAPPES_RUN_DOC_METHOD:
+        values["ref_doctype"] = arguments.get("doctype")
+        values["ref_docname"] = arguments.get("name") and str(arguments["name"])
+    elif document := document_of(arguments):
+        values["ref_doctype"], values["ref_docname"] = document
+    moment = now()
+    return columns_of(values) | {
+        "name": values["task_id"], "owner": values["user"], "modified_by": values["user"],
+        "creation": moment, "modified": moment, "docstatus": 0, "idx": 0,
+    }  # fmt: skip
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, longest in LENGTHS.items():
+        if not values[name] or len(values[name]) > longest:
+            raise ArgumentError(
+                f"It cannot be tracked: {name!r} is {str(values[name])[:60]!r}; "
+                f"legal: a text of 1 to {longest} characters."
+            )
+
+
+def _insert(db: Any, values: Mapping[str, Any]) -> None:
+    row = _row(values)
+    query = frappe.qb.into(frappe.qb.DocType(DOCTYPE)).columns(*row).insert(*row.values())
+    db.sql(*query.walk())
+
+
+def _update(db: Any, change: TaskChange) -> bool:
+    """Whether there was such a record."""
+    table = frappe.qb.DocType(DOCTYPE)
+    query = frappe.qb.update(table).where(table.name == change.task_id)
+    # MariaDB counts what it really changes.
+    for name, value in {**columns_of(change.values), "modified": now()}.items():
+        query = query.set(table[name], value)
+    if change.message_id is not None:
+        query = query.where(table.message_id == change.message_id)
+    if change.unless_ended is not None:
+        query = query.where((table.message_id != change.unless_ended) | table.status.isin(OPEN))
+    if change.statuses:
+        query = query.where(table.status.isin([*change.statuses]))
+    db.sql(*query.walk())
+    return bool(db._cursor.rowcount)
+
+
+def _has(db: Any, task_id: str) -> bool:
+    table = frappe.qb.DocType(DOCTYPE)
+    query = frappe.qb.from_(table).select(table.name).where(table.name == task_id)
+    return bool(db.sql(*query.walk()))
+
+
+def _not_written(error: BaseException) -> RecordNotWritten:
+    return RecordNotWritten(f"Its Background Task could not be written just now: {error}")

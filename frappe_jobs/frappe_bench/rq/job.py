@@ -1,0 +1,327 @@
+"""A job of ours that answers as RQ's do, for Frappe and the apps written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import frappe
+import rq.job
+from frappe.utils.background_jobs import execute_job
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.job import JobStatus
+
+from frappe_jobs.errors import JobError
+from frappe_jobs.frappe_bench.host import bound
+from frappe_jobs.frappe_bench.host.job_id import id_of, site_and_id
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, QUEUED, STARTED, Record
+
+STATUSES = {
+    QUEUED: JobStatus.QUEUED,
+    STARTED: JobStatus.STARTED,
+    FINISHED: JobStatus.FINISHED,
+    FAILED: JobStatus.FAILED,
+    CANCELLED: JobStatus.CANCELED,
+}
+
+
+class BenchJob:
+    """The look-alike; its record is as it was when it was last read."""
+
+    args = ()
+    func = staticmethod(execute_job)
+    func_name = "frappe.utils.background_jobs.execute_job"
+    ttl = None
+    is_deferred = is_scheduled = False
+    dependency = None
+    last_heartbeat = None
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        #: For what an app keeps on its job; it stays in this process.
+        self.meta: dict[str, Any] = {}
+
+    # --- which one
+
+    @property
+    def id(self) -> str:
+        return id_of(self._record.message.site, self._record.message.job_id)
+
+    def get_id(self) -> str:
+        return self.id
+
+    @property
+    def task_id(self) -> str | None:
+        """The name of its Background Task; None if it is not tracked."""
+        return self._record.message.task_id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}: {self.description}>"
+
+    @classmethod
+    def fetch(cls, id: str, connection: Any = None, serializer: Any = None) -> BenchJob:
+        """The newest job of that id; raises RQ's NoSuchJobError."""
+        record = runtime().ledger.find(*site_and_id(id))
+        if record is None:
+            raise NoSuchJobError(f"No such job: {id}")
+        return cls(record)
+
+    @classmethod
+    def fetch_many(
+        cls, job_ids: Iterable[str], connection: Any = None, serializer: Any = None
+    ) -> list[BenchJob | None]:
+        """For each id its newest job, None where there is none."""
+        found = [runtime().ledger.find(*site_and_id(one)) for one in job_ids]
+        return [None if record is None else cls(record) for record in found]
+
+    @classmethod
+    def exists(cls, job_id: str, connection: Any = None) -> bool:
+        return runtime().ledger.find(*site_and_id(job_id)) is not None
+
+    # --- what it is
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """As Frappe's enqueue hands them to RQ."""
+        message = self._record.message
+        return {
+            "site": message.site,
+            "user": message.user,
+            "method": message.method,
+            "event": message.event,
+            "job_name": message.name,
+            "is_async": True,
+            "kwargs": self._arguments(),
+        }
+
+    _kwargs = kwargs
+
+    def _arguments(self) -> dict[str, Any]:
+        sent = bound.shown(self._record.message.arguments)
+        try:
+            found: dict[str, Any] = runtime().host.arguments.decode(sent)
+        except Exception:  # a document of another site, or of a doctype that is gone
+            return sent
+        return found
+
+    @property
+    def origin(self) -> str:
+        return f"{runtime().settings.bench_id}:{self._record.message.queue}"
+
+    @property
+    def description(self) -> str:
+        return self._record.message.name
+
+    @property
+    def timeout(self) -> int:
+        return self._record.message.timeout
+
+    @property
+    def failure_ttl(self) -> int:
+        return int(frappe.conf.get("rq_job_failure_ttl") or runtime().settings.job_failure_ttl)
+
+    @property
+    def result_ttl(self) -> int:
+        return int(frappe.conf.get("rq_results_ttl") or runtime().settings.results_ttl)
+
+    @property
+    def connection(self) -> Any:
+        return runtime().ledger.redis
+
+    @property
+    def worker_name(self) -> str | None:
+        return self._record.worker
+
+    # --- when; naive and in UTC as RQ has it
+
+    @property
+    def created_at(self) -> datetime:
+        return _moment(self._record.message.enqueued_at)
+
+    enqueued_at = created_at
+
+    @property
+    def started_at(self) -> datetime | None:
+        return _moment(self._record.started_at) if self._record.started_at else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """None also for one that was cancelled before it began, as with RQ."""
+        record = self._record
+        return _moment(record.ended_at) if record.ended_at and record.started_at else None
+
+    # --- how it stands
+
+    def get_status(self, refresh: bool = True) -> JobStatus | None:
+        """None once it is no longer kept."""
+        if refresh:
+            record = runtime().ledger.read(self._record.message.id)
+            if record is None:
+                return None
+            self._record = record
+        if self._record.status == CANCELLED and self._record.started_at:
+            return JobStatus.STOPPED
+        return STATUSES[self._record.status]
+
+    def refresh(self) -> None:
+        """Raises RQ's NoSuchJobError once it is no longer kept."""
+        if self.get_status() is None:
+            raise NoSuchJobError(f"No such job: {self.id}")
+
+    @property
+    def is_queued(self) -> bool:
+        return self.get_status() == JobStatus.QUEUED
+
+    @property
+    def is_started(self) -> bool:
+        return self.get_status() == JobStatus.STARTED
+
+    @property
+    def is_finished(self) -> bool:
+        return self.get_status() == JobStatus.FINISHED
+
+    @property
+    def is_failed(self) -> bool:
+        return self.get_status() == JobStatus.FAILED
+
+    @property
+    def is_canceled(self) -> bool:
+        return self.get_status() == JobStatus.CANCELED
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.get_status() == JobStatus.STOPPED
+
+    def get_position(self) -> int | None:
+        position: int | None = runtime().ledger.position(self._record.message)
+        return position
+
+    @property
+    def exc_info(self) -> str | None:
+        return self._record.traceback or self._record.reason
+
+    @property
+    def result(self) -> Any:
+        return self.return_value()
+
+    def return_value(self, refresh: bool = False) -> Any:
+        if refresh or self._record.status in (QUEUED, STARTED):
+            self.get_status()
+        return runtime().host.arguments.decode_value(self._record.result)
+
+    def latest_result(self) -> Any:
+        """RQ's Result: type, return_value, exc_string, created_at; None before the job's end."""
+        if self.get_status() in (None, JobStatus.QUEUED, JobStatus.STARTED):
+            return None
+        return SimpleNamespace(
+            type=self._record.status,
+            return_value=self.return_value(),
+            exc_string=self.exc_info,
+            created_at=self.ended_at,
+            job_id=self.id,
+        )
+
+    def results(self) -> list[Any]:
+        latest = self.latest_result()
+        return [latest] if latest else []
+
+    def get_meta(self, refresh: bool = True) -> dict[str, Any]:
+        return self.meta
+
+    def save_meta(self) -> None:
+        """Nothing: what is in ``meta`` stays in this process."""
+
+    def save(self, *_: Any, **__: Any) -> None:
+        """Nothing: the record is the ledger's."""
+
+    # --- what is done to it
+
+    def cancel(self, *_: Any, **__: Any) -> None:
+        """Take it away from its queue; raises RQ's InvalidJobOperation unless it waits or runs."""
+        if not self._job.cancel():
+            raise InvalidJobOperation(f"Cannot cancel job: {self.id} has ended.")
+
+    def stop(self) -> None:
+        """Kill it where it runs; raises RQ's InvalidJobOperation unless it does."""
+        if self.get_status() != JobStatus.STARTED:
+            raise InvalidJobOperation("Job is not currently executing")
+        self._job.cancel()
+
+    def delete(self, *_: Any, **__: Any) -> None:
+        """Remove its record and, if it waits, its message; one that runs is stopped."""
+        self._job.delete()
+
+    def requeue(self, at_front: bool = False) -> BenchJob:
+        """Send it once more; raises RQ's InvalidJobOperation while it waits or runs."""
+        try:
+            return BenchJob(self._job.requeue()._record)
+        except JobError as error:
+            raise InvalidJobOperation(str(error)) from None
+
+    @property
+    def _job(self) -> Any:
+        return runtime().jobs.of(self._record)
+
+
+class SyncJob:
+    """What ``is_async=False`` gives while tests run: the job was called here, and has ended."""
+
+    def __init__(self, job_id: str, result: Any, error: BaseException | None) -> None:
+        self.id, self._result, self._error = job_id, result, error
+
+    def get_status(self, refresh: bool = True) -> JobStatus:
+        return JobStatus.FAILED if self._error else JobStatus.FINISHED
+
+    def return_value(self, refresh: bool = False) -> Any:
+        return self._result
+
+    result = property(return_value)
+    is_queued = is_started = False
+    is_finished = property(lambda self: self._error is None)
+    is_failed = property(lambda self: self._error is not None)
+
+    @property
+    def exc_info(self) -> str | None:
+        return repr(self._error) if self._error else None
+
+
+def jobs(records: Sequence[Record]) -> list[BenchJob]:
+    """The look-alikes of these records."""
+    return [BenchJob(record) for record in records]
+
+
+def stop(connection: Any, job_id: str, serializer: Any = None) -> None:
+    """RQ's ``send_stop_job_command``; raises its InvalidJobOperation unless the job runs."""
+    BenchJob.fetch(job_id).stop()
+
+
+@contextmanager
+def as_rqs_current(job: BenchJob) -> Iterator[None]:
+    """Have ``rq.get_current_job()`` find it meanwhile."""
+    if (stack := getattr(rq.job, "_job_stack", None)) is not None:  # empty, it is false
+        stack.push(job)
+        try:
+            yield
+        finally:
+            stack.pop()
+    else:  # RQ 2 and later
+        variable: Any = rq.job._current_job
+        token = variable.set(job)
+        try:
+            yield
+        finally:
+            variable.reset(token)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)

@@ -1,0 +1,306 @@
+"""A queue of ours that answers as RQ's do: what Frappe's own enqueue and its pages use of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import frappe
+from frappe.utils import CallbackManager
+from frappe.utils.background_jobs import execute_job
+
+from frappe_jobs.background_task.for_users import TAKEN
+from frappe_jobs.dispatch import Options
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
+from frappe_jobs.frappe_bench.errors import QueueUnavailable, frappes_errors
+from frappe_jobs.frappe_bench.host import bound
+from frappe_jobs.frappe_bench.host.job_id import id_of, site_and_id
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq.job import BenchJob, SyncJob, jobs
+from frappe_jobs.frappe_bench.rq.rq_options import (
+    RQS_OWN,
+    function_of,
+    given,
+    kept,
+    positional,
+    seconds,
+    taken_out,
+)
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
+from frappe_jobs.message import Sending
+
+
+class BenchQueue:
+    """One queue of the bench, by Frappe's name for it."""
+
+    def __init__(self, name: str, is_async: bool = True) -> None:
+        self._queue = name
+        self.is_async = self._is_async = is_async
+
+    @property
+    def name(self) -> str:
+        """As Frappe spells it: the bench's id before the queue."""
+        return f"{runtime().settings.bench_id}:{self._queue}"
+
+    @property
+    def connection(self) -> Any:
+        return runtime().ledger.redis
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BenchQueue) and self._queue == other._queue
+
+    def __hash__(self) -> int:
+        return hash(self._queue)
+
+    # --- what waits
+
+    @property
+    def count(self) -> int:
+        """Later Frappes ask for it at every enqueue: whether the queue is full, or starved."""
+        with frappes_errors():
+            waiting: int = runtime().ledger.waiting(self._queue)
+        return waiting
+
+    def is_empty(self) -> bool:
+        return self.count == 0
+
+    @property
+    def jobs(self) -> list[BenchJob]:
+        """Those that wait, of all sites, the next one first."""
+        records = sorted(self._waiting(), key=_place)
+        return jobs(records)
+
+    def get_jobs(self, offset: int = 0, length: int = -1) -> list[BenchJob]:
+        return self.jobs[offset : offset + length if length >= 0 else None]
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [job.id for job in self.jobs]
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        return [job.id for job in self.get_jobs(offset, length)]
+
+    def fetch_job(self, job_id: str) -> BenchJob | None:
+        with frappes_errors():
+            record = runtime().ledger.find(*site_and_id(job_id))
+        return BenchJob(record) if record else None
+
+    def empty(self) -> int:
+        """Remove what waits, and its messages; gives how many jobs it took."""
+        here = runtime()
+        messages = [record.message for record in self._waiting()]
+        taken = here.jobs.cancel_waiting(messages, "purged")
+        for message in taken:
+            here.ledger.forget(message)
+        return len(taken)
+
+    def _waiting(self) -> list[Record]:
+        here = runtime()
+        return list(Listing(here.ledger, here.settings).waiting(here.host.sites(), [self._queue]))
+
+    # --- its registries
+
+    started_job_registry = property(lambda self: Registry(self._queue, STARTED))
+    finished_job_registry = property(lambda self: Registry(self._queue, FINISHED))
+    failed_job_registry = property(lambda self: Registry(self._queue, FAILED))
+    canceled_job_registry = property(lambda self: Registry(self._queue, CANCELLED))
+    deferred_job_registry = scheduled_job_registry = property(lambda self: Registry(self._queue))
+
+    # --- what is put in
+
+    def enqueue_call(
+        self,
+        func: Callable[..., Any] | str,
+        args: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: Any = None,
+        at_front: bool = False,
+        job_id: str | None = None,
+        on_success: Any = None,
+        on_failure: Any = None,
+        **rqs: Any,
+    ) -> BenchJob | SyncJob | None:
+        """Send what Frappe's enqueue gives, or any function with keywords.
+
+        None where Frappe's ``deduplicate`` looked the id up, and another process took it since.
+        RQ's ``retry`` and ``description`` are served, further options of RQ's are named once in
+        the log, and ``depends_on`` raises ArgumentError.
+        """
+        call = dict(kwargs or {})
+        if not self.is_async:
+            return _run_here(func, args or (), call, job_id)
+        if func not in (execute_job, BenchJob.func_name):  # later Frappes name it
+            call = {"method": func, "kwargs": call}
+        method, arguments = call["method"], dict(call.get("kwargs") or {})
+        positional(method, args, arguments)
+        options: dict[str, Any] = {"job_name": call.get("job_name")}
+        options |= given(rqs) | taken_out(method, arguments)
+        host = runtime().host
+        if callable(method) and (parts := bound.split(method)):
+            method, arguments[bound.SELF] = parts
+        own_id = site_and_id(job_id)[1] if job_id else None
+        message = runtime().dispatcher.compose(
+            method,
+            arguments,
+            Options(
+                queue=self._queue,
+                timeout=seconds(timeout),
+                event=call.get("event"),
+                on_success=function_of(on_success),
+                on_failure=kept(function_of(on_failure)),
+                at_front=at_front,
+                job_id=own_id,
+                **options,
+            ),
+            host.require_current(),
+            is_checked=False,
+        )
+        sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
+        with frappes_errors():
+            job = _send(sending)
+        return job and BenchJob(job._record)
+
+    def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """RQ's short form: the options among the keywords, the rest is the function's."""
+        options = {name: kwargs.pop(name) for name in RQS_OWN if name in kwargs}
+        if "job_timeout" in options:
+            options["timeout"] = options.pop("job_timeout")
+        given_args, given_kwargs = kwargs.pop("args", args), kwargs.pop("kwargs", kwargs)
+        return self.enqueue_call(f, given_args, given_kwargs, **options)
+
+
+class Registry:
+    """The jobs of a queue in one state; of none, if no job of ours is ever in it."""
+
+    def __init__(self, queue: str, status: str | None = None) -> None:
+        self._queue, self._status = queue, status
+
+    def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
+        """The latest ones first."""
+        if self._status is None:
+            return []
+        here = runtime()
+        listing = Listing(here.ledger, here.settings)
+        found = listing.latest(here.host.sites(), [self._status], [self._queue])
+        ids = [id_of(one.message.site, one.message.job_id) for one in found]
+        return ids[start : end + 1 if end >= 0 else None]
+
+    @property
+    def count(self) -> int:
+        return len(self.get_job_ids())
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __contains__(self, job: Any) -> bool:
+        return getattr(job, "id", job) in self.get_job_ids()
+
+    def remove(self, job: Any, pipeline: Any = None, delete_job: bool = False) -> None:
+        """Forget the job; unless ``delete_job``, nothing: its record says where it is."""
+        if delete_job:
+            (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).delete()
+
+    def requeue(self, job: Any, at_front: bool = False) -> BenchJob:
+        return (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).requeue()
+
+
+def require_broker() -> None:
+    """Raise redis-py's ConnectionError if jobs cannot be sent: Frappe's migrate asks first."""
+    here = runtime()
+    here.ledger.redis.ping()
+    try:
+        here.broker.server()  # which need not be the Redis that keeps the records
+    except BrokerUnavailable as error:
+        raise QueueUnavailable(str(error)) from None
+
+
+# --- of Frappe's deduplicate, which looks first and sends then, both steps become one
+
+
+def note_look_up(job_id: str) -> None:
+    """Frappe's enqueue found that nothing of that id waits or runs, and will send it."""
+    frappe.local.frappe_jobs_looked_up = {*_looked_up(), job_id}
+
+
+def _was_looked_up(job_id: str) -> bool:
+    known = _looked_up()
+    if job_id not in known:
+        return False
+    frappe.local.frappe_jobs_looked_up = known - {job_id}
+    return True
+
+
+def _looked_up() -> set[str]:
+    return getattr(frappe.local, "frappe_jobs_looked_up", None) or set()
+
+
+# --- sent, a tracked job with its record
+
+
+def _send(sending: Sending) -> Any:
+    """The job, None where its id is claimed and taken; a tracked one is sent at the commit."""
+    here, message = runtime(), sending.message
+    if message.task_id is None:
+        return here.dispatcher.dispatch([sending])[0]
+    if not _is_after_commit():
+        return here.background_tasks.enqueue([sending], here.host.require_current())[0]
+    # Frappe's enqueue_after_commit: nobody commits what is written from here on.
+    if sending.claim and here.ledger.is_taken(message):
+        return None
+    here.tracking.requeued(message)
+    try:
+        [job] = here.dispatcher.dispatch([sending])
+    except FrappeJobsError as error:
+        here.tracking.never_sent(message, error)
+        raise
+    if job is None:
+        here.tracking.never_sent(message, TAKEN)
+    return job
+
+
+def _is_after_commit() -> bool:
+    """Whether this is called by what waited for the commit of the open transaction."""
+    frame: FrameType | None = sys._getframe()
+    while frame := frame and frame.f_back:
+        is_of_callbacks = frame.f_code is CallbackManager.run.__code__
+        if is_of_callbacks and frame.f_locals.get("self") is frappe.db.after_commit:
+            return True
+    return False
+
+
+# --- what Frappe has its callbacks do
+
+
+def keep_few_failed_jobs(*_: Any) -> None:
+    """Forget the oldest failed jobs of the open site that are over its own limit, queue by queue.
+
+    As RQ's callback for a failed job.
+    """
+    here, limit = runtime(), int(frappe.conf.get("rq_failed_jobs_limit") or 0)
+    listing = Listing(here.ledger, here.settings)
+    for queue in here.settings.queues if limit else ():
+        failed = listing.latest([frappe.local.site], [FAILED], [queue])
+        for record in islice(failed, limit, None):
+            here.ledger.forget(record.message)
+
+
+def _run_here(
+    func: Callable[..., Any] | str, args: Sequence[Any], call: dict[str, Any], job_id: str | None
+) -> SyncJob:
+    """Frappe's way in its tests (``is_async=False``): as RQ does, the error stays in the job."""
+    function = frappe.get_attr(func) if isinstance(func, str) else func
+    try:
+        return SyncJob(job_id or "", function(*args, **call), None)
+    except Exception:
+        return SyncJob(job_id or "", None, sys.exc_info()[1])
+
+
+def _place(record: Record) -> tuple[bool, float]:
+    return not record.message.at_front, record.message.enqueued_at

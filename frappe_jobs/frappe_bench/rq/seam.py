@@ -1,0 +1,92 @@
+"""What stands in the place of Frappe's functions of these names, with their signatures.
+
+Imported by every process of the bench: what needs Celery is loaded when something is enqueued.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import import_module
+from typing import Any
+
+import frappe
+from frappe import realtime
+from frappe.utils import background_jobs
+
+from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.frappe_bench.rq.transport import install_in_what_is_loaded
+
+logger = logging.getLogger(__name__)
+
+#: Frappe's own enqueue: with deduplicate it looks a job up, to send it where none is open.
+ENQUEUE = background_jobs.enqueue.__code__
+
+#: Frappe's own, which tells who looks at a page.
+tell = realtime.publish_progress
+
+
+def get_queue(qtype: str, is_async: bool = True) -> Any:
+    """The queue; raises Frappe's ValidationError for one that does not exist.
+
+    During a migrate it raises redis-py's ConnectionError where no job can be sent: Frappe's enqueue
+    then calls the method itself.
+    """
+    background_jobs.validate_queue(qtype)
+    if frappe.local.flags.in_migrate:
+        _room("queue").require_broker()
+    return _room("queue").BenchQueue(qtype, is_async)
+
+
+def get_queues(connection: Any = None) -> list[Any]:
+    """All queues of the bench."""
+    install_in_what_is_loaded()
+    return [_room("queue").BenchQueue(name) for name in background_jobs.get_queues_timeout()]
+
+
+def get_job(job_id: str) -> Any:
+    """The newest job of that id on the open site, None if none is known."""
+    if sys._getframe(1).f_code is ENQUEUE:
+        _room("queue").note_look_up(job_id)
+    return _room("queue").BenchQueue("default").fetch_job(background_jobs.create_job_id(job_id))
+
+
+def get_workers(queue: Any = None) -> list[Any]:
+    """The workers online: those of that queue, or all of the bench."""
+    found: list[Any] = _room("workers").workers(queue)
+    return found
+
+
+def get_running_jobs_in_queue(queue: Any) -> list[Any]:
+    """The jobs of that queue that run now, of all sites."""
+    found: list[Any] = _room("workers").running([queue.name.rpartition(":")[2]])
+    return found
+
+
+def is_scheduler_running() -> bool:
+    """Whether a scheduler leads, on whatever machine; Frappe asks for a lock of this one."""
+    return _room("session").runtime().timetable.leader() is not None
+
+
+def publish_progress(
+    percent: float,
+    title: str | None = None,
+    doctype: str | None = None,
+    docname: Any = None,
+    description: str | None = None,
+    task_id: str | None = None,
+) -> None:
+    """As Frappe's, and the job that runs here says so of itself."""
+    tell(percent, title, doctype, docname, description, task_id)
+    if "frappe_jobs.execute" not in sys.modules:  # no job of ours runs here
+        return
+    try:
+        import_module("frappe_jobs.api").publish_progress(
+            percent, description or title, doctype=doctype, docname=docname
+        )
+    except (FrappeJobsError, TypeError, ValueError) as error:  # Frappe's raises nothing either
+        logger.debug("progress %r is not noted: %s", percent, error)
+
+
+def _room(name: str) -> Any:
+    return import_module(f"frappe_jobs.frappe_bench.{name}")

@@ -1,0 +1,86 @@
+"""Our queues under Frappe's own functions: the names that they look up when they are called.
+
+``frappe.enqueue`` and all that is built on it stay Frappe's, whatever its version; code that had
+imported them by name before is served as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+#: In each of Frappe's modules the names that are ours there.
+SEAMS: dict[str, dict[str, str]] = {
+    "frappe.utils.background_jobs": {
+        "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
+        "get_job": "frappe_jobs.frappe_bench.rq.seam:get_job",
+        "get_queue": "frappe_jobs.frappe_bench.rq.seam:get_queue",
+        "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",
+        "get_workers": "frappe_jobs.frappe_bench.rq.seam:get_workers",
+        "get_running_jobs_in_queue": "frappe_jobs.frappe_bench.rq.seam:get_running_jobs_in_queue",
+    },
+    "frappe.realtime": {
+        "publish_progress": "frappe_jobs.frappe_bench.rq.seam:publish_progress",
+    },
+    "frappe.core.doctype.rq_job.rq_job": {
+        "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
+        "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",
+        "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
+    },
+    "frappe.core.doctype.rq_worker.rq_worker": {
+        "get_workers": "frappe_jobs.frappe_bench.rq.seam:get_workers",
+    },
+    "frappe.utils.doctor": {
+        "get_queue": "frappe_jobs.frappe_bench.rq.seam:get_queue",
+        "get_workers": "frappe_jobs.frappe_bench.rq.seam:get_workers",
+    },
+    "frappe.utils.scheduler": {
+        "is_schduler_process_running": "frappe_jobs.frappe_bench.rq.seam:is_scheduler_running",
+    },
+    "frappe.desk.doctype.system_health_report.system_health_report": {
+        "get_queue": "frappe_jobs.frappe_bench.rq.seam:get_queue",
+        "is_schduler_process_running": "frappe_jobs.frappe_bench.rq.seam:is_scheduler_running",
+    },
+}
+
+#: From these, modules that are imported later take names; they are imported before.
+SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler")
+
+#: What was there before, to be put back.
+_originals: dict[tuple[str, str], Any] = {}
+
+
+def install() -> None:
+    """Put our queues under Frappe's functions in this process; a second call changes nothing."""
+    for name in SOURCES:
+        import_module(name)
+    install_in_what_is_loaded()
+
+
+def install_in_what_is_loaded() -> None:
+    """In those of Frappe's modules that are imported by now."""
+    for name, seams in SEAMS.items():
+        if module := sys.modules.get(name):
+            for attribute, path in seams.items():
+                _replace(module, attribute, path)
+
+
+def _replace(module: Any, attribute: str, path: str) -> None:
+    if (module.__name__, attribute) in _originals or not hasattr(module, attribute):
+        return
+    _originals[module.__name__, attribute] = getattr(module, attribute)
+    where, _, name = path.partition(":")
+    setattr(module, attribute, getattr(import_module(where), name))
+
+
+def uninstall() -> None:
+    """Put back what was there: RQ carries what this process enqueues from now on."""
+    for (name, attribute), original in _originals.items():
+        setattr(sys.modules[name], attribute, original)
+    _originals.clear()
+
+
+def is_installed() -> bool:
+    """Whether this process's jobs go to Celery."""
+    return bool(_originals)

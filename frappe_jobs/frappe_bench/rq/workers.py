@@ -1,0 +1,76 @@
+"""The workers that are online, answering as RQ's do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq.job import BenchJob
+from frappe_jobs.ledger.listing import Listing
+from frappe_jobs.ledger.record import STARTED
+
+#: Seconds in which workers answer.
+PATIENCE = 1.0
+
+
+class BenchWorker:
+    """One worker process, as it answered when it was asked."""
+
+    def __init__(
+        self, name: str, queues: list[str], stats: dict[str, Any], running: list[BenchJob]
+    ) -> None:
+        self.name, self._queues, self._running = name, queues, running
+        self.pid = stats.get("pid")
+        self.hostname = name.partition("@")[2]
+        self.last_heartbeat = datetime.now(timezone.utc).replace(tzinfo=None)  # as RQ tells it
+        self.birth_date = self.last_heartbeat - timedelta(seconds=stats.get("uptime", 0))
+        total: dict[str, int] = stats.get("total", {})
+        self.successful_job_count = sum(total.values())
+        self.failed_job_count = 0
+        self.total_working_time = 0.0
+
+    def queue_names(self) -> list[str]:
+        return self._queues
+
+    @property
+    def queues(self) -> list[str]:
+        return self._queues
+
+    def get_state(self) -> str:
+        return "busy" if self._running else "idle"
+
+    state = property(get_state)
+
+    def get_current_job(self) -> BenchJob | None:
+        return self._running[0] if self._running else None
+
+    def get_current_job_id(self) -> str | None:
+        return self._running[0].id if self._running else None
+
+
+def workers(queue: Any = None) -> list[BenchWorker]:
+    """Those that serve that queue, all of the bench without one."""
+    here = runtime()
+    control = here.app.control
+    served = control.inspect(timeout=PATIENCE).active_queues() or {}
+    known = [*served]  # whoever is named is not waited for any longer than it takes
+    stats = control.inspect(destination=known, timeout=PATIENCE).stats() or {} if known else {}
+    ours = {f"{here.settings.bench_id}:{one}" for one in here.settings.queues}
+    wanted = {queue.name} if queue is not None else ours
+    jobs = running()
+    found = []
+    for name, queues in sorted(served.items()):
+        names = [one["name"] for one in queues if one["name"] in ours]
+        if wanted & {*names}:
+            its = [job for job in jobs if (job.worker_name or "").startswith(f"{name}/")]
+            found.append(BenchWorker(name, names, stats.get(name, {}), its))
+    return found
+
+
+def running(queues: Iterable[str] = ()) -> list[BenchJob]:
+    """The jobs that run now, of all sites."""
+    here = runtime()
+    listing = Listing(here.ledger, here.settings)
+    return [BenchJob(one) for one in listing.latest(here.host.sites(), [STARTED], [*queues])]

@@ -1,0 +1,1 @@
+"""The ports to where jobs run."""

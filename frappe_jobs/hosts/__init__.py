@@ -1,1 +1,0 @@
-"""Where jobs run: a sites folder of ours (standalone) or a real Frappe."""

@@ -1,0 +1,1 @@
+"""The schedule: what is due when, in line with the sites' records."""

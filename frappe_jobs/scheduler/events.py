@@ -1,0 +1,123 @@
+"""The ``scheduler_events`` of the apps' hooks, as scheduled jobs; what is wrong with them, said.
+
+Nothing is imported here: whether a method exists is for the caller to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from frappe_jobs.cron import check
+from frappe_jobs.errors import BadCron, UnknownFrequency, shortened
+from frappe_jobs.scheduler.frequency import FREQUENCIES, Schedule, frequency_named
+from frappe_jobs.texts.finding import Finding
+
+CRON = FREQUENCIES["cron"].name
+
+
+@dataclass(frozen=True)
+class ScheduledJob:
+    """A job of the hooks; known by its method, frequency and expression."""
+
+    method: str
+    #: As Frappe's record spells it: ``Hourly Long``, ``Cron``.
+    frequency: str
+    #: The expression of a Cron job, else empty.
+    cron_format: str = ""
+    #: The app that names it first.
+    app: str = field(default="", compare=False)
+
+    @property
+    def queue(self) -> str:
+        """Where Frappe runs jobs of that frequency."""
+        return frequency_named(self.frequency).queue
+
+    def schedule(self, site: str, interval: object) -> Schedule:
+        """When it is due on that site; ``interval`` is the setting ``scheduler_interval``."""
+        return Schedule.of(
+            self.frequency, self.method, site, cron_format=self.cron_format, interval=interval
+        )
+
+
+def scheduled_jobs(hooks: Mapping[str, Any]) -> tuple[list[ScheduledJob], list[Finding]]:
+    """The jobs that each app's ``scheduler_events`` name, in their order, and what is wrong.
+
+    An app's value is a dict, or a list of them where its hooks were merged.  What is wrong is left
+    out, and the rest stays.  A job that two apps name is one.
+    """
+    jobs: dict[ScheduledJob, None] = {}
+    findings = []
+    for app, value in hooks.items():
+        for found in _of_app(app, value):
+            if isinstance(found, Finding):
+                findings.append(found)
+            else:
+                jobs.setdefault(found)
+    return list(jobs), findings
+
+
+def _of_app(app: str, value: object) -> Iterator[ScheduledJob | Finding]:
+    place = f"App {app!r}: scheduler_events"
+    for events in _listed(value):
+        if not isinstance(events, Mapping):
+            yield _finding(place, events, f"Give it a dict, of: {', '.join(FREQUENCIES)}.")
+            continue
+        for event, entries in events.items():
+            yield from _of_event(app, f"{place}[{shortened(event)}]", event, entries)
+
+
+def _of_event(app: str, place: str, event: str, value: object) -> Iterator[ScheduledJob | Finding]:
+    try:
+        frequency = frequency_named(event)
+    except UnknownFrequency as error:
+        yield Finding("error", f"{place}: its jobs are left out.", str(error))
+        return
+    if frequency.name != CRON:
+        yield from _of_methods(app, place, frequency.name, "", value)
+        return
+    for expressions in _listed(value):
+        if isinstance(expressions, Mapping):
+            for expression, methods in expressions.items():
+                yield from _of_expression(
+                    app, f"{place}[{shortened(expression)}]", expression, methods
+                )
+        else:
+            yield _finding(
+                place, expressions, "Give it a dict: {'0 9 * * 1': ['shop.tasks.report']}."
+            )
+
+
+def _of_expression(
+    app: str, place: str, expression: str, methods: object
+) -> Iterator[ScheduledJob | Finding]:
+    """A frequency's name in place of an expression means that frequency."""
+    if expression in FREQUENCIES and FREQUENCIES[expression].name != CRON:
+        yield from _of_methods(app, place, FREQUENCIES[expression].name, "", methods)
+        return
+    try:
+        check(expression)
+    except BadCron as error:
+        yield Finding("error", f"{place}: its jobs are left out.", str(error))
+        return
+    yield from _of_methods(app, place, CRON, expression, methods)
+
+
+def _of_methods(
+    app: str, place: str, frequency: str, cron_format: str, value: object
+) -> Iterator[ScheduledJob | Finding]:
+    for method in _listed(value):
+        if isinstance(method, str) and method.strip():
+            yield ScheduledJob(method, frequency, cron_format, app)
+        else:
+            yield _finding(place, method, "Give it a list of dotted paths: ['shop.tasks.report'].")
+
+
+def _listed(value: object) -> Sequence[object]:
+    """As Frappe's hooks have it: one thing may stand for a list of it."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _finding(place: str, value: object, cure: str) -> Finding:
+    return Finding("error", f"{place} holds {shortened(value)}, which is left out.", cure)

@@ -1,0 +1,117 @@
+"""What the clock makes due becomes jobs, by the same door as everyone else's."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+from frappe_jobs.config import Queue, Settings
+from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    FrappeJobsError,
+    UnknownQueue,
+    shortened,
+)
+from frappe_jobs.host.port import ADMINISTRATOR, Host
+from frappe_jobs.message import Message, Sending
+from frappe_jobs.scheduler.entry import Due, Entry
+
+logger = logging.getLogger(__name__)
+
+#: Frappe's settings that keep the scheduler from a site, and what each is called.
+INACTIVE = {
+    "pause_scheduler": "paused",
+    "disable_scheduler": "disabled",
+    "maintenance_mode": "in maintenance mode",
+}
+
+
+class Scheduling:
+    """Queues the scheduled jobs of the sites that are active."""
+
+    def __init__(self, settings: Settings, host: Host, dispatcher: Dispatcher) -> None:
+        self._settings, self._host, self._dispatcher = settings, host, dispatcher
+
+    def inactive(self, site: str) -> str | None:
+        """Why nothing is queued for that site: its configuration says so; None if it is active."""
+        try:
+            conf = self._settings.site_config(site)
+        except FrappeJobsError as error:  # gone, or its file is half written
+            return str(error)
+        if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):
+            return word
+        return self._host.inactive(site)
+
+    def asleep(self, due: Iterable[Due]) -> set[str]:
+        """Those sites of these for which nothing is queued now."""
+        return {site for site in {one.entry.site for one in due} if self._is_asleep(site)}
+
+    def _is_asleep(self, site: str) -> bool:
+        try:
+            return self.inactive(site) is not None
+        except Exception as error:  # one site's trouble is its own
+            logger.exception("nothing is queued for %s for now: %s", site, error)
+            return True
+
+    def queue(self, due: Iterable[Due], now: float) -> tuple[list[Due], list[Due]]:
+        """Queue each due time once, whoever asks; gives those dealt with, and those that must wait.
+
+        A job that still waits or runs is not queued again; one whose queue is full must wait.
+        Raises BrokerUnavailable; all may be asked for once more then.
+        """
+        by_queue: dict[str, list[Due]] = defaultdict(list)
+        for one in due:
+            by_queue[one.entry.queue].append(one)
+        done: list[Due] = []
+        full: list[Due] = []
+        for some in by_queue.values():
+            waiting = self._queue_some(some, now)
+            full += waiting
+            done += [one for one in some if one not in waiting] if waiting else some
+        return done, full
+
+    def _queue_some(self, some: Sequence[Due], now: float) -> Sequence[Due]:
+        """Those of one queue; gives those that must wait.  Raises BrokerUnavailable."""
+        try:
+            self._dispatcher.dispatch([self._sending(one, now) for one in some])
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:  # the queue is full, or its broker does not take it so
+            logger.error("%s scheduled jobs wait: %s", len(some), error)
+            return some
+        except Exception as error:
+            if len(some) > 1:  # of one of them: it keeps no other from its queue
+                return [left for one in some for left in self._queue_some([one], now)]
+            entry = some[0].entry
+            logger.exception(
+                "%s on %s is not queued, and tried again later: %s",
+                shortened(entry.method), entry.site, error,
+            )  # fmt: skip
+            return some
+        return []
+
+    def _sending(self, due: Due, now: float) -> Sending:
+        entry = due.entry
+        queue = self._queue_of(entry)
+        call = self._host.scheduled_call(entry.name, entry.method, due.at)
+        message = Message(
+            id=str(uuid4()), job_id=self._host.job_id(call.job_id),
+            site=entry.site, user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
+            queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
+            on_failure=call.on_failure,
+        )  # fmt: skip
+        # Where a clock was set back the same time may come again.
+        again = f":{due.epoch}" if due.epoch else ""
+        return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}{again}")
+
+    def _queue_of(self, entry: Entry) -> Queue:
+        """The default one if its own is not configured any more."""
+        try:
+            return self._settings.queue(entry.queue)
+        except UnknownQueue as error:
+            logger.error("%s on %s goes to 'default': %s", entry.method, entry.site, error)
+            return self._settings.queue(None)

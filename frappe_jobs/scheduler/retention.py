@@ -1,0 +1,24 @@
+"""Records of a site that are kept for some days only: old ones are cleared away."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from frappe_jobs.background_task.upkeep import TaskUpkeep
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.host.port import Host
+
+logger = logging.getLogger(__name__)
+
+
+def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: datetime) -> None:
+    """Clear what is too old on every site; one that is out of reach has its turn another day."""
+    logs_before = now - timedelta(days=settings.scheduled_job_log_days)
+    for site in host.sites():
+        try:
+            host.clear_scheduled_job_logs(site, logs_before)
+            upkeep.clear(site, now)
+        except FrappeJobsError as error:
+            logger.error("old records of %s are not cleared: %s", site, error)

@@ -1,0 +1,51 @@
+"""What lies under the schedule's keys in Redis and is none of ours."""
+
+from __future__ import annotations
+
+from frappe_jobs.scheduler.timetable import Timetable, of_its_kind, raw
+
+#: How a key is told that holds something else than ours would.
+KIND = "it is a "
+
+
+def strangers(timetable: Timetable) -> dict[str, str]:
+    """Such keys, and what the schedule holds that is no site's; each with what is wrong with it.
+
+    Raises BrokerUnavailable.
+    """
+    with timetable.reaching():
+        sites = timetable.sites()
+        kinds = {
+            timetable.lock_key: "string", timetable.schedule_key: "zset",
+            timetable.seen_key: "hash", timetable.sites_key: "set",
+        }  # fmt: skip
+        kinds |= {timetable.site_key(site): "set" for site in sorted(sites)}
+        types = {key: timetable.redis.type(raw(key)) for key in kinds}
+        found = {
+            key: f"{KIND}{types[key]}"
+            for key, kind in kinds.items()
+            if types[key] not in (kind, "none")
+        }
+        known = {
+            f"{timetable.key_prefix}{site}:{name}"
+            for site in sites
+            for name in timetable.members(timetable.site_key(site))
+        }
+        there: list[str] = of_its_kind(
+            lambda: timetable.redis.zrange(timetable.schedule_key, 0, -1), []
+        )
+    stray = [key for key in there if key not in known]
+    return found | dict.fromkeys(stray, "it is in the schedule, and no site's")
+
+
+def remove_strangers(timetable: Timetable) -> None:
+    """Delete such keys, and take such entries out; a comparison makes anew what ours is.
+
+    Raises BrokerUnavailable.
+    """
+    for key, why in strangers(timetable).items():
+        with timetable.reaching():
+            if why.startswith(KIND):
+                timetable.redis.delete(raw(key))
+            else:
+                timetable.redis.zrem(timetable.schedule_key, raw(key))

@@ -1,0 +1,308 @@
+"""What Redis knows of the schedule: RedBeat's entries, who leads, what is due.
+
+The entries are RedBeat's: a hash with a ``definition`` and a ``meta`` for each, and a sorted set of
+their due times.  They are derived from the sites' records, so all of it may be lost, and what
+cannot be read is made anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import redis
+
+from frappe_jobs.cron import UTC
+from frappe_jobs.errors import BadEntry, FrappeJobsError, shortened
+from frappe_jobs.ledger.connection import Connected, reachable
+from frappe_jobs.message import to_json
+from frappe_jobs.scheduler.entry import UNREADABLE, Due, Entry, Put, Stored
+from frappe_jobs.scheduler.timetable_scripts import (
+    LET_GO,
+    LOOK,
+    MOVE,
+    REPLACE,
+    TAKE_OUT,
+    TICKET,
+)
+
+__all__ = ["Due", "Entry", "Look", "Put", "Sighting", "Stored", "TakenOut", "Timetable"]
+
+#: Entries that one call reads, or writes.
+CHUNK = 500
+
+#: Seconds since 1970, of the calendar's last year.
+LATEST = 253_370_764_800.0
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class TakenOut:
+    """What lay in the schedule and is looked at no more: its key, and why."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a scheduler sees: whether it leads, since this very look, what is due and what next."""
+
+    leads: bool
+    is_new: bool = False
+    due: Sequence[Due] = ()
+    next_at: float | None = None
+    #: By Redis's clock; and when somebody has looked last.
+    now: float = 0.0
+    last: float | None = None
+    taken_out: Sequence[TakenOut] = ()
+    #: Keys of ours that held something else, and were deleted.
+    wrong: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The last look of a scheduler that leads: whose, when by Redis's clock, and by its own."""
+
+    token: str
+    at: float
+    clock: float
+
+
+class Timetable(Connected):
+    """The entries of one bench."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(url)
+        #: RedBeat's settings that lead to the same keys.
+        self.key_prefix = f"{prefix}redbeat:"
+        self.schedule_key = f"{self.key_prefix}:schedule"
+        self.lock_key = f"{self.key_prefix}:lock"
+        self.seen_key = f"{self.key_prefix}:seen"
+        self.sites_key = f"{self.key_prefix}:sites"
+        self._look: Any = self.redis.register_script(LOOK)
+        self._take_out: Any = self.redis.register_script(TAKE_OUT)
+        self._move: Any = self.redis.register_script(MOVE)
+        self._ticket: Any = self.redis.register_script(TICKET)
+        self._replace: Any = self.redis.register_script(REPLACE)
+        self._let_go: Any = self.redis.register_script(LET_GO)
+
+    @reachable
+    def look(
+        self, token: str, lock: float, now: float | None = None, *, clock: float | None = None
+    ) -> Look:
+        """Lead for so many seconds more, or begin to; and see what is due, in one round trip.
+
+        At most 500 entries, the longest due first; none while another one leads.  What is due is
+        so by Redis's clock, unless a time is given; ``clock`` is the looker's own, to be noted.
+        What cannot be read, or is no site's, is taken out of the schedule.
+        """
+        clock = now if clock is None else clock
+        arguments = [
+            token, int(lock * 1000), repr(clock or 0.0), CHUNK, self.key_prefix,
+            "" if now is None else repr(now),
+        ]  # fmt: skip
+        keys = [self.lock_key, self.schedule_key, self.seen_key]
+        leads, *rest = self._look(keys=keys, args=arguments)
+        if not leads:
+            return Look(leads=False)
+        is_new, at, last, coming, wrong, lost, *found = rest
+        due, bad = self._read_due(found, float(at))
+        taken_out = [TakenOut(key, "it is no site's, or not whole") for key in lost]
+        if bad:
+            found = [raw(text) for key, definition, _ in bad for text in (key, definition)]
+            self._take_out(keys=[self.schedule_key], args=found)
+            taken_out += [TakenOut(key, why) for key, _, why in bad]
+        next_at = float(coming) if coming else None
+        return Look(True, bool(is_new), due, next_at, float(at), _seconds(last), taken_out, wrong)
+
+    def _read_due(
+        self, found: Sequence[str], now: float
+    ) -> tuple[list[Due], list[tuple[str, str, str]]]:
+        """What is due; and key, definition and fault of each that cannot be."""
+        due, bad = [], []
+        after = datetime.fromtimestamp(now, UTC)
+        rows = (found[start::5] for start in range(5))
+        for key, text, at, queued, epoch in zip(*rows, strict=True):
+            stored = self._stored(key, (text, at, queued, None, epoch), None)
+            if stored.entry is None or stored.due is None:
+                bad.append((key, text, stored.why or f"its due time is {shortened(at)}"))
+                continue
+            try:
+                next_at = stored.entry.next_run(after).timestamp()
+            except (FrappeJobsError, ArithmeticError, *UNREADABLE) as error:
+                bad.append((key, text, str(error)))
+                continue
+            due.append(Due(stored.entry, stored.due, next_at, stored.queued, stored.epoch))
+        return due, bad
+
+    @reachable
+    def move(self, moves: Iterable[tuple[Due, float, float]]) -> None:
+        """Set each one's next due time, and when to look at it: then, or as long as it may wait."""
+        arguments: list[Any] = []
+        for due, next_at, look_at in moves:
+            is_over = next_at != due.at and due.at > (due.queued or 0.0)
+            arguments += (
+                self._key(due.entry.id), repr(due.at), repr(next_at), repr(look_at),
+                to_json({"last_run_at": _redbeat_time(due.at)}), repr(due.at) if is_over else "",
+            )  # fmt: skip
+        if arguments:
+            self._move(keys=[self.schedule_key], args=arguments)
+
+    @reachable
+    def let_go(self, token: str) -> None:
+        """Lead no longer, so that another one may at once."""
+        self._let_go(keys=[self.lock_key], args=[token])
+
+    @reachable
+    def leader(self) -> str | None:
+        """The token of who leads; None if nobody does."""
+        found = of_its_kind(lambda: self.redis.get(self.lock_key), None)
+        return None if found is None else str(found)
+
+    @reachable
+    def last_look(self) -> Sighting | None:
+        """Which scheduler led last, and when; None if none ever did, or nobody can tell."""
+        found: dict[str, str] = of_its_kind(lambda: self.redis.hgetall(self.seen_key), {})
+        at, clock = _seconds(found.get("at")), _seconds(found.get("clock"))
+        if at is None or clock is None:
+            return None
+        return Sighting(found.get("token", "?"), at, clock)
+
+    @reachable
+    def now(self) -> float:
+        """The time by Redis's clock, in seconds since 1970; due times go by it."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
+
+    @reachable
+    def ticket(self, site: str) -> int:
+        """To be taken before the site's records are read, and handed in with what follows."""
+        return int(self._ticket(keys=[raw(self._ticket_key(site))]))
+
+    def replace(
+        self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
+    ) -> bool:
+        """Take these entries of the site away, and add or replace those, each with its due time.
+
+        As ``put`` does.
+        """
+        return self.put(site, ticket, remove, [Put(entry, due) for entry, due in put.items()])
+
+    @reachable
+    def put(self, site: str, ticket: int, remove: Sequence[str], puts: Sequence[Put]) -> bool:
+        """Take these entries of the site away, and write those.
+
+        False where somebody has taken a later ticket: he knows better what the records say.  Each
+        500 entries are one step.
+        """
+        keys = [
+            self.schedule_key, raw(self.site_key(site)), raw(self._ticket_key(site)),
+            raw(self._key(f"{site}:")), self.sites_key,
+        ]  # fmt: skip
+        for start in range(0, max(len(puts), len(remove)), CHUNK):
+            names = [raw(name) for name in remove[start : start + CHUNK]]
+            arguments = [str(ticket), raw(site), len(names), *names]
+            for one in puts[start : start + CHUNK]:
+                arguments += (
+                    one.entry.name, one.entry.to_json(), _text(one.was), repr(one.due),
+                    _text(one.queued), str(one.epoch), _text(one.last),
+                )  # fmt: skip
+            if not self._replace(keys=keys, args=arguments):
+                return False
+        return True
+
+    @reachable
+    def sites(self) -> set[str]:
+        """The sites that have entries."""
+        return {str(site) for site in self.members(self.sites_key)}
+
+    def of_site(self, site: str) -> dict[str, tuple[Entry, float] | None]:
+        """The site's entries and when each is due, by name; None for one that cannot be read."""
+        return {
+            name: None if one.entry is None or one.due is None else (one.entry, one.due)
+            for name, one in self.stored(site).items()
+        }
+
+    @reachable
+    def stored(self, site: str) -> dict[str, Stored]:
+        """All that lies in Redis for the site's scheduled jobs, by name."""
+        names = sorted(self.members(self.site_key(site)))
+        keys = [self._key(f"{site}:{name}") for name in names]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in map(raw, keys):
+                pipe.hmget(key, "definition", "due", "queued", "last", "epoch")
+                pipe.zscore(self.schedule_key, key)
+            found = pipe.execute(raise_on_error=False)
+        return dict(zip(names, map(self._stored, keys, found[::2], found[1::2]), strict=True))
+
+    def _stored(self, key: str, values: Any, score: Any) -> Stored:
+        if isinstance(values, Exception):  # of another kind
+            return Stored(None, str(values))
+        text, due, queued, last, epoch = values
+        entry, why = None, ""
+        try:
+            found = Entry.from_json(text or "")
+            if self._key(found.id) == key:
+                entry = found
+            else:
+                why = f"it is the entry of {shortened(found.id)}"
+        except BadEntry as error:
+            why = str(error)
+        return Stored(
+            entry, why, _seconds(due), score if isinstance(score, float) else None,
+            _seconds(queued), _seconds(last), int(epoch) if (epoch or "").isdecimal() else 0,
+        )  # fmt: skip
+
+    def members(self, key: str) -> set[str]:
+        """Of the set under that key; none if it is no set."""
+        found: set[str] = of_its_kind(lambda: self.redis.smembers(raw(key)), set())
+        return found
+
+    def _key(self, entry_id: str) -> str:
+        return self.key_prefix + entry_id
+
+    def site_key(self, site: str) -> str:
+        """Of the set of the site's entries' names."""
+        return f"{self.key_prefix}:site:{site}"
+
+    def _ticket_key(self, site: str) -> str:
+        return f"{self.key_prefix}:ticket:{site}"
+
+
+def raw(text: str) -> bytes:
+    """As it stands in Redis, also where it is no UTF-8; not all of redis-py's parts see to that."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What that reads; something else where the key is of another kind."""
+    try:
+        return read()
+    except redis.ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return otherwise
+
+
+def _seconds(text: str | None) -> float | None:
+    """A moment in seconds since 1970; None for anything else."""
+    try:
+        found = float(text or "")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and 0 <= found < LATEST else None
+
+
+def _text(seconds: float | None) -> str:
+    return "" if seconds is None else repr(seconds)
+
+
+def _redbeat_time(seconds: float) -> dict[str, Any]:
+    at = datetime.fromtimestamp(seconds, UTC)
+    parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    return {"__type__": "datetime", "timezone": "UTC"} | {one: getattr(at, one) for one in parts}

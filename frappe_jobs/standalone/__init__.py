@@ -1,0 +1,1 @@
+"""A team without Frappe: SQLAlchemy."""

@@ -1,0 +1,95 @@
+"""A site's apps: their hooks.py, and what it names."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import ConfigError
+from frappe_jobs.standalone import session as sessions
+
+logger = logging.getLogger(__name__)
+
+
+class Apps:
+    """The installed apps of a bench's sites."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def installed(self, site: str) -> Sequence[str]:
+        """As they were when the site was opened here, else as they are now."""
+        session = sessions.current()
+        if session and session.site == site:
+            return session.apps
+        return self._settings.installed_apps(site)
+
+    def paths(self, hook: str, site: str) -> list[str]:
+        """The dotted paths under that hook, a text or a list of them, in the apps' order."""
+        found: list[str] = []
+        for module in self._hooks(site):
+            value = getattr(module, hook, [])
+            paths = [value] if isinstance(value, str) else value
+            if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+                raise ConfigError(
+                    f"{module.__name__}: {hook!r} must be a dotted path or a list of them; "
+                    f"not {value!r}."
+                )
+            found += paths
+        return found
+
+    def values(self, hook: str, site: str) -> dict[str, Any]:
+        """What each app that has that hook says there, whatever it is."""
+        return {
+            module.__name__.rpartition(".")[0]: getattr(module, hook)
+            for module in self._hooks(site)
+            if hasattr(module, hook)
+        }
+
+    def table(self, hook: str, site: str) -> Mapping[str, str]:
+        """The dotted paths by name under that hook; a later app's count over an earlier one's."""
+        found: dict[str, str] = {}
+        for module in self._hooks(site):
+            value = getattr(module, hook, {})
+            if not isinstance(value, dict) or not all(
+                isinstance(text, str) for item in value.items() for text in item
+            ):
+                raise ConfigError(
+                    f"{module.__name__}: {hook!r} must be a dict of names and dotted paths; "
+                    f"not {value!r}."
+                )
+            found |= value
+        return found
+
+    def preload(self) -> None:
+        """Import each app's hooks and tasks; what cannot be is logged, and does not hinder."""
+        apps: dict[str, None] = {}
+        for site in self._settings.sites():
+            try:
+                apps |= dict.fromkeys(self.installed(site))
+            except ConfigError as error:
+                logger.error("the apps of %s cannot be imported: %s", site, error)
+        for name in (f"{app}.{module}" for app in apps for module in ("hooks", "tasks")):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name != name or name.endswith(".hooks"):
+                    logger.exception("%s cannot be imported", name)
+            except Exception:  # an app's own code must not keep the worker from the other apps
+                logger.exception("%s cannot be imported", name)
+
+    def _hooks(self, site: str) -> list[ModuleType]:
+        modules = []
+        for app in self.installed(site):
+            try:
+                modules.append(importlib.import_module(f"{app}.hooks"))
+            except Exception as error:  # not there, or the app's own code
+                raise ConfigError(
+                    f"App {app!r} of {site} cannot be used: importing {app}.hooks failed: "
+                    f"{error!r}."
+                ) from error
+        return modules

@@ -1,0 +1,118 @@
+"""The Background Task: what a site without Frappe keeps of a tracked job, with Frappe's fields."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Float, Index, String, Text, inspect
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import Mapped, mapped_column, object_session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from frappe_jobs.background_task.record import CANCELLED, ENDED, LENGTHS, OPEN
+from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
+from frappe_jobs.job import Job
+from frappe_jobs.standalone.document import Document
+from frappe_jobs.standalone.models import Base, Record
+from frappe_jobs.standalone.session import require_current
+
+LONG_TEXT = Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+
+
+class BackgroundTask(Record, Base):
+    """A job that was enqueued with ``track_job=True``; its name is its task id."""
+
+    __tablename__ = "frappe_jobs_background_task"
+    __doctype__ = "Background Task"
+    __table_args__ = (
+        Index("frappe_jobs_task_of_user", "user", "creation"),
+        Index("frappe_jobs_task_by_status", "status", "creation"),
+        Index("frappe_jobs_task_by_end", "ended_at"),
+    )
+
+    task_id: Mapped[str] = mapped_column(String(140))
+    #: The caller's job_id, or a made one.
+    job_id: Mapped[str]
+    #: Of its newest message.
+    message_id: Mapped[str] = mapped_column(String(140))
+    task_name: Mapped[str]
+    user: Mapped[str]
+    method: Mapped[str]
+    #: JSON, as the job's message carries it.
+    arguments: Mapped[str] = mapped_column(LONG_TEXT)
+    queue: Mapped[str] = mapped_column(String(140))
+    status: Mapped[str] = mapped_column(String(40))
+    #: Per cent.
+    progress: Mapped[float] = mapped_column(Float(53), default=0.0)
+    stage: Mapped[str | None]
+    #: JSON; None where it returned nothing, or nothing that JSON can carry.
+    result: Mapped[str | None] = mapped_column(LONG_TEXT)
+    #: The traceback, or why it was killed or cancelled.
+    exception: Mapped[str | None] = mapped_column(LONG_TEXT)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    ref_doctype: Mapped[str | None] = mapped_column(String(140))
+    ref_docname: Mapped[str | None]
+    #: The rest of its newest message, as JSON.
+    header: Mapped[str] = mapped_column(LONG_TEXT)
+
+    def cancel(self) -> bool:
+        """End the job without its effect: a waiting one never starts, a running one is killed.
+
+        False, and nothing changed, if it had ended before.  Raises PermissionError unless the
+        open site's user is the record's, or Administrator.
+        """
+        session = require_current()
+        did = session.background_tasks.cancel(self, session)
+        self.look()
+        if did and self.status in OPEN:  # nobody knows of its job
+            set_committed_value(self, "status", CANCELLED)
+        return did
+
+    def run_again(self) -> Job:
+        """Have a job that failed or was cancelled run again, when this transaction commits.
+
+        Raises PermissionError as ``cancel`` does; JobError if it waits, runs, or is completed.
+        """
+        session = require_current()
+        job = session.background_tasks.run_again(self, session)
+        if db := object_session(self):
+            db.refresh(self)
+        return job
+
+    def look(self) -> None:
+        """Take over what the job says of itself now; a record may be behind while it runs."""
+        if self.status in OPEN and not inspect(self).modified:
+            session, message_id = require_current(), self.message_id
+            known = session.background_tasks.live(session.site, [message_id])
+            for name, value in known.get(message_id, {}).items():
+                set_committed_value(self, name, value)
+
+    def save(self) -> Document:
+        """Write its values; raises JobError for a new one, to which no job belongs."""
+        if inspect(self).transient:
+            raise JobError(f"A {self.doctype} is made by enqueue(…, track_job=True).")
+        return super().save()
+
+    def delete(self) -> None:
+        """Remove it; raises JobError while the job waits or runs."""
+        self.look()
+        if self.status in OPEN:
+            raise JobError(f"{self.doctype} {self.task_id} is {self.status}: cancel it first.")
+        super().delete()
+
+    def validate(self) -> None:
+        """Raise ArgumentError for what no record can hold."""
+        try:
+            super().validate()
+            for name, longest in LENGTHS.items():
+                self._text(name, longest, required=True).encode()
+        except (ScheduleError, UnicodeEncodeError) as error:
+            raise ArgumentError(f"It cannot be tracked: {error}") from None
+        if self.status not in (*OPEN, *ENDED):
+            raise ArgumentError(
+                f"{self.doctype} {self.name}: 'status' is {self.status!r}; "
+                f"legal: {', '.join((*OPEN, *ENDED))}."
+            )

@@ -1,0 +1,80 @@
+"""No document is written over what another transaction has made of it (SQLite).
+
+A session that becomes a writer after it has read begins anew: what it is about to write is held
+against what is there now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Engine, event, inspect, select
+from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
+
+from frappe_jobs.errors import TransactionConflict
+from frappe_jobs.standalone.sqlite import turn_of, wait_for_turn
+
+
+def open_session(engine: Engine) -> Session:
+    """A session whose documents overwrite nobody's changes, whatever the kind of database."""
+    session = Session(engine)
+    if engine.dialect.name == "sqlite":
+        event.listen(session, "before_flush", _hold_against_the_database)
+        event.listen(session, "after_flush", _flushed)
+    return session
+
+
+def _hold_against_the_database(session: Session, *_: object) -> None:
+    """Before a flush: raise TransactionConflict if it would overwrite another's change."""
+    old = [*session.deleted, *(one for one in session.dirty if session.is_modified(one))]
+    if not old and not session.new:
+        return
+    connection = session.connection()
+    turn = turn_of(connection)
+    if turn is None:
+        return
+    wait_for_turn(connection)
+    turn.is_flushing = True  # what it sends from here on is held against the database
+    for document in old if turn.is_behind else ():
+        state = inspect(document)
+        if state not in turn.verified:
+            _require_unchanged(session, state)
+    turn.verified.update(map(inspect, (*old, *session.new)))
+
+
+def _flushed(session: Session, _context: object) -> None:
+    if turn := turn_of(session.connection()):
+        turn.is_flushing = False
+
+
+def _require_unchanged(session: Session, state: InstanceState[Any]) -> None:
+    mapper, identity = state.mapper, state.identity
+    known = _as_read(state)
+    if getattr(mapper.class_, "__noted_beside__", False):
+        known = {key: value for key, value in known.items() if key in state.committed_state}
+    if not known or identity is None:
+        return
+    is_it = (column == value for column, value in zip(mapper.primary_key, identity, strict=True))
+    query = select(*(getattr(mapper.class_, key) for key in known)).where(*is_it)
+    row = session.execute(query).one_or_none()
+    if row is None or any(now != known[key] for key, now in row._mapping.items()):
+        document = state.obj()
+        kind = getattr(document, "doctype", type(document).__name__)
+        raise TransactionConflict(
+            f"{kind} {', '.join(map(str, identity))} was changed by another transaction after this "
+            "one had read it: roll back, and do all of it again (a job is run again by itself). "
+            "What is read with get_doc(…, for_update=True) cannot change."
+        )
+
+
+def _as_read(state: InstanceState[Any]) -> dict[str, Any]:
+    """The values of its columns as they were read; those that were not read are left out."""
+    known: dict[str, Any] = {}
+    for attribute in state.mapper.column_attrs:
+        key = attribute.key
+        value = state.committed_state.get(key, state.dict.get(key, NO_VALUE))
+        is_stored = isinstance(attribute.columns[0], Column)
+        if is_stored and value is not NO_VALUE and value is not NEVER_SET:
+            known[key] = value
+    return known

@@ -1,0 +1,276 @@
+"""The scheduler's records on a site without Frappe, as documents with Frappe's names and fields."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import (
+    DateTime,
+    Double,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    delete,
+    event,
+    inspect,
+    select,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from frappe_jobs.cron import check
+from frappe_jobs.errors import ScheduleError, shortened
+from frappe_jobs.scheduler.frequency import FREQUENCIES, frequency_named
+from frappe_jobs.standalone.database import is_made
+from frappe_jobs.standalone.document import Document
+from frappe_jobs.standalone.session import current
+from frappe_jobs.standalone.sqlite import BLIND
+
+LOG_STATUSES = ("Scheduled", "Complete", "Failed")
+PATH = 255
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment: aware in Python, in UTC; the database keeps it without a zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        precise = mysql.DATETIME(fsp=6) if dialect.name in ("mysql", "mariadb") else DateTime()
+        return dialect.type_descriptor(precise)
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(timezone.utc).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=timezone.utc) if value else None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def made_name() -> str:
+    """As Frappe's made names: ten characters."""
+    return secrets.token_hex(5)
+
+
+class Base(DeclarativeBase):
+    """The tables of these records; their names keep clear of an app's own."""
+
+    type_annotation_map = {
+        datetime: Instant,
+        # Methods differ by case; in MariaDB texts do not, unless told so.
+        str: String(PATH).with_variant(
+            mysql.VARCHAR(PATH, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+        ),
+    }
+
+
+class Record(Document):
+    """What the records have in common: a made name, and a check before they are written."""
+
+    __tablename__: str
+    #: Jobs note in it what becomes of them: who saves it meets a conflict only where he changes
+    #: what another has changed.
+    __noted_beside__ = True
+
+    name: Mapped[str] = mapped_column(String(140), primary_key=True)
+    creation: Mapped[datetime] = mapped_column(default=_now)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"name": made_name(), **values})
+
+    def save(self) -> Document:
+        """Check it, then write it; raises ScheduleError with what is legal, and writes nothing."""
+        self.validate()
+        with self._session().no_autoflush:
+            self.check_others(self._session())
+        return super().save()
+
+    def validate(self) -> None:
+        """Raise ScheduleError for values that cannot be; those that are left out are filled in."""
+        self._text("name", 140, required=True)
+
+    def check_others(self, session: Session) -> None:
+        """Raise ScheduleError for what does not go together with the other records."""
+
+    def _text(self, field: str, longest: int = PATH, required: bool = False) -> str:
+        """The field's text, empty where it has none."""
+        value = getattr(self, field)
+        text = "" if value is None else value
+        is_legal = isinstance(text, str) and len(text) <= longest and "\0" not in text
+        if not is_legal or (required and not text.strip()):
+            raise ScheduleError(
+                f"{self.doctype} {shortened(self.name)}: {field!r} is {shortened(value)}; "
+                f"legal: a text of {int(required)} to {longest} characters."
+            )
+        if text != value:
+            setattr(self, field, text)
+        return str(text)
+
+    def _moment(self, field: str) -> None:
+        value = getattr(self, field)
+        if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: {field!r} is {shortened(value)}; "
+                "legal: a datetime with its time zone, or None."
+            )
+
+
+class ScheduledJobType(Record, Base):
+    """A job that the scheduler queues; known by its method, frequency and expression."""
+
+    __tablename__ = "frappe_jobs_scheduled_job_type"
+    __doctype__ = "Scheduled Job Type"
+    __table_args__ = (
+        UniqueConstraint(
+            "method", "frequency", "cron_format", "scheduler_event",
+            name="frappe_jobs_unique_scheduled_job",
+        ),
+    )  # fmt: skip
+
+    #: Empty if its scheduler event names it.
+    method: Mapped[str] = mapped_column(default="")
+    frequency: Mapped[str] = mapped_column(String(40))
+    cron_format: Mapped[str] = mapped_column(default="")
+    queue: Mapped[str] = mapped_column(String(140))
+    stopped: Mapped[bool] = mapped_column(default=False)
+    create_log: Mapped[bool] = mapped_column(default=False)
+    last_execution: Mapped[datetime | None]
+    next_execution: Mapped[datetime | None]
+    #: The due time that ran last, in seconds since 1970: it does not run again, also where Redis
+    #: has forgotten that it was queued.
+    last_due: Mapped[float | None] = mapped_column(Double)
+    scheduler_event: Mapped[str] = mapped_column(String(140), default="")
+
+    def validate(self) -> None:
+        """As Frappe does, all but All's runs are always logged."""
+        super().validate()
+        frequency = frequency_named(self.frequency)
+        self.frequency = frequency.name
+        if self._text("cron_format") or frequency is FREQUENCIES["cron"]:
+            check(self.cron_format)
+        if not self._text("scheduler_event", 140) and not self._text("method").strip():
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r} has neither a method nor a scheduler event; give it "
+                "a dotted path, or the name of a Scheduler Event."
+            )
+        self._text("method")
+        self.queue = self.queue or frequency.queue
+        self._queue()
+        self.stopped = bool(self.stopped)
+        self.create_log = bool(self.create_log) or frequency is not FREQUENCIES["all"]
+        self._moment("last_execution")
+        self._moment("next_execution")
+
+    def _queue(self) -> None:
+        """A queue of the bench; those are known where a site is open."""
+        queue = self._text("queue", 140)
+        known = session.settings.queues if (session := current()) else {queue}
+        if queue not in known:
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: 'queue' is {shortened(queue)}; "
+                f"legal: {', '.join(known)}."
+            )
+
+    def check_others(self, session: Session) -> None:
+        if self.scheduler_event and not session.get(SchedulerEvent, self.scheduler_event):
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: there is no Scheduler Event "
+                f"{self.scheduler_event!r}."
+            )
+        identity = ("method", "frequency", "cron_format", "scheduler_event")
+        same = select(ScheduledJobType.name).filter_by(
+            **{key: getattr(self, key) for key in identity}
+        )
+        if other := session.scalar(same.where(ScheduledJobType.name != self.name)):
+            raise ScheduleError(
+                f"{self.doctype} {other!r} is the same: {self.method or self.scheduler_event}, "
+                f"{self.frequency} {self.cron_format}".rstrip() + ". Change that one."
+            )
+
+    def delete(self) -> None:
+        """Remove it, and its logs."""
+        session = self._session()
+        super().delete()
+        its_logs = delete(ScheduledJobLog).where(ScheduledJobLog.scheduled_job_type == self.name)
+        session.execute(its_logs.execution_options(**{BLIND: True}))
+
+
+class SchedulerEvent(Record, Base):
+    """What schedules may be made against: a doctype, and perhaps the method of its schedules."""
+
+    __tablename__ = "frappe_jobs_scheduler_event"
+    __doctype__ = "Scheduler Event"
+
+    scheduled_against: Mapped[str] = mapped_column(String(140))
+    method: Mapped[str] = mapped_column(default="")
+
+    def validate(self) -> None:
+        super().validate()
+        self._text("scheduled_against", 140, required=True)
+        self._text("method")
+
+    def delete(self) -> None:
+        """Remove it; raises ScheduleError while a Scheduled Job Type belongs to it."""
+        types = select(ScheduledJobType.name).filter_by(scheduler_event=self.name)
+        if names := sorted(self._session().scalars(types)):
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r} has schedules: delete the Scheduled Job Type "
+                f"{', '.join(names)} first."
+            )
+        super().delete()
+
+
+class ScheduledJobLog(Record, Base):
+    """One run of a Scheduled Job Type that has ``create_log``."""
+
+    __tablename__ = "frappe_jobs_scheduled_job_log"
+    __doctype__ = "Scheduled Job Log"
+    __table_args__ = (
+        Index("frappe_jobs_log_of_type", "scheduled_job_type", "creation"),
+        Index("frappe_jobs_log_by_age", "creation"),
+    )
+
+    scheduled_job_type: Mapped[str] = mapped_column(String(140))
+    status: Mapped[str] = mapped_column(String(40), default="Scheduled")
+    #: Seconds.
+    duration: Mapped[float | None]
+    details: Mapped[str] = mapped_column(
+        Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), default=""
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        self._text("scheduled_job_type", 140, required=True)
+        self.status = self.status or LOG_STATUSES[0]
+        if self.status not in LOG_STATUSES:
+            raise ScheduleError(
+                f"{self.doctype} {self.name!r}: 'status' is {shortened(self.status)}; "
+                f"legal: {', '.join(LOG_STATUSES)}."
+            )
+
+
+def has_table(session: Session, kind: type[Record]) -> bool:
+    """Whether the site has that record's table; not before the first of them was needed.
+
+    A database that was never opened is not made for the question.
+    """
+    if not is_made(session.get_bind().engine.url):
+        return False
+    return inspect(session.connection()).has_table(kind.__tablename__)
+
+
+def _validate(_mapper: object, _connection: object, record: Record) -> None:
+    record.validate()
+
+
+# What reaches the database without save(), by the session's own commit, is checked as well.
+for _moment_of_writing in ("before_insert", "before_update"):
+    event.listen(Record, _moment_of_writing, _validate, propagate=True)

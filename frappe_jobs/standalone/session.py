@@ -1,0 +1,135 @@
+"""A site that is open here, in this thread or async task, and its database session."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session as DatabaseSession
+
+from frappe_jobs.background_task.for_users import BackgroundTasks
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import HostNotReady
+from frappe_jobs.host.port import Session
+from frappe_jobs.standalone.after_commit import AfterCommit
+from frappe_jobs.standalone.database import inherited
+from frappe_jobs.standalone.sqlite import wait_for_turn
+
+logger = logging.getLogger(__name__)
+
+
+class StandaloneSession(Session):
+    """A site of the sites folder, open for a user."""
+
+    def __init__(
+        self,
+        site: str,
+        user: str,
+        conf: Mapping[str, Any],
+        settings: Settings,
+        open_db: Callable[[], DatabaseSession],
+        schedule_changed: Callable[[str], None] = lambda site: None,
+        background_tasks: Callable[[], BackgroundTasks] | None = None,
+    ) -> None:
+        self._background_tasks = background_tasks
+        #: Called with the site's name after a commit that changed its schedule's records.
+        self.schedule_changed = schedule_changed
+        self.site, self.user, self.conf, self.settings = site, user, conf, settings
+        self.apps = settings.installed_apps(site)
+        self._open_db = open_db  # many a job never touches its database
+        self._db: DatabaseSession | None = None
+        self._pid = os.getpid()
+        self._is_closed = False
+
+    @property
+    def db(self) -> DatabaseSession:
+        if self._db is None:
+            self._db = self._open_db()
+            event.listen(self._db, "after_begin", self._begun)
+        return self._db
+
+    def _begun(self, _db: object, _transaction: object, connection: Connection) -> None:
+        self.was_connected = True
+        if self.writes_first:
+            wait_for_turn(connection)
+
+    @property
+    def background_tasks(self) -> BackgroundTasks:
+        """What is done with tracked jobs; raises HostNotReady where nothing can be sent."""
+        if self._background_tasks is None:
+            raise HostNotReady("Tracked jobs need a bench: open the site with frappe_jobs.site().")
+        return self._background_tasks()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a fork of the one that opened it, and must keep its hands off."""
+        return self._pid != os.getpid()
+
+    @property
+    def is_usable(self) -> bool:
+        return not self._is_closed and not self.is_inherited
+
+    def commit(self) -> None:
+        if self._db:
+            self._db.commit()
+
+    def rollback(self) -> None:
+        try:
+            if self._db:
+                self._db.rollback()
+        except DBAPIError:  # the connection is lost, and with it the transaction
+            logger.warning("%s could not be rolled back", self.site, exc_info=True)
+
+    def after_commit(self, call: Callable[[], Any]) -> None:
+        AfterCommit.of(self.db).add(call)
+
+    @contextmanager
+    def as_current(self) -> Iterator[None]:
+        """Be the current session, and afterwards nobody's, whatever task still holds it."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            self._is_closed = True
+            _current.reset(token)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit on a clean exit, roll back on an exception, and close the connection."""
+        try:
+            yield
+            if db := self._db:
+                db.expire_on_commit = False  # so that documents can be read after it is closed
+                while db.in_transaction():  # once more for what the calls after it began
+                    db.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        finally:
+            # Whoever keeps it, or the session, must not open what nobody closes.
+            self._open_db = DatabaseSession
+            if db := self._db:
+                db.close()
+                db.bind = None
+
+
+_current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)
+
+
+def current() -> StandaloneSession | None:
+    """The session that is open here; None outside of one, and in a fork of the process."""
+    session = _current.get()
+    return session if session and session.is_usable else None
+
+
+def require_current() -> StandaloneSession:
+    """The session that is open here; raises HostNotReady."""
+    if session := current():
+        return session
+    raise inherited() if (last := _current.get()) and last.is_inherited else HostNotReady()

@@ -1,0 +1,218 @@
+"""The records of tracked jobs on a site without Frappe: written beside a transaction, or in it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError, UnboundExecutionError
+from sqlalchemy.orm import Session as DatabaseSession
+
+from frappe_jobs.background_task.record import OPEN, storable
+from frappe_jobs.errors import (
+    ArgumentError,
+    FrappeJobsError,
+    RecordNotWritten,
+    TransactionConflict,
+)
+from frappe_jobs.host.port import TaskChange
+from frappe_jobs.standalone import session as sessions
+from frappe_jobs.standalone.background_task import BackgroundTask
+from frappe_jobs.standalone.database import lock_wait
+from frappe_jobs.standalone.ended import end_of
+from frappe_jobs.standalone.records import has_tables, need_tables
+from frappe_jobs.standalone.sqlite import BLIND
+
+logger = logging.getLogger(__name__)
+
+#: Of a listing; without the long texts.
+COLUMNS = (
+    "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
+    "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
+)  # fmt: skip
+
+
+class TaskRecords:
+    """Reads and writes them; ``engine_of`` gives a site's own database."""
+
+    def __init__(self, engine_of: Callable[[str], Engine]) -> None:
+        self._engine_of = engine_of
+
+    # --- in a session's transaction
+
+    def add(self, site: str, db: DatabaseSession, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add them; they reach the database with its next flush, at the latest with the commit."""
+        made = [BackgroundTask(**_row(values)) for values in records]
+        for one in made:
+            one.validate()
+        self._make_ready(site, db)
+        db.add_all(made)
+
+    def _make_ready(self, site: str, db: DatabaseSession) -> None:
+        try:
+            bind = db.get_bind(BackgroundTask)
+        except UnboundExecutionError:
+            raise ArgumentError(
+                "The session that was handed in has no database for the records of tracked jobs: "
+                "bind it to the site's."
+            ) from None
+        # An async engine cannot be used here; the site's own leads to the same database.
+        need_tables(db, self._engine_of(site) if bind.dialect.is_async else None)
+
+    def change(
+        self, db: DatabaseSession, change: TaskChange, patience: float | None = None
+    ) -> bool:
+        """Change one; what goes wrong with that is taken back alone, if the database can."""
+        db.flush()  # what goes wrong with the others' work is not ours
+        try:
+            with db.begin_nested(), _waiting(db.connection(), patience) as connection:
+                return bool(connection.execute(_statement(change)).rowcount)
+        except (DBAPIError, TransactionConflict) as error:
+            if (end := end_of(error)) is None:
+                raise _not_written(error) from error
+            if end is not error:  # a session that was handed in: until its owner rolls it back
+                db.connection().invalidate(end)
+            raise end from None
+
+    # --- beside whatever transaction is open
+
+    def change_beside(
+        self, site: str, changes: Sequence[TaskChange], done: Callable[[], object], patience: float
+    ) -> None:
+        """Change them in a short transaction; on SQLite in the one that this thread has open."""
+        engine, open_here = self._engine_of(site), sessions.current()
+        if open_here and open_here.site == site and _is_in_the_way(open_here.db):
+            try:
+                for change in changes:
+                    if not self.change(open_here.db, change, patience):
+                        _add_instead(open_here.db.connection(), change)
+                return open_here.after_commit(done)
+            except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
+                pass
+        try:
+            with self._writing(engine, patience) as connection:
+                for change in changes:
+                    if not connection.execute(_statement(change)).rowcount:
+                        _add_instead(connection, change)
+        except (DBAPIError, TransactionConflict) as error:
+            if has_tables(engine):  # else the site has been given another database
+                raise _not_written(error) from error
+        done()
+
+    def note_progress(self, site: str, db: DatabaseSession, change: TaskChange) -> bool:
+        """Change one if that cannot hinder the transaction of that session.
+
+        It could where a transaction sees the database as it was when it began: a change from
+        beside would be in the way of its own.
+        """
+        engine = self._engine_of(site)
+        sees_changes = engine.dialect.default_isolation_level == "READ COMMITTED"
+        if db.in_transaction() and not sees_changes:
+            return False
+        try:
+            with self._writing(engine, 0) as connection:
+                connection.execute(_statement(change))
+        except (DBAPIError, FrappeJobsError) as error:
+            logger.debug("the progress of %s is not written: %s", change.task_id, error)
+        return True
+
+    @contextmanager
+    def _writing(self, engine: Engine, patience: float) -> Iterator[Connection]:
+        with engine.begin() as connection:
+            _wait_for_locks(connection, patience)
+            yield connection
+
+    # --- looking, and clearing
+
+    def recent(self, db: DatabaseSession, user: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest records, of that user if one is named."""
+        columns = [getattr(BackgroundTask, name) for name in COLUMNS]
+        query = select(*columns).order_by(BackgroundTask.creation.desc()).limit(limit)
+        if user is not None:
+            query = query.where(BackgroundTask.user == user)
+        need_tables(db)
+        return [dict(row._mapping) for row in db.execute(query)]
+
+    def open(self, site: str, before: datetime) -> dict[str, str]:
+        """The newest messages of those that have not ended, by task id."""
+        query = select(BackgroundTask.task_id, BackgroundTask.message_id).where(
+            BackgroundTask.status.in_(OPEN), BackgroundTask.creation < before
+        )
+        with self._engine_of(site).connect() as connection:
+            if not has_tables(connection.engine):
+                return {}
+            return {task_id: message_id for task_id, message_id in connection.execute(query)}
+
+    def clear(self, site: str, before: datetime) -> int:
+        """Delete those that ended before then."""
+        with self._engine_of(site).begin() as connection:
+            if not has_tables(connection.engine):
+                return 0
+            old = delete(BackgroundTask).where(BackgroundTask.ended_at < before)
+            return int(connection.execute(old).rowcount)
+
+
+@contextmanager
+def _waiting(connection: Connection, patience: float | None) -> Iterator[Connection]:
+    """It waits no longer than that; where it is a server's for the rest of its transaction."""
+    if patience is None:
+        yield connection
+        return
+    is_sqlite = connection.dialect.name == "sqlite"
+    before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar() if is_sqlite else None
+    _wait_for_locks(connection, patience)
+    try:
+        yield connection
+    finally:
+        if is_sqlite:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={before}")
+
+
+def _wait_for_locks(connection: Connection, seconds: float) -> None:
+    if wait := lock_wait(connection.engine, seconds):
+        connection.exec_driver_sql(wait)
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": values["task_id"]} | storable(dict(values))
+
+
+def _add_instead(connection: Connection, change: TaskChange) -> None:
+    known = select(BackgroundTask.name).where(BackgroundTask.name == change.task_id)
+    if change.otherwise and connection.execute(known).first() is None:
+        connection.execute(insert(BackgroundTask).values(**_row(change.otherwise)))
+
+
+def _is_in_the_way(db: DatabaseSession) -> bool:
+    """Whether nobody beside that session may be able to write before its transaction ends."""
+    try:
+        dialect = db.get_bind(BackgroundTask).dialect
+    except UnboundExecutionError:
+        return False
+    return dialect.name == "sqlite" and not dialect.is_async and db.in_transaction()
+
+
+def _statement(change: TaskChange) -> Any:
+    statement = (
+        update(BackgroundTask)
+        .where(BackgroundTask.name == change.task_id)
+        .values(**storable(dict(change.values)))
+        .execution_options(**{BLIND: True})
+    )
+    if change.message_id is not None:
+        statement = statement.where(BackgroundTask.message_id == change.message_id)
+    if change.unless_ended is not None:
+        is_another = BackgroundTask.message_id != change.unless_ended
+        statement = statement.where(is_another | BackgroundTask.status.in_(OPEN))
+    if change.statuses:
+        statement = statement.where(BackgroundTask.status.in_(change.statuses))
+    return statement
+
+
+def _not_written(error: Exception) -> RecordNotWritten:
+    cause = getattr(error, "orig", error)
+    return RecordNotWritten(f"Its Background Task could not be written just now: {cause}")

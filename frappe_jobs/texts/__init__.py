@@ -1,0 +1,1 @@
+"""Texts for people and servers: safe, bounded, masked."""
