@@ -18,7 +18,8 @@ from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import UNNAMED, Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
-from frappe_jobs.host.port import RUN_DOC_METHOD, Session
+from frappe_jobs.host.own_methods import RUN_DOC_METHOD
+from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry, Sending
@@ -255,12 +256,12 @@ def get_doc(doctype: str | Mapping[str, Any], name: Any = None, *, for_update: b
         if not isinstance(kind := values.pop("doctype", None), str):
             raise ArgumentError(f"The dict of a new document needs its 'doctype'; not {kind!r}.")
         return new_doc(kind, **values)
-    return runtime.current().host.get_doc(doctype, name, for_update=for_update)
+    return runtime.current().host.documents.get_doc(doctype, name, for_update=for_update)
 
 
 def new_doc(doctype: str, **values: Any) -> Any:
     """A new document for the open site, not stored until its ``insert()``."""
-    return runtime.current().host.new_doc(doctype, values)
+    return runtime.current().host.documents.new_doc(doctype, values)
 
 
 def get_all(
@@ -274,7 +275,7 @@ def get_all(
 
     ``order_by`` is a field, with " desc" behind it if you like.
     """
-    return runtime.current().host.get_all(doctype, filters or {}, fields, order_by, limit)
+    return runtime.current().host.documents.get_all(doctype, filters or {}, fields, order_by, limit)
 
 
 def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sending:
@@ -307,7 +308,7 @@ def _item(item: object) -> tuple[Sending, Options]:
 
 
 def _document_method(method: object) -> tuple[str, str, str] | None:
-    return runtime.current().host.document_method(method) if callable(method) else None
+    return runtime.current().host.methods.document_method(method) if callable(method) else None
 
 
 def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
@@ -315,7 +316,7 @@ def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
     if _document_method(method) and callable(method):
         return method(**kwargs)
     path = method if isinstance(method, str) else path_of(method)
-    return runtime.current().host.checked(path, kwargs, require_session().site)(**kwargs)
+    return runtime.current().host.methods.checked(path, kwargs, require_session().site)(**kwargs)
 
 
 def _site(name: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from frappe_jobs import runtime
-from frappe_jobs.host.port import Session
+from frappe_jobs.host.session import Session
 
 
 def require_session() -> Session:

@@ -18,7 +18,8 @@ from frappe_jobs.errors import (
     MessageTooLarge,
     QueueOverloaded,
 )
-from frappe_jobs.host.port import Host, Session
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Message, Retry, Sending
@@ -82,7 +83,7 @@ class Dispatcher:
         queue = self._settings.queue(options.queue)
         path = method if isinstance(method, str) else path_of(method)
         if is_checked:
-            self._host.checked(path, arguments, session.site)
+            self._host.methods.checked(path, arguments, session.site)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         message_id = str(uuid4())
@@ -184,7 +185,7 @@ class Dispatcher:
         if callback is None:
             return None
         path = callback if isinstance(callback, str) else path_of(callback)
-        self._host.method(path, site)
+        self._host.methods.resolve(path, site)
         return path
 
     def _starved(self, options: Options, queue: str) -> bool:

@@ -23,7 +23,8 @@ from frappe_jobs.errors import (
     RetryBackgroundJobError,
     TransactionConflict,
 )
-from frappe_jobs.host.port import Host, Session
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.session import Session
 from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
@@ -161,8 +162,8 @@ class Executor:
             try:
                 self._tracking.begin(message, session)
                 kwargs.update(self._host.arguments.decode(message.arguments))
-                method = self._host.method(message.method, message.site)
-                for path in self._host.hooks("before_job", message.site):
+                method = self._host.methods.resolve(message.method, message.site)
+                for path in self._host.methods.hooks("before_job", message.site):
                     self._call_hook(path, message, kwargs, transaction_type="job")
                 value = method(**kwargs)
                 returned = True
@@ -351,7 +352,7 @@ class Executor:
         if path is None:
             return
         try:
-            callback = self._host.method(path, message.site)
+            callback = self._host.methods.resolve(path, message.site)
             job = self._host.job_for_callback(self._jobs.of_message(message))
             callback(job, self._ledger.redis, *arguments)
         except BaseException:  # noqa: B036 - its code is the app's
@@ -404,7 +405,7 @@ class Executor:
     ) -> None:
         """Call every after_job hook; the method is committed, or rolled back, whatever they do."""
         try:
-            hooks = self._host.hooks("after_job", message.site)
+            hooks = self._host.methods.hooks("after_job", message.site)
         except FrappeJobsError:
             return _log_and_go_on("finding the after_job hooks", message)
         for path in hooks:
@@ -416,7 +417,7 @@ class Executor:
     def _call_hook(
         self, path: str, message: Message, kwargs: Mapping[str, Any], **options: Any
     ) -> None:
-        hook = self._host.method(path, message.site)
+        hook = self._host.methods.resolve(path, message.site)
         call(hook, method=message.method, kwargs=kwargs, **options)
 
 

@@ -22,7 +22,9 @@ from frappe_jobs.background_task.tracking import Tracking
 from frappe_jobs.config import Settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError, JobError, PermissionError, RecordNotWritten
-from frappe_jobs.host.port import ADMINISTRATOR, Host, Session, TaskChange
+from frappe_jobs.host.port import ADMINISTRATOR, Host
+from frappe_jobs.host.session import Session
+from frappe_jobs.host.task_records import TaskChange
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import OPEN, Record
@@ -73,7 +75,7 @@ class BackgroundTasks:
         free = [
             one for one in sendings if not (one.claim and self._ledger.is_taken(one.message))
         ]  # fmt: skip
-        self._host.add_background_tasks(session, [record_of(one.message) for one in free])
+        self._host.tasks.add(session, [record_of(one.message) for one in free])
         jobs = self._send_at_commit(free, session)
         return [jobs.get(one.message.id) for one in sendings]
 
@@ -141,11 +143,11 @@ class BackgroundTasks:
         self._require_owner(task, session, "run it again")
         old = message_of(session.site, task.header, task.arguments)
         self._settings.queue(old.queue)
-        self._host.method(old.method, session.site)
+        self._host.methods.resolve(old.method, session.site)
         message, known = old.again(at=time.time()), self._known(task, session)
         ended = TaskChange(task.task_id, queued(message), old.id, statuses=(FAILED, CANCELLED))
         is_due = known is not None and known.status in OPEN
-        if is_due or not self._host.change_background_task(session, ended):
+        if is_due or not self._host.tasks.change(session, ended):
             status = facts(known)["status"] if known else task.status
             raise JobError(
                 f"Background Task {task.task_id} is {status}; only one that failed or was "
@@ -165,7 +167,7 @@ class BackgroundTasks:
     def recent(self, session: Session, limit: int) -> list[dict[str, Any]]:
         """The user's newest records, of all users for Administrator, as their jobs are now."""
         user = None if session.user == ADMINISTRATOR else session.user
-        rows = self._host.recent_background_tasks(user, limit)
+        rows = self._host.tasks.recent(user, limit)
         waiting = [row["message_id"] for row in rows if row["status"] not in ENDED]
         live = self.live(session.site, waiting)
         return [

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from frappe_jobs.host.port import RUN_DOC_METHOD
+from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.ledger import record
 from frappe_jobs.message import Message
 from frappe_jobs.texts.error_text import safe

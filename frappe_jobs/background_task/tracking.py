@@ -29,7 +29,9 @@ from frappe_jobs.background_task.record import (
     record_of,
 )
 from frappe_jobs.errors import FrappeJobsError, RecordNotWritten
-from frappe_jobs.host.port import Host, Session, TaskChange
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.session import Session
+from frappe_jobs.host.task_records import TaskChange
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Message
 
@@ -74,7 +76,7 @@ class Tracking:
             otherwise=record_of(message) | values,
         )  # fmt: skip
         try:
-            self._host.change_background_tasks(message.site, [change], patience=self._patience)
+            self._host.tasks.change_beside(message.site, [change], patience=self._patience)
         except RecordNotWritten as error:  # no reason to keep the job from its work
             logger.warning("%s: %s", message.name, error)
 
@@ -93,7 +95,7 @@ class Tracking:
             run.said |= {"ref_doctype": str(doctype), "ref_docname": str(docname)}
         if run.said and time.monotonic() - run.noted_at >= PACE:
             change = TaskChange(message.task_id, dict(run.said), message_id=message.id)
-            if self._host.note_progress(run.session, change):
+            if self._host.tasks.note_progress(run.session, change):
                 run.noted_at = time.monotonic()
 
     def complete(self, message: Message, session: Session, result: str | None) -> bool:
@@ -103,7 +105,7 @@ class Tracking:
         values = self._last_words(message, COMPLETED, result)
         change = TaskChange(message.task_id, values, message_id=message.id)
         try:
-            self._host.change_background_task(session, change, patience=self._patience)
+            self._host.tasks.change(session, change, patience=self._patience)
         except RecordNotWritten as error:
             logger.info("%s: %s", message.name, error)
             return False
@@ -129,7 +131,7 @@ class Tracking:
         change = TaskChange(message.task_id, values, message.id, statuses)
         written: list[bool] = []
         try:
-            self._host.change_background_tasks(
+            self._host.tasks.change_beside(
                 message.site, [change], partial(written.append, True), patience=PATIENCE
             )
         except FrappeJobsError as error:
@@ -172,7 +174,7 @@ class Tracking:
                 for message_id, end in chunk.items()
             ]  # fmt: skip
             written = partial(self._ends.written, site, [*chunk])
-            self._host.change_background_tasks(site, changes, written, patience=self._patience)
+            self._host.tasks.change_beside(site, changes, written, patience=self._patience)
 
     def settle_if_possible(self, messages: Iterable[Message]) -> None:
         """The same for those of these jobs that are tracked; what fails, a worker does later."""
@@ -189,7 +191,7 @@ class Tracking:
         """
         if message.task_id:
             change = TaskChange(message.task_id, queued(message), otherwise=record_of(message))
-            self._host.change_background_tasks(message.site, [change], patience=self._patience)
+            self._host.tasks.change_beside(message.site, [change], patience=self._patience)
 
     def never_sent(self, message: Message, why: object) -> None:
         """Note that it waits for nothing: its message could not be sent, or was not to be."""
@@ -204,7 +206,7 @@ class Tracking:
         changes = [
             TaskChange(task_id, values, message_id, OPEN) for task_id, message_id in tasks.items()
         ]
-        self._host.change_background_tasks(site, changes, patience=self._patience)
+        self._host.tasks.change_beside(site, changes, patience=self._patience)
 
     def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What the ledger knows of these jobs of the site, as fields of their records.

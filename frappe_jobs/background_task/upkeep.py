@@ -13,7 +13,8 @@ from frappe_jobs.background_task.tracking import Tracking
 from frappe_jobs.config import Settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.host.port import ADMINISTRATOR, SETTLE_BACKGROUND_TASKS, Host
+from frappe_jobs.host.own_methods import SETTLE_BACKGROUND_TASKS
+from frappe_jobs.host.port import ADMINISTRATOR, Host
 from frappe_jobs.message import Message, Sending
 
 logger = logging.getLogger(__name__)
@@ -62,10 +63,10 @@ class TaskUpkeep:
         RecordNotWritten, BrokerUnavailable.
         """
         now = now or datetime.now(timezone.utc)
-        waiting = self._host.open_background_tasks(site, now - GIVEN_UP)
+        waiting = self._host.tasks.open(site, now - GIVEN_UP)
         known = self._tracking.live(site, waiting.values())
         lost = {task_id: one for task_id, one in waiting.items() if one not in known}
         if lost:
             self._tracking.close(site, lost, FAILED, LOST)
         days = timedelta(days=self._settings.background_task_days)
-        return self._host.clear_background_tasks(site, now - days)
+        return self._host.tasks.clear(site, now - days)

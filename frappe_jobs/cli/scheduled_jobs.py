@@ -21,7 +21,7 @@ from frappe_jobs.cli.options import (
     with_site,
 )
 from frappe_jobs.errors import DoesNotExistError, FrappeJobsError, QueueOverloaded
-from frappe_jobs.host.port import JobType
+from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.scheduler.entry import Due
 from frappe_jobs.scheduler.words import in_words
 
@@ -104,7 +104,7 @@ def add(bench: Bench, method: str, frequency: str, cron: str, against: str) -> N
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
         with api.site(site):
-            here.host.method(method, site)
+            here.host.methods.resolve(method, site)
             event = api.new_doc("Scheduler Event", scheduled_against=against or method)
             event.method = method
             event.insert()
@@ -198,7 +198,7 @@ def _run(bench: Bench, name: str) -> None:
 
 
 def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
-    types = here.host.job_types(site)
+    types = here.host.schedule.job_types(site)
     found = [one for one in types if name == one.name] or [
         one for one in types if name == one.method
     ]
@@ -212,7 +212,7 @@ def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
 
 def _rows(here: runtime.Runtime, site: str) -> list[dict[str, Any]]:
     entries, zone = here.timetable.of_site(site), here.sync.zone(site)
-    return [_row(site, one, entries, zone) for one in here.host.job_types(site)]
+    return [_row(site, one, entries, zone) for one in here.host.schedule.job_types(site)]
 
 
 def _row(site: str, one: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:

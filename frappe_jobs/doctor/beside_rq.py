@@ -32,7 +32,7 @@ def check_beside_rq(
 def _has_our_hooks(host: Host, site: str) -> bool:
     """Where that cannot be told the site has a finding of its own."""
     try:
-        hooks = host.hooks("after_migrate", site)
+        hooks = host.methods.hooks("after_migrate", site)
     except Exception:
         return True
     return any(path.startswith(f"{APP}.") for path in hooks)

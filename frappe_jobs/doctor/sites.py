@@ -11,7 +11,8 @@ from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.patience import PATIENCE, ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
-from frappe_jobs.host.port import Host, JobType
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.scheduler.comparison import Differences
 from frappe_jobs.scheduler.events import scheduled_jobs
 from frappe_jobs.scheduler.queueing import Scheduling
@@ -103,8 +104,8 @@ class _At:
 
     def import_methods(self, site: str, types: Sequence[JobType]) -> None:
         """Import what the site's schedule names, as one thread does; what fails is told later."""
-        jobs, _ = scheduled_jobs(self._host.scheduler_events(site))
-        resolve = self._host.resolver(site)
+        jobs, _ = scheduled_jobs(self._host.schedule.scheduler_events(site))
+        resolve = self._host.methods.resolver(site)
         named = [one.method for one in types if one.method and not one.is_script]
         with self._lock:
             for path in dict.fromkeys([*named, *(job.method for job in jobs)]):
@@ -133,7 +134,7 @@ def _unusable(site: str, error: Exception) -> SiteReport:
 
 def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> SiteReport:
     with host.session(site):  # so that its configuration is read once
-        types = host.job_types(site)
+        types = host.schedule.job_types(site)
         at.import_methods(site, types)
         plan = sync.plan(site, types)
         wanted, refused = sync.wanted(site, types)

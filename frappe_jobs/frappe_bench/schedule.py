@@ -17,8 +17,8 @@ from frappe.utils.scheduler import schedule_jobs_based_on_activity
 
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron
-from frappe_jobs.host.port import SCHEDULED_JOB_FAILED, JobType, ScheduledCall
-from frappe_jobs.scheduler.events import ScheduledJob
+from frappe_jobs.host.own_methods import SCHEDULED_JOB_FAILED
+from frappe_jobs.host.schedule_records import JobType, ScheduledCall, ScheduledJob
 from frappe_jobs.scheduler.frequency import Schedule
 
 logger = logging.getLogger(__name__)
@@ -33,14 +33,12 @@ NAME = "scheduled_job_type"
 FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
 #: Ours, where Frappe's finds a method's only one: a Scheduler Event's may be another one's, too.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
-#: The words of those frequencies whose jobs run on the queue "long".
-LONG = {"Long", "Maintenance"}
 #: The hook that gives a Scheduler Event without a method one, by its doctype.
 AGAINST = "scheduled_against"
 
 
-class BenchSchedule:
-    """What the scheduler asks of a site."""
+class SiteSchedule:
+    """What the scheduler asks of the open site."""
 
     def inactive(self) -> str | None:
         """Frappe's own reasons, beside those in its configuration."""
@@ -229,7 +227,7 @@ def _job_type(row: Any, zone: ZoneInfo) -> JobType:
         method=row.method,
         frequency=row.frequency,
         cron_format=row.cron_format or "",
-        queue="long" if LONG.intersection((row.frequency or "").split()) else "default",
+        queue="",  # that of its frequency
         stopped=bool(row.stopped),
         has_event=bool(row.server_script or row.get("scheduler_event")),
         is_script=bool(row.server_script),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from frappe_jobs.cron import UTC
-from frappe_jobs.host.port import JobType
+from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.scheduler.entry import Entry, Put, Stored
 
 #: Seconds until a site that is paused, or a job whose queue is full, is looked at again.

@@ -6,39 +6,15 @@ Nothing is imported here: whether a method exists is for the caller to see.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron, UnknownFrequency, shortened
-from frappe_jobs.scheduler.frequency import FREQUENCIES, Schedule, frequency_named
+from frappe_jobs.host.schedule_records import ScheduledJob
+from frappe_jobs.scheduler.frequency import FREQUENCIES, frequency_named
 from frappe_jobs.texts.finding import Finding
 
 CRON = FREQUENCIES["cron"].name
-
-
-@dataclass(frozen=True)
-class ScheduledJob:
-    """A job of the hooks; known by its method, frequency and expression."""
-
-    method: str
-    #: As Frappe's record spells it: ``Hourly Long``, ``Cron``.
-    frequency: str
-    #: The expression of a Cron job, else empty.
-    cron_format: str = ""
-    #: The app that names it first.
-    app: str = field(default="", compare=False)
-
-    @property
-    def queue(self) -> str:
-        """Where Frappe runs jobs of that frequency."""
-        return frequency_named(self.frequency).queue
-
-    def schedule(self, site: str, interval: object) -> Schedule:
-        """When it is due on that site; ``interval`` is the setting ``scheduler_interval``."""
-        return Schedule.of(
-            self.frequency, self.method, site, cron_format=self.cron_format, interval=interval
-        )
 
 
 def scheduled_jobs(hooks: Mapping[str, Any]) -> tuple[list[ScheduledJob], list[Finding]]:

@@ -47,6 +47,11 @@ def frequency_named(name: str) -> Frequency:
         raise UnknownFrequency.named(name, FREQUENCIES) from None
 
 
+def queue_of(frequency: str) -> str:
+    """The queue on which Frappe runs jobs of that frequency; raises UnknownFrequency."""
+    return frequency_named(frequency).queue
+
+
 def offset_of(frequency: str, site: str, method: str) -> int:
     """Seconds by which a job runs later than its frequency says; the same on every machine.
 

@@ -44,7 +44,7 @@ class Scheduling:
             return str(error)
         if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):
             return word
-        return self._host.inactive(site)
+        return self._host.schedule.inactive(site)
 
     def asleep(self, due: Iterable[Due]) -> set[str]:
         """Those sites of these for which nothing is queued now."""
@@ -97,7 +97,7 @@ class Scheduling:
     def _sending(self, due: Due, now: float) -> Sending:
         entry = due.entry
         queue = self._queue_of(entry)
-        call = self._host.scheduled_call(entry.name, entry.method, due.at)
+        call = self._host.schedule.scheduled_call(entry.name, entry.method, due.at)
         message = Message(
             id=str(uuid4()), job_id=self._host.job_id(call.job_id),
             site=entry.site, user=ADMINISTRATOR, method=call.method, arguments=call.arguments,

@@ -18,7 +18,7 @@ def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: d
     logs_before = now - timedelta(days=settings.scheduled_job_log_days)
     for site in host.sites():
         try:
-            host.clear_scheduled_job_logs(site, logs_before)
+            host.schedule.clear_logs(site, logs_before)
             upkeep.clear(site, now)
         except FrappeJobsError as error:
             logger.error("old records of %s are not cleared: %s", site, error)

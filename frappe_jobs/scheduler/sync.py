@@ -22,12 +22,13 @@ from frappe_jobs.errors import (
     ScheduleError,
     shortened,
 )
-from frappe_jobs.host.port import Host, JobType
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.schedule_records import JobType, ScheduledJob
 from frappe_jobs.scheduler import comparison
 from frappe_jobs.scheduler.comparison import Differences, Wanted, is_ahead
 from frappe_jobs.scheduler.entry import Entry, Stored
-from frappe_jobs.scheduler.events import ScheduledJob, scheduled_jobs
-from frappe_jobs.scheduler.frequency import Schedule, frequency_named
+from frappe_jobs.scheduler.events import scheduled_jobs
+from frappe_jobs.scheduler.frequency import Schedule, queue_of
 from frappe_jobs.scheduler.timetable import Timetable
 from frappe_jobs.texts.finding import Finding
 
@@ -67,8 +68,8 @@ class Sync:
         return self._host.read(site, lambda: self._plan(site, types))
 
     def _plan(self, site: str, types: Iterable[JobType] | None) -> Plan:
-        jobs, refused = scheduled_jobs(self._host.scheduler_events(site))
-        resolve = self._host.resolver(site)
+        jobs, refused = scheduled_jobs(self._host.schedule.scheduler_events(site))
+        resolve = self._host.methods.resolver(site)
         found = [*refused, *self._zone_findings(site)]
         wanted: dict[tuple[str, str, str], ScheduledJob] = {}
         for job in jobs:
@@ -79,12 +80,12 @@ class Sync:
                 continue
             wanted[job.method, job.frequency, job.cron_format] = job
             try:
-                job.schedule(site, self._settings.scheduler_interval)
+                schedule_of(job, site, self._settings.scheduler_interval)
             except ConfigError as error:  # its record may stay
                 found.append(
                     _not_scheduled(job, error, "It is in force as soon as that is mended.")
                 )
-        types = self._host.job_types(site) if types is None else types
+        types = self._host.schedule.job_types(site) if types is None else types
         present = [one for one in types if not one.has_event]
         kept = {(one.method, one.frequency, one.cron_format): one for one in present}
         add = [job for key, job in wanted.items() if key not in kept]
@@ -130,7 +131,7 @@ class Sync:
         ticket = self._timetable.ticket(plan.site)
         names = [one.name for one in plan.remove]
         change = {one.name: job for one, job in plan.change}
-        types = self._host.change_job_types(plan.site, plan.add, change, names)
+        types = self._host.schedule.change_job_types(plan.site, plan.add, change, names)
         if not self._bring_in_line(plan.site, types, ticket):
             # Whose ticket is later may have read the records before this was committed.
             self.compare([plan.site])
@@ -149,7 +150,7 @@ class Sync:
         for site in sites:
             ticket = self._timetable.ticket(site)
             try:
-                self._bring_in_line(site, self._host.job_types(site), ticket)
+                self._bring_in_line(site, self._host.schedule.job_types(site), ticket)
             except BrokerUnavailable:
                 raise
             except FrappeJobsError as error:
@@ -210,7 +211,7 @@ class Sync:
             "%s: %s scheduled jobs had their last execution in the future, by a clock that was "
             "ahead", site, len(times),
         )  # fmt: skip
-        self._host.set_last_executions(site, times)
+        self._host.schedule.set_last_executions(site, times)
         return [
             replace(one, last_execution=times.get(one.name, one.last_execution)) for one in types
         ]
@@ -232,7 +233,7 @@ class Sync:
             if shown != due and (is_early or one.name in changed):
                 wrong[one.name] = due
         if wrong:
-            self._host.note_next_executions(site, wrong)
+            self._host.schedule.note_next_executions(site, wrong)
 
     def wanted(
         self, site: str, types: Iterable[JobType]
@@ -241,7 +242,7 @@ class Sync:
 
         To be asked with the site open: there are modules that use its database at their import.
         """
-        zone, resolve = self._zone(site), self._host.resolver(site)
+        zone, resolve = self._zone(site), self._host.methods.resolver(site)
         wanted: dict[str, tuple[Entry, JobType]] = {}
         refused = []
         for one in types:
@@ -259,7 +260,7 @@ class Sync:
         """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
 
         def entry() -> Entry:
-            return self._entry(site, one, self._zone(site), self._host.resolver(site))
+            return self._entry(site, one, self._zone(site), self._host.methods.resolver(site))
 
         return self._host.read(site, entry)
 
@@ -290,10 +291,17 @@ class Sync:
 
     def _zone(self, site: str) -> ZoneInfo:
         try:
-            return zone_of(self._settings, site, self._host.time_zone(site))
+            return zone_of(self._settings, site, self._host.schedule.time_zone(site))
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")
+
+
+def schedule_of(job: ScheduledJob | JobType, site: str, interval: object) -> Schedule:
+    """When it is due on that site; ``interval`` is the setting ``scheduler_interval``."""
+    return Schedule.of(
+        job.frequency, job.method, site, cron_format=job.cron_format, interval=interval
+    )
 
 
 def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:
@@ -301,10 +309,8 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
 
     ``interval`` is the setting ``scheduler_interval``.
     """
-    schedule = Schedule.of(
-        one.frequency, one.method, site, cron_format=one.cron_format, interval=interval
-    )
-    queue = one.queue or frequency_named(one.frequency).queue
+    schedule = schedule_of(one, site, interval)
+    queue = one.queue or queue_of(one.frequency)
     return Entry(site, one.name, one.method, queue, schedule, zone.key)
 
 

@@ -29,7 +29,9 @@ from frappe_jobs.errors import (
     JobNotSerializable,
     MethodNotFound,
 )
+from frappe_jobs.host.documents import Documents
 from frappe_jobs.standalone.apps import Apps
+from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.standalone.document import Document
 from frappe_jobs.standalone.models import Record
 from frappe_jobs.standalone.records import RECORDS, need_tables
@@ -40,17 +42,23 @@ CLASSES = "override_doctype_class"
 LOCKED = {"with_for_update": True, "populate_existing": True}
 
 
-class Documents:
+class SiteDocuments(Documents):
     """Frappe's functions on the open site's documents."""
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    def get(self, doctype: str, name: Any, for_update: bool = False) -> Any:
+    def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
         """The document of that name, or the first that equals those filters.
 
         ``for_update``: as it is now, and locked.  Raises DoesNotExistError.
         """
+        document = self._get(doctype, name, for_update)
+        if isinstance(document, BackgroundTask):
+            document.look()
+        return document
+
+    def _get(self, doctype: str, name: Any, for_update: bool = False) -> Any:
         session = require_current()
         kind = self._stored_class(doctype)
         if for_update:
@@ -68,11 +76,11 @@ class Documents:
             raise DoesNotExistError(f"{doctype} {name!r} does not exist on {session.site}.")
         return document
 
-    def new(self, doctype: str, values: Mapping[str, Any]) -> Any:
+    def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
         """A document that is not stored yet."""
         return self._stored_class(doctype)(**values)
 
-    def all(
+    def get_all(
         self,
         doctype: str,
         filters: Mapping[str, Any],
@@ -100,7 +108,7 @@ class Documents:
 
     def run_method(self, doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:
         """Load the document and call its method: what enqueue_doc runs in the worker."""
-        document = self.get(doctype, name)
+        document = self._get(doctype, name)
         return self._method(type(document), doctype, doc_method)(document, **kwargs)
 
     def check_method(self, arguments: Mapping[str, Any], site: str) -> None:

@@ -18,9 +18,8 @@ from sqlalchemy.orm import object_session
 from frappe_jobs.config import Settings
 from frappe_jobs.current import current_job
 from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound, shortened
-from frappe_jobs.host.port import JobType
-from frappe_jobs.scheduler.events import ScheduledJob
-from frappe_jobs.scheduler.frequency import frequency_named
+from frappe_jobs.host.schedule_records import JobType, ScheduledJob
+from frappe_jobs.scheduler.frequency import queue_of
 from frappe_jobs.scheduler.sync import entry_of, zone_of
 from frappe_jobs.standalone.after_commit import AfterCommit
 from frappe_jobs.standalone.models import (
@@ -110,8 +109,8 @@ class SiteSchedule:
             db.get_one(ScheduledJobType, name, with_for_update=True).delete()
         for name, job in change.items():
             record = db.get_one(ScheduledJobType, name, with_for_update=True)
-            if record.queue == frequency_named(record.frequency).queue:  # nobody chose another
-                record.queue = job.queue
+            if record.queue == queue_of(record.frequency):  # nobody chose another
+                record.queue = queue_of(job.frequency)
             record.frequency, record.cron_format = job.frequency, job.cron_format
         db.flush()
         if add:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
-from frappe_jobs.host.port import Session
+from frappe_jobs.host.session import Session
 from frappe_jobs.standalone.after_commit import AfterCommit
 from frappe_jobs.standalone.database import inherited
 from frappe_jobs.standalone.sqlite import wait_for_turn

@@ -19,7 +19,8 @@ from frappe_jobs.errors import (
     RecordNotWritten,
     TransactionConflict,
 )
-from frappe_jobs.host.port import TaskChange
+from frappe_jobs.host.session import Session
+from frappe_jobs.host.task_records import TaskChange, TaskRecords
 from frappe_jobs.standalone import session as sessions
 from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.standalone.database import lock_wait
@@ -36,7 +37,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class TaskRecords:
+class SiteTaskRecords(TaskRecords):
     """Reads and writes them; ``engine_of`` gives a site's own database."""
 
     def __init__(self, engine_of: Callable[[str], Engine]) -> None:
@@ -44,13 +45,13 @@ class TaskRecords:
 
     # --- in a session's transaction
 
-    def add(self, site: str, db: DatabaseSession, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
         """Add them; they reach the database with its next flush, at the latest with the commit."""
         made = [BackgroundTask(**_row(values)) for values in records]
         for one in made:
             one.validate()
-        self._make_ready(site, db)
-        db.add_all(made)
+        self._make_ready(session.site, session.db)
+        session.db.add_all(made)
 
     def _make_ready(self, site: str, db: DatabaseSession) -> None:
         try:
@@ -64,9 +65,10 @@ class TaskRecords:
         need_tables(db, self._engine_of(site) if bind.dialect.is_async else None)
 
     def change(
-        self, db: DatabaseSession, change: TaskChange, patience: float | None = None
+        self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
         """Change one; what goes wrong with that is taken back alone, if the database can."""
+        db: DatabaseSession = session.db
         db.flush()  # what goes wrong with the others' work is not ours
         try:
             with db.begin_nested(), _waiting(db.connection(), patience) as connection:
@@ -81,14 +83,19 @@ class TaskRecords:
     # --- beside whatever transaction is open
 
     def change_beside(
-        self, site: str, changes: Sequence[TaskChange], done: Callable[[], object], patience: float
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
     ) -> None:
         """Change them in a short transaction; on SQLite in the one that this thread has open."""
         engine, open_here = self._engine_of(site), sessions.current()
         if open_here and open_here.site == site and _is_in_the_way(open_here.db):
             try:
                 for change in changes:
-                    if not self.change(open_here.db, change, patience):
+                    if not self.change(open_here, change, patience=patience):
                         _add_instead(open_here.db.connection(), change)
                 return open_here.after_commit(done)
             except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
@@ -103,15 +110,15 @@ class TaskRecords:
                 raise _not_written(error) from error
         done()
 
-    def note_progress(self, site: str, db: DatabaseSession, change: TaskChange) -> bool:
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
         """Change one if that cannot hinder the transaction of that session.
 
         It could where a transaction sees the database as it was when it began: a change from
         beside would be in the way of its own.
         """
-        engine = self._engine_of(site)
+        engine = self._engine_of(session.site)
         sees_changes = engine.dialect.default_isolation_level == "READ COMMITTED"
-        if db.in_transaction() and not sees_changes:
+        if session.db.in_transaction() and not sees_changes:
             return False
         try:
             with self._writing(engine, 0) as connection:
@@ -128,8 +135,9 @@ class TaskRecords:
 
     # --- looking, and clearing
 
-    def recent(self, db: DatabaseSession, user: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest records, of that user if one is named."""
+    def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest records of the open site, of that user if one is named."""
+        db = sessions.require_current().db
         columns = [getattr(BackgroundTask, name) for name in COLUMNS]
         query = select(*columns).order_by(BackgroundTask.creation.desc()).limit(limit)
         if user is not None:

@@ -18,7 +18,7 @@ from contract.subject import SECRET, Subject, in_thread
 import frappe_jobs
 from frappe_jobs import runtime
 from frappe_jobs.errors import HostNotReady
-from frappe_jobs.host.port import Session
+from frappe_jobs.host.session import Session
 
 #: In a site's processes, what the contract needs of the server behind it.
 IMPATIENT = {

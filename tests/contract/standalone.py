@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 import frappe_jobs as frappe
 from frappe_jobs.errors import ArgumentError, DoesNotExistError, TransactionConflict
-from frappe_jobs.host.port import Session
+from frappe_jobs.host.session import Session
 
 IMPATIENT = {
     "sqlite": "PRAGMA busy_timeout=1",

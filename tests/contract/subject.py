@@ -15,7 +15,8 @@ import pytest
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.host.port import Host, Session
+from frappe_jobs.host.port import Host
+from frappe_jobs.host.session import Session
 
 Value = TypeVar("Value")
 Errors = type[BaseException] | tuple[type[BaseException], ...]

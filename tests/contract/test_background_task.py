@@ -813,9 +813,9 @@ def test_old_ends_are_cleared_and_nothing_else() -> None:
             record.creation = now - timedelta(days=30)
         session.db.get_one(BackgroundTask, old.task_id).ended_at = now - timedelta(days=8)
     host = runtime.current().host
-    assert host.clear_background_tasks("site1", now - timedelta(days=9)) == 0
-    assert host.clear_background_tasks("site1", now - timedelta(days=7)) == 1
-    assert host.clear_background_tasks("site2", now) == 0
+    assert host.tasks.clear("site1", now - timedelta(days=9)) == 0
+    assert host.tasks.clear("site1", now - timedelta(days=7)) == 1
+    assert host.tasks.clear("site2", now) == 0
     with frappe.site("site1"):
         left = {row["name"] for row in frappe.get_all(TASK)}
     assert left == {new.task_id, waiting.task_id}

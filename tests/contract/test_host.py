@@ -35,9 +35,10 @@ from frappe_jobs.errors import (
     SiteNotFound,
     TransactionEnded,
 )
-from frappe_jobs.host.port import RUN_DOC_METHOD, TaskChange
+from frappe_jobs.host.own_methods import RUN_DOC_METHOD
+from frappe_jobs.host.schedule_records import ScheduledJob
+from frappe_jobs.host.task_records import TaskChange
 from frappe_jobs.message import Message
-from frappe_jobs.scheduler.events import ScheduledJob
 from frappe_jobs.testing import wait_until
 
 #: How long a test waits for a thread or process before it says so.
@@ -608,10 +609,10 @@ class HostContract:
 
     def test_a_method_of_an_installed_app_is_found_by_its_path(self):
         with frappe.site(self.site):
-            found = self.host.method(self.subject.method, self.site)
+            found = self.host.methods.resolve(self.subject.method, self.site)
             assert f"{found.__module__}.{found.__name__}" == self.subject.method
-            assert self.host.resolver(self.site)(self.subject.method) is found
-            assert self.host.checked(self.subject.method, {"x": 1}, self.site) is found
+            assert self.host.methods.resolver(self.site)(self.subject.method) is found
+            assert self.host.methods.checked(self.subject.method, {"x": 1}, self.site) is found
 
     def test_a_path_that_is_not_of_the_sites_apps_is_refused(self):
         app = self.subject.method.partition(".")[0]
@@ -624,33 +625,33 @@ class HostContract:
                 (app, MethodNotFound),
             ]:
                 with pytest.raises(error):
-                    self.host.method(path, self.site)
+                    self.host.methods.resolve(path, self.site)
                 with pytest.raises(error):
-                    self.host.resolver(self.site)(path)
+                    self.host.methods.resolver(self.site)(path)
 
     def test_arguments_that_do_not_fit_are_refused_at_the_call(self):
         with frappe.site(self.site), pytest.raises(ArgumentError):
-            self.host.checked(self.subject.bare, {"colour": "red"}, self.site)
+            self.host.methods.checked(self.subject.bare, {"colour": "red"}, self.site)
 
     def test_a_hooks_paths_come_in_the_apps_order(self):
         name, paths = self.subject.hook
         with frappe.site(self.site):
-            found = self.host.hooks(name, self.site)
+            found = self.host.methods.hooks(name, self.site)
             assert [path for path in found if path in paths] == [*paths]
-            assert self.host.hooks("no_such_hook", self.site) == []
+            assert self.host.methods.hooks("no_such_hook", self.site) == []
 
     def test_a_bound_method_is_known_by_its_document(self):
         with frappe.site(self.site):
             account = self.insert("anna")
-            found = self.host.document_method(account.deposit)
+            found = self.host.methods.document_method(account.deposit)
             assert found == (self.account, "anna", "deposit")
-        assert self.host.document_method(in_fork) is None
-        assert self.host.document_method("".join) is None
+        assert self.host.methods.document_method(in_fork) is None
+        assert self.host.methods.document_method("".join) is None
 
     def test_a_documents_method_runs_on_the_stored_document(self):
         self.subject.store("anna", balance=1)
         with frappe.site(self.site):
-            run = self.host.method(RUN_DOC_METHOD, self.site)
+            run = self.host.methods.resolve(RUN_DOC_METHOD, self.site)
             assert run(self.account, "anna", "deposit", amount=2) == 3
             with pytest.raises(self.subject.not_found):
                 run(self.account, "nobody", "deposit")
@@ -672,16 +673,16 @@ class HostContract:
         arguments = {"doctype": self.account, "name": "anna", "doc_method": method} | rest
         with frappe.site(self.site):
             if error is None:
-                assert self.host.checked(RUN_DOC_METHOD, arguments, self.site)
+                assert self.host.methods.checked(RUN_DOC_METHOD, arguments, self.site)
                 return
             with pytest.raises(error):
-                self.host.checked(RUN_DOC_METHOD, arguments, self.site)
+                self.host.methods.checked(RUN_DOC_METHOD, arguments, self.site)
 
     def test_a_method_of_an_unknown_doctype_is_refused_at_the_call(self):
         arguments = {"doctype": "No Such Type", "name": "anna", "doc_method": "save"}
         with frappe.site(self.site):
             with pytest.raises(DoesNotExistError, match="'No Such Type'"):
-                self.host.checked(RUN_DOC_METHOD, arguments, self.site)
+                self.host.methods.checked(RUN_DOC_METHOD, arguments, self.site)
 
     # --- errors
 
@@ -740,26 +741,26 @@ class HostContract:
     # --- the schedule
 
     def job_types(self) -> list[Any]:
-        found = self.host.job_types(self.site)
+        found = self.host.schedule.job_types(self.site)
         return [one for one in found if one.method == self.subject.method]
 
     def test_job_types_are_added_changed_and_removed(self):
         nightly = ScheduledJob(self.subject.method, "Cron", "0 3 * * *")
         try:
-            given = self.host.change_job_types(self.site, [nightly], {}, [])
+            given = self.host.schedule.change_job_types(self.site, [nightly], {}, [])
             (one,) = self.job_types()
             assert one in given and one.creation.tzinfo is not None
             assert (one.frequency, one.cron_format, one.queue) == ("Cron", "0 3 * * *", "default")
             assert (one.stopped, one.has_event, one.last_execution) == (False, False, None)
-            others = self.host.job_types(self.other_site)
+            others = self.host.schedule.job_types(self.other_site)
             assert [it for it in others if it.method == self.subject.method] == []
             weekly = ScheduledJob(self.subject.method, "Weekly Long")
-            self.host.change_job_types(self.site, [], {one.name: weekly}, [])
+            self.host.schedule.change_job_types(self.site, [], {one.name: weekly}, [])
             (one,) = self.job_types()
             assert (one.frequency, one.cron_format, one.queue) == ("Weekly Long", "", "long")
         finally:
             names = [one.name for one in self.job_types()]
-            left = self.host.change_job_types(self.site, [], {}, names)
+            left = self.host.schedule.change_job_types(self.site, [], {}, names)
         assert self.job_types() == [] and not {*names} & {one.name for one in left}
 
     # --- the records of tracked jobs
@@ -777,7 +778,7 @@ class HostContract:
         """A record's task id; it is committed."""
         record = self.record(**values)
         with frappe.site(self.site) as session:
-            self.host.add_background_tasks(session, [record])
+            self.host.tasks.add(session, [record])
         return str(record["task_id"])
 
     def task(self, task_id: str) -> dict[str, Any] | None:
@@ -798,7 +799,7 @@ class HostContract:
         def hold() -> None:
             with frappe.site(self.site) as session:
                 change = TaskChange(task_id, {"stage": "locked"})
-                assert self.host.change_background_task(session, change)
+                assert self.host.tasks.change(session, change)
                 is_locked.set()
                 go_on.wait(SOON)
                 session.rollback()
@@ -815,11 +816,11 @@ class HostContract:
     def test_a_record_is_of_the_sessions_transaction(self):
         record = self.record()
         with frappe.site(self.site) as session:
-            self.host.add_background_tasks(session, [record])
+            self.host.tasks.add(session, [record])
             session.rollback()
         assert self.task(record["task_id"]) is None
         with frappe.site(self.site) as session:
-            self.host.add_background_tasks(session, [record])
+            self.host.tasks.add(session, [record])
             assert self.task(record["task_id"]) is None
         found = self.task(record["task_id"])
         assert found["name"] == record["task_id"] and found["creation"]
@@ -829,7 +830,7 @@ class HostContract:
         with frappe.site(self.site) as session:
             for values in ({"job_id": "x" * 256}, {"method": ""}):
                 with pytest.raises(ArgumentError, match="characters"):
-                    self.host.add_background_tasks(session, [self.record(**values)])
+                    self.host.tasks.add(session, [self.record(**values)])
 
     def test_a_change_meets_its_conditions_or_is_not_made(self):
         task_id = self.added(status="Failed", message_id="the newest")
@@ -841,21 +842,21 @@ class HostContract:
                 TaskChange(task_id, values, statuses=("Queued", "Running")),
                 TaskChange(task_id, values, unless_ended="the newest"),
             ):
-                assert not self.host.change_background_task(session, change)
+                assert not self.host.tasks.change(session, change)
         assert self.task(task_id)["stage"] is None
         with frappe.site(self.site) as session:
             for change in (
                 TaskChange(task_id, values, message_id="the newest", statuses=("Failed",)),
                 TaskChange(task_id, values, unless_ended="another"),
             ):
-                assert self.host.change_background_task(session, change)
+                assert self.host.tasks.change(session, change)
         assert self.task(task_id)["stage"] == "changed"
 
     def test_a_record_that_is_missing_is_added_where_the_change_says_so(self):
         record = self.record()
         change = TaskChange(record["task_id"], {"stage": "changed"}, otherwise=record)
         for stage in (None, "changed"):
-            self.host.change_background_tasks(self.site, [change], patience=1)
+            self.host.tasks.change_beside(self.site, [change], patience=1)
             assert self.task(record["task_id"])["stage"] == stage
 
     def test_records_are_changed_beside_what_is_open_or_with_it(self, calls):
@@ -864,9 +865,7 @@ class HostContract:
             self.insert("anna")  # on SQLite nobody else can write now
             change = TaskChange(task_id, {"status": "Cancelled"})
             began = time.monotonic()
-            self.host.change_background_tasks(
-                self.site, [change], calls.later("done"), patience=SOON
-            )
+            self.host.tasks.change_beside(self.site, [change], calls.later("done"), patience=SOON)
             assert time.monotonic() - began < SOON / 2
         assert (self.task(task_id)["status"], calls) == ("Cancelled", ["done"])
         assert self.subject.stored() == ["anna"]
@@ -877,47 +876,47 @@ class HostContract:
         with self.locked(task_id), frappe.site(self.site) as session:
             began = time.monotonic()
             with pytest.raises(RecordNotWritten, match="could not be written just now"):
-                self.host.change_background_task(session, change, patience=0)
+                self.host.tasks.change(session, change, patience=0)
             assert self.subject.ask("SELECT 1") == 1, "the transaction goes on"
             session.rollback()
             with pytest.raises(RecordNotWritten, match="could not be written just now"):
-                self.host.change_background_tasks(self.site, [change], patience=0)
+                self.host.tasks.change_beside(self.site, [change], patience=0)
             assert time.monotonic() - began < SOON / 2
         assert self.task(task_id)["stage"] is None
 
     def test_progress_is_written_beside_the_transaction_and_waits_for_nobody(self):
         task_id = self.added()
         with frappe.site(self.site) as session:
-            assert self.host.note_progress(session, TaskChange(task_id, {"progress": 10.0}))
+            assert self.host.tasks.note_progress(session, TaskChange(task_id, {"progress": 10.0}))
             assert self.task(task_id)["progress"] == 10
         with self.locked(task_id), frappe.site(self.site) as session:
             began = time.monotonic()
-            assert self.host.note_progress(session, TaskChange(task_id, {"progress": 20.0}))
+            assert self.host.tasks.note_progress(session, TaskChange(task_id, {"progress": 20.0}))
             assert time.monotonic() - began < SOON / 2
         assert self.task(task_id)["progress"] == 10
 
     def test_records_are_listed_newest_first(self):
         first, second = self.added(), self.added()
         with frappe.site(self.site):
-            mine = self.host.recent_background_tasks("contract", 5)
+            mine = self.host.tasks.recent("contract", 5)
             assert [one["task_id"] for one in mine] == [second, first]
             assert "arguments" not in mine[0] and mine[0]["status"] == "Queued"
-            (newest,) = self.host.recent_background_tasks(None, 1)
+            (newest,) = self.host.tasks.recent(None, 1)
             assert newest["task_id"] == second
-            assert self.host.recent_background_tasks("nobody", 5) == []
+            assert self.host.tasks.recent("nobody", 5) == []
 
     def test_those_that_have_not_ended_are_found_and_old_ends_cleared(self):
         now = datetime.now(timezone.utc)
         waiting, old = self.added(message_id="its message"), self.added()
         with frappe.site(self.site) as session:
             ended = {"status": "Completed", "ended_at": now - timedelta(days=8)}
-            self.host.change_background_task(session, TaskChange(old, ended))
-        found = self.host.open_background_tasks(self.site, now + timedelta(minutes=1))
+            self.host.tasks.change(session, TaskChange(old, ended))
+        found = self.host.tasks.open(self.site, now + timedelta(minutes=1))
         assert found[waiting] == "its message" and old not in found
-        assert waiting not in self.host.open_background_tasks(self.site, now - timedelta(hours=1))
-        self.host.clear_background_tasks(self.site, now - timedelta(days=9))
+        assert waiting not in self.host.tasks.open(self.site, now - timedelta(hours=1))
+        self.host.tasks.clear(self.site, now - timedelta(days=9))
         assert self.task(old)
-        assert self.host.clear_background_tasks(self.site, now - timedelta(days=7)) == 1
+        assert self.host.tasks.clear(self.site, now - timedelta(days=7)) == 1
         assert self.task(old) is None and self.task(waiting)
 
 
@@ -981,11 +980,11 @@ class ServerContract(HostContract):
         with frappe.site(self.site) as session:
             self.subject.see_snapshots()
             self.insert("mine")
-            assert self.host.change_background_task(session, first)
+            assert self.host.tasks.change(session, first)
             frappe.get_all(self.subject.account)
             in_thread(lambda: self.change_beside(task_id))
             with pytest.raises(self.subject.failed_statement) as caught:
-                self.host.change_background_task(session, TaskChange(task_id, {"stage": "mine"}))
+                self.host.tasks.change(session, TaskChange(task_id, {"stage": "mine"}))
             assert self.host.is_conflict(caught.value)
             with pytest.raises(TransactionEnded) as refused:
                 session.commit()
@@ -998,7 +997,7 @@ class ServerContract(HostContract):
 
     def change_beside(self, task_id: str) -> None:
         change = TaskChange(task_id, {"stage": "another's"})
-        self.host.change_background_tasks(self.site, [change], patience=SOON)
+        self.host.tasks.change_beside(self.site, [change], patience=SOON)
 
     def need_snapshots(self) -> None:
         with frappe.site(self.site):

@@ -13,7 +13,7 @@ import pytest
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import RecordNotWritten
-from frappe_jobs.scheduler.events import ScheduledJob
+from frappe_jobs.host.schedule_records import ScheduledJob
 from frappe_jobs.scheduler.sync import Plan
 from frappe_jobs.standalone.models import Base
 from frappe_jobs.testing import wait_until
@@ -122,31 +122,31 @@ def jobs(*methods: str) -> list[ScheduledJob]:
 
 
 def test_what_another_one_has_added_is_refused_and_nothing_is_changed(host: Any) -> None:
-    [before] = host.change_job_types("site1", jobs("ping"), {}, [])
+    [before] = host.schedule.change_job_types("site1", jobs("ping"), {}, [])
     with pytest.raises(RecordNotWritten, match="'site1' were changed by another process"):
-        host.change_job_types("site1", jobs("add", "ping"), {}, [])
-    assert host.job_types("site1") == [before]
+        host.schedule.change_job_types("site1", jobs("add", "ping"), {}, [])
+    assert host.schedule.job_types("site1") == [before]
 
 
 def test_what_another_one_has_removed_is_refused_and_nothing_is_changed(host: Any) -> None:
-    before, after = host.change_job_types("site1", jobs("ping", "add"), {}, [])
-    host.change_job_types("site1", [], {}, [before.name])
+    before, after = host.schedule.change_job_types("site1", jobs("ping", "add"), {}, [])
+    host.schedule.change_job_types("site1", [], {}, [before.name])
     for change, remove in (({}, [before.name]), ({before.name: jobs("fail")[0]}, [])):
         with pytest.raises(RecordNotWritten, match="'site1' were changed by another process"):
-            host.change_job_types("site1", jobs("whoami"), change, remove)
-    assert host.job_types("site1") == [after]
+            host.schedule.change_job_types("site1", jobs("whoami"), change, remove)
+    assert host.schedule.job_types("site1") == [after]
 
 
 def test_who_compares_before_the_commit_does_not_keep_the_new_entries_out(bench: Any) -> None:
     """Its ticket is the later one, and what it has read is older."""
     bench.use()
     here = runtime.current()
-    change = here.host.change_job_types
+    change = here.host.schedule.change_job_types
 
     def changed_late(*given: Any) -> Any:
         here.sync.compare(["site1"])
         return change(*given)
 
-    here.host.change_job_types = changed_late
+    here.host.schedule.change_job_types = changed_late
     here.sync.apply(Plan("site1", jobs("ping", "add"), [], [], [], []))
     assert in_force(bench) == ["acme.tasks.add", "acme.tasks.ping"]

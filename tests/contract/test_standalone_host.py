@@ -514,12 +514,12 @@ class StandaloneContract:
     def test_a_bound_method_is_known_by_its_documents_key(self, library):
         with frappe.site("site1"):
             shelf = frappe.new_doc("Book Shelf", code="A").insert()
-            assert self.host.document_method(shelf.count) == ("Book Shelf", "A", "count")
+            assert self.host.methods.document_method(shelf.count) == ("Book Shelf", "A", "count")
             label = library.Label(shelf_code="A", colour="red").insert()
-            assert self.host.document_method(label.save) == ("Label", ("A", "red"), "save")
+            assert self.host.methods.document_method(label.save) == ("Label", ("A", "red"), "save")
             assert frappe.get_doc("Label", ("A", "red")) is label
         with pytest.raises(ArgumentError, match="Account has no name yet"):
-            self.host.document_method(Account().deposit)
+            self.host.methods.document_method(Account().deposit)
 
     @pytest.mark.parametrize(
         ("doctype", "method", "error"),
@@ -533,7 +533,7 @@ class StandaloneContract:
     def test_what_is_no_public_method_of_the_apps_own_is_refused(self, doctype, method, error):
         arguments = {"doctype": doctype, "name": "A", "doc_method": method}
         with frappe.site("site1"), pytest.raises(error):
-            self.host.checked(RUN_DOC_METHOD, arguments, "site1")
+            self.host.methods.checked(RUN_DOC_METHOD, arguments, "site1")
 
     # --- a database out of reach
 
@@ -716,14 +716,18 @@ class TestApps:
             none="",
             first="before_job = 'first.one'",
         )
-        assert host.hooks("before_job", "site1") == ["second.one", "second.two", "first.one"]
-        assert host.hooks("after_job", "site1") == []
+        assert host.methods.hooks("before_job", "site1") == [
+            "second.one",
+            "second.two",
+            "first.one",
+        ]
+        assert host.methods.hooks("after_job", "site1") == []
 
     @pytest.mark.parametrize("value", ["7", "{'a': 'b'}", "['a.b', 7]", "None", "('a.b',)"])
     def test_a_wrong_hook_is_refused_by_app_and_name(self, install, value):
         host = install(shop=f"before_job = {value}")
         with pytest.raises(ConfigError, match=r"shop_\d+.hooks: 'before_job' must be"):
-            host.hooks("before_job", "site1")
+            host.methods.hooks("before_job", "site1")
 
     @pytest.mark.parametrize("value", ["7", "['a.b']", "{'Order': 7}", "{'Order': ['a.b']}"])
     def test_a_wrong_table_of_classes_is_refused_by_app_and_name(self, install, value):
@@ -743,7 +747,10 @@ class TestApps:
     @pytest.mark.parametrize("hooks", ["import nothing_of_that_name", "1 / 0", "this is no Python"])
     def test_an_app_that_cannot_be_imported_is_named(self, install, hooks):
         host = install(shop=hooks)
-        for use in (lambda: host.hooks("before_job", "site1"), lambda: frappe.new_doc("Order")):
+        for use in (
+            lambda: host.methods.hooks("before_job", "site1"),
+            lambda: frappe.new_doc("Order"),
+        ):
             with pytest.raises(ConfigError, match=r"App 'shop_\d+' of site1 cannot be used"):
                 with frappe.site("site1"):
                     use()
@@ -752,7 +759,7 @@ class TestApps:
     def test_an_app_that_is_not_there_is_named(self, make_sites, name):
         host = make_sites({"site1": {"installed_apps": [name]}}).host
         with pytest.raises(ConfigError, match=f"App '{name}' of site1 cannot be used"):
-            host.hooks("before_job", "site1")
+            host.methods.hooks("before_job", "site1")
 
     def test_preloading_imports_what_it_can_and_logs_the_rest(self, install, caplog):
         host = install(broken="1 / 0", empty="", good="loaded = True")

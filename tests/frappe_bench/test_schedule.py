@@ -231,7 +231,7 @@ def test_naive_times_are_read_in_the_sites_zone(clean: FrappeBench) -> None:
     found = clean.call(
         HERE + MAKE + "doc.db_set('last_execution', frappe.utils.now_datetime())\n"
         "from datetime import datetime, timezone\nnow = datetime.now(timezone.utc)\n"
-        "one, = [one for one in here.host.job_types(site) if one.name == doc.name]\n"
+        "one, = [one for one in here.host.schedule.job_types(site) if one.name == doc.name]\n"
         "answer = [abs((now - at).total_seconds()) < 60 for at in "
         "(one.creation, one.last_execution)]"
     )

@@ -122,7 +122,7 @@ def test_a_schedulers_clock_that_is_wrong_is_told(bench):
 class TestEntries:
     def test_those_that_are_not_as_the_records_say_are_told_and_mended(self, bench):
         here = runtime.current()
-        timetable, types = here.timetable, here.host.job_types("site1")
+        timetable, types = here.timetable, here.host.schedule.job_types("site1")
         assert level_of(said(), "2 sites with 4 scheduled jobs: the databases answer") == "ok"
         first, second = (here.sync.entry("site1", one) for one in types)
         left = type(first)("site1", "left", *(getattr(first, name) for name in FIELDS))

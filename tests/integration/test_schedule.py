@@ -168,7 +168,7 @@ class TestMigrate:
         migrated(bench)
         sync, timetable = runtime.current().sync, runtime.current().timetable
         ticket = timetable.ticket("site1")
-        old = runtime.current().host.job_types("site1")
+        old = runtime.current().host.schedule.job_types("site1")
         with frappe.site("site1"):
             record = only_record("acme.tasks.ping")
             record.frequency = "Hourly"

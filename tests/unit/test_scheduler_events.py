@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from frappe_jobs.scheduler.events import ScheduledJob, scheduled_jobs
-from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.host.schedule_records import ScheduledJob
+from frappe_jobs.scheduler.events import scheduled_jobs
+from frappe_jobs.scheduler.frequency import Schedule, queue_of
+from frappe_jobs.scheduler.sync import schedule_of
 from frappe_jobs.texts.finding import Finding
 
 DATA = Path(__file__).parents[1] / "data"
@@ -67,7 +69,12 @@ def test_every_job_has_the_frequency_expression_and_queue_that_frappe_gives_it(
     assert findings == []
     assert len(jobs) == count
     assert expected == {
-        (job.method, job.frequency, job.schedule("site1", 240).expression, job.queue)
+        (
+            job.method,
+            job.frequency,
+            schedule_of(job, "site1", 240).expression,
+            queue_of(job.frequency),
+        )
         for job in jobs
     }
     assert {job.app for job in jobs} == {app}
@@ -81,9 +88,9 @@ def test_the_jobs_of_several_apps_keep_their_order() -> None:
 
 def test_a_jobs_schedule_is_made_for_its_site_and_the_interval() -> None:
     jobs, _ = scheduled_jobs({"shop": {"all": ["shop.a"], "daily_long": ["shop.b"]}})
-    assert jobs[0].schedule("site1", 90) == Schedule(every=90)
-    assert jobs[1].schedule("site1", 90) == Schedule.of("Daily Long", "shop.b", "site1")
-    assert jobs[1].schedule("site1", 90) != jobs[1].schedule("site2", 90)
+    assert schedule_of(jobs[0], "site1", 90) == Schedule(every=90)
+    assert schedule_of(jobs[1], "site1", 90) == Schedule.of("Daily Long", "shop.b", "site1")
+    assert schedule_of(jobs[1], "site1", 90) != schedule_of(jobs[1], "site2", 90)
 
 
 def test_the_expression_of_a_cron_job_alone_stands_in_its_cron_format() -> None:

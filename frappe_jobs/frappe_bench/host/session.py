@@ -11,7 +11,7 @@ import frappe
 
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.frappe_bench.host.database import is_out_of_reach
-from frappe_jobs.host.port import Session
+from frappe_jobs.host.session import Session
 from frappe_jobs.runtime import Runtime, of_sites_path
 
 _runtimes: dict[str, Runtime] = {}

@@ -44,8 +44,8 @@ def alone(message_id: str) -> Iterator[bool]:
 
 
 def marks(what: str | None = None) -> list[dict]:
-    lines = path().read_text().splitlines() if path().exists() else []
-    found = [json.loads(line) for line in lines]
+    lines = path().read_text().splitlines(keepends=True) if path().exists() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]  # else it is being written
     return [line for line in found if what in (None, line["what"])]
 
 

@@ -10,7 +10,7 @@ from frappe.model.document import Document
 from frappe_jobs.background_task.record import CANCELLED, OPEN
 from frappe_jobs.frappe_bench.errors import refusals
 from frappe_jobs.frappe_bench.host.session import BenchSession, runtime
-from frappe_jobs.frappe_bench.host.tasks import DOCTYPE, columns_of
+from frappe_jobs.frappe_bench.host.task_records import DOCTYPE, columns_of
 
 
 class BackgroundTask(Document):  # type: ignore[misc]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -22,8 +22,10 @@ from frappe_jobs.background_task.record import LENGTHS, OPEN, storable
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
 from frappe_jobs.frappe_bench.host import database
 from frappe_jobs.frappe_bench.host.bound import document_of
+from frappe_jobs.frappe_bench.host.reading import Read
 from frappe_jobs.frappe_bench.rq.rq_options import FRAPPES_RUN_DOC_METHOD
-from frappe_jobs.host.port import TaskChange
+from frappe_jobs.host.session import Session
+from frappe_jobs.host.task_records import TaskChange, TaskRecords
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,44 @@ CONNECT_TIMEOUT = 5
 SAVEPOINT = "frappe_jobs_background_task"
 #: A column that no other doctype of that name has.
 OURS = "message_id"
+
+
+class BenchTaskRecords(TaskRecords):
+    """By Frappe's own database; each call that names a site opens it."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
+        add(records)
+
+    def change(
+        self, session: Session, change: TaskChange, *, patience: float | None = None
+    ) -> bool:
+        return change_here(change, patience)
+
+    def change_beside(
+        self,
+        site: str,
+        changes: Sequence[TaskChange],
+        done: Callable[[], object] = lambda: None,
+        *,
+        patience: float,
+    ) -> None:
+        self._read(site, lambda: change_beside(changes, patience))
+        done()
+
+    def note_progress(self, session: Session, change: TaskChange) -> bool:
+        return note_progress(change)
+
+    def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
+        return recent(user, limit)
+
+    def open(self, site: str, before: datetime) -> dict[str, str]:
+        return self._read(site, lambda: open_ones(before))
+
+    def clear(self, site: str, before: datetime) -> int:
+        return self._read(site, lambda: clear(before))
 
 
 # --- in the open transaction
@@ -60,7 +100,7 @@ def add(records: Sequence[Mapping[str, Any]]) -> None:
         _insert(frappe.db, values)
 
 
-def change(change: TaskChange, patience: float | None) -> bool:
+def change_here(change: TaskChange, patience: float | None) -> bool:
     """Change one; what goes wrong with that is taken back alone, if the database can."""
     db = frappe.db
     if patience is not None:

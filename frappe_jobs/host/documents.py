@@ -1,0 +1,33 @@
+"""The port to a site's documents, for the API."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Documents(ABC):
+    """The documents of the open site."""
+
+    @abstractmethod
+    def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
+        """The document of that name on the open site; raises the host's DoesNotExistError.
+
+        ``for_update``: as it is now, and nobody else changes it before this transaction ends.
+        """
+
+    @abstractmethod
+    def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
+        """A document that is not stored yet."""
+
+    @abstractmethod
+    def get_all(
+        self,
+        doctype: str,
+        filters: Mapping[str, Any],
+        fields: Sequence[str],
+        order_by: str | None,
+        limit: int | None,
+    ) -> list[dict[str, Any]]:
+        """The values of those fields of each document that equals the filters."""

@@ -1,0 +1,35 @@
+"""The port to the apps' code: methods by their dotted paths, and what hooks name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from frappe_jobs.methods import check_arguments
+
+
+class Methods(ABC):
+    """What may run on a site."""
+
+    @abstractmethod
+    def hooks(self, name: str, site: str) -> list[str]:
+        """The dotted paths that the site's apps name under that hook, in the apps' order."""
+
+    @abstractmethod
+    def resolve(self, path: str, site: str) -> Callable[..., Any]:
+        """The method, if it may run on that site; raises MethodNotFound or MethodNotAllowed."""
+
+    def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
+        """Gives ``resolve`` of that site for many paths; what is installed is looked up once."""
+        return lambda path: self.resolve(path, site)
+
+    def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
+        """The method, if it may run and takes these arguments; else raises, also ArgumentError."""
+        method = self.resolve(path, site)
+        check_arguments(method, path, arguments)
+        return method
+
+    @abstractmethod
+    def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
+        """Doctype, name and method's name if it is bound to a document, else None."""

@@ -1,0 +1,117 @@
+"""The port to a site's schedule: its Scheduled Job Types, and what its apps' hooks say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from frappe_jobs.host.own_methods import RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
+
+
+@dataclass(frozen=True)
+class ScheduledJob:
+    """A job of the hooks; known by its method, frequency and expression."""
+
+    method: str
+    #: As Frappe's record spells it: ``Hourly Long``, ``Cron``.
+    frequency: str
+    #: The expression of a Cron job, else empty.
+    cron_format: str = ""
+    #: The app that names it first.
+    app: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A Scheduled Job Type of a site, as its record has it."""
+
+    name: str
+    #: Its own, else its scheduler event's, else from the hook ``scheduled_against``; or empty.
+    method: str
+    frequency: str
+    cron_format: str
+    queue: str
+    stopped: bool
+    #: Whether it belongs to a Scheduler Event, and not to the apps' hooks.
+    has_event: bool
+    creation: datetime
+    last_execution: datetime | None = None
+    next_execution: datetime | None = None
+    #: Whether it runs a script that lies in the site, so that its method is only a name.
+    is_script: bool = False
+    #: Why its record cannot be read; else empty.
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class ScheduledCall:
+    """What a scheduled job calls: method and arguments, what ends its id, who hears of a kill."""
+
+    method: str
+    key: str
+    arguments: Mapping[str, Any]
+    on_failure: str | None
+
+    @property
+    def job_id(self) -> str:
+        return f"scheduled_job::{self.key}"
+
+
+class ScheduleRecords(ABC):
+    """What the scheduler asks of a site, and writes there."""
+
+    def inactive(self, site: str) -> str | None:
+        """Why nothing is queued for that site beside what its configuration says; None: go on."""
+        return None
+
+    def time_zone(self, site: str) -> str | None:
+        """The site's time zone by its name; None: as its configuration says."""
+        return None
+
+    def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
+        """How the scheduled job of that Scheduled Job Type is run."""
+        arguments = {"job_type": name, "due": due}
+        return ScheduledCall(RUN_SCHEDULED_JOB, name, arguments, SCHEDULED_JOB_FAILED)
+
+    @abstractmethod
+    def scheduler_events(self, site: str) -> Mapping[str, Any]:
+        """What each installed app's hooks say under ``scheduler_events``."""
+
+    @abstractmethod
+    def job_types(self, site: str) -> list[JobType]:
+        """The site's Scheduled Job Types; none before its first migrate.
+
+        Raises DatabaseUnavailable.
+        """
+
+    @abstractmethod
+    def change_job_types(
+        self,
+        site: str,
+        add: Sequence[ScheduledJob],
+        change: Mapping[str, ScheduledJob],
+        remove: Sequence[str],
+    ) -> list[JobType]:
+        """Add, change and remove records, in one transaction; gives what the site has then.
+
+        Their tables are made if need be.  Raises RecordNotWritten where another process has added
+        or removed one of them first, or is in the way.
+        """
+
+    @abstractmethod
+    def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
+        """Write into the records when they have run last, in place of times that cannot be.
+
+        Nobody is told that the schedule has changed.
+        """
+
+    @abstractmethod
+    def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
+        """Write into the records when they are due next, for people; None: they are not."""
+
+    @abstractmethod
+    def clear_logs(self, site: str, before: datetime) -> None:
+        """Delete the logs of the scheduled runs that began before that time."""
