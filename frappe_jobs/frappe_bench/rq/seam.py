@@ -34,38 +34,38 @@ def get_queue(qtype: str, is_async: bool = True) -> Any:
     """
     background_jobs.validate_queue(qtype)
     if frappe.local.flags.in_migrate:
-        _room("queue").require_broker()
-    return _room("queue").BenchQueue(qtype, is_async)
+        _room("rq.queue").require_broker()
+    return _room("rq.queue").BenchQueue(qtype, is_async)
 
 
 def get_queues(connection: Any = None) -> list[Any]:
     """All queues of the bench."""
     install_in_what_is_loaded()
-    return [_room("queue").BenchQueue(name) for name in background_jobs.get_queues_timeout()]
+    return [_room("rq.queue").BenchQueue(name) for name in background_jobs.get_queues_timeout()]
 
 
 def get_job(job_id: str) -> Any:
     """The newest job of that id on the open site, None if none is known."""
     if sys._getframe(1).f_code is ENQUEUE:
-        _room("queue").note_look_up(job_id)
-    return _room("queue").BenchQueue("default").fetch_job(background_jobs.create_job_id(job_id))
+        _room("rq.queue").note_look_up(job_id)
+    return _room("rq.queue").BenchQueue("default").fetch_job(background_jobs.create_job_id(job_id))
 
 
 def get_workers(queue: Any = None) -> list[Any]:
     """The workers online: those of that queue, or all of the bench."""
-    found: list[Any] = _room("workers").workers(queue)
+    found: list[Any] = _room("rq.workers").workers(queue)
     return found
 
 
 def get_running_jobs_in_queue(queue: Any) -> list[Any]:
     """The jobs of that queue that run now, of all sites."""
-    found: list[Any] = _room("workers").running([queue.name.rpartition(":")[2]])
+    found: list[Any] = _room("rq.workers").running([queue.name.rpartition(":")[2]])
     return found
 
 
 def is_scheduler_running() -> bool:
     """Whether a scheduler leads, on whatever machine; Frappe asks for a lock of this one."""
-    return _room("session").runtime().timetable.leader() is not None
+    return _room("host.session").runtime().timetable.leader() is not None
 
 
 def publish_progress(
