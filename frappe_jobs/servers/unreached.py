@@ -30,6 +30,7 @@ def _cure(text: str, server: ServerURL) -> str:
         return "Name the authority that signed its certificate: ssl_ca_certs."
     if any(one in text for one in NO_TLS):
         return "Does it speak no TLS?"
-    if "ssl_certfile" not in server.tls and any(one in text for one in NO_CERTIFICATE):
+    hung_up = (*NO_CERTIFICATE, *HUNG_UP)  # by when its answer comes
+    if "ssl_certfile" not in server.tls and any(one in text for one in hung_up):
         return "Does it ask for a certificate of ours? Then name it: ssl_certfile, ssl_keyfile."
     return ""

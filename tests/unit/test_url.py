@@ -291,6 +291,7 @@ def test_defaults_hold_where_the_url_says_nothing() -> None:
         ("rediss://h", "[SSL: WRONG_VERSION_NUMBER] wrong version number", "Does it speak no TLS?"),
         ("rediss://h", "verify failed: unable to get local issuer", "Name the authority that"),
         ("amqps://h", "EOF occurred in violation", "Does it ask for a certificate of ours?"),
+        ("rediss://h", "Error 104 while writing. Connection reset by peer.", "a certificate of"),
         (
             "redis://h",
             "Connection closed by server.",
