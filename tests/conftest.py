@@ -20,6 +20,7 @@ from uuid import uuid4
 import leftovers
 import pytest
 import redis
+import redis_version
 import warm
 from acme import trace  # in this process from tests/apps; a bench's workers have their own copy
 from kombu import Connection
@@ -347,6 +348,7 @@ def shared_worker(shared: Bench, _shared: tuple[Bench, Worker]) -> Worker:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # of a run in several processes, the one above them
         leftovers.watch()
+    redis_version.keep()
     if redis.VERSION < (5,):  # it leaves a Unix socket open that nobody answered at
         theirs = r"ignore:unclosed <socket.socket fd=\d+, family=1:ResourceWarning"
         config.addinivalue_line("filterwarnings", theirs)

@@ -88,19 +88,20 @@ class TLSRabbitMQ(RabbitMQ):
         self.base = f"amqps://guest:guest@localhost:{self.port}//"
         trust = f"ssl_ca_certs={authority.certificate}"
         self.url = f"{self.base}?{trust}&ssl_certfile={certificate}&ssl_keyfile={key}"
-        self._configuration = (
-            "listeners.tcp = none\n"
-            f"listeners.ssl.default = 127.0.0.1:{self.port}\n"
-            f"ssl_options.cacertfile = {authority.certificate}\n"
-            f"ssl_options.certfile = {certificate}\n"
-            f"ssl_options.keyfile = {key}\n"
-            "ssl_options.verify = verify_peer\n"
-            "ssl_options.fail_if_no_peer_cert = true\n"
-        )
+        self._configuration = f"""[{{rabbit, [
+            {{tcp_listeners, []}},
+            {{ssl_listeners, [{{"127.0.0.1", {self.port}}}]}},
+            {{ssl_options, [
+                {{cacertfile, "{authority.certificate}"}},
+                {{certfile, "{certificate}"}},
+                {{keyfile, "{key}"}},
+                {{verify, verify_peer}},
+                {{fail_if_no_peer_cert, true}}
+            ]}}
+        ]}}]."""
 
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
         command, variables = super()._command()
-        (self.folder / "rabbitmq.conf").write_text(self._configuration)
         without = ("RABBITMQ_NODE_PORT", "RABBITMQ_NODE_IP_ADDRESS")  # of a listener without TLS
         return command, {key: value for key, value in variables.items() if key not in without}
 

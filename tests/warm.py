@@ -6,6 +6,7 @@ README's commands and the workers that are measured still start from nothing.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -16,14 +17,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
+
+import redis_version
 
 import frappe_jobs
+from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.testing import slowness
 
 #: What the commands import on their way, beside our own.
@@ -231,53 +237,55 @@ def preload() -> None:
             import_module(one.name)
     for name in LIBRARIES:
         import_module(name)
+    deque(check_versions(on_bench=False), maxlen=0)  # what it has parsed stays so
+    redis_version.keep()
 
 
-def requests(way: socket.socket, life: socket.socket) -> Iterator[tuple[Any, list[int]]]:
-    """What is asked for, until the other end of the second socket is gone."""
-    while life not in select.select([way, life], [], [])[0]:
-        asking, _ = way.accept()
-        with asking:
-            received = socket.recv_fds(asking, SIZE, 4)
-        if received[0]:
-            yield json.loads(received[0]), received[1]
+class Running(NamedTuple):
+    """A command that was begun, and where its exit status is told."""
+
+    pid: int
+    status: int
+
+    def tell(self) -> None:
+        """It has ended."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with suppress(BrokenPipeError):  # nobody waits for it any more
+            os.write(self.status, b"%d\n" % code)
+        os.close(self.status)
 
 
 def fork_for(way: socket.socket, life: socket.socket) -> str | None:
-    """Fork for each request; in the process that has a command to run, its module."""
-    for (module, *rest), descriptors in requests(way, life):
-        if not os.fork():
-            way.close()
-            life.close()
-            *streams, status = descriptors
-            if pid := os.fork():
-                wait_for(pid, streams, status)
-            os.close(status)
+    """Fork for each request until the other end of the second socket is gone.
+
+    In the process that has a command to run, its module.
+    """
+    running: dict[int, Running] = {}
+    while life not in (ready := select.select([way, life, *running], [], [])[0]):
+        for handle in running.keys() & ready:
+            running.pop(handle).tell()
+            os.close(handle)
+        if way not in ready:
+            continue
+        asking, _ = way.accept()
+        with asking:
+            request, descriptors, *_ = socket.recv_fds(asking, SIZE, 4)
+        if not request:
+            continue
+        *streams, status = descriptors
+        if not (pid := os.fork()):
+            for left in (way.detach(), life.detach(), status, *running):
+                os.close(left)
+            for other in running.values():
+                os.close(other.status)
+            module, *rest = json.loads(request)
             become(*rest, streams)
             return str(module)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        bury()
+        for stream in streams:
+            os.close(stream)
+        os.write(status, b"%d\n" % pid)
+        running[os.pidfd_open(pid)] = Running(pid, status)
     return None
-
-
-def bury() -> None:
-    """Wait for those forks that have ended."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:  # there is none
-        pass
-
-
-def wait_for(pid: int, streams: Sequence[int], status: int) -> None:
-    """Tell the command's id, and its exit status when it has ended."""
-    for stream in streams:
-        os.close(stream)
-    os.write(status, b"%d\n" % pid)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.write(status, b"%d\n" % code)
-    os._exit(0)
 
 
 def become(
@@ -299,12 +307,54 @@ def become(
     sys.path[:1] = first
 
 
+class LastStep:
+    """Ends a command's process where Python would take all its modules apart.
+
+    That would copy them, and costs more than most commands do; what a program has asked for at its
+    end is done by then.
+    """
+
+    def __init__(self) -> None:
+        self._pid, self._status = 0, 0
+
+    def __enter__(self) -> None:
+        self._pid = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SystemExit):
+            has_number = isinstance(error.code, int)
+            self._status = error.code if has_number else int(error.code is not None)
+        elif isinstance(error, Exception):
+            self._status = 1
+        elif error:  # it ends by a signal
+            self._pid = 0
+
+    def take(self) -> None:
+        """Leave, unless this is a fork of the command's, or its output cannot be written."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        except (OSError, ValueError):
+            return
+        os._exit(self._status & 0xFF)
+
+
+def run_as_main(module: str) -> None:
+    """What ``python -m`` does, or ``python -c``."""
+    if module == CODE:
+        exec(sys.argv.pop(1), {"__name__": "__main__"})
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
+    last_step = LastStep()
+    atexit.register(last_step.take)  # the first that is registered is called last
     preload()
     gc.collect()
     gc.freeze()
     if found := fork_for(*(socket.socket(fileno=int(number)) for number in sys.argv[1:])):
-        if found == CODE:
-            exec(sys.argv.pop(1), {"__name__": "__main__"})
-        else:
-            runpy.run_module(found, run_name="__main__", alter_sys=True)
+        with last_step:
+            run_as_main(found)

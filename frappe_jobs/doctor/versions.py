@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -16,6 +17,8 @@ FRAPPES = ("frappe",)
 SHOWN = ("celery", "kombu", "redis", "click")
 #: Which of our extras keeps the pins of which Frappe.
 EXTRAS = {"15": "frappe15", "16": "frappe16"}
+#: Takes longer than to read which distributions there are, and always says the same.
+parsed = cache(Requirement)
 
 
 def installed_version(name: str) -> str | None:
@@ -55,7 +58,7 @@ def _conflict(
     whose: str, text: str, version: Callable[[str], str | None], on_bench: bool
 ) -> Finding | None:
     try:
-        wanted = Requirement(text)
+        wanted = parsed(text)
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             return None
         there = version(wanted.name)

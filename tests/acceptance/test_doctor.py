@@ -6,8 +6,6 @@ import json
 import os
 import pty
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -120,10 +118,8 @@ def test_a_configuration_that_is_no_json_is_a_finding_too(make_bench):
 def test_the_level_has_a_colour_on_a_terminal_only(bench):
     assert "\x1b[" not in bench.run("doctor").stdout
     parent, child = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "frappe_jobs", "doctor"], cwd=bench.path, stdout=child,
-        env=bench.environment | {"TERM": "xterm"},
-    )  # fmt: skip
+    bench.variables["TERM"] = "xterm"
+    process = bench.start(["doctor"], bench.path, bench.environment, 0, child, 2)
     os.close(child)
     said = b""
     try:

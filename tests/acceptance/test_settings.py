@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+import warm
 
 from frappe_jobs import embedded
 from frappe_jobs.config import settings_table
@@ -15,10 +14,7 @@ PASSWORD = "hush"
 
 
 def run(bench, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "frappe_jobs", *arguments], cwd=bench.path, text=True,
-        env=bench.environment | environment, capture_output=True, timeout=60,
-    )  # fmt: skip
+    return warm.run(bench.start, arguments, bench.path, bench.environment | environment, "")
 
 
 def listed(bench, *arguments, **environment):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from chaos.servers import RabbitMQ, Redis, Server
+from chaos.servers import Redis, Server
 from doctored import one, worst
 from redis import Redis as Client
 
@@ -280,18 +280,3 @@ class TestRabbitMQ:
         assert "geheim" not in error.what
         assert one(found, "Workers and queues were not looked at").level == "warning"
         assert one(found, "No job has failed").level == "ok"
-
-    def test_one_whose_memory_is_full_takes_no_messages(self, make_bench, tmp_path):
-        if RabbitMQ.script() is None:
-            absent = pytest.fail if os.environ.get("CI") else pytest.skip
-            absent("There is no rabbitmq-server here, of which a test would start a node.")
-        with RabbitMQ(tmp_path, vm_memory_high_watermark=0) as server:
-            bench = make_bench(celery_broker_url=server.url)
-            bench.amqp_url = None
-            bench.use()
-            began = time.monotonic()
-            found = [*Checkup(parts_of(runtime.current())).findings()]
-            assert time.monotonic() - began < 10 * slowness()
-            error = one(found, "takes no messages, so no job can be sent")
-            assert (error.level, "alarms" in error.cure) == ("error", True)
-            assert one(found, "Workers and queues were not looked at").level == "warning"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import time
 from uuid import uuid4
 
 import pytest
 from acme import tasks
 from celery.result import AsyncResult
-from chaos.servers import RabbitMQ
 from kombu import Connection, Queue
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
-from frappe_jobs.brokers import rabbitmq
 from frappe_jobs.testing import wait_until
 
 
@@ -145,22 +141,3 @@ def test_the_queues_command_counts_workers_and_messages(idle):
     assert [line.split()[:4] for line in lines[1:]] == [
         ["short", "300", "1", "0"], ["default", "300", "0", "0"], ["long", "1500", "0", "1"],
     ]  # fmt: skip
-
-
-def test_one_that_takes_no_messages_is_said_and_nothing_waits_for_ever(
-    make_bench, tmp_path, monkeypatch
-):
-    if RabbitMQ.script() is None:
-        absent = pytest.fail if os.environ.get("CI") else pytest.skip
-        absent("There is no rabbitmq-server here, of which a test would start a node.")
-    monkeypatch.setattr(rabbitmq, "CONFIRM_TIMEOUT", 0.5)
-    with RabbitMQ(tmp_path, vm_memory_high_watermark=0) as server:
-        bench = make_bench(celery_broker_url=server.url)
-        bench.amqp_url = None
-        bench.use()
-        with frappe.site("site1"):
-            began = time.monotonic()
-            with pytest.raises(errors.BrokerUnavailable, match="its memory or its disk is full"):
-                frappe.enqueue(tasks.whoami, job_id="held")
-            assert time.monotonic() - began < 10
-            assert frappe.get_job("held").status == "cancelled"

@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from acme import tasks
 from chaos.servers import RabbitMQ
+from doctored import one
 from kombu import Connection, Queue
 from proxy import Proxy
 
 import frappe_jobs as frappe
-from frappe_jobs import errors
-from frappe_jobs.testing import wait_until
+from frappe_jobs import errors, runtime
+from frappe_jobs.brokers import rabbitmq
+from frappe_jobs.cli.doctor import parts_of
+from frappe_jobs.doctor.checkup import Checkup
+from frappe_jobs.testing import slowness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -186,3 +190,37 @@ def test_one_that_takes_no_messages_is_worked_for_until_there_are_none(bench, wo
         assert len(bench.marks("attempt")) == 2
     assert worker.process.poll() is None
     assert worker.log.count("what this worker says of itself is not sent: Alarm") == 1
+
+
+@pytest.fixture(scope="class")
+def full(node):
+    node.control("set_vm_memory_high_watermark", "0.0000001")
+    yield
+    node.control("set_vm_memory_high_watermark", "0.6")
+
+
+@pytest.mark.usefixtures("full")
+class TestWhileItsMemoryIsFull:
+    @pytest.fixture
+    def bench(self, make_bench, node):
+        bench = make_bench(celery_broker_url=node.url)
+        bench.amqp_url = None
+        bench.use()
+        return bench
+
+    def test_it_is_said_and_nothing_waits_for_ever(self, bench, monkeypatch):
+        monkeypatch.setattr(rabbitmq, "CONFIRM_TIMEOUT", 0.5)
+        with frappe.site("site1"):
+            began = time.monotonic()
+            with pytest.raises(errors.BrokerUnavailable, match="its memory or its disk is full"):
+                frappe.enqueue(tasks.whoami, job_id="held")
+            assert time.monotonic() - began < 10
+            assert frappe.get_job("held").status == "cancelled"
+
+    def test_the_doctor_says_that_it_takes_no_messages(self, bench):
+        began = time.monotonic()
+        found = [*Checkup(parts_of(runtime.current())).findings()]
+        assert time.monotonic() - began < 10 * slowness()
+        error = one(found, "takes no messages, so no job can be sent")
+        assert (error.level, "alarms" in error.cure) == ("error", True)
+        assert one(found, "Workers and queues were not looked at").level == "warning"

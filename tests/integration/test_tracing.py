@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -32,11 +30,7 @@ class Traced:
     def client(self, code):
         """Run code in an instrumented process; gives the JSON that it prints last."""
         head = "import json, os, frappe_jobs as frappe, traced.hooks\n"
-        done = subprocess.run(
-            [sys.executable, "-c", head + textwrap.dedent(code)], cwd=self.bench.path,
-            env=self.bench.environment | {"PYTHONPATH": str(self.bench.path)}, text=True,
-            capture_output=True, timeout=60,
-        )  # fmt: skip
+        done = self.bench.python(head + textwrap.dedent(code))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import redis
+import warm
 from celery import Celery
 from chaos.servers import Redis, free_port
 
@@ -135,10 +134,8 @@ class TestEnvironment:
 
     def test_celerys_own_command_line_goes_by_it_too(self, bench):
         bench.variables.clear()
-        asked = [sys.executable, "-m", "celery", "-A", "frappe_jobs", "-b", NOWHERE, "report"]
-        done = subprocess.run(
-            asked, cwd=bench.path, env=bench.environment, capture_output=True, text=True
-        )
+        asked = ["-A", "frappe_jobs", "-b", NOWHERE, "report"]
+        done = warm.run(bench.start, asked, bench.path, bench.environment, "", module="celery")
         assert "CELERY_BROKER_URL is in the environment" in done.stderr, done.stderr
         assert bench.redis_url in done.stdout and "127.0.0.1:1" not in done.stdout
 

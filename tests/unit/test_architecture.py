@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -114,7 +114,20 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+def each(paths: Sequence[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """One test for all these files: pytest's work for a case would be more than the look at it."""
+
+    def of_all(look: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            for path in paths:
+                look(path)
+
+        return test
+
+    return of_all
+
+
+each_file = each(FILES)
 
 
 @cache
@@ -294,7 +307,7 @@ def test_a_port_can_be_imported_without_its_adapters(package: str) -> None:
     assert list(imported(PACKAGE / package / "__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
+@each([*FILES, *TESTS])
 def test_nothing_sleeps(path: Path) -> None:
     called = [
         place
