@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -79,12 +78,6 @@ WATCHED = (
     (Task, "apply_async", celery.app.task.__file__),
     (kombu.messaging.Producer, "publish", kombu.messaging.__file__),
 )
-
-
-#: The exchange of Celery's control commands, and the queue there of a worker of ours. kombu keeps
-#: that of one that was killed; to no worker's commands it matters whether its queue is listed.
-PIDBOX = "celery.pidbox"
-OF_A_WORKER = re.compile(r"[^@]*\.[0-9a-f]{8}\.[0-9]+@.*\.celery\.pidbox")
 
 
 class RedisBroker(KombuBroker):
@@ -202,13 +195,6 @@ class RedisBroker(KombuBroker):
 
     def _server(self, connection: Any) -> BrokerServer:
         return BrokerServer("Redis")
-
-    def forget(self) -> None:
-        super().forget()
-        with self._channel() as channel:
-            for routing_key, pattern, queue in channel.get_table(PIDBOX):
-                if OF_A_WORKER.fullmatch(queue):
-                    channel._delete(queue, PIDBOX, routing_key, pattern)
 
     def depth(self, queue: str) -> int:
         # Not by a passive declare, which forgets the prefix of all keys.

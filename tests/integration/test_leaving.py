@@ -10,8 +10,7 @@ import redis
 from acme import tasks
 
 import frappe_jobs as frappe
-from frappe_jobs import errors
-from frappe_jobs.brokers.redis import OF_A_WORKER, PIDBOX
+from frappe_jobs import embedded, errors
 from frappe_jobs.deploy import leaving
 from frappe_jobs.ledger.leftovers import Leftovers
 from frappe_jobs.testing import wait_until
@@ -36,22 +35,45 @@ def test_nothing_of_it_stays(on_each_broker):
             frappe.enqueue(method, job_id=method.__name__)
         assert bench.run("worker", "--burst").returncode == 0
         frappe.enqueue(tasks.ping, at_front=True)
-    with bench.worker("--queue", "short") as worker:  # kombu keeps the name of one that is killed
+    with bench.worker("--queue", "short") as worker:
         os.killpg(worker.process.pid, signal.SIGKILL)
     assert of_bench(bench)
     leaving.forget(here.celery_settings, here.broker)
     assert of_bench(bench) == set()
-    if not here.settings.is_amqp:
-        with here.app.connection_for_read() as connection:
-            known = [name for *_, name in connection.default_channel.get_table(PIDBOX)]
-        of_it = [name for name in known if f".{worker.process.pid}@" in name]
-        assert not [name for name in of_it if OF_A_WORKER.fullmatch(name)]
     with here.app.connection_for_read() as connection:
         for queue in here.app.amqp.queues.values():
             if here.settings.is_amqp:
                 with pytest.raises(connection.channel_errors):
                     queue(connection.channel()).queue_declare(passive=True)
     leaving.forget(here.celery_settings, here.broker)  # and once more, as after a cut
+
+
+@pytest.fixture
+def urls(tmp_path):
+    """Of three servers."""
+    folders = [tmp_path / name for name in ("jobs", "schedule", "results")]
+    for folder in folders:
+        folder.mkdir()
+    yield [embedded.start(folder) for folder in folders]
+    for folder in folders:
+        embedded.stop(folder)
+
+
+def test_nothing_of_it_stays_on_any_of_its_servers(make_bench, urls):
+    queue, schedule, results = urls
+    bench = make_bench(redis_queue=queue, redbeat_redis_url=schedule, celery_result_backend=results)
+    here = bench.use()
+    bench.run("migrate", "--site", "all")
+    with frappe.site("site1"):
+        frappe.enqueue(tasks.ping)
+    assert bench.run("worker", "--burst").returncode == 0
+
+    def left() -> list[int]:
+        return [sum(here.settings.bench_id in key for key in keys(url)) for url in urls]
+
+    assert all(left())
+    leaving.forget(here.celery_settings, here.broker)
+    assert left() == [0, 0, 0]
 
 
 def test_who_would_write_again_is_named(bench):
