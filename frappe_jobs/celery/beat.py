@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from celery.schedules import BaseSchedule, schedstate
 from celery.utils.nodenames import gethostname
 from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 
+from frappe_jobs.celery.apart import Apart
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerError, shortened
@@ -98,7 +98,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._differs = False
         self._doubts = False
         self._compared = -COMPARE
-        self._comparing: threading.Thread | None = None
+        self._comparing: Apart | None = None
 
     def setup_schedule(self) -> None:
         """Nothing: the entries come from the sites' records."""
@@ -153,7 +153,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
             return min(1.0, self._pause)
         self._note(look)
         self._note_what_is_wrong(look)
-        if time.monotonic() - self._compared > COMPARE and not self._is_comparing:
+        if not self._is_comparing and time.monotonic() - self._compared > COMPARE:
             self._compare(look.now)
         if look.due:
             self._queue(look.due, look.now)
@@ -240,11 +240,13 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         timetable.move(moves)
 
     def _compare(self, now: float) -> None:
-        """Bring the entries in line with the records, beside the ticks."""
+        """Bring the entries in line with the records, beside the ticks.
+
+        Each scheduled method's module is imported for that, to see whether it is there: of an app
+        like ERPNext they take more memory than all that a scheduler needs.
+        """
         self._compared = time.monotonic()
-        self._comparing = threading.Thread(
-            target=self._compare_all, args=(now,), daemon=True, name="compare"
-        )
+        self._comparing = Apart(lambda: self._compare_all(now))
         self._comparing.start()
 
     @property

@@ -296,6 +296,22 @@ class TestScheduler:
             wait_until(lambda: entries().keys() == before.keys(), 10)
             assert entries()["acme.tasks.ping"] == before["acme.tasks.ping"]
 
+    def test_what_the_methods_modules_take_is_not_kept_in_its_memory(self, bench):
+        imported_by = bench.path / "imported_by"
+        (bench.path / "acme" / "heavy.py").write_text(
+            f"import os\nwith open({str(imported_by)!r}, 'a') as file:\n"
+            "    print(os.getpid(), file=file)\n"
+            "def work(): pass\n"
+        )
+        with_hooks(bench, {"daily": ["acme.heavy.work"]})
+        migrated(bench)
+        imported_by.unlink()
+        with bench.process("schedule") as scheduler:
+            wait_until(imported_by.exists, 20)
+            wait_until(lambda: len(scheduler.children) == 0, 20)
+            assert str(scheduler.process.pid) not in imported_by.read_text().split()
+            assert entries().keys() == {"acme.heavy.work"}
+
     def test_with_nothing_to_do_it_says_so_and_stays(self, make_bench):
         with make_bench().process("schedule") as scheduler:
             wait_until(lambda: "nothing is scheduled" in scheduler.log, 15)
