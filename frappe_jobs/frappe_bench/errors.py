@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError
 from frappe_jobs import errors
 from frappe_jobs.errors import BrokerUnavailable, QueueOverloaded, UnknownQueue
 
-#: Frappe's own error of a queue that is full; Frappe 15 has none.
+#: Frappe's own error of a queue that is full; 15.50 has none, 15.72 has.
 FRAPPES_QUEUE_OVERLOADED: Any = getattr(frappe, "QueueOverloaded", Exception)
 
 

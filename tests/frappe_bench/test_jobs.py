@@ -37,6 +37,16 @@ def test_what_a_job_writes_is_committed(bench: FrappeBench, worker: Process) -> 
     assert bench.call(count, site=bench.other_site) == 0
 
 
+def test_the_first_job_that_saves_a_document_has_next_to_nothing_to_import(
+    bench: FrappeBench,
+) -> None:
+    """What each process of a worker imports for itself takes its memory as often."""
+    job = "frappe.enqueue('probe.tasks.write_todo_and_tell_what_it_imports', queue='long')"
+    with bench.process("worker", "--queue", "long"):
+        imported = bench.call(f"{WAIT}answer = wait({job}).result")
+    assert len(imported) < 5, imported
+
+
 def test_a_failed_job_is_rolled_back_and_logged(bench: FrappeBench, worker: Process) -> None:
     text = uuid4().hex
     found = bench.call(

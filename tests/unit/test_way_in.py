@@ -93,3 +93,12 @@ def test_the_commands_are_listed_without_celery_and_without_frappe() -> None:
     done = imported("import frappe_jobs.commands", "frappe")
     assert done.returncode == 0, done.stderr
     assert not {"celery", "kombu", "redbeat", "sqlalchemy"} & {*done.stdout.split()}
+
+
+def test_a_worker_loads_nothing_that_only_other_commands_need() -> None:
+    """Each process of a bench's workers would keep it."""
+    done = imported("import frappe_jobs.commands, frappe_jobs.cli.worker, celery.apps.worker")
+    assert done.returncode == 0, done.stderr
+    loaded = {*done.stdout.split()}
+    others = {"celery.beat", "celery.bin", "frappe_jobs.doctor", "frappe_jobs.deploy", "redbeat"}
+    assert not {"sqlalchemy", *others} & loaded

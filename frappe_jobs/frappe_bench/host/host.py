@@ -54,7 +54,8 @@ Value = TypeVar("Value")
 #: as Frappe can be told to commit nothing.
 LAST_COMMITS = 5
 
-#: What Frappe's worker-pool imports before it forks, and what a job's first call imports else.
+#: What Frappe's worker-pool imports before it forks, and what a job imports that is the first to
+#: read, or to save a document, in its process: the processes of a worker share one copy of it.
 PRELOADED = (
     "frappe.database.query",
     "frappe.query_builder",
@@ -71,6 +72,22 @@ PRELOADED = (
     "frappe.utils.file_lock",
     "frappe.permissions",
     "frappe.core.doctype.scheduled_job_type.scheduled_job_type",
+    "frappe.realtime",
+    "frappe.model.create_new",
+    "frappe.utils.nestedset",
+    "frappe.utils.redis_wrapper",
+    "frappe.core.doctype.docfield.docfield",
+    "frappe.core.doctype.docperm.docperm",
+    "frappe.core.doctype.has_role.has_role",
+    "frappe.core.doctype.system_settings.system_settings",
+    "frappe.core.doctype.user.user",
+    "frappe.core.doctype.user_permission.user_permission",
+    "frappe.core.doctype.version.version",
+    "frappe.email.doctype.notification.notification",
+    "frappe.workflow.doctype.workflow_action.workflow_action",
+    "frappe.automation.doctype.assignment_rule.assignment_rule",
+    "frappe.automation.doctype.milestone_tracker.milestone_tracker",
+    "frappe.social.doctype.energy_point_rule.energy_point_rule",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from os import system as not_of_the_app  # noqa: F401
 from pathlib import Path
@@ -94,6 +95,15 @@ class Letters:
 
 class Invitations(Letters):
     pass
+
+
+def write_todo_and_tell_what_it_imports():
+    """Of Frappe's own, but for the document's."""
+    before = {*sys.modules}
+    write_todo("what is imported")
+    new = {*sys.modules} - before
+    own = "frappe.desk.doctype.todo"
+    return sorted(name for name in new if name.startswith("frappe.") and not name.startswith(own))
 
 
 def write_todo(text, fail=False, path=None, conflict=None):
