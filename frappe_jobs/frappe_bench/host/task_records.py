@@ -6,6 +6,7 @@ use: what it has written, read or locked stays as it is.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ COLUMNS = (
     "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
     "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
 )  # fmt: skip
+#: Whether this Frappe connects by a Unix socket that is configured; 15.44 does not.
+KNOWS_SOCKETS = "socket" in inspect.signature(get_db).parameters
 #: Seconds that a second connection may take, where there is one already.
 CONNECT_TIMEOUT = 5
 SAVEPOINT = "frappe_jobs_background_task"
@@ -148,9 +151,10 @@ def note_progress(change: TaskChange) -> bool:
 def _beside(patience: float) -> Iterator[Any]:
     """A transaction of its own, on a connection of its own."""
     conf = frappe.local.conf
+    socket = {"socket": conf.db_socket} if KNOWS_SOCKETS else {}
     db = get_db(
-        socket=conf.db_socket, host=conf.db_host, port=conf.db_port, user=conf.db_name,
-        password=conf.db_password, cur_db_name=conf.db_name,
+        host=conf.db_host, port=conf.db_port, user=conf.db_name, password=conf.db_password,
+        cur_db_name=conf.db_name, **socket,
     )  # fmt: skip
     try:
         database.limit_connecting(db, CONNECT_TIMEOUT)
