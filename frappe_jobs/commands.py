@@ -154,7 +154,7 @@ def use_celery(wanted: str, forget: bool) -> None:
                 _require_nobody(here)
             (way_in.switch_on if wanted == "on" else way_in.switch_off)(folder)
             if forget:
-                import_module(LEAVING).forget(here.celery_settings, here.broker)
+                import_module(LEAVING).forget(here.in_force, here.broker)
                 click.echo(f"Nothing of the bench is on its servers any more; {waiting} jobs of "
                            "those that were waited.")  # fmt: skip
             elif wanted == "off" and waiting:

@@ -13,13 +13,10 @@ from typing import Any
 
 from frappe_jobs.errors import (
     BadWorkers,
-    BrokerNotConfigured,
     ConfigError,
     SiteNotFound,
     UnknownQueue,
 )
-from frappe_jobs.servers.url import read_url
-from frappe_jobs.servers.url_options import AMQP_SCHEMES, REDIS_SCHEMES
 from frappe_jobs.sites_folder import (
     APPS,
     COMMON_CONFIG,
@@ -32,7 +29,7 @@ from frappe_jobs.sites_folder import (
     write_object,
 )
 from frappe_jobs.texts.json_text import parse_json
-from frappe_jobs.texts.masking import masked, shown
+from frappe_jobs.texts.masking import shown
 
 DEFAULT_TIMEOUT = 300
 
@@ -102,12 +99,10 @@ def option(
 
 @dataclass(frozen=True)
 class Settings:
-    """What is in force for a bench. The fields with a key are the table of settings."""
+    """What the configuration and the environment say. The fields with a key are the table."""
 
     sites_path: Path
     origins: Mapping[str, str] = field(default_factory=dict)
-    #: Whether the Celery app is a team's own, extended with ours.
-    is_guest: bool = False
 
     redis_queue: str | None = option(
         "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named."
@@ -256,72 +251,6 @@ class Settings:
         if not isinstance(name, str) or name not in queues:
             raise UnknownQueue.named(name, queues)
         return queues[name]
-
-    @property
-    def broker_url(self) -> str:
-        """As it was written; raises BrokerNotConfigured, ConfigError where it cannot be read."""
-        name = "celery_broker_url" if self.celery_broker_url else "redis_queue"
-        url: str | None = getattr(self, name)
-        if not url:
-            raise BrokerNotConfigured.beside(os.environ)
-        if self.is_guest and url.partition(":")[0] in AMQP_SCHEMES:
-            return url  # only the app itself reads that
-        return self._readable(name, url)
-
-    def _readable(self, name: str, url: str) -> str:
-        """That URL, of the setting of that name; raises ConfigError."""
-        try:
-            read_url(url)
-        except ValueError as error:
-            where = f"{self.origins.get(name, COMMON_CONFIG)}: {name!r}"
-            if self.is_guest and name == "celery_broker_url":
-                where = "The broker_url of the Celery app"
-            raise ConfigError(f"{where} must be {error}. It is: {shown(name, url)}.") from None
-        return url
-
-    @property
-    def is_amqp(self) -> bool:
-        """Whether the broker is RabbitMQ."""
-        return self.broker_url.partition(":")[0] in AMQP_SCHEMES
-
-    @property
-    def redis_url(self) -> str:
-        """Where the records live: beside the messages if the broker is Redis."""
-        if not self.is_amqp:
-            return self.broker_url
-        if self.redis_queue and self.redis_queue.partition(":")[0] not in AMQP_SCHEMES:
-            return self._readable("redis_queue", self.redis_queue)
-        raise BrokerNotConfigured(
-            f"The broker {masked(self.broker_url)} carries the messages, but the jobs' records "
-            "need a Redis: set 'redis_queue' in common_site_config.json."
-        )
-
-    @property
-    def schedule_url(self) -> str:
-        """Where the schedule lives, RedBeat's entries."""
-        url = self.redbeat_redis_url
-        if url is None:
-            return self.redis_url
-        if url.partition(":")[0] in AMQP_SCHEMES:
-            raise ConfigError(
-                f"{self.origins.get('redbeat_redis_url', COMMON_CONFIG)}: 'redbeat_redis_url' must "
-                f"be the URL of a Redis. It is: {shown('redbeat_redis_url', url)}."
-            )
-        return self._readable("redbeat_redis_url", url)
-
-    @property
-    def result_backend(self) -> str:
-        """Redis, or whatever Celery has a backend for."""
-        url = self.celery_result_backend
-        if url is None:
-            return self.redis_url
-        is_redis = url.partition(":")[0] in REDIS_SCHEMES
-        return self._readable("celery_result_backend", url) if is_redis else url
-
-    @property
-    def keeps_results(self) -> bool:
-        """Whether the ledger keeps Celery's results as well, in the step that ends a job."""
-        return self.celery_result_backend is None and not self.is_guest
 
     def sites(self) -> list[str]:
         """The sites of the folder, sorted: its folders that hold a site_config.json."""

@@ -37,6 +37,7 @@ from frappe_jobs.message import Message, Sending
 from frappe_jobs.scheduler.queueing import Scheduling
 from frappe_jobs.scheduler.sync import Sync
 from frappe_jobs.scheduler.timetable import Timetable
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Runtime:
             sys.path.insert(0, folder)
 
     @cached_property
-    def _app_and_settings(self) -> tuple[Celery, Settings]:
+    def _app_and_settings(self) -> tuple[Celery, SettingsInForce]:
         app, settings = load("app")(self.settings)
         return app, settings
 
@@ -80,8 +81,8 @@ class Runtime:
         return self._app_and_settings[0]
 
     @property
-    def celery_settings(self) -> Settings:
-        """The settings with the broker that is in force: a team's own Celery app brings its own."""
+    def in_force(self) -> SettingsInForce:
+        """The same with the servers in force: a team's own Celery app brings its own broker."""
         return self._app_and_settings[1]
 
     @cached_property
@@ -112,11 +113,11 @@ class Runtime:
 
     def make_ledger(self) -> Ledger:
         """One with connections of its own."""
-        return Ledger(self.celery_settings)
+        return Ledger(self.in_force)
 
     @cached_property
     def timetable(self) -> Timetable:
-        return Timetable(self.celery_settings.schedule_url, self.settings.prefix)
+        return Timetable(self.in_force.schedule_url, self.settings.prefix)
 
     @cached_property
     def sync(self) -> Sync:
@@ -128,7 +129,7 @@ class Runtime:
 
     @cached_property
     def broker(self) -> Broker:
-        settings = self.celery_settings
+        settings = self.in_force
         adapter = load("broker on RabbitMQ" if settings.is_amqp else "broker on Redis")
         broker: Broker = adapter(self.app, settings)
         return broker

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from threading import Event
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
+from frappe_jobs.servers.in_force import SettingsInForce
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ RELIEF = 10
 ON_ITS_WAY = 2.0
 
 
-def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
+def sweep(settings: SettingsInForce, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
     """Send the lost messages again; gives the jobs that were waiting for them.
 
     A job is looked for when it has waited, or has been without a lease, for as long as a lease is.
@@ -47,7 +47,7 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
     return lost
 
 
-def patience(settings: Settings) -> int:
+def patience(settings: SettingsInForce) -> int:
     """Seconds that a job waits before its message may count as lost.
 
     RabbitMQ cannot be searched: there it is ``frappe_jobs_claim_ttl``.
@@ -56,7 +56,7 @@ def patience(settings: Settings) -> int:
 
 
 def gone(
-    settings: Settings, ledger: Ledger, broker: Broker, suspects: Sequence[Record]
+    settings: SettingsInForce, ledger: Ledger, broker: Broker, suspects: Sequence[Record]
 ) -> list[Record]:
     """Those of the jobs whose messages the broker has no longer; on RabbitMQ all of them.
 

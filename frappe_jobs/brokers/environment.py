@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from frappe_jobs.config import Settings, variable
+from frappe_jobs.config import variable
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url import read_url
 from frappe_jobs.texts.masking import masked
 
@@ -34,7 +35,7 @@ class Overruled:
         return f"{self.what} {self.cure}"
 
 
-def overruled(settings: Settings) -> Iterator[Overruled]:
+def overruled(settings: SettingsInForce) -> Iterator[Overruled]:
     """Those that are set; none in a team's own Celery app, which goes by them.
 
     Raises ConfigError where the configuration names no broker, or one that cannot be read.

@@ -28,7 +28,6 @@ from frappe_jobs.brokers.base import (
 )
 from frappe_jobs.brokers.control import Control
 from frappe_jobs.brokers.queues import queues
-from frappe_jobs.config import Settings
 from frappe_jobs.errors import (
     ArgumentError,
     BrokerError,
@@ -37,6 +36,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.message import HEADER, TASK, Message, Sending
 from frappe_jobs.servers.clock import ahead
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.refusals import as_ours
 from frappe_jobs.servers.sockets import IDLE
 from frappe_jobs.servers.unreached import unreached
@@ -63,7 +63,7 @@ class KombuBroker(Broker):
     at_front: int
     ordinary: int
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: SettingsInForce) -> None:
         self._app = app
         self._settings = settings
         #: By name on the broker, whatever a team's own app knows.

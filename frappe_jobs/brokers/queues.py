@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kombu.entity import Exchange, Queue
 
-from frappe_jobs.config import Settings
+from frappe_jobs.servers.in_force import SettingsInForce
 
 
-def queues(settings: Settings) -> list[Queue]:
+def queues(settings: SettingsInForce) -> list[Queue]:
     """The bench's queues, as Celery declares them; on RabbitMQ with two priorities.
 
     Those are classic queues, also where the server's default is another type.

@@ -29,9 +29,9 @@ from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import BrokerServer, Recorder
 from frappe_jobs.brokers.kombu import KombuBroker
-from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
+from frappe_jobs.servers.in_force import SettingsInForce
 
 #: Messages pushed in one go, or looked at while lost ones are searched for.
 CHUNK = 500
@@ -86,7 +86,7 @@ class RedisBroker(KombuBroker):
     at_front = 0
     ordinary = 6
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: SettingsInForce) -> None:
         super().__init__(app, settings)
         self._forms: dict[tuple[str, bool], str] = {}
         self._lists: dict[tuple[str, bool], str] = {}

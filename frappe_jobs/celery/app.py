@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +60,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.execute import RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import CONNECT_TIMEOUT, HEARTBEAT
 from frappe_jobs.texts.error_text import described, let_go, presentable
 
@@ -106,7 +106,7 @@ class Execute(Task):  # type: ignore[misc]
                 message, holder=holder, timed_out=SoftTimeLimitExceeded, leave=child.leave_nothing()
             )
             # Celery would log it, and send it to whoever listens to events.
-            return None if runtime.celery_settings.keeps_results else result
+            return None if runtime.in_force.keeps_results else result
         except ForgedMessage as error:
             self._keep_aside(error)
         except RunAgain as again:
@@ -206,12 +206,12 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
             f"The app's workers accept {', '.join(app.conf.accept_content)} and would refuse our "
             "messages, which are JSON: add 'json' to its accept_content."
         )
-    _adopt(app, replace(settings, celery_broker_url=broker_of(app), is_guest=True))
+    _adopt(app, SettingsInForce.of_guest(settings, broker_of(app)))
     return app
 
 
-def app_for(settings: Settings) -> tuple[Celery, Settings]:
-    """The app of that sites folder in this process, and the settings that hold for it.
+def app_for(settings: Settings) -> tuple[Celery, SettingsInForce]:
+    """The app of that sites folder in this process, and the settings that are in force for it.
 
     It is made if need be, without becoming current; or found, where ``frappe_jobs_celery_app``
     names the module in which a team extends its own.
@@ -226,13 +226,14 @@ def app_for(settings: Settings) -> tuple[Celery, Settings]:
             )
     if path not in BENCH_APPS:
         app = Celery("frappe_jobs", set_as_current=False)
-        app.config_from_object(celery_settings(settings), force=True)
+        in_force = SettingsInForce.of(settings)
+        app.config_from_object(celery_settings(in_force), force=True)
         keep_to_the_configuration(app)
-        check_results(app, settings)
-        for one in overruled(settings):
+        check_results(app, in_force)
+        for one in overruled(in_force):
             logger.warning("%s", one, extra={"action": "environment_overruled"})
         equip(app)
-        _adopt(app, settings)
+        _adopt(app, in_force)
         if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
             app.set_default()
     return BENCH_APPS[path]
@@ -261,7 +262,7 @@ def _import_team_app(name: str) -> None:
         ) from error
 
 
-def _adopt(app: Celery, settings: Settings) -> None:
+def _adopt(app: Celery, settings: SettingsInForce) -> None:
     BENCH_APPS[settings.sites_path] = app, settings
     task = app.register_task(Execute())
     if not settings.keeps_results:  # Celery needs the result then, and would log it as well
@@ -311,6 +312,8 @@ def _preload(sender: Celery, **_: object) -> None:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's settings of a bench; what ``celeryconfig.py`` hands to Celery."""
+    if not isinstance(settings, SettingsInForce):
+        settings = SettingsInForce.of(settings)
     return (
         worker_settings(settings)
         | beat_settings(settings)
@@ -331,7 +334,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     )
 
 
-def worker_settings(settings: Settings) -> dict[str, Any]:
+def worker_settings(settings: SettingsInForce) -> dict[str, Any]:
     """What a worker of ours needs of its app, in its own process; clients need none of it."""
     return {
         "broker_transport_options": transport_options(settings),
@@ -365,7 +368,7 @@ def own_queues() -> dict[str, Any]:
     }
 
 
-def beat_settings(settings: Settings) -> dict[str, Any]:
+def beat_settings(settings: SettingsInForce) -> dict[str, Any]:
     """What a scheduler of ours needs of its app, in its own process."""
     return schedule_settings(settings) | {
         "beat_schedule": {},  # a team's own is for the team's own beat
@@ -374,7 +377,7 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def transport_options(settings: Settings) -> dict[str, Any]:
+def transport_options(settings: SettingsInForce) -> dict[str, Any]:
     """What kombu's transport is told, for Redis or for RabbitMQ."""
     if settings.is_amqp:
         return broker_options(settings) | {

@@ -7,11 +7,11 @@ from pathlib import Path
 from celery import Celery
 
 from frappe_jobs import runtime
-from frappe_jobs.config import Settings
 from frappe_jobs.runtime import Runtime
+from frappe_jobs.servers.in_force import SettingsInForce
 
-#: By sites folder the app, and the settings that hold for it.
-BENCH_APPS: dict[Path, tuple[Celery, Settings]] = {}
+#: By sites folder the app, and the settings that are in force for it.
+BENCH_APPS: dict[Path, tuple[Celery, SettingsInForce]] = {}
 
 
 def sites_path_of(app: Celery) -> Path:

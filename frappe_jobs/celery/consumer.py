@@ -34,7 +34,7 @@ class Consumer(SteadyConsumer):
         super().__init__(*arguments, **options)
         self.losses = losses(*self.connection_errors, *self.channel_errors)
         self._runtime = runtime_of(self.app)
-        self._settings = self._runtime.celery_settings
+        self._settings = self._runtime.in_force
         self.kept_aside = KeptAside(self._keep_aside)
 
     def connect(self) -> Any:

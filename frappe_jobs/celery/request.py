@@ -59,7 +59,7 @@ def only_jobs(task: Task, app: Celery, consumer: Any, **options: Any) -> Callabl
     A team's app may accept pickle for its own tasks, and has embeds; ours takes jobs alone.
     """
     handle = default(task, app, consumer, **options)
-    settings = runtime_of(app).celery_settings
+    settings = runtime_of(app).in_force
     JobRequest.timer = consumer.timer
 
     def on_message(message: Any, *arguments: Any, **rest: Any) -> Any:

@@ -10,7 +10,7 @@ from celery.signals import beat_init
 
 from frappe_jobs.celery.app import beat_settings
 from frappe_jobs.celery.worker import say_ready
-from frappe_jobs.config import Settings
+from frappe_jobs.servers.in_force import SettingsInForce
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scheduler:
 
 def run_scheduler(
     app: Celery,
-    settings: Settings,
+    settings: SettingsInForce,
     *,
     quiet: bool,
     on_ready: Callable[[], object] = say_ready,

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from celery import Celery
 from celery.app.utils import Settings as CelerySettings
 
-from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import (
     AMQP_LIMITS,
     ANSWER_TIMEOUT,
@@ -50,14 +50,14 @@ RESULT_LIMITS = {
 }
 
 
-def broker_settings(settings: Settings) -> dict[str, Any]:
+def broker_settings(settings: SettingsInForce) -> dict[str, Any]:
     """Where the messages are; a Redis's options are among those of its transport."""
     broker = read_url(settings.broker_url)
     named = {AMQP_SETTINGS[name]: value for name, value in broker.options.items() if broker.is_amqp}
     return {"broker_url": broker.for_celery(), "broker_use_ssl": broker.use_ssl() or False} | named
 
 
-def broker_options(settings: Settings) -> dict[str, Any]:
+def broker_options(settings: SettingsInForce) -> dict[str, Any]:
     """How long kombu's transport waits; what the URL of a Redis says goes before.
 
     A team's own app reads its own URL.
@@ -69,7 +69,7 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     return ours if settings.is_guest else {**ours, **read_url(settings.broker_url).options}
 
 
-def result_settings(settings: Settings) -> dict[str, Any]:
+def result_settings(settings: SettingsInForce) -> dict[str, Any]:
     """Where Celery's results are."""
     if settings.result_backend.partition(":")[0] not in REDIS_SCHEMES:
         return {"result_backend": settings.result_backend}
@@ -84,7 +84,7 @@ def result_settings(settings: Settings) -> dict[str, Any]:
     } | named
 
 
-def schedule_settings(settings: Settings) -> dict[str, Any]:
+def schedule_settings(settings: SettingsInForce) -> dict[str, Any]:
     """Where RedBeat's own tools find the schedule."""
     schedule = read_url(settings.schedule_url)
     tls = dict(schedule.tls or {})
@@ -117,7 +117,7 @@ def keep_to_the_configuration(app: Celery) -> None:
     app.conf = conf
 
 
-def check_results(app: Celery, settings: Settings) -> None:
+def check_results(app: Celery, settings: SettingsInForce) -> None:
     """Raises ConfigError for a result backend that Celery has not, or lacks a package for."""
     if settings.celery_result_backend is None:
         return
@@ -157,7 +157,7 @@ def broker_of(app: Celery) -> str:
     return _encrypted(write, app.conf.broker_use_ssl) if is_redis else write
 
 
-def results_of(app: Celery, settings: Settings) -> str | None:
+def results_of(app: Celery, settings: SettingsInForce) -> str | None:
     """Where Celery's results go, for us who look at it; of a team's own app as Celery reads it."""
     if not settings.is_guest:
         return settings.result_backend

@@ -39,7 +39,7 @@ def _sweep_for_ever(app: Celery) -> None:
     while not pause.wait(interval):
         try:
             if ledger.take_turn("sweep", interval):
-                sweep(runtime.celery_settings, ledger, runtime.broker, time.time())
+                sweep(runtime.in_force, ledger, runtime.broker, time.time())
                 runtime.task_upkeep.settle_what_is_left()
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)

@@ -14,7 +14,7 @@ from celery.utils.nodenames import gethostname, nodename
 
 from frappe_jobs.celery.app import equip, worker_settings
 from frappe_jobs.celery.lease import IDENTITY
-from frappe_jobs.config import Settings
+from frappe_jobs.servers.in_force import SettingsInForce
 
 #: In which order a worker looks into its queues, on Redis; as kombu names or finds them.
 STRATEGIES = {"round_robin": "round_robin", "random": "frappe_jobs.celery.queue_order:Random"}
@@ -40,7 +40,7 @@ class Worker:
 
 
 def run_worker(
-    app: Celery, settings: Settings, asked: Worker, on_ready: Callable[[], object]
+    app: Celery, settings: SettingsInForce, asked: Worker, on_ready: Callable[[], object]
 ) -> NoReturn:
     """Run the jobs of its queues until the process is told to stop; then exits it.
 

@@ -20,7 +20,7 @@ def schedule(bench: Bench, quiet: bool) -> None:
     (setting frappe_jobs_scheduler_lock). Prints "ready" on standard error once it keeps time.
     """
     here = runtime.use(bench.settings.sites_path)
-    run_scheduler(here.app, here.celery_settings, quiet=quiet)
+    run_scheduler(here.app, here.in_force, quiet=quiet)
 
 
 @click.group()

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show
-from frappe_jobs.config import Settings, settings_table
+from frappe_jobs.config import settings_table
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.texts.masking import masked, shown
 
 #: Settings that follow from others where nobody set them.
-DERIVED: dict[str, Callable[[Settings], str]] = {
+DERIVED: dict[str, Callable[[SettingsInForce], str]] = {
     "celery_broker_url": lambda settings: settings.broker_url,
     "celery_result_backend": lambda settings: settings.result_backend,
     "bench_id": lambda settings: settings.bench_id,
@@ -32,7 +33,7 @@ def settings(bench: Bench, style: str) -> None:
 
     The origin is a file, an environment variable, --embedded or "default". Passwords are not shown.
     """
-    found, rows = bench.settings, []
+    found, rows = SettingsInForce.of(bench.settings), []
     for item in settings_table():
         key, value = item.metadata["key"], _readable(item, found)
         if style == "table" and isinstance(value, dict):
@@ -44,7 +45,7 @@ def settings(bench: Bench, style: str) -> None:
     show(rows, ("setting", "value", "origin"), style)
 
 
-def _readable(item: Field[Any], found: Settings) -> Any:
+def _readable(item: Field[Any], found: SettingsInForce) -> Any:
     """The value in force, as JSON has it and without a password."""
     key, value = item.metadata["key"], getattr(found, item.name)
     if value is None and key in DERIVED:

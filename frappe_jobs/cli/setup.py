@@ -10,6 +10,7 @@ from frappe_jobs.cli.options import Bench, pass_bench
 from frappe_jobs.deploy.processes import processes
 from frappe_jobs.deploy.procfile import procfile as procfile_text
 from frappe_jobs.deploy.rights import grants
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import write_text
 
 
@@ -41,5 +42,5 @@ def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
 @pass_bench
 def rights(bench: Bench) -> None:
     """The commands that make a user on the servers, who may do no more than is needed."""
-    for grant in grants(bench.settings):
+    for grant in grants(SettingsInForce.of(bench.settings)):
         click.echo(grant)

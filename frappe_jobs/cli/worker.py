@@ -97,7 +97,7 @@ def worker(bench: Bench, /, queue: list[str], **options: Any) -> None:
     """
     here = runtime.use(bench.settings.sites_path)
     asked = Worker(queue or list(bench.settings.queues), **options)
-    run_worker(here.app, here.celery_settings, asked, say_ready)
+    run_worker(here.app, here.in_force, asked, say_ready)
 
 
 def _groups(
@@ -157,9 +157,9 @@ def worker_pool(
 
     def start(asked: Member, on_ready: Callable[[], object]) -> None:
         if isinstance(asked, Scheduler):
-            run_scheduler(here.app, here.celery_settings, quiet=asked.quiet, on_ready=on_ready)
+            run_scheduler(here.app, here.in_force, quiet=asked.quiet, on_ready=on_ready)
         else:
-            run_worker(here.app, here.celery_settings, asked, on_ready)
+            run_worker(here.app, here.in_force, asked, on_ready)
 
     here.app.finalize()
     here.host.preload()

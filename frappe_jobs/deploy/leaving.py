@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.config import Settings
 from frappe_jobs.ledger.leftovers import Leftovers
 from frappe_jobs.scheduler.timetable import Timetable
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url_options import REDIS_SCHEMES
 
 
@@ -18,7 +18,7 @@ def who_is_there(broker: Broker, timetable: Timetable) -> list[str]:
     return [*(worker.name for worker in broker.workers()), *([leader] if leader else [])]
 
 
-def forget(settings: Settings, broker: Broker) -> None:
+def forget(settings: SettingsInForce, broker: Broker) -> None:
     """Remove the bench's queues, with what waits there, its records, results and schedule.
 
     Raises BrokerUnavailable; a second call does the rest then.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-from frappe_jobs.config import Settings
 from frappe_jobs.doctor.patience import ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.host.port import Host
 from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import APPS, app_names, read_common, version_of
 from frappe_jobs.texts.finding import Finding
 
@@ -18,7 +18,7 @@ RESTART = "restart the bench's web, worker and schedule processes"
 
 
 def check_beside_rq(
-    settings: Settings, host: Host, sites: Iterable[str], state: str, ours: int | None
+    settings: SettingsInForce, host: Host, sites: Iterable[str], state: str, ours: int | None
 ) -> Iterator[Finding]:
     """All there is to say; ``ours``: how many of our workers are online, None: nobody knows."""
     url = settings.redis_queue or settings.redis_url
@@ -92,7 +92,7 @@ def _queues(rq: SeenOfRQ) -> str:
     return ", ".join(f"{queue} {count:,}" for queue, count in rq.waiting.items())
 
 
-def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterator[Finding]:
+def check_installed(settings: SettingsInForce, installed: Mapping[str, bool]) -> Iterator[Finding]:
     """Whether Frappe knows of us: in apps.txt, and on each site that answered."""
     path = f"{settings.sites_path}/{APPS}"
     if APP not in app_names(path, version_of(path)):
@@ -110,7 +110,7 @@ def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterat
     )  # fmt: skip
 
 
-def check_rq_auth(settings: Settings) -> Iterator[Finding]:
+def check_rq_auth(settings: SettingsInForce) -> Iterator[Finding]:
     """Frappe's own Redis users may touch RQ's keys only."""
     if not read_common(settings.sites_path).get("use_rq_auth"):
         return

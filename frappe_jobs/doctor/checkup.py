@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.config import Settings
 from frappe_jobs.doctor.beside_rq import check_beside_rq
 from frappe_jobs.doctor.configuration import check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
@@ -37,6 +36,7 @@ from frappe_jobs.scheduler.queueing import Scheduling
 from frappe_jobs.scheduler.strangers import remove_strangers, strangers
 from frappe_jobs.scheduler.sync import Sync
 from frappe_jobs.scheduler.timetable import Timetable
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sweep import gone, patience, send_again
 from frappe_jobs.texts.finding import Finding
 
@@ -50,7 +50,7 @@ DAY = 24 * 3600
 class Parts:
     """What a check-up looks at."""
 
-    settings: Settings
+    settings: SettingsInForce
     host: Host
     broker: Broker
     ledger: Ledger

@@ -8,10 +8,11 @@ from difflib import get_close_matches
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.brokers.environment import overruled
-from frappe_jobs.config import Settings, settings_table
+from frappe_jobs.config import settings_table
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.message import Message
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, read_common, read_object
 from frappe_jobs.texts.finding import Finding
 
@@ -21,7 +22,7 @@ OURS = "frappe_jobs_"
 SITE_KEYS = ("frappe_jobs_database_url",)
 
 
-def check_configuration(settings: Settings, sites: Iterable[str]) -> Iterator[Finding]:
+def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iterator[Finding]:
     """The bench, and the keys of ours that nobody reads."""
     queues = ", ".join(settings.queues)
     yield Finding("ok", f"The bench is {settings.bench_id!r}; its queues are {queues}.")
@@ -34,7 +35,7 @@ def check_configuration(settings: Settings, sites: Iterable[str]) -> Iterator[Fi
         yield Finding("warning", one.what, one.cure)
 
 
-def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Finding]:
+def _of_site(settings: SettingsInForce, site: str, known: list[str]) -> Iterator[Finding]:
     path = settings.sites_path / site / SITE_CONFIG
     try:
         keys = read_object(path)
@@ -56,7 +57,7 @@ def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[F
             yield Finding("warning", what, f"Write {near[0]!r}, or see frappe-jobs settings.")
 
 
-def check_guest(settings: Settings, broker: Broker) -> Iterator[Finding]:
+def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:
     """What the settings of a team's own Celery app break."""
     if not settings.is_guest:
         return

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
-from frappe_jobs.config import Settings
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.ledger.record import Record
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sweep import RELIEF
 from frappe_jobs.texts.finding import Finding, Level
 
@@ -17,7 +17,7 @@ DAY = 24 * 3600
 
 
 def check_lost(
-    settings: Settings,
+    settings: SettingsInForce,
     lost: Sequence[Record],
     unsent: Sequence[Record],
     send: Callable[[Sequence[Record]], object],
@@ -42,7 +42,7 @@ def _without_message(
 
 
 def check_running(
-    settings: Settings, running: Sequence[Record], orphans: Sequence[Record], now: float
+    settings: SettingsInForce, running: Sequence[Record], orphans: Sequence[Record], now: float
 ) -> Iterator[Finding]:
     """Jobs whose process is gone, and those that kill theirs."""
     yield Finding("ok", f"Jobs that run: {len(running):,}.")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.config import Settings
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger.server import look_at
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url_options import REDIS_SCHEMES
 from frappe_jobs.texts.finding import Finding
 from frappe_jobs.texts.masking import masked
@@ -43,7 +43,7 @@ class Place:
     setting: str
 
 
-def places(settings: Settings, results: str | None) -> list[Place]:
+def places(settings: SettingsInForce, results: str | None) -> list[Place]:
     """Where the bench's things lie; ``results`` is Celery's ``result_backend``."""
     broker = "celery_broker_url" if settings.celery_broker_url else "redis_queue"
     broker = "the app's broker_url" if settings.is_guest else broker
@@ -59,7 +59,7 @@ def places(settings: Settings, results: str | None) -> list[Place]:
 
 
 def check_servers(
-    settings: Settings, broker: Broker, results: str | None, reach: Reach
+    settings: SettingsInForce, broker: Broker, results: str | None, reach: Reach
 ) -> Iterator[Finding]:
     """Each server once, whatever it holds; notes in ``reach`` which are away."""
     by_url: dict[str, list[Place]] = {}

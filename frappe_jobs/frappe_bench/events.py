@@ -91,7 +91,7 @@ def _leave() -> None:
             "use-celery off --forget"
         )
     else:
-        leaving.forget(here.celery_settings, here.broker)
+        leaving.forget(here.in_force, here.broker)
 
 
 def _sites_path() -> Path:

@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.config import Settings
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import Connected, reachable, wait_for_word
 from frappe_jobs.ledger.record import (
@@ -42,6 +41,7 @@ from frappe_jobs.ledger.scripts import (
     START,
 )
 from frappe_jobs.message import Message, Sending, to_json
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.texts.error_text import bounded, safe
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
@@ -66,7 +66,7 @@ TAKEN_TTL = 600
 class Ledger(Connected):
     """The records of one bench."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SettingsInForce) -> None:
         super().__init__(settings.redis_url)
         self._settings = settings
         self._prefix = settings.prefix

@@ -69,7 +69,7 @@ def test_fix_mends_what_is_safe_says_so_and_leaves_nothing_of_it(bench):
         job = frappe.enqueue(tasks.ping, job_id="lost")
     here = runtime.current()
     here.ledger.redis.zadd(here.ledger._key("waiting", "default"), {job.message_id: 1})
-    with redis.Redis.from_url(here.settings.redis_url) as server:
+    with redis.Redis.from_url(here.in_force.redis_url) as server:
         assert server.delete(f"{bench.id}:default\x06\x166")
         for key in server.scan_iter(f"*{bench.id}*redbeat*"):
             server.delete(key)

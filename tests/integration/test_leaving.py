@@ -23,7 +23,7 @@ def keys(url: str) -> set[str]:
 
 def of_bench(bench) -> set[str]:
     here = bench.use()
-    return {key for key in keys(here.settings.redis_url) if here.settings.bench_id in key}
+    return {key for key in keys(here.in_force.redis_url) if here.settings.bench_id in key}
 
 
 def test_nothing_of_it_stays(on_each_broker):
@@ -38,14 +38,14 @@ def test_nothing_of_it_stays(on_each_broker):
     with bench.worker("--queue", "short") as worker:
         os.killpg(worker.process.pid, signal.SIGKILL)
     assert of_bench(bench)
-    leaving.forget(here.celery_settings, here.broker)
+    leaving.forget(here.in_force, here.broker)
     assert of_bench(bench) == set()
     with here.app.connection_for_read() as connection:
         for queue in here.app.amqp.queues.values():
-            if here.settings.is_amqp:
+            if here.in_force.is_amqp:
                 with pytest.raises(connection.channel_errors):
                     queue(connection.channel()).queue_declare(passive=True)
-    leaving.forget(here.celery_settings, here.broker)  # and once more, as after a cut
+    leaving.forget(here.in_force, here.broker)  # and once more, as after a cut
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_nothing_of_it_stays_on_any_of_its_servers(make_bench, urls):
         return [sum(here.settings.bench_id in key for key in keys(url)) for url in urls]
 
     assert all(left())
-    leaving.forget(here.celery_settings, here.broker)
+    leaving.forget(here.in_force, here.broker)
     assert left() == [0, 0, 0]
 
 

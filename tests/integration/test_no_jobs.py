@@ -73,7 +73,7 @@ def job(arguments=None, embed=None, /, **headers):
 
 def send(*messages):
     here = runtime.current()
-    with Connection(here.celery_settings.broker_url) as connection:
+    with Connection(here.in_force.broker_url) as connection:
         producer = connection.Producer()
         for body, headers in messages:
             producer.publish(
@@ -280,7 +280,7 @@ class TestRabbitMQ:
 def test_a_small_message_that_unpacks_to_a_large_one_is_kept_packed(worker, kept):
     body, headers = job()
     here = runtime.current()
-    with Connection(here.celery_settings.broker_url) as connection:
+    with Connection(here.in_force.broker_url) as connection:
         connection.Producer().publish(
             bomb(), routing_key=here.broker.queue_name("default"), content_type=JSON,
             content_encoding="utf-8", headers=headers | {"compression": "zlib"},

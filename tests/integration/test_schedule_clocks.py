@@ -37,7 +37,7 @@ def scheduler(make_bench):
     migrated(bench)
     here = runtime.current()
     # Cached properties: what they hold is what all others use.
-    here.__dict__["timetable"] = Shifted(here.celery_settings.schedule_url, here.settings.prefix)
+    here.__dict__["timetable"] = Shifted(here.in_force.schedule_url, here.settings.prefix)
     here.__dict__.pop("sync", None)
     made = BenchScheduler(here.app, lazy=True)
     goes_on(made)

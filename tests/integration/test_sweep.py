@@ -122,7 +122,7 @@ def test_of_jobs_that_are_taken_and_run_meanwhile_none_is_said_to_be_lost(
             while worker.process.poll() is None:
                 # Each time as if long after the last look: what was looked for is spared for long.
                 later = time.time() + min(looks, 1_000) * (sweep.RELIEF + 1) * here.settings.lease
-                assert sweep.sweep(here.celery_settings, here.ledger, here.broker, later) == []
+                assert sweep.sweep(here.in_force, here.ledger, here.broker, later) == []
                 looks += 1
         assert looks > 20
         assert "is sent again" not in worker.log + caplog.text

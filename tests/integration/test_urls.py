@@ -154,7 +154,7 @@ class TestEnvironment:
         monkeypatch.setenv("CELERY_BROKER_URL", bench.redis_url)
         other = make_bench(redis_queue=None)
         extend_app(Celery("team", broker=NOWHERE, set_as_current=False), other.sites)
-        assert other.use().celery_settings.redis_url == bench.redis_url
+        assert other.use().in_force.redis_url == bench.redis_url
         with frappe.site("site1"):
             assert frappe.enqueue("acme.tasks.ping").get_status() == "queued"
 
@@ -167,7 +167,7 @@ class TestTeam:
         app = Celery("team", broker=broker, set_as_current=False)
         app.conf.update(**conf)
         extend_app(app, bench.sites)
-        return bench.use().celery_settings
+        return bench.use().in_force
 
     def test_its_tls_is_ours_too(self, make_bench):
         here = self.settings_of(
@@ -197,4 +197,4 @@ class TestTeam:
         nodes = [f"amqp://127.0.0.1:{free_port()}//", "amqp://127.0.0.1:1//"]
         app = Celery("team", broker=nodes, set_as_current=False)
         extend_app(app, bench.sites)
-        assert bench.use().celery_settings.broker_url == ";".join(nodes)
+        assert bench.use().in_force.broker_url == ";".join(nodes)

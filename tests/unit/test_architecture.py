@@ -21,6 +21,7 @@ TIERS = (
     "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
     " servers.refusals sites_folder arguments methods cron embedded",
     "config message",
+    "servers.in_force",
     "host brokers.base brokers.environment current scheduler.frequency scheduler.words"
     " scheduler.events",
     "ledger",

@@ -17,7 +17,6 @@ from frappe_jobs.config import (
     Settings,
     find_sites_path,
     load_settings,
-    masked,
     parse_workers,
     settings_table,
     shown,
@@ -30,7 +29,9 @@ from frappe_jobs.errors import (
     SiteNotFound,
     UnknownQueue,
 )
+from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import write_object
+from frappe_jobs.texts.masking import masked
 
 REDIS = "redis://127.0.0.1:6379/0"
 SECRET = "hunter2"
@@ -56,6 +57,10 @@ def write(sites: Path, content: Any, name: str = "common_site_config.json") -> P
 def load(sites: Path, **config: Any) -> Settings:
     write(sites, config)
     return load_settings(sites)
+
+
+def in_force(sites: Path, **config: Any) -> SettingsInForce:
+    return SettingsInForce.of(load(sites, **config))
 
 
 # --- values
@@ -379,7 +384,7 @@ def test_the_environment_wins_over_the_file(sites: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FRAPPE_MAX_QUEUED_JOBS", "7")
     monkeypatch.setenv("FRAPPE_WORKERS", '{"mine": {"timeout": 9}}')
     found = load(sites, redis_queue=REDIS, max_queued_jobs=1)
-    assert found.broker_url == "redis://elsewhere"
+    assert SettingsInForce.of(found).broker_url == "redis://elsewhere"
     assert found.max_queued_jobs == 7
     assert found.queue("mine").timeout == 9
     assert found.origins["redis_queue"] == "FRAPPE_REDIS_QUEUE"
@@ -580,7 +585,7 @@ AMQP = "amqp://guest@rabbit//"
 def test_the_records_lie_beside_the_messages_if_the_broker_is_redis(
     config: dict[str, str], broker: str, records: str, results: str, sites: Path
 ) -> None:
-    found = load(sites, **config)
+    found = in_force(sites, **config)
     assert (found.broker_url, found.redis_url, found.result_backend) == (broker, records, results)
 
 
@@ -596,7 +601,7 @@ def test_the_records_lie_beside_the_messages_if_the_broker_is_redis(
 def test_a_url_that_cannot_be_read_is_an_error_that_names_its_setting(
     key: str, read: str, sites: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = load(sites, **{"redis_queue": REDIS, key: f"redis://:{SECRET}@h:notaport"})
+    found = in_force(sites, **{"redis_queue": REDIS, key: f"redis://:{SECRET}@h:notaport"})
     with pytest.raises(ConfigError) as bad:
         getattr(found, read)
     assert str(bad.value) == (
@@ -605,17 +610,17 @@ def test_a_url_that_cannot_be_read_is_an_error_that_names_its_setting(
     )
     monkeypatch.setenv(variable(key), "redis://h?db=x")
     with pytest.raises(ConfigError, match=f"^{variable(key)}: {key!r} must be .* a database"):
-        getattr(load_settings(sites), read)
+        getattr(SettingsInForce.of(load_settings(sites)), read)
 
 
 def test_the_schedule_lies_in_a_redis(sites: Path) -> None:
-    found = load(sites, redis_queue=REDIS, redbeat_redis_url=AMQP)
+    found = in_force(sites, redis_queue=REDIS, redbeat_redis_url=AMQP)
     with pytest.raises(ConfigError, match="'redbeat_redis_url' must be the URL of a Redis"):
         _ = found.schedule_url
 
 
 def test_no_broker_is_an_error_with_the_cure_and_never_a_substitute(sites: Path) -> None:
-    found = load(sites, celery_result_backend=REDIS)
+    found = in_force(sites, celery_result_backend=REDIS)
     for read in ("broker_url", "redis_url"):
         with pytest.raises(BrokerNotConfigured, match="Set 'redis_queue' .*or ask for the embedd"):
             getattr(found, read)
@@ -632,7 +637,7 @@ def test_a_broker_without_a_redis_for_the_records_is_an_error(
     config: dict[str, str], sites: Path
 ) -> None:
     with pytest.raises(BrokerNotConfigured, match="need a Redis: set 'redis_queue'") as bad:
-        _ = load(sites, **config).redis_url
+        _ = in_force(sites, **config).redis_url
     assert "amqp://me:***@rabbit//" in str(bad.value)
 
 

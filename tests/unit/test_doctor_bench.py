@@ -12,6 +12,7 @@ from frappe_jobs.config import load_settings
 from frappe_jobs.doctor.beside_rq import check_installed, check_rq_auth, check_switch
 from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.ledger.rq import SeenOfRQ
+from frappe_jobs.servers.in_force import SettingsInForce
 
 NOBODY = SeenOfRQ([], {})
 STRANDED = SeenOfRQ([], {"default": 2, "long": 1})
@@ -74,7 +75,7 @@ def settings_of(tmp_path: Path):
         (tmp_path / "apps.txt").write_text(apps)
         config = {"redis_queue": "redis://127.0.0.1:1", "bench_id": "b"} | config
         (tmp_path / "common_site_config.json").write_text(json.dumps(config))
-        return load_settings(tmp_path)
+        return SettingsInForce.of(load_settings(tmp_path))
 
     return write
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from frappe_jobs.config import Settings
 from frappe_jobs.deploy.rights import grants, rabbitmq_patterns
 from frappe_jobs.errors import ConfigError
+from frappe_jobs.servers.in_force import SettingsInForce
 
 
 def granted(**config: Any) -> list[str]:
-    return [*grants(Settings(Path("/bench/sites"), custom_bench_id="shop", **config))]
+    return [*grants(SettingsInForce(Path("/bench/sites"), custom_bench_id="shop", **config))]
 
 
 def test_each_redis_gets_a_user_for_what_it_holds() -> None:
