@@ -17,7 +17,7 @@ from frappe_jobs import runtime
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import UNNAMED, Options
-from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning, SiteNotFound
+from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job
@@ -189,7 +189,7 @@ def get_jobs(
 ) -> dict[str, list[Any]]:
     """What waits and runs: for each site the jobs' ``key``, a field of theirs or an argument.
 
-    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue, SiteNotFound.
+    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue.
     """
     here = runtime.current()
     name = here.settings.queue(queue).name if queue else None
@@ -322,6 +322,5 @@ def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
 def _site(name: str | None) -> str:
     if name is None:
         return require_session().site
-    if not runtime.current().settings.has_site(name):
-        raise SiteNotFound.named(name, runtime.current().settings.sites())
+    runtime.current().settings.sites.require(name)
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +14,9 @@ from typing import Any
 from frappe_jobs.errors import (
     BadWorkers,
     ConfigError,
-    SiteNotFound,
     UnknownQueue,
 )
-from frappe_jobs.sites_folder import (
-    APPS,
-    COMMON_CONFIG,
-    SITE_CONFIG,
-    app_names,
-    find_sites_path,
-    read_common,
-    site_config,
-    version_of,
-    write_object,
-)
+from frappe_jobs.sites_folder import COMMON_CONFIG, Sites, find_sites_path, read_common
 from frappe_jobs.texts.json_text import parse_json
 from frappe_jobs.texts.masking import shown
 
@@ -252,49 +241,10 @@ class Settings:
             raise UnknownQueue.named(name, queues)
         return queues[name]
 
-    def sites(self) -> list[str]:
-        """The sites of the folder, sorted: its folders that hold a site_config.json."""
-        names = (path.parent.name for path in self.sites_path.glob(f"*/{SITE_CONFIG}"))
-        return sorted(filter(self.has_site, names))
-
-    def site_config(self, site: str) -> Mapping[str, Any]:
-        """Frappe's conf: the common configuration and the site's own over it.
-
-        Raises SiteNotFound, also for a name that climbs out of the sites folder.
-        """
-        if not self.has_site(site):
-            raise SiteNotFound.named(site, self.sites())
-        folder = self.sites_path
-        common, own = f"{folder}/{COMMON_CONFIG}", f"{folder}/{site}/{SITE_CONFIG}"
-        return site_config(common, version_of(common), own, version_of(own))
-
-    def has_site(self, site: object) -> bool:
-        return (
-            isinstance(site, str)
-            and re.fullmatch(r"[\w-][\w.-]*", site) is not None
-            and os.path.isfile(f"{self.sites_path}/{site}/{SITE_CONFIG}")  # False for any bad name
-        )
-
-    def installed_apps(self, site: str) -> Sequence[str]:
-        """``installed_apps`` of the site's configuration, else every line of apps.txt.
-
-        As in Frappe a line that begins with ``#`` is none.
-        """
-        apps = self.site_config(site).get("installed_apps")
-        if apps is None:
-            path = f"{self.sites_path}/{APPS}"
-            return app_names(path, version_of(path))
-        if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
-            path = f"{self.sites_path}/{site}/{SITE_CONFIG}"
-            raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
-        return apps
-
-
-def write_site_config(settings: Settings, site: str, changes: Mapping[str, Any]) -> None:
-    """Set these keys of the site's own configuration; raises SiteNotFound, ConfigError."""
-    if not settings.has_site(site):
-        raise SiteNotFound.named(site, settings.sites())
-    write_object(settings.sites_path / site / SITE_CONFIG, changes)
+    @cached_property
+    def sites(self) -> Sites:
+        """The sites of the folder."""
+        return Sites(self.sites_path)
 
 
 def settings_table() -> tuple[Field[Any], ...]:

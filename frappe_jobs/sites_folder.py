@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from tempfile import mkstemp
 from types import MappingProxyType
 from typing import Any
 
-from frappe_jobs.errors import ConfigError
+from frappe_jobs.errors import ConfigError, SiteNotFound
 from frappe_jobs.texts.json_text import parse_json
 
 COMMON_CONFIG = "common_site_config.json"
@@ -39,6 +40,58 @@ def is_frappe_bench(sites_path: Path) -> bool:
     """Whether Frappe itself runs on that sites folder: its apps.txt names it, and it is there."""
     path = f"{sites_path}/{APPS}"
     return "frappe" in app_names(path, version_of(path)) and find_spec("frappe") is not None
+
+
+class Sites:
+    """The sites of a folder: their names, their configuration, their installed apps."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Sorted: the folders in it that hold a site_config.json."""
+        names = (path.parent.name for path in self._folder.glob(f"*/{SITE_CONFIG}"))
+        return sorted(filter(self.has, names))
+
+    def has(self, site: object) -> bool:
+        return (
+            isinstance(site, str)
+            and re.fullmatch(r"[\w-][\w.-]*", site) is not None
+            and os.path.isfile(f"{self._folder}/{site}/{SITE_CONFIG}")  # False for any bad name
+        )
+
+    def require(self, site: str) -> None:
+        """Raise SiteNotFound where it is none, also for a name that climbs out of the folder."""
+        if not self.has(site):
+            raise SiteNotFound.named(site, self.names())
+
+    def config(self, site: str) -> Mapping[str, Any]:
+        """Frappe's conf: the common configuration and the site's own over it.
+
+        Raises SiteNotFound.
+        """
+        self.require(site)
+        common, own = f"{self._folder}/{COMMON_CONFIG}", f"{self._folder}/{site}/{SITE_CONFIG}"
+        return site_config(common, version_of(common), own, version_of(own))
+
+    def write_config(self, site: str, changes: Mapping[str, Any]) -> None:
+        """Set these keys of the site's own configuration; raises SiteNotFound, ConfigError."""
+        self.require(site)
+        write_object(self._folder / site / SITE_CONFIG, changes)
+
+    def installed_apps(self, site: str) -> Sequence[str]:
+        """``installed_apps`` of the site's configuration, else every line of apps.txt.
+
+        As in Frappe a line that begins with ``#`` is none.
+        """
+        apps = self.config(site).get("installed_apps")
+        if apps is None:
+            path = f"{self._folder}/{APPS}"
+            return app_names(path, version_of(path))
+        if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
+            path = f"{self._folder}/{site}/{SITE_CONFIG}"
+            raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")
+        return apps
 
 
 def read_text(path: Path) -> str:

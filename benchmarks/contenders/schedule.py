@@ -10,7 +10,7 @@ from frappe_jobs import runtime
 from frappe_jobs.celery.beat import BenchScheduler
 
 here = runtime.current()
-sites = here.settings.sites()
+sites = here.settings.sites.names()
 to_migrate = iter(sites)
 scheduler = BenchScheduler(here.app)
 

@@ -118,10 +118,10 @@ def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:
     """Those of the sites; on a Frappe bench, where a database knows those, all that are there."""
     settings, path = bench.settings, f"{bench.settings.sites_path}/{APPS}"
     sites = bench.named_sites()
-    sites = settings.sites() if sites is None else sites
+    sites = settings.sites.names() if sites is None else sites
     if on_bench or not sites:
         return app_names(path, version_of(path))
-    return [*dict.fromkeys(app for site in sites for app in settings.installed_apps(site))]
+    return [*dict.fromkeys(app for site in sites for app in settings.sites.installed_apps(site))]
 
 
 def _print(found: Sequence[Finding]) -> None:

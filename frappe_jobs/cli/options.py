@@ -54,9 +54,9 @@ class Bench:
 
     def _sites(self, named: str) -> list[str]:
         if named == "all":
-            return self.settings.sites()
-        if not self.settings.has_site(named):
-            known = ", ".join(self.settings.sites()) or "none"
+            return self.settings.sites.names()
+        if not self.settings.sites.has(named):
+            known = ", ".join(self.settings.sites.names()) or "none"
             raise click.UsageError(f"Site {named!r} does not exist; sites here: {known}.")
         return [named]
 

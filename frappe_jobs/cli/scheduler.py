@@ -7,7 +7,6 @@ import click
 from frappe_jobs import runtime
 from frappe_jobs.celery.scheduler import run_scheduler
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show, with_site
-from frappe_jobs.config import write_site_config
 
 
 @click.command()
@@ -39,7 +38,7 @@ def _switch(name: str, key: str, value: bool, said: str, doc: str) -> click.Comm
     @pass_bench
     def command(bench: Bench) -> None:
         for site in bench.chosen_sites():
-            write_site_config(bench.settings, site, {key: int(value)})
+            bench.settings.sites.write_config(site, {key: int(value)})
             click.echo(f"{site}: {said}.")
 
     return command
@@ -92,5 +91,5 @@ def set_maintenance_mode(bench: Bench, mode: str) -> None:
     Nothing is queued by the clock meanwhile.
     """
     for site in bench.chosen_sites():
-        write_site_config(bench.settings, site, {"maintenance_mode": int(mode == "on")})
+        bench.settings.sites.write_config(site, {"maintenance_mode": int(mode == "on")})
         click.echo(f"{site}: maintenance mode is {mode}.")

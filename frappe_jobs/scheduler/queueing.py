@@ -39,7 +39,7 @@ class Scheduling:
     def inactive(self, site: str) -> str | None:
         """Why nothing is queued for that site: its configuration says so; None if it is active."""
         try:
-            conf = self._settings.site_config(site)
+            conf = self._settings.sites.config(site)
         except FrappeJobsError as error:  # gone, or its file is half written
             return str(error)
         if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):

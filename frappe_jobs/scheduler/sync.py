@@ -316,7 +316,7 @@ def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry
 
 def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
     """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
-    name = name or settings.site_config(site).get("time_zone") or "UTC"
+    name = name or settings.sites.config(site).get("time_zone") or "UTC"
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, TypeError, LookupError):

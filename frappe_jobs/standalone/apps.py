@@ -26,7 +26,7 @@ class Apps:
         session = sessions.current()
         if session and session.site == site:
             return session.apps
-        return self._settings.installed_apps(site)
+        return self._settings.sites.installed_apps(site)
 
     def paths(self, hook: str, site: str) -> list[str]:
         """The dotted paths under that hook, a text or a list of them, in the apps' order."""
@@ -68,7 +68,7 @@ class Apps:
     def preload(self) -> None:
         """Import each app's hooks and tasks; what cannot be is logged, and does not hinder."""
         apps: dict[str, None] = {}
-        for site in self._settings.sites():
+        for site in self._settings.sites.names():
             try:
                 apps |= dict.fromkeys(self.installed(site))
             except ConfigError as error:

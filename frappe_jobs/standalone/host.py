@@ -74,7 +74,7 @@ class StandaloneHost(Host):
     def session(
         self, site: str, user: str | None = None, session: Any = None
     ) -> Iterator[StandaloneSession]:
-        conf = self._settings.site_config(site)
+        conf = self._settings.sites.config(site)
         open_db: Callable[[], DatabaseSession]
         if session is None:
             open_db = partial(open_session, self._engine(site, conf))
@@ -102,7 +102,7 @@ class StandaloneHost(Host):
             has_table(opened.db, ScheduledJobType)
 
     def sites(self) -> Sequence[str]:
-        return self._settings.sites()
+        return self._settings.sites.names()
 
     def preload(self) -> None:
         self._apps.preload()
@@ -117,7 +117,7 @@ class StandaloneHost(Host):
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
 
     def _engine_of(self, site: str) -> Engine:
-        return self._engine(site, self._settings.site_config(site))
+        return self._engine(site, self._settings.sites.config(site))
 
     def _engine(self, site: str, conf: Mapping[str, Any]) -> Engine:
         """The site's, made anew when what its configuration says has changed."""

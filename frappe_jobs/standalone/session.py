@@ -41,7 +41,7 @@ class StandaloneSession(Session):
         #: Called with the site's name after a commit that changed its schedule's records.
         self.schedule_changed = schedule_changed
         self.site, self.user, self.conf, self.settings = site, user, conf, settings
-        self.apps = settings.installed_apps(site)
+        self.apps = settings.sites.installed_apps(site)
         self._open_db = open_db  # many a job never touches its database
         self._db: DatabaseSession | None = None
         self._pid = os.getpid()

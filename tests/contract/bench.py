@@ -61,7 +61,7 @@ class Bench(Subject):
     def __init__(self, site: str, other: str) -> None:
         self.sites = site, other
         here = runtime.use(Path.cwd())
-        self.kind = str(here.settings.site_config(site).get("db_type") or "mariadb")
+        self.kind = str(here.settings.sites.config(site).get("db_type") or "mariadb")
         with frappe_jobs.site(site):
             db = frappe.db
             errors = (db.ProgrammingError, db.OperationalError, db.InternalError)

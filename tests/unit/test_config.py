@@ -277,7 +277,7 @@ def test_a_damaged_file_is_an_error_with_file_line_and_column(
 def test_the_sites_own_file_is_read_as_carefully(sites: Path) -> None:
     file = write(sites, "{\n", "site1/site_config.json").resolve()
     with pytest.raises(ConfigError, match="line 2, column 1: not JSON") as bad:
-        load_settings(sites).site_config("site1")
+        load_settings(sites).sites.config("site1")
     assert str(file) in str(bad.value)
 
 
@@ -483,9 +483,9 @@ def test_sites_are_the_folders_with_a_site_config_sorted(sites: Path) -> None:
     for name in ("assets", "site.without.config"):
         (sites / name).mkdir()
     found = load_settings(sites)
-    assert found.sites() == ["-dash", "acme.test", "zoo.test"]
-    assert not found.has_site("assets") and not found.has_site("nope")
-    assert all(found.has_site(site) for site in found.sites())
+    assert found.sites.names() == ["-dash", "acme.test", "zoo.test"]
+    assert not found.sites.has("assets") and not found.sites.has("nope")
+    assert all(found.sites.has(site) for site in found.sites.names())
 
 
 def test_a_site_that_climbs_out_of_the_folder_does_not_exist(sites: Path) -> None:
@@ -497,27 +497,27 @@ def test_a_site_that_climbs_out_of_the_folder_does_not_exist(sites: Path) -> Non
         "../etc", "..", ".", "", "/", "a/b", "a/../etc", "./etc", "etc/", "etc\n", "etc\0",
         "a\\b", str(sites / "etc"), " etc", "*", "e" * 300, None, 5, b"etc", ["etc"],
     ]  # fmt: skip
-    assert found.has_site("etc")
+    assert found.sites.has("etc")
     for name in climbing:
-        assert not found.has_site(name), name
+        assert not found.sites.has(name), name
         with pytest.raises(SiteNotFound, match="sites here: etc"):
-            found.site_config(name)  # type: ignore[arg-type]
+            found.sites.config(name)  # type: ignore[arg-type]
 
 
 def test_an_error_about_a_site_says_that_there_are_none(sites: Path) -> None:
     with pytest.raises(SiteNotFound, match="'nope' does not exist; sites here: none") as unknown:
-        load_settings(sites).installed_apps("nope")
+        load_settings(sites).sites.installed_apps("nope")
     assert unknown.value.details == {"site": "nope"}
 
 
 def test_a_sites_configuration_lies_over_the_common_one(sites: Path) -> None:
     write(sites, {"a": "site"}, "site1/site_config.json")
-    assert load(sites, a="common", b="common").site_config("site1") == {"a": "site", "b": "common"}
+    assert load(sites, a="common", b="common").sites.config("site1") == {"a": "site", "b": "common"}
 
 
 def test_a_bench_need_not_have_a_common_configuration(sites: Path) -> None:
     write(sites, {"a": 1}, "site1/site_config.json")
-    assert load_settings(sites).site_config("site1") == {"a": 1}
+    assert load_settings(sites).sites.config("site1") == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -536,21 +536,21 @@ def test_the_installed_apps_are_the_lines_of_apps_txt(
     write(sites, {}, "site1/site_config.json")
     if apps_txt is not None:
         write(sites, apps_txt, "apps.txt")
-    assert list(load_settings(sites).installed_apps("site1")) == apps
+    assert list(load_settings(sites).sites.installed_apps("site1")) == apps
 
 
 @pytest.mark.parametrize("apps", [["shop"], []])
 def test_a_site_may_name_its_own_apps(apps: list[str], sites: Path) -> None:
     write(sites, "acme\n", "apps.txt")
     write(sites, {"installed_apps": apps}, "site1/site_config.json")
-    assert list(load_settings(sites).installed_apps("site1")) == apps
+    assert list(load_settings(sites).sites.installed_apps("site1")) == apps
 
 
 @pytest.mark.parametrize("apps", ["acme", {"acme": 1}, ["acme", 1], 5])
 def test_installed_apps_that_are_no_list_of_names_are_an_error(apps: Any, sites: Path) -> None:
     file = write(sites, {"installed_apps": apps}, "site1/site_config.json").resolve()
     with pytest.raises(ConfigError) as bad:
-        load_settings(sites).installed_apps("site1")
+        load_settings(sites).sites.installed_apps("site1")
     assert str(bad.value) == f"{file}: 'installed_apps' must be a list of names; not {apps!r}."
 
 

@@ -132,7 +132,7 @@ class BenchHost(Host):
             raise HostNotReady(
                 f"{frappe.local.site} is open here, and Frappe has one site open at a time."
             )
-        self._settings.site_config(site)  # raises SiteNotFound
+        self._settings.sites.require(site)
         name = user_named(user)
         opened = BenchSession()
         drop_deaf_cache()
@@ -190,7 +190,7 @@ class BenchHost(Host):
         self.read(site, lambda: frappe.db.sql("select 1"))
 
     def sites(self) -> Sequence[str]:
-        return self._settings.sites()
+        return self._settings.sites.names()
 
     @property
     def worker_pool_schedules(self) -> bool:

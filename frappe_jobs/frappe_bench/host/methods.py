@@ -66,7 +66,7 @@ class BenchMethods(Methods):
     def _apps(self, site: str) -> Sequence[str]:
         """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
         if not is_open() or frappe.local.site != site:
-            return self._settings.installed_apps(site)
+            return self._settings.sites.installed_apps(site)
         flags = frappe.local.flags
         if flags.in_install or flags.in_uninstall or flags.in_install_db:
             return list(frappe.get_all_apps(with_internal_apps=False))
