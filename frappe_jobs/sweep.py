@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from threading import Event
 
 from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
-from frappe_jobs.servers.in_force import SettingsInForce
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +25,21 @@ RELIEF = 10
 ON_ITS_WAY = 2.0
 
 
-def sweep(settings: SettingsInForce, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
+def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> list[Record]:
     """Send the lost messages again; gives the jobs that were waiting for them.
 
     A job is looked for when it has waited, or has been without a lease, for as long as a lease is.
     Raises BrokerUnavailable.
     """
-    since = now - patience(settings)
-    looked_for = since if settings.is_amqp else now - RELIEF * settings.lease
+    since = now - patience(settings, broker)
+    looked_for = now - RELIEF * settings.lease if broker.is_searchable else since
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
     unsent = ledger.unsent(now - settings.lease)
-    lost = [*_by_id([*unsent, *gone(settings, ledger, broker, suspects)]).values()]
-    may_be = "may be" if settings.is_amqp else "is"
+    lost = [*_by_id([*unsent, *gone(ledger, broker, suspects)]).values()]
+    is_or_may_be = "is" if broker.is_searchable else "may be"
     for record in lost:
         logger.warning(
-            "%s is sent again: its message %s lost", record.message.name, may_be,
+            "%s is sent again: its message %s lost", record.message.name, is_or_may_be,
             extra={"action": "job_sent_again", "job": record.message.job_id},
         )  # fmt: skip
     send_again(ledger, broker, lost)
@@ -47,23 +47,21 @@ def sweep(settings: SettingsInForce, ledger: Ledger, broker: Broker, now: float)
     return lost
 
 
-def patience(settings: SettingsInForce) -> int:
+def patience(settings: Settings, broker: Broker) -> int:
     """Seconds that a job waits before its message may count as lost.
 
-    RabbitMQ cannot be searched: there it is ``frappe_jobs_claim_ttl``.
+    Where the broker cannot be searched (RabbitMQ) they are ``frappe_jobs_claim_ttl``.
     """
-    return settings.claim_ttl if settings.is_amqp else settings.lease
+    return settings.lease if broker.is_searchable else settings.claim_ttl
 
 
-def gone(
-    settings: SettingsInForce, ledger: Ledger, broker: Broker, suspects: Sequence[Record]
-) -> list[Record]:
-    """Those of the jobs whose messages the broker has no longer; on RabbitMQ all of them.
+def gone(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
+    """Those of the jobs whose messages the broker has no longer; all, where it cannot be searched.
 
     A message that a worker has just taken is in no list for a moment, and one that was run is in
     none at all.  So they are looked for twice, and what moved meanwhile was not lost.
     """
-    if settings.is_amqp:
+    if not broker.is_searchable:
         return _unmoved(ledger, suspects)
     missing = _missing(ledger, broker, suspects)
     if missing:

@@ -64,6 +64,9 @@ class Recorder(Protocol):
 class Broker(ABC):
     """One broker, as seen by the bench that owns the queues on it."""
 
+    #: Whether it can be asked which messages it still has, and let go of one of them.
+    is_searchable: bool
+
     @abstractmethod
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         """Record the messages, then hand them to the broker, in order, in as few round trips.

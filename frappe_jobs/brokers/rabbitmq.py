@@ -23,6 +23,7 @@ CONFIRM_TIMEOUT = 5.0
 class RabbitBroker(KombuBroker):
     """RabbitMQ takes the highest number first; within one priority, first in, first out."""
 
+    is_searchable = False
     at_front = 1
     ordinary = 0
 

@@ -83,6 +83,7 @@ WATCHED = (
 class RedisBroker(KombuBroker):
     """kombu takes the lowest number first; within one priority, first in, first out."""
 
+    is_searchable = True
     at_front = 0
     ordinary = 6
 

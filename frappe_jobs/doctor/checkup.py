@@ -152,16 +152,19 @@ class Checkup:
             yield from check_beside_rq(parts.settings, parts.host, self._sites, state, self._online)
 
     def jobs(self) -> Iterator[Finding]:
-        ledger, now = self._parts.ledger, time.time()
-        listing = Listing(ledger, self._parts.settings)
-        unsent = self._mine(ledger.unsent(now - self._parts.settings.lease))
+        parts, now = self._parts, time.time()
+        ledger, settings = parts.ledger, parts.settings
+        listing = Listing(ledger, settings)
+        unsent = self._mine(ledger.unsent(now - settings.lease))
         lost = self._lost(now)
-        yield from check_lost(self._parts.settings, lost, unsent, self._send_again)
+        yield from check_lost(
+            parts.settings.claim_ttl, parts.broker, lost, unsent, self._send_again
+        )
         known = {one.message.id for one in [*lost, *unsent]}
         suspects = self._mine(self._suspects(now))
         orphans = [one for one in suspects if one.status == STARTED and one.message.id not in known]
         running = self._mine(listing.running())
-        yield from check_running(self._parts.settings, running, orphans, now)
+        yield from check_running(settings, running, orphans, now)
         yield from check_failed(self._mine(listing.failed_since(now - DAY)), self._sites)
         yield from check_kept_aside(ledger.kept_aside(), now)
 
@@ -173,14 +176,14 @@ class Checkup:
         )
 
     def _lost(self, now: float) -> list[Record]:
-        settings, ledger = self._parts.settings, self._parts.ledger
+        settings, ledger, broker = self._parts.settings, self._parts.ledger, self._parts.broker
         suspects = self._suspects(now)
-        if settings.is_amqp:  # where they count as lost until they were sent again
-            since = now - patience(settings)
+        if not broker.is_searchable:  # where they count as lost until they were sent again
+            since = now - patience(settings, broker)
             suspects = ledger.suspects(
                 settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
             )
-        return gone(settings, ledger, self._parts.broker, self._mine(suspects))
+        return gone(ledger, broker, self._mine(suspects))
 
     def _send_again(self, lost: Sequence[Record]) -> None:
         if MESSAGES in self._reach.away:

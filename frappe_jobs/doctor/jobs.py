@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
 from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.ledger.record import Record
-from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sweep import RELIEF
 from frappe_jobs.texts.finding import Finding, Level
 
@@ -17,14 +18,15 @@ DAY = 24 * 3600
 
 
 def check_lost(
-    settings: SettingsInForce,
+    claim_ttl: int,
+    broker: Broker,
     lost: Sequence[Record],
     unsent: Sequence[Record],
     send: Callable[[Sequence[Record]], object],
 ) -> Iterator[Finding]:
     """Jobs without a message: nothing ever runs them."""
-    if lost and settings.is_amqp:  # which cannot be searched
-        why = f"waited for over {duration(settings.claim_ttl)}, so their messages may be lost"
+    if lost and not broker.is_searchable:
+        why = f"waited for over {duration(claim_ttl)}, so their messages may be lost"
         yield _without_message("warning", lost, why, send)
     elif lost:
         yield _without_message("error", lost, "whose message the broker has lost", send)
@@ -42,7 +44,7 @@ def _without_message(
 
 
 def check_running(
-    settings: SettingsInForce, running: Sequence[Record], orphans: Sequence[Record], now: float
+    settings: Settings, running: Sequence[Record], orphans: Sequence[Record], now: float
 ) -> Iterator[Finding]:
     """Jobs whose process is gone, and those that kill theirs."""
     yield Finding("ok", f"Jobs that run: {len(running):,}.")
