@@ -40,9 +40,10 @@ def server(tmp_path_factory, authority):
 
 
 @pytest.fixture
-def on_server(server):
+def on_server(server, client_certificate):
     """What the server asks of its clients; it asks for no certificate again at the end."""
-    with redis.Redis.from_url(**read_url(server.url).for_redis_py()) as client:
+    url = read_url(server.url + client_certificate)  # who connects anew has to show it
+    with redis.Redis.from_url(**url.for_redis_py()) as client:
         yield lambda asks: client.config_set("tls-auth-clients", asks)
         client.config_set("tls-auth-clients", "no")
 
