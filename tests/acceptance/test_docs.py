@@ -6,6 +6,7 @@ A page is run from top to bottom in a folder of its own, as a reader would.
     ```python   run in one Python for the whole page; an error counts as output, "Type: message"
     ```console  on a Frappe bench, which is not here: their form is checked
     ```json     must be JSON
+    ```mermaid  a picture: its kind is checked
     ```text     what the block before it prints; "…" stands for anything
 
 A comment on the line above a block says what else is meant:
@@ -50,7 +51,7 @@ from frappe_jobs.config import variable
 from frappe_jobs.testing import slowness, wait_until
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TIMEOUT = 30
 
 FENCE, MARK = re.compile(r"```(\w*)$"), re.compile(r"<!-- (\w+)(?:: (.+?))? -->$")
@@ -161,6 +162,8 @@ class Page:
             self.check(block, self.run_python(block))
         elif block.language == "sh":
             self.run_commands(block)
+        elif block.language == "mermaid":
+            assert block.text.startswith("flowchart ")
         elif block.language == "console":
             for line in block.text.splitlines():
                 check_on_a_bench(line)

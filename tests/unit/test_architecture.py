@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "frappe_jobs"
 
-#: DESIGN, "Who may import whom": each room may import those of its own line and of those above.
+#: docs/architecture.md, "Who may import whom": each room may import those of its own line and of
+#: those above.
 TIERS = (
     "errors",
     "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
@@ -232,6 +233,21 @@ def test_no_two_rooms_import_each_other_in_a_circle() -> None:
         rooms = {target.partition(".")[0] for target in targets}
         graph.setdefault(room, set()).update(rooms - {room})
     assert not left_in_circles(graph)
+
+
+def test_the_page_on_the_architecture_says_who_may_import_whom() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|`]+ \| (`.*`) \|$", page, re.MULTILINE)
+    assert [{*re.findall(r"`(.+?)`", row)} for row in rows] == [
+        {*tier.split()} for tier in reversed(TIERS)
+    ]
+
+
+def test_the_files_that_the_page_names_are_there() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.(?:py|md))`", page)
+    assert len(named) > 10
+    assert [one for one in named if not any((at / one).exists() for at in (ROOT, PACKAGE))] == []
 
 
 def test_the_top_level_is_read_at_a_glance() -> None:
