@@ -16,7 +16,7 @@ from celery.local import Proxy
 from frappe_jobs import runtime
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
-from frappe_jobs.dispatch import UNNAMED, Options
+from frappe_jobs.dispatch import Options
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.host.session import Session
@@ -50,7 +50,7 @@ def site(
 
 def enqueue(
     method: Method,
-    queue: str | None = UNNAMED,
+    queue: str | None = None,
     timeout: int | None = None,
     event: str | None = None,
     is_async: bool = True,

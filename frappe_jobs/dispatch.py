@@ -30,18 +30,12 @@ from frappe_jobs.texts.error_text import safe
 STARVED = 16
 
 
-class _Unnamed(str):
-    """The name of the default queue where the caller named none."""
-
-
-UNNAMED = _Unnamed("default")
-
-
 @dataclass(frozen=True)
 class Options:
     """What a caller may say about a job, beside its method and arguments; Frappe's names."""
 
-    queue: str | None = UNNAMED
+    #: None: ``default``; of a Celery task what its own app's routes say.
+    queue: str | None = None
     timeout: int | None = None
     event: str | None = None
     job_name: str | None = None
@@ -171,7 +165,7 @@ class Dispatcher:
                 f"{task.name} is a Celery task and is sent as itself: of enqueue's options it "
                 "takes queue, timeout and at_front."
             )
-        queue = None if options.queue is UNNAMED else self._settings.queue(options.queue)
+        queue = None if options.queue is None else self._settings.queue(options.queue)
         timeout = _timeout(options.timeout) or (queue.timeout if queue else None)
         return self._broker.send_task(
             task,

@@ -29,7 +29,7 @@ FOLDER = ".frappe_jobs"
 START_TIMEOUT = 10.0
 
 #: Seconds that it has to answer.
-PATIENCE = 1.0
+ANSWER_TIMEOUT = 1.0
 
 #: Held by who starts the server, then by the server itself for as long as it lives.
 LOCK = "lock"
@@ -289,7 +289,7 @@ def _info(folder: Path) -> Mapping[str, str]:
     reply = b""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(ANSWER_TIMEOUT)
             connection.connect(str(path))
             connection.sendall(b"INFO\r\nQUIT\r\n")
             while part := connection.recv(65536):

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks of a job's record at its progress.
 PACE = 1.0
 #: Seconds that a record may be somebody else's, before it is written later.
-PATIENCE = 2.0
+LOCK_TIMEOUT = 2.0
 #: Records written in one transaction.
 CHUNK = 500
 
@@ -57,7 +57,7 @@ class Run:
 class Tracking:
     """Keeps the records of tracked jobs; the others pass by."""
 
-    def __init__(self, host: Host, ledger: Ledger, patience: float = PATIENCE) -> None:
+    def __init__(self, host: Host, ledger: Ledger, patience: float = LOCK_TIMEOUT) -> None:
         self._host, self._ledger, self._patience = host, ledger, patience
         self._ends = UnwrittenEnds(ledger)
         self._runs: dict[str, Run] = {}  # by message id
@@ -129,14 +129,11 @@ class Tracking:
         values = self._last_words(message, status, result, exception)
         statuses = () if status == COMPLETED else (*OPEN, COMPLETED)
         change = TaskChange(message.task_id, values, message.id, statuses)
-        written: list[bool] = []
         try:
-            self._host.tasks.change_beside(
-                message.site, [change], partial(written.append, True), patience=PATIENCE
-            )
+            return self._host.tasks.change_beside(message.site, [change], patience=LOCK_TIMEOUT)
         except FrappeJobsError as error:
             logger.warning("the record of %s is written later: %s", message.name, error)
-        return bool(written)
+            return False
 
     def leave(self, message: Message) -> None:
         """Forget what it has said here."""

@@ -53,7 +53,7 @@ RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "in
 CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
 #: Seconds in which a broker must answer who asks it something.
-PATIENCE = 2.0
+QUESTION_TIMEOUT = 2.0
 
 
 class KombuBroker(Broker):
@@ -198,7 +198,7 @@ class KombuBroker(Broker):
             )
 
     def server(self) -> BrokerServer:
-        with self._connection(max_retries=1, timeout=PATIENCE) as asked:
+        with self._connection(max_retries=1, timeout=QUESTION_TIMEOUT) as asked:
             return self._server(asked)
 
     @abstractmethod
@@ -276,7 +276,7 @@ class KombuBroker(Broker):
         """A connection for one question; each of its answers comes in time, or is an error."""
         with self._reaching():
             connection = self._app.connection_for_write(
-                connect_timeout=PATIENCE, transport_options=self.limits
+                connect_timeout=QUESTION_TIMEOUT, transport_options=self.limits
             )
             try:
                 connection.ensure_connection(**policy)

@@ -9,7 +9,7 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from frappe_jobs.brokers.base import Alarm, BrokerServer, refuse_while_blocked
-from frappe_jobs.brokers.kombu import PATIENCE, RETRY_POLICY, KombuBroker
+from frappe_jobs.brokers.kombu import QUESTION_TIMEOUT, RETRY_POLICY, KombuBroker
 from frappe_jobs.message import Message
 
 #: No queue has this name: a message for it is confirmed, and goes nowhere.
@@ -29,8 +29,8 @@ class RabbitBroker(KombuBroker):
 
     # A connection that RabbitMQ has blocked is not even closed by it.
     limits = {
-        "read_timeout": PATIENCE,
-        "write_timeout": PATIENCE,
+        "read_timeout": QUESTION_TIMEOUT,
+        "write_timeout": QUESTION_TIMEOUT,
         "on_blocked": refuse_while_blocked,
     }
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 PR_SET_CHILD_SUBREAPER = 36
 
 #: Seconds for which one is waited for that was killed: the kernel may be in the middle of its disk.
-PATIENCE = 5.0
+KILL_TIMEOUT = 5.0
 INTERVAL = 0.002
 
 PROC = Path("/proc")
@@ -236,12 +236,11 @@ def _ticks(since: float | None) -> float:
 
 def _kill_all(left: Callable[[], list[Process]]) -> bool:
     """Kill these, and those that they start meanwhile; whether there was one."""
-    there_were = False
+    met: set[int] = set()
 
     def killed() -> list[Process]:
-        nonlocal there_were
         living = [one for one in left() if not one.is_dead]
-        there_were = there_were or bool(living)
+        met.update(one.pid for one in living)
         for one in living:
             with suppress(OSError):  # it is gone; or another user's
                 os.kill(one.pid, signal.SIGKILL)
@@ -249,12 +248,12 @@ def _kill_all(left: Callable[[], list[Process]]) -> bool:
 
     if still := _wait(killed):
         logger.error("processes that a job has started do not end: %s", [one.pid for one in still])
-    return there_were
+    return bool(met)
 
 
 def _wait(left: Callable[[], list[Process]]) -> list[Process]:
     """Until there is none; what there is in the end."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + KILL_TIMEOUT
     pause = threading.Event()
     while (found := left()) and time.monotonic() < deadline:
         pause.wait(INTERVAL)

@@ -10,14 +10,14 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 #: Seconds after which those who have not answered are not waited for, if nobody did meanwhile.
-PATIENCE = 3.0
+SILENT_AFTER = 3.0
 
 #: Sites that are asked at once.
 THREADS = 8
 
 
 def ask_each(
-    sites: Iterable[str], ask: Callable[[str], Answer], patience: float = PATIENCE
+    sites: Iterable[str], ask: Callable[[str], Answer], patience: float = SILENT_AFTER
 ) -> dict[str, Answer]:
     """What each of them answered; without those that were silent.
 

@@ -8,7 +8,7 @@ from functools import partial
 from threading import Lock
 
 from frappe_jobs.doctor.mending import Mendable
-from frappe_jobs.doctor.patience import PATIENCE, ask_each
+from frappe_jobs.doctor.patience import SILENT_AFTER, ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
 from frappe_jobs.host.port import Host
@@ -172,7 +172,7 @@ def check_sites(found: Sites, compare: Compare) -> Iterator[Finding]:
 
 def _out_of_reach(found: Sites) -> Iterator[Finding]:
     away = {site: report.fault for site, report in found.reports.items() if report.fault}
-    away |= {site: f"its database was silent for {PATIENCE:.0f} s." for site in found.silent}
+    away |= {site: f"its database was silent for {SILENT_AFTER:.0f} s." for site in found.silent}
     cures = dict.fromkeys(
         found.silent, "See that it runs, and that no firewall swallows what it is sent."
     )

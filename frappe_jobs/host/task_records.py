@@ -56,12 +56,12 @@ class TaskRecords(ABC):
         done: Callable[[], object] = lambda: None,
         *,
         patience: float,
-    ) -> None:
+    ) -> bool:
         """Change records beside whatever transaction is open here; call ``done`` once they are.
 
-        Where that could only wait for the open one (SQLite), they are changed in it, and ``done``
-        is called when it commits.  Raises DatabaseUnavailable; and RecordNotWritten if somebody
-        else is in the way for longer than these seconds.
+        Where that could only wait for the open one (SQLite), they are changed in it, ``done`` is
+        called when it commits, and this gives False.  Raises DatabaseUnavailable; and
+        RecordNotWritten if somebody else is in the way for longer than these seconds.
         """
 
     @abstractmethod

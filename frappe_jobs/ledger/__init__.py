@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from frappe_jobs.errors import JobFailed
@@ -61,6 +61,20 @@ SUSPECTS = 100
 DROPPED_TTL = 30 * 24 * 3600
 #: And once a worker has got it: until what it holds has surely come back or is gone.
 TAKEN_TTL = 600
+
+
+class JobKeys(NamedTuple):
+    """What Redis holds of one job, in the order in which the script takes it that ends a job."""
+
+    record: str
+    open: str
+    waiting: str
+    ended: str
+    failed: str
+    #: From the caller's job id to its newest message.
+    pointer: str
+    lease: str
+    running: str
 
 
 class Ledger(Connected):
@@ -302,9 +316,9 @@ class Ledger(Connected):
             holder or "", call or uuid4().hex, *_flat(fields),
         ]  # fmt: skip
         keys = self._keys(message)
-        if message.job_id == message.id:
-            keys[5] = self._prefix  # none; a key outside of our prefix an access list may forbid
-        return keys, arguments
+        if message.job_id == message.id:  # nobody asks by it: a key that an access list allows
+            keys = keys._replace(pointer=self._prefix)
+        return [*keys], arguments
 
     def _unwritten(
         self, message: Message, status: str, fields: Mapping[str, str], is_written: bool
@@ -479,13 +493,13 @@ class Ledger(Connected):
     @reachable
     def forget(self, message: Message) -> None:
         """Remove the record of a job that has ended."""
-        record, _, _, ended, failed, pointer, *_ = self._keys(message)
+        keys = self._keys(message)
         with self.redis.pipeline() as pipe:
-            pipe.delete(record)
-            pipe.zrem(ended, message.id)
-            pipe.zrem(failed, message.id)
-            if self.redis.get(pointer) == message.id:
-                pipe.delete(pointer)
+            pipe.delete(keys.record)
+            pipe.zrem(keys.ended, message.id)
+            pipe.zrem(keys.failed, message.id)
+            if self.redis.get(keys.pointer) == message.id:
+                pipe.delete(keys.pointer)
             pipe.execute()
 
     @reachable
@@ -526,23 +540,19 @@ class Ledger(Connected):
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
-    def _keys(self, message: Message) -> list[str]:
-        """record, open, waiting, ended, failed, pointer, lease, running"""
-        return [
-            self._key("record", message.id),
-            self._key("open", message.site),
-            self._key("waiting", message.queue),
-            self._key("ended", message.site),
-            self._key("failed", message.queue),
-            self._key("job", message.site, message.job_id),
-            self._key("lease", message.id),
-            self._key("running"),
-        ]
+    def _keys(self, message: Message) -> JobKeys:
+        return JobKeys(
+            record=self._key("record", message.id), open=self._key("open", message.site),
+            waiting=self._key("waiting", message.queue), ended=self._key("ended", message.site),
+            failed=self._key("failed", message.queue),
+            pointer=self._key("job", message.site, message.job_id),
+            lease=self._key("lease", message.id), running=self._key("running"),
+        )  # fmt: skip
 
     def _moving_keys(self, message: Message) -> list[str]:
         """record, waiting, lease, running"""
-        record, _, waiting, _, _, _, lease, running = self._keys(message)
-        return [record, waiting, lease, running]
+        keys = self._keys(message)
+        return [keys.record, keys.waiting, keys.lease, keys.running]
 
     def _patience(self) -> int:
         """So many seconds a waiting job holds its id; -1: as long as it waits.

@@ -18,7 +18,7 @@ from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
 #: Seconds that it has to take a connection, and to answer.
-PATIENCE = 2.0
+QUESTION_TIMEOUT = 2.0
 
 #: Parts of INFO, and settings beside them.
 SECTIONS = ("server", "memory", "persistence", "replication")
@@ -62,7 +62,7 @@ def look_at(url: str, prefix: str) -> RedisServer:
     """
     try:
         with connect(
-            url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE,
+            url, socket_connect_timeout=QUESTION_TIMEOUT, socket_timeout=QUESTION_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         ) as client:  # fmt: skip
             _allowed(lambda: {"pong": client.ping()})  # a full disk forbids even that

@@ -19,7 +19,7 @@ from frappe_jobs.ledger import Ledger
 OURS, OPEN = "frappe_jobs:", ":open:"
 
 #: Seconds for a look at a server that may hold very many keys; and keys in one step of it.
-PATIENCE, STEP = 3.0, 5_000
+LOOK_TIMEOUT, STEP = 3.0, 5_000
 
 
 def sisters(ledger: Ledger, settings: Settings, sites: Collection[str]) -> dict[str, int]:
@@ -28,7 +28,7 @@ def sisters(ledger: Ledger, settings: Settings, sites: Collection[str]) -> dict[
     -1 where that may not be asked.  Raises BrokerUnavailable.
     """
     found: dict[str, int] = {}
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOOK_TIMEOUT
     with ledger.reaching():
         for key in ledger.redis.scan_iter(f"{OURS}*{OPEN}*", count=STEP):
             bench_id, _, site = key.removeprefix(OURS).rpartition(OPEN)

@@ -23,7 +23,7 @@ from frappe_jobs.errors import TransactionConflict
 from frappe_jobs.standalone.sqlite_line import LOCKED, begin_immediate, until
 
 #: Seconds that a writer waits for its turn, unless its ``busy_timeout`` says otherwise.
-PATIENCE = 10
+TURN_TIMEOUT = 10
 
 #: An execution option: what the statement writes depends on nothing that was read before.
 BLIND = "frappe_jobs_blind"
@@ -96,8 +96,8 @@ def _connected(connection: sqlite3.Connection, _record: object) -> None:
     # Python's driver begins transactions late and knows no savepoints; SQLAlchemy's documented
     # cure is to begin them ourselves.
     connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout={PATIENCE * 1000}")
-    for _ in until(PATIENCE):
+    connection.execute(f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}")
+    for _ in until(TURN_TIMEOUT):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return

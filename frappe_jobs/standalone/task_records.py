@@ -89,7 +89,7 @@ class SiteTaskRecords(TaskRecords):
         done: Callable[[], object] = lambda: None,
         *,
         patience: float,
-    ) -> None:
+    ) -> bool:
         """Change them in a short transaction; on SQLite in the one that this thread has open."""
         engine, open_here = self._engine_of(site), sessions.current()
         if open_here and open_here.site == site and _is_in_the_way(open_here.db):
@@ -97,7 +97,8 @@ class SiteTaskRecords(TaskRecords):
                 for change in changes:
                     if not self.change(open_here, change, patience=patience):
                         _add_instead(open_here.db.connection(), change)
-                return open_here.after_commit(done)
+                open_here.after_commit(done)
+                return False
             except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
                 pass
         try:
@@ -109,6 +110,7 @@ class SiteTaskRecords(TaskRecords):
             if has_tables(engine):  # else the site has been given another database
                 raise _not_written(error) from error
         done()
+        return True
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
         """Change one if that cannot hinder the transaction of that session.

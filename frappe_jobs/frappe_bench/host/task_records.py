@@ -66,9 +66,10 @@ class BenchTaskRecords(TaskRecords):
         done: Callable[[], object] = lambda: None,
         *,
         patience: float,
-    ) -> None:
+    ) -> bool:
         self._read(site, lambda: change_beside(changes, patience))
         done()
+        return True
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
         return note_progress(change)

@@ -12,7 +12,7 @@ from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED
 
 #: Seconds in which workers answer.
-PATIENCE = 1.0
+INSPECT_TIMEOUT = 1.0
 
 
 class BenchWorker:
@@ -54,9 +54,11 @@ def workers(queue: Any = None) -> list[BenchWorker]:
     """Those that serve that queue, all of the bench without one."""
     here = runtime()
     control = here.app.control
-    served = control.inspect(timeout=PATIENCE).active_queues() or {}
+    served = control.inspect(timeout=INSPECT_TIMEOUT).active_queues() or {}
     known = [*served]  # whoever is named is not waited for any longer than it takes
-    stats = control.inspect(destination=known, timeout=PATIENCE).stats() or {} if known else {}
+    stats = (
+        control.inspect(destination=known, timeout=INSPECT_TIMEOUT).stats() or {} if known else {}
+    )
     ours = {f"{here.settings.bench_id}:{one}" for one in here.settings.queues}
     wanted = {queue.name} if queue is not None else ours
     jobs = running()
