@@ -16,10 +16,10 @@ from frappe.utils import cint, get_datetime, get_system_timezone
 from frappe.utils.scheduler import schedule_jobs_based_on_activity
 
 from frappe_jobs.cron import check
-from frappe_jobs.errors import BadCron
+from frappe_jobs.errors import BadCron, UnknownFrequency
 from frappe_jobs.host.own_methods import SCHEDULED_JOB_FAILED
 from frappe_jobs.host.schedule_records import JobType, ScheduledCall, ScheduledJob
-from frappe_jobs.scheduler.frequency import Schedule
+from frappe_jobs.scheduler.frequency import Schedule, queue_of
 
 logger = logging.getLogger(__name__)
 
@@ -227,13 +227,20 @@ def _job_type(row: Any, zone: ZoneInfo) -> JobType:
         method=row.method,
         frequency=row.frequency,
         cron_format=row.cron_format or "",
-        queue="",  # that of its frequency
+        queue=_queue_of(row.frequency),
         stopped=bool(row.stopped),
         has_event=bool(row.server_script or row.get("scheduler_event")),
         is_script=bool(row.server_script),
         creation=_aware(row.creation, zone),
         last_execution=_aware(row.last_execution, zone) if row.last_execution else None,
     )
+
+
+def _queue_of(frequency: object) -> str:
+    try:
+        return queue_of(str(frequency))
+    except UnknownFrequency:  # it is told where its entry is made
+        return ""
 
 
 def _aware(moment: Any, zone: ZoneInfo) -> datetime:
