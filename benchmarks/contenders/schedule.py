@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from itertools import islice
+
+from billiard import active_children
 
 from frappe_jobs import runtime
 from frappe_jobs.celery.beat import BenchScheduler
@@ -29,9 +30,8 @@ def lead(_: int) -> None:
     scheduler.tick()
     if here.timetable.leader() != scheduler.token:
         raise RuntimeError("The scheduler does not lead.")
-    for thread in threading.enumerate():
-        if thread.name == "compare":
-            thread.join()
+    for comparison in active_children():
+        comparison.join()
 
 
 def put_off(seconds: int) -> None:

@@ -140,7 +140,8 @@ def test_after_commit_is_sent_at_the_commit_and_dropped_at_a_rollback(bench: Fra
 
 def test_code_that_had_the_name_before_is_served_too(bench: FrappeBench) -> None:
     found = bench.call(
-        "frappe.destroy()\nfrom frappe_jobs.frappe_bench.rq import transport\ntransport.uninstall()\n"
+        "frappe.destroy()\n"
+        "from frappe_jobs.frappe_bench.rq import transport\ntransport.uninstall()\n"
         "from frappe.utils.background_jobs import enqueue\n"
         f"frappe.init(site={bench.site!r}, sites_path='.'); frappe.connect()\n"
         "job = enqueue('probe.tasks.nothing', queue='long')\n"
