@@ -189,7 +189,7 @@ def get_jobs(
 ) -> dict[str, list[Any]]:
     """What waits and runs: for each site the jobs' ``key``, a field of theirs or an argument.
 
-    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue.
+    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue, SiteNotFound.
     """
     here = runtime.current()
     name = here.settings.queue(queue).name if queue else None
