@@ -21,7 +21,13 @@ from frappe_jobs.background_task.record import (
 from frappe_jobs.background_task.tracking import Tracking
 from frappe_jobs.config import Settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import FrappeJobsError, JobError, PermissionError, RecordNotWritten
+from frappe_jobs.errors import (
+    FrappeJobsError,
+    JobError,
+    PermissionError,
+    RecordNotWritten,
+    RetryBackgroundJobError,
+)
 from frappe_jobs.host.port import ADMINISTRATOR, Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.host.task_records import TaskChange
@@ -188,5 +194,11 @@ class BackgroundTasks:
             return {}
 
     def settle(self, site: str) -> None:
-        """Write the ends that the site's records do not say yet, as Tracking does."""
-        self._tracking.settle(site)
+        """What ``frappe_jobs.settle_background_tasks`` does: Tracking's, to be run again.
+
+        Raises RetryBackgroundJobError where a record could not be written yet.
+        """
+        try:
+            self._tracking.settle(site)
+        except RecordNotWritten as error:
+            raise RetryBackgroundJobError(str(error)) from error

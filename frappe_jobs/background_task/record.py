@@ -38,6 +38,12 @@ LOST = (
     "nothing is known of its job any more: it was never sent, or Redis has lost it; it may have run"
 )
 
+#: The fields of a listing: without the long texts.
+LISTED = (
+    "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
+    "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
+)  # fmt: skip
+
 #: What an earlier run has left.
 BLANK: Mapping[str, Any] = {
     "progress": 0.0, "stage": None, "result": None, "exception": None, "started_at": None,

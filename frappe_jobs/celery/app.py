@@ -227,7 +227,7 @@ def app_for(settings: Settings) -> tuple[Celery, SettingsInForce]:
     if path not in BENCH_APPS:
         app = Celery("frappe_jobs", set_as_current=False)
         in_force = SettingsInForce.of(settings)
-        app.config_from_object(celery_settings(in_force), force=True)
+        app.config_from_object(celery_settings(settings), force=True)
         keep_to_the_configuration(app)
         check_results(app, in_force)
         for one in overruled(in_force):
@@ -312,23 +312,22 @@ def _preload(sender: Celery, **_: object) -> None:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's settings of a bench; what ``celeryconfig.py`` hands to Celery."""
-    if not isinstance(settings, SettingsInForce):
-        settings = SettingsInForce.of(settings)
+    in_force = SettingsInForce.of(settings)
     return (
-        worker_settings(settings)
-        | beat_settings(settings)
-        | broker_settings(settings)
-        | result_settings(settings)
+        worker_settings(in_force)
+        | beat_settings(in_force)
+        | broker_settings(in_force)
+        | result_settings(in_force)
         | {
             "result_backend_transport_options": {"global_keyprefix": settings.prefix},
             "result_expires": settings.results_ttl,
             "task_serializer": "json",
             "result_serializer": "json",
             "accept_content": ["json"],
-            "task_queues": queues(settings),
+            "task_queues": queues(in_force),
             "task_default_queue": f"{settings.bench_id}:default",
             # Without one a message would be taken first: kombu's Redis serves priority 0 first.
-            "task_default_priority": None if settings.is_amqp else 6,
+            "task_default_priority": None if in_force.is_amqp else 6,
             "task_acks_late": True,
         }
     )

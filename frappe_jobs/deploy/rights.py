@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from frappe_jobs.config import Settings
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url import ServerURL, read_url
@@ -48,7 +49,7 @@ def grants(settings: SettingsInForce) -> Iterator[str]:
         yield f"rabbitmqctl set_permissions {shlex.join(['-p', host, USER, *patterns])}"
 
 
-def redis_rule(settings: SettingsInForce, broker_databases: list[int]) -> list[str]:
+def redis_rule(settings: Settings, broker_databases: list[int]) -> list[str]:
     """What ``ACL SETUSER`` takes; with the databases in which Celery's messages are."""
     keys, channels = [f"~{settings.prefix}*"], [f"&{settings.prefix}*"]
     if broker_databases:  # kombu's own: who reads which queue, and how workers are asked

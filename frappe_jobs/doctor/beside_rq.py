@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
+from frappe_jobs.config import Settings
 from frappe_jobs.doctor.patience import ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.host.port import Host
@@ -92,7 +93,7 @@ def _queues(rq: SeenOfRQ) -> str:
     return ", ".join(f"{queue} {count:,}" for queue, count in rq.waiting.items())
 
 
-def check_installed(settings: SettingsInForce, installed: Mapping[str, bool]) -> Iterator[Finding]:
+def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterator[Finding]:
     """Whether Frappe knows of us: in apps.txt, and on each site that answered."""
     path = f"{settings.sites_path}/{APPS}"
     if APP not in app_names(path, version_of(path)):

@@ -157,9 +157,7 @@ class Checkup:
         listing = Listing(ledger, settings)
         unsent = self._mine(ledger.unsent(now - settings.lease))
         lost = self._lost(now)
-        yield from check_lost(
-            parts.settings.claim_ttl, parts.broker, lost, unsent, self._send_again
-        )
+        yield from check_lost(settings.claim_ttl, parts.broker, lost, unsent, self._send_again)
         known = {one.message.id for one in [*lost, *unsent]}
         suspects = self._mine(self._suspects(now))
         orphans = [one for one in suspects if one.status == STARTED and one.message.id not in known]

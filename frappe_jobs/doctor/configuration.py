@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.brokers.environment import overruled
-from frappe_jobs.config import settings_table
+from frappe_jobs.config import Settings, settings_table
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.message import Message
@@ -35,7 +35,7 @@ def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iter
         yield Finding("warning", one.what, one.cure)
 
 
-def _of_site(settings: SettingsInForce, site: str, known: list[str]) -> Iterator[Finding]:
+def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Finding]:
     path = settings.sites_path / site / SITE_CONFIG
     try:
         keys = read_object(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import BrokerNotConfigured, ConfigError
@@ -25,15 +26,15 @@ class SettingsInForce(Settings):
     is_guest: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> SettingsInForce:
-        """Those of an app of ours."""
-        return cls(**{one.name: getattr(settings, one.name) for one in fields(Settings)})
+    def of(cls, settings: Settings, **changes: object) -> SettingsInForce:
+        """Those of an app of ours, or with what an app changes in them."""
+        values: dict[str, Any] = {one.name: getattr(settings, one.name) for one in fields(Settings)}
+        return cls(**values | changes)
 
     @classmethod
     def of_guest(cls, settings: Settings, broker_url: str) -> SettingsInForce:
         """Those of a team's own app, whose broker that is."""
-        values = {one.name: getattr(settings, one.name) for one in fields(Settings)}
-        return cls(**values | {"celery_broker_url": broker_url, "is_guest": True})
+        return cls.of(settings, celery_broker_url=broker_url, is_guest=True)
 
     @property
     def broker_url(self) -> str:

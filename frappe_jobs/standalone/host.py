@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, RecordNotWritten, RetryBackgroundJobError
+from frappe_jobs.errors import ArgumentError
 from frappe_jobs.host.own_methods import (
     RUN_DOC_METHOD,
     RUN_SCHEDULED_JOB,
@@ -134,12 +134,9 @@ class StandaloneHost(Host):
 
 
 def settle_background_tasks() -> None:
-    """What ``frappe_jobs.settle_background_tasks`` does; run again where it cannot yet."""
+    """Write the ends that the open site's records do not say yet."""
     session = sessions.require_current()
-    try:
-        session.background_tasks.settle(session.site)
-    except RecordNotWritten as error:
-        raise RetryBackgroundJobError(str(error)) from error
+    session.background_tasks.settle(session.site)
 
 
 def _given(session: Any) -> DatabaseSession:

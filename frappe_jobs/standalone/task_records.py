@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Session as DatabaseSession
 
-from frappe_jobs.background_task.record import OPEN, storable
+from frappe_jobs.background_task.record import LISTED, OPEN, storable
 from frappe_jobs.errors import (
     ArgumentError,
     FrappeJobsError,
@@ -29,12 +29,6 @@ from frappe_jobs.standalone.records import has_tables, need_tables
 from frappe_jobs.standalone.sqlite import BLIND
 
 logger = logging.getLogger(__name__)
-
-#: Of a listing; without the long texts.
-COLUMNS = (
-    "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
-    "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
-)  # fmt: skip
 
 
 class SiteTaskRecords(TaskRecords):
@@ -140,7 +134,7 @@ class SiteTaskRecords(TaskRecords):
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
         """The newest records of the open site, of that user if one is named."""
         db = sessions.require_current().db
-        columns = [getattr(BackgroundTask, name) for name in COLUMNS]
+        columns = [getattr(BackgroundTask, name) for name in LISTED]
         query = select(*columns).order_by(BackgroundTask.creation.desc()).limit(limit)
         if user is not None:
             query = query.where(BackgroundTask.user == user)

@@ -21,8 +21,6 @@ from frappe_jobs.errors import (
     DatabaseUnavailable,
     FrappeJobsError,
     HostNotReady,
-    RecordNotWritten,
-    RetryBackgroundJobError,
 )
 from frappe_jobs.frappe_bench.host import database
 from frappe_jobs.frappe_bench.host.arguments import bench_arguments
@@ -244,13 +242,10 @@ class BenchHost(Host):
         return BenchJob(job._record)
 
     def _settle_background_tasks(self) -> None:
-        """What ``frappe_jobs.settle_background_tasks`` does; run again where it cannot yet."""
+        """Write the ends that the open site's records do not say yet."""
         if self._background_tasks is None:
             raise HostNotReady()
-        try:
-            self._background_tasks().settle(frappe.local.site)
-        except RecordNotWritten as error:
-            raise RetryBackgroundJobError(str(error)) from error
+        self._background_tasks().settle(frappe.local.site)
 
 
 def drop_deaf_cache() -> None:

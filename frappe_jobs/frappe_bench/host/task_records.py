@@ -19,7 +19,7 @@ import frappe
 from frappe.database import get_db
 from frappe.utils import get_system_timezone, now
 
-from frappe_jobs.background_task.record import LENGTHS, OPEN, storable
+from frappe_jobs.background_task.record import LENGTHS, LISTED, OPEN, storable
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
 from frappe_jobs.frappe_bench.host import database
 from frappe_jobs.frappe_bench.host.bound import document_of
@@ -31,11 +31,6 @@ from frappe_jobs.host.task_records import TaskChange, TaskRecords
 logger = logging.getLogger(__name__)
 
 DOCTYPE = "Background Task"
-#: Of a listing; without the long texts.
-COLUMNS = (
-    "task_id", "job_id", "task_name", "user", "method", "queue", "status", "progress", "stage",
-    "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
-)  # fmt: skip
 #: Whether this Frappe connects by a Unix socket that is configured; 15.44 does not.
 KNOWS_SOCKETS = "socket" in inspect.signature(get_db).parameters
 #: Seconds that a second connection may take, where there is one already.
@@ -52,12 +47,37 @@ class BenchTaskRecords(TaskRecords):
         self._read = read
 
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
-        add(records)
+        """Raises ArgumentError as well where the site has no such table, or another one's."""
+        if not is_there():
+            if frappe.db.table_exists(DOCTYPE):
+                raise ArgumentError(
+                    f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own; it "
+                    "has functions of its own to keep it."
+                )
+            raise ArgumentError(
+                f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the "
+                f"site, or have it made: bench --site {frappe.local.site} migrate"
+            )
+        for values in records:
+            _check(values)
+            _insert(frappe.db, values)
 
     def change(
         self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
-        return change_here(change, patience)
+        """Change one; what goes wrong with that is taken back alone, if the database can."""
+        db = frappe.db
+        if patience is not None:
+            _wait_for_locks(db, patience)
+        db.savepoint(SAVEPOINT)
+        try:
+            return _update(db, change)
+        except Exception as error:
+            if database.has_ended_transaction(error):
+                database.keep_from_commit(db, error)
+                raise
+            db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
+            raise _not_written(error) from error
 
     def change_beside(
         self,
@@ -72,52 +92,31 @@ class BenchTaskRecords(TaskRecords):
         return True
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
-        return note_progress(change)
+        """Write how far a job is, unless its own transaction would stumble over that at its end."""
+        if not is_there() or (frappe.db._conn and _sees_snapshots(frappe.db)):
+            return False
+        try:
+            with _beside(0) as db:
+                _update(db, change)
+        except Exception as error:
+            logger.debug("the progress of %s is not written: %s", change.task_id, error)
+        return True
 
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
-        return recent(user, limit)
+        """The newest records, of that user if one is named."""
+        if not limit or not is_there():
+            return []
+        filters = {"user": user} if user is not None else {}
+        rows = frappe.get_all(
+            DOCTYPE, filters, [*LISTED], order_by="creation desc", limit_page_length=limit
+        )
+        return [dict(row) for row in rows]
 
     def open(self, site: str, before: datetime) -> dict[str, str]:
         return self._read(site, lambda: open_ones(before))
 
     def clear(self, site: str, before: datetime) -> int:
         return self._read(site, lambda: clear(before))
-
-
-# --- in the open transaction
-
-
-def add(records: Sequence[Mapping[str, Any]]) -> None:
-    """Add records; raises ArgumentError for what they cannot hold, or where there is no table."""
-    if not is_there():
-        if frappe.db.table_exists(DOCTYPE):
-            raise ArgumentError(
-                f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own; it has "
-                "functions of its own to keep it."
-            )
-        raise ArgumentError(
-            f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the site, "
-            f"or have it made: bench --site {frappe.local.site} migrate"
-        )
-    for values in records:
-        _check(values)
-        _insert(frappe.db, values)
-
-
-def change_here(change: TaskChange, patience: float | None) -> bool:
-    """Change one; what goes wrong with that is taken back alone, if the database can."""
-    db = frappe.db
-    if patience is not None:
-        _wait_for_locks(db, patience)
-    db.savepoint(SAVEPOINT)
-    try:
-        return _update(db, change)
-    except Exception as error:
-        if database.has_ended_transaction(error):
-            database.keep_from_commit(db, error)
-            raise
-        db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
-        raise _not_written(error) from error
 
 
 # --- beside it
@@ -134,18 +133,6 @@ def change_beside(changes: Sequence[TaskChange], patience: float) -> None:
                     _insert(db, one.otherwise)
     except (frappe.QueryDeadlockError, frappe.QueryTimeoutError) as error:
         raise _not_written(error) from error
-
-
-def note_progress(change: TaskChange) -> bool:
-    """Write how far a job is, unless its own transaction would stumble over that at its end."""
-    if not is_there() or (frappe.db._conn and _sees_snapshots(frappe.db)):
-        return False
-    try:
-        with _beside(0) as db:
-            _update(db, change)
-    except Exception as error:
-        logger.debug("the progress of %s is not written: %s", change.task_id, error)
-    return True
 
 
 @contextmanager
@@ -187,17 +174,6 @@ def _wait_for_locks(db: Any, seconds: float) -> None:
 def is_there() -> bool:
     """Whether the open site has the doctype, ours: a Frappe may bring one of that name."""
     return bool(frappe.db.table_exists(DOCTYPE)) and bool(frappe.db.has_column(DOCTYPE, OURS))
-
-
-def recent(user: str | None, limit: int) -> list[dict[str, Any]]:
-    """The newest records, of that user if one is named."""
-    if not limit or not is_there():
-        return []
-    filters = {"user": user} if user is not None else {}
-    rows = frappe.get_all(
-        DOCTYPE, filters, [*COLUMNS], order_by="creation desc", limit_page_length=limit
-    )
-    return [dict(row) for row in rows]
 
 
 def open_ones(before: datetime) -> dict[str, str]:
