@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from math import inf
-from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
@@ -21,7 +20,6 @@ from frappe_jobs.ledger.record import (
     QUEUED,
     STARTED,
     Record,
-    parse_record,
 )
 
 #: Records read in one round trip.
@@ -77,12 +75,12 @@ class Listing:
         """The jobs of all sites that have failed since then, queue by queue."""
         for queue in self._settings.queues:
             yield from chain.from_iterable(
-                map(self._read, self._pages("failed", queue, lowest=since))
+                map(self._ledger.read_all, self._pages("failed", queue, lowest=since))
             )
 
     def running(self) -> list[Record]:
         """The jobs of all sites that have begun and not ended."""
-        return [*chain.from_iterable(map(self._read, self._pages("running")))]
+        return [*chain.from_iterable(map(self._ledger.read_all, self._pages("running")))]
 
     def _streams(
         self, site: str, statuses: Collection[str], queues: Collection[str]
@@ -119,7 +117,7 @@ class Listing:
     def _of_site(
         self, site: str, statuses: Collection[str], pages: Iterable[list[str]]
     ) -> Iterator[Record]:
-        for record in chain.from_iterable(map(self._read, pages)):
+        for record in chain.from_iterable(map(self._ledger.read_all, pages)):
             if record.message.site == site and record.status in statuses:
                 yield record
 
@@ -150,13 +148,6 @@ class Listing:
     def _size(self, *index: str) -> int:
         with self._ledger.reaching():
             return int(self._ledger.redis.zcard(self._ledger._key(*index)))
-
-    def _read(self, ids: Iterable[str]) -> list[Record]:
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for message_id in ids:
-                pipe.hgetall(self._ledger._key("record", message_id))
-            replies: list[dict[str, Any]] = pipe.execute()
-        return [record for record in map(parse_record, replies) if record]
 
 
 def _moment(record: Record) -> float:

@@ -22,7 +22,7 @@ from chaos.servers import RabbitMQ, Redis
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.celery.kept_aside import LINES, WINDOW
-from frappe_jobs.ledger import KEPT_ASIDE
+from frappe_jobs.ledger.kept_aside import KEPT_ASIDE
 from frappe_jobs.testing import wait_until
 
 pytestmark = [

@@ -1,0 +1,156 @@
+"""The end of a job: its result, who waits for it, and what is kept of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
+
+from frappe_jobs.errors import JobFailed
+from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.dropped import DROPPED_TTL, Dropped
+from frappe_jobs.ledger.fields import Fields, flat
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
+from frappe_jobs.ledger.scripts import END
+from frappe_jobs.message import Message, to_json
+from frappe_jobs.servers.in_force import SettingsInForce
+
+#: What Celery calls the ends of a job, and what an error is for it that nobody raised.
+CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
+JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
+
+
+class Ends(Fields, Dropped):
+    """How a job ends."""
+
+    def __init__(self, settings: SettingsInForce) -> None:
+        super().__init__(settings)
+        self._end: Any = self.redis.register_script(END)
+
+    @reachable
+    def end(
+        self,
+        message: Message,
+        status: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        waiting_only: bool = False,
+        is_written: bool = False,
+        holder: str | None = None,
+        call: str | None = None,
+    ) -> bool:
+        """Note that the job has ended, free its id, wake who waits for it.
+
+        False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``), or
+        runs elsewhere than with that holder by now.  Asked again for the same ``call``, as the
+        reply was lost, it says True again.
+        The end of a tracked job is noted among those that its Background Task does not say yet,
+        unless it does (``is_written``).
+        """
+        keys, arguments = self._ending(
+            message, status, fields or {}, waiting_only, is_written, holder, call
+        )
+        ended = bool(self._end(keys=keys, args=arguments))
+        if not ended and holder:  # who ran its message lets go of it
+            self._was_dropped(message)
+        return ended
+
+    @reachable
+    def cancel(
+        self, messages: Sequence[Message], reason: str, *, waiting_only: bool = False
+    ) -> list[bool]:
+        """End these jobs as cancelled, in one round trip; what ``end`` says of each.
+
+        Their messages may lie on the broker for longer than the records are kept: until
+        ``forget_dropped`` a worker that gets one drops it, whether or not there is a record.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                keys, arguments = self._ending(one, CANCELLED, {"reason": reason}, waiting_only)
+                self._end(keys=keys, args=arguments, client=pipe)
+                pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
+            replies = pipe.execute()
+        ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
+        self.forget_dropped(
+            one.id
+            for one, done, ours in zip(messages, ended, marked, strict=True)
+            if ours and not done
+        )
+        return ended
+
+    @reachable
+    def forget(self, message: Message) -> None:
+        """Remove the record of a job that has ended."""
+        keys = self._keys(message)
+        with self.redis.pipeline() as pipe:
+            pipe.delete(keys.record)
+            pipe.zrem(keys.ended, message.id)
+            pipe.zrem(keys.failed, message.id)
+            if self.redis.get(keys.pointer) == message.id:
+                pipe.delete(keys.pointer)
+            pipe.execute()
+
+    def _ending(
+        self,
+        message: Message,
+        status: str,
+        fields: Mapping[str, str],
+        waiting_only: bool,
+        is_written: bool = False,
+        holder: str | None = None,
+        call: str | None = None,
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and the arguments of the script that ends a job."""
+        fields = self._kept(fields)
+        failed = status == FAILED
+        ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
+        arguments = [
+            message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
+            int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
+            self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
+            holder or "", call or uuid4().hex, *flat(fields),
+        ]  # fmt: skip
+        keys = self._keys(message)
+        if message.job_id == message.id:  # nobody asks by it: a key that an access list allows
+            keys = keys._replace(pointer=self._prefix)
+        return [*keys], arguments
+
+    def _unwritten(
+        self, message: Message, status: str, fields: Mapping[str, str], is_written: bool
+    ) -> tuple[str, str]:
+        """The key and the text of an end that a tracked job's own record does not say yet."""
+        if message.task_id is None or is_written:
+            return "", ""
+        end = End(
+            task_id=message.task_id, queue=message.queue, status=status, ended_at=time.time(),
+            exception=fields.get("traceback") or fields.get("reason"), result=fields.get("result"),
+        )  # fmt: skip
+        return self._key(UNWRITTEN, message.site), to_json(end.__dict__)
+
+    def _celery_result(
+        self, message: Message, status: str, fields: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """The key and the text of Celery's result, so that AsyncResult finds it; or nothing.
+
+        Written here it costs no round trip, and is there for killed and cancelled jobs as well.
+        """
+        if not self._settings.keeps_results:
+            return "", ""
+        result = fields.get("result", "null")
+        if status != FINISHED:
+            error = "celery.exceptions.TaskRevokedError" if status == CANCELLED else ""
+            module, _, kind = (fields.get("error") or error or JOB_FAILED).rpartition(".")
+            said = fields.get("reason", "").removeprefix(f"{kind}: ")
+            result = to_json({"exc_type": kind, "exc_module": module, "exc_message": [said]})
+        meta = to_json(
+            {
+                "status": CELERY_STATES[status],
+                "traceback": fields.get("traceback"),
+                "children": [],
+                "date_done": datetime.now(timezone.utc).isoformat(),
+                "task_id": message.id,
+            }
+        )
+        return f"{self._prefix}celery-task-meta-{message.id}", f'{meta[:-1]},"result":{result}}}'

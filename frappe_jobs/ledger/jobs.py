@@ -1,0 +1,163 @@
+"""The road of a job: recorded, begun, held by a lease, put back or tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.dropped import Dropped
+from frappe_jobs.ledger.fields import Fields, flat
+from frappe_jobs.ledger.keys import rank
+from frappe_jobs.ledger.reading import Records
+from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
+from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.message import Message, Sending, to_json
+from frappe_jobs.servers.in_force import SettingsInForce
+
+
+class Jobs(Fields, Records, Dropped):
+    """What happens to a job until it ends."""
+
+    def __init__(self, settings: SettingsInForce) -> None:
+        super().__init__(settings)
+        self._record: Any = self.redis.register_script(RECORD)
+        self._start: Any = self.redis.register_script(START)
+        self._renew: Any = self.redis.register_script(RENEW)
+        self._release: Any = self.redis.register_script(RELEASE)
+        self._hand_back: Any = self.redis.register_script(HAND_BACK)
+        self._retry: Any = self.redis.register_script(RETRY)
+        self._note: Any = self.redis.register_script(NOTE)
+
+    @reachable
+    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+        """Write the records of messages that are about to be sent.
+
+        False for each whose job's id is taken where it claims it: nothing was written for that one.
+        """
+        rows: list[list[Any]] = []
+        texts: list[str] = []
+        for sending in sendings:
+            message, (push_list, raw) = sending.message, sending.push or ("", "")
+            rows.append([
+                message.id, message.job_id, message.site, message.queue,
+                repr(message.enqueued_at), repr(rank(message)),
+                self._patience() if sending.claim else 0, push_list,
+                self._key("due", sending.due) if sending.due else "",
+            ])  # fmt: skip
+            texts += message.to_json(), raw
+        head = self._prefix, to_json(rows)
+        return [bool(one) for one in self._record(args=[*head, *texts, time.time()])]
+
+    @reachable
+    def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
+        """Note that a worker begins with it, and give it the job's lease.
+
+        Asked again for the same ``run``, as the reply was lost, it is the same start.
+        A Refusal, and nothing noted, if the job has ended, is somebody else's, or was begun too
+        often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
+        that its job still runs.
+        """
+        keys = [*self._moving_keys(message), self._key("open", message.site)]
+        milliseconds = self._settings.lease * 1000
+        arguments = [
+            message.id, time.time(), holder, milliseconds, self._settings.max_starts,
+            run or uuid4().hex, *message.marks(),
+        ]  # fmt: skip
+        found = self._start(keys=keys, args=arguments)
+        if found[0] == 0:
+            self._was_dropped(message)
+        if found[0] == -1:
+            if self._was_dropped(message):
+                return Refusal()
+            self.record([Sending(message)])
+            found = self._start(keys=keys, args=arguments)
+        if found[0] > 0:
+            return Attempt(*found)
+        if found[0] == -2:
+            return Refusal(wait=found[1] / 1000)
+        if found[0] == -3:
+            return Refusal(died=found[1])
+        return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
+
+    @reachable
+    def renew(self, leases: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+        """Renew these leases, message ids and their holders; gives those that are somebody else's.
+
+        With each whether that holder has begun the job, and nobody since.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id, holder in leases:
+                keys = [self._key("lease", message_id), self._key("record", message_id)]
+                self._renew(keys=keys, args=[holder, self._settings.lease * 1000], client=pipe)
+            replies = pipe.execute()
+        return {one: said == 0 for one, said in zip(leases, replies, strict=True) if said < 1}
+
+    @reachable
+    def release(self, message: Message, holder: str) -> None:
+        """Give the lease back, if it is that holder's: its process is gone."""
+        self._release(keys=[self._key("lease", message.id)], args=[holder])
+
+    @reachable
+    def hand_back(self, message: Message, holder: str) -> None:
+        """Note that the job waits again: that holder's process was ended, and not by the job."""
+        arguments = [message.id, rank(message), holder]
+        self._hand_back(keys=self._moving_keys(message), args=arguments)
+
+    @reachable
+    def wait_for_retry(
+        self,
+        message: Message,
+        delay: float,
+        fields: Mapping[str, str],
+        *,
+        holder: str | None = None,
+        counts: bool = True,
+    ) -> None:
+        """Note that the job waits for its next attempt, so many seconds from now.
+
+        Not if it has ended, or runs elsewhere than with that holder by now.  ``counts``: as one of
+        its retries.
+        """
+        due = {"due": repr(time.time() + delay)}
+        arguments = [
+            message.id,
+            rank(message),
+            holder or "",
+            int(counts),
+            *flat(due),
+            *flat(self._kept(fields)),
+        ]
+        self._retry(keys=self._moving_keys(message), args=arguments)
+
+    @reachable
+    def note(
+        self, message: Message, fields: Mapping[str, str], *, holder: str | None = None
+    ) -> None:
+        """Write into the record of a job that runs (its progress).
+
+        Not where it is no longer kept, or runs elsewhere than with that holder by now.
+        """
+        keys, arguments = [self._key("record", message.id)], [
+            holder or "",
+            *flat(self._kept(fields)),
+        ]
+        self._note(keys=keys, args=arguments)
+
+    def is_taken(self, message: Message) -> bool:
+        """Whether its job's id would be refused if it claimed it now."""
+        other = self.find(message.site, message.job_id)
+        if other is None or other.status not in OPEN:
+            return False
+        waits_since = max(other.due or 0, other.message.enqueued_at)
+        patience = self._patience()
+        return other.status == STARTED or patience < 0 or time.time() - waits_since < patience
+
+    def _patience(self) -> int:
+        """So many seconds a waiting job holds its id; -1: as long as it waits.
+
+        Where the messages cannot be looked at, it may be lost.
+        """
+        return self._settings.claim_ttl if self._settings.is_amqp else -1

@@ -1,0 +1,85 @@
+"""What is known of jobs: one message's record, a site's, how many wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from frappe_jobs.ledger.connection import reachable, wait_for_word
+from frappe_jobs.ledger.keys import AHEAD, BenchRedis
+from frappe_jobs.ledger.record import ENDED, Record, parse_record
+from frappe_jobs.message import Message
+from frappe_jobs.texts.error_text import safe
+
+
+class Records(BenchRedis):
+    """Reads the records of jobs."""
+
+    @reachable
+    def read(self, message_id: str) -> Record | None:
+        """The record of that message, None if it was never written or is no longer kept."""
+        return parse_record(self.redis.hgetall(self._key("record", message_id)))
+
+    @reachable
+    def read_all(self, ids: Iterable[str]) -> list[Record]:
+        """The records of these messages, of those that are known."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hgetall(self._key("record", message_id))
+            return [record for record in map(parse_record, pipe.execute()) if record]
+
+    @reachable
+    def find(self, site: str, job_id: str) -> Record | None:
+        """The newest record of that job id on that site."""
+        job_id = safe(job_id)
+        message_id = self.redis.get(self._key("job", site, job_id)) or job_id
+        record = self.read(str(message_id))
+        return (
+            record
+            if record and (record.message.site, record.message.job_id) == (site, job_id)
+            else None
+        )
+
+    @reachable
+    def records(self, site: str, queue: str | None = None) -> list[Record]:
+        """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
+        ids = self.redis.zrange(self._key("open", site), 0, -1)
+        ids += self.redis.zrange(self._key("ended", site), 0, -1)
+        wanted = [one for one in self.read_all(ids) if queue in (None, one.message.queue)]
+        return sorted(wanted, key=lambda record: record.message.enqueued_at)
+
+    @reachable
+    def waiting(self, queue: str) -> int:
+        """How many jobs of that queue wait, of all sites."""
+        return int(self.redis.zcard(self._key("waiting", queue)))
+
+    def waiting_in_all(self) -> int:
+        """How many jobs of all queues wait."""
+        return sum(self.waiting(queue) for queue in self._settings.queues)
+
+    @reachable
+    def oldest(self, queue: str) -> float | None:
+        """When the job that waits longest in that queue was enqueued; None if none waits."""
+        front = self.redis.zrangebyscore(self._key("waiting", queue), "-inf", 0, 0, 1, True)
+        behind = self.redis.zrangebyscore(self._key("waiting", queue), 0, "+inf", 0, 1, True)
+        moments = [score % AHEAD for _, score in (*front, *behind)]
+        return min(moments, default=None)
+
+    @reachable
+    def position(self, message: Message) -> int | None:
+        """How many jobs wait before it in its queue; None when it waits no longer."""
+        rank = self.redis.zrank(self._key("waiting", message.queue), message.id)
+        return None if rank is None else int(rank)
+
+    @reachable
+    def wait(self, message_id: str, timeout: float | None) -> Record | None:
+        """Return the record once the job has ended, or as it is when the seconds are over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.redis.pubsub(ignore_subscribe_messages=True) as channel:
+            channel.subscribe(self._prefix + f"ended:{message_id}")
+            while True:
+                record = self.read(message_id)
+                left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+                if record is None or record.status in ENDED or left <= 0:
+                    return record
+                wait_for_word(channel, left)  # the record is looked at again, whatever comes
