@@ -45,21 +45,23 @@ WINDOW = 200
 #: Seconds after which the ids of a search that was broken off are gone.
 DISCARD_TTL = 600
 
-# KEYS list, set of message ids · ARGV first and last place of the list that are looked at
+# wanted: a set of message ids; first, last: the places of the list that are looked at
 # gives how many messages are there, then the ids of those that were in the set, and are removed
 DISCARD = """
-local found = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])
+local list, wanted = unpack(KEYS)
+local first, last = unpack(ARGV)
+local found = redis.call('LRANGE', list, first, last)
 local answer = {#found}
 for n, raw in ipairs(found) do
   local readable, message = pcall(cjson.decode, raw)
   local headers = readable and type(message) == 'table' and message.headers
   local id = type(headers) == 'table' and headers.id
-  if type(id) == 'string' and redis.call('SISMEMBER', KEYS[2], id) == 1 then
-    redis.call('LSET', KEYS[1], ARGV[1] + n - 1, KEYS[2])  -- a text that no message has
+  if type(id) == 'string' and redis.call('SISMEMBER', wanted, id) == 1 then
+    redis.call('LSET', list, first + n - 1, wanted)  -- a text that no message has
     table.insert(answer, id)
   end
 end
-if #answer > 1 then redis.call('LREM', KEYS[1], #answer - 1, KEYS[2]) end
+if #answer > 1 then redis.call('LREM', list, #answer - 1, wanted) end
 return answer
 """
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.dropped import DROPPED_TTL, Dropped
-from frappe_jobs.ledger.fields import Fields, flat
+from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
 from frappe_jobs.ledger.scripts import END
 from frappe_jobs.message import Message, to_json
@@ -49,10 +50,9 @@ class Ends(Fields, Dropped):
         The end of a tracked job is noted among those that its Background Task does not say yet,
         unless it does (``is_written``).
         """
-        keys, arguments = self._ending(
-            message, status, fields or {}, waiting_only, is_written, holder, call
+        ended = bool(
+            self._ended(message, status, fields or {}, waiting_only, is_written, holder, call)
         )
-        ended = bool(self._end(keys=keys, args=arguments))
         if not ended and holder:  # who ran its message lets go of it
             self._was_dropped(message)
         return ended
@@ -68,8 +68,7 @@ class Ends(Fields, Dropped):
         """
         with self.redis.pipeline(transaction=False) as pipe:
             for one in messages:
-                keys, arguments = self._ending(one, CANCELLED, {"reason": reason}, waiting_only)
-                self._end(keys=keys, args=arguments, client=pipe)
+                self._ended(one, CANCELLED, {"reason": reason}, waiting_only, client=pipe)
                 pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
             replies = pipe.execute()
         ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
@@ -92,7 +91,7 @@ class Ends(Fields, Dropped):
                 pipe.delete(keys.pointer)
             pipe.execute()
 
-    def _ending(
+    def _ended(
         self,
         message: Message,
         status: str,
@@ -101,8 +100,9 @@ class Ends(Fields, Dropped):
         is_written: bool = False,
         holder: str | None = None,
         call: str | None = None,
-    ) -> tuple[list[str], list[Any]]:
-        """The keys and the arguments of the script that ends a job."""
+        client: Any = None,
+    ) -> Any:
+        """1 if this call ended it, else 0; in a pipeline that is said when it is executed."""
         fields = self._kept(fields)
         failed = status == FAILED
         ttl = self._settings.job_failure_ttl if failed else self._settings.results_ttl
@@ -110,12 +110,9 @@ class Ends(Fields, Dropped):
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
             int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
-            holder or "", call or uuid4().hex, *flat(fields),
+            holder or "", call or uuid4().hex, *chain.from_iterable(fields.items()),
         ]  # fmt: skip
-        keys = self._keys(message)
-        if message.job_id == message.id:  # nobody asks by it: a key that an access list allows
-            keys = keys._replace(pointer=self._prefix)
-        return [*keys], arguments
+        return self._end(keys=self._keys(message), args=arguments, client=client)
 
     def _unwritten(
         self, message: Message, status: str, fields: Mapping[str, str], is_written: bool

@@ -30,8 +30,3 @@ class Fields(BenchRedis):
             name: self.kept(name, text) if name in self.longest else text
             for name, text in fields.items()
         }
-
-
-def flat(fields: Mapping[str, str]) -> list[str]:
-    """The fields as a script takes them: each name, and behind it its text."""
-    return [part for item in fields.items() for part in item]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.dropped import Dropped
-from frappe_jobs.ledger.fields import Fields, flat
+from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
@@ -60,8 +61,7 @@ class Jobs(Fields, Records, Dropped):
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
-        keys = [*self._moving_keys(message), self._key("open", message.site)]
-        milliseconds = self._settings.lease * 1000
+        keys, milliseconds = self._keys(message), self._settings.lease * 1000
         arguments = [
             message.id, time.time(), holder, milliseconds, self._settings.max_starts,
             run or uuid4().hex, *message.marks(),
@@ -104,7 +104,7 @@ class Jobs(Fields, Records, Dropped):
     def hand_back(self, message: Message, holder: str) -> None:
         """Note that the job waits again: that holder's process was ended, and not by the job."""
         arguments = [message.id, rank(message), holder]
-        self._hand_back(keys=self._moving_keys(message), args=arguments)
+        self._hand_back(keys=self._keys(message), args=arguments)
 
     @reachable
     def wait_for_retry(
@@ -122,15 +122,9 @@ class Jobs(Fields, Records, Dropped):
         its retries.
         """
         due = {"due": repr(time.time() + delay)}
-        arguments = [
-            message.id,
-            rank(message),
-            holder or "",
-            int(counts),
-            *flat(due),
-            *flat(self._kept(fields)),
-        ]
-        self._retry(keys=self._moving_keys(message), args=arguments)
+        noted = chain.from_iterable(self._kept(due | fields).items())
+        arguments = [message.id, rank(message), holder or "", int(counts), *noted]
+        self._retry(keys=self._keys(message), args=arguments)
 
     @reachable
     def note(
@@ -140,11 +134,8 @@ class Jobs(Fields, Records, Dropped):
 
         Not where it is no longer kept, or runs elsewhere than with that holder by now.
         """
-        keys, arguments = [self._key("record", message.id)], [
-            holder or "",
-            *flat(self._kept(fields)),
-        ]
-        self._note(keys=keys, args=arguments)
+        arguments = [holder or "", *chain.from_iterable(self._kept(fields).items())]
+        self._note(keys=[self._key("record", message.id)], args=arguments)
 
     def is_taken(self, message: Message) -> bool:
         """Whether its job's id would be refused if it claimed it now."""

@@ -13,14 +13,14 @@ AHEAD = 10**10
 
 
 class JobKeys(NamedTuple):
-    """What Redis holds of one job, in the order in which the script takes it that ends a job."""
+    """What Redis holds of one job, by the names that the scripts give it, in this order."""
 
     record: str
     open: str
     waiting: str
     ended: str
     failed: str
-    #: From the caller's job id to its newest message.
+    #: From the caller's job id to its newest message; the prefix where nobody asks by that id.
     pointer: str
     lease: str
     running: str
@@ -42,14 +42,14 @@ class BenchRedis(Connected):
             record=self._key("record", message.id), open=self._key("open", message.site),
             waiting=self._key("waiting", message.queue), ended=self._key("ended", message.site),
             failed=self._key("failed", message.queue),
-            pointer=self._key("job", message.site, message.job_id),
+            pointer=self._pointer(message),
             lease=self._key("lease", message.id), running=self._key("running"),
         )  # fmt: skip
 
-    def _moving_keys(self, message: Message) -> list[str]:
-        """record, waiting, lease, running"""
-        keys = self._keys(message)
-        return [keys.record, keys.waiting, keys.lease, keys.running]
+    def _pointer(self, message: Message) -> str:
+        """A made id has none: then a key that an access list allows."""
+        made = message.job_id == message.id
+        return self._prefix if made else self._key("job", message.site, message.job_id)
 
 
 def rank(message: Message) -> float:

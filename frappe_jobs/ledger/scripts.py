@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-# ARGV prefix, sendings as JSON: message id, job id, site, queue, enqueued_at, rank, whether it
-#      claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for so many
-#      seconds as well; the broker's list; the marker of its due time (''); then for each sending
-#      its envelope and what to push to that list ('': nothing), which cost more inside of the
-#      JSON; at last the time now
+from frappe_jobs.ledger.keys import JobKeys
+
+#: The keys of one job, by the names that they have in Python.
+OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
+
+# claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
+#        so many seconds as well; list: the broker's; due: the marker of its due time ('': none)
+# Behind the sendings each one's envelope and what to push to that list ('': nothing), which cost
+# more inside of the JSON; at last the time now.
 # gives for each 1, or 0 where its job's id is taken, or its due time has been queued
 RECORD = """
-local prefix, done = ARGV[1], {}
+local prefix, sendings, now, done = ARGV[1], cjson.decode(ARGV[2]), ARGV[#ARGV], {}
 -- the id means its newest message: taken while that one waits or runs
 local function is_taken(pointer, claim, site, at)
   local other = redis.call('GET', pointer)
@@ -22,8 +26,8 @@ local function is_taken(pointer, claim, site, at)
   redis.call('HSET', record, 'superseded', '1')
   return false
 end
-for n, one in ipairs(cjson.decode(ARGV[2])) do
-  local id, job, site, queue, at, rank, claim, list, due = unpack(one)
+for n, sending in ipairs(sendings) do
+  local id, job, site, queue, at, rank, claim, list, due = unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
@@ -41,149 +45,152 @@ for n, one in ipairs(cjson.decode(ARGV[2])) do
     if raw ~= '' then
       redis.call('LPUSH', list, raw)
     else
-      redis.call('ZADD', prefix .. 'unsent', ARGV[#ARGV], id)
+      redis.call('ZADD', prefix .. 'unsent', now, id)
     end
   end
 end
 return done
 """
 
-# KEYS record, waiting, lease, running, open
-# ARGV message id, now, holder, milliseconds of the lease, starts in all while nothing ends,
-#      the run: who asks again, as the reply was lost, has begun already; then what the envelope
-#      of this message holds, and that of another one with its id does not
+# milliseconds: of the lease; max_starts: in all while nothing ends; run: who asks again, as the
+# reply was lost, has begun already; behind them what the envelope of this message holds, and that
+# of another one with its id does not
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
 #       {-4}: another job took its id, {-5}: the id is another message's
-START = """
-local status, superseded, run, starts, retries, envelope = unpack(redis.call('HMGET', KEYS[1],
+START = OF_JOB + """
+local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
+local status, superseded, begun, starts, retries, envelope = unpack(redis.call('HMGET', record,
   'status', 'superseded', 'run', 'starts', 'retries', 'envelope'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
-if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {-5} end
+if not redis.call('ZSCORE', open, id) then return {-5} end
 for n = 7, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
 if superseded then return {-4} end
-local holder = redis.call('GET', KEYS[3])
-if holder and holder ~= ARGV[3] then return {-2, redis.call('PTTL', KEYS[3])} end
-if status == 'started' and run == ARGV[6] then
-  redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+local other = redis.call('GET', lease)
+if other and other ~= holder then return {-2, redis.call('PTTL', lease)} end
+if status == 'started' and begun == run then
+  redis.call('SET', lease, holder, 'PX', milliseconds)
   return {tonumber(starts), tonumber(retries or '0')}
 end
 if status == 'started' then  -- the process that began with it is gone, and left no end
-  local died = redis.call('HINCRBY', KEYS[1], 'died', 1)
-  if died >= tonumber(ARGV[5]) then return {-3, died} end
+  local died = redis.call('HINCRBY', record, 'died', 1)
+  if died >= tonumber(max_starts) then return {-3, died} end
 else
-  redis.call('HDEL', KEYS[1], 'died')
+  redis.call('HDEL', record, 'died')
 end
-redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+redis.call('SET', lease, holder, 'PX', milliseconds)
 starts = tonumber(starts or '0') + 1
-redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[2], 'worker', ARGV[3],
-  'run', ARGV[6], 'starts', starts)
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
-if starts > 1 then redis.call('HDEL', KEYS[1], 'progress', 'stage') end  -- it begins anew
+redis.call('HSET', record, 'status', 'started', 'started_at', now, 'worker', holder, 'run', run,
+  'starts', starts)
+redis.call('ZREM', waiting, id)
+redis.call('ZADD', running, now, id)
+if starts > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
 return {starts, tonumber(retries or '0')}
 """
 
-# KEYS lease, record · ARGV holder, milliseconds
 # gives 1, or if it is somebody else's 0 where this holder has begun the job, and nobody since,
 #       else -1
 # What this holder has not begun, or has let go of, is not leased to it again.
 RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- which a Redis whose memory is full does as well
+local lease, record = unpack(KEYS)
+local holder, milliseconds = unpack(ARGV)
+local other = redis.call('GET', lease)
+if other == holder then
+  redis.call('PEXPIRE', lease, milliseconds)  -- which a Redis whose memory is full does as well
   return 1
 end
-local status, worker = unpack(redis.call('HMGET', KEYS[2], 'status', 'worker'))
-if holder then return worker == ARGV[1] and 0 or -1 end
-if not status or status == 'started' and worker == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
+if other then return worker == holder and 0 or -1 end
+if not status or status == 'started' and worker == holder then
+  redis.call('SET', lease, holder, 'PX', milliseconds)
 end
 return 1
 """
 
-# KEYS lease · ARGV holder
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
+RELEASE = """
+local lease, holder = KEYS[1], ARGV[1]
+if redis.call('GET', lease) == holder then return redis.call('DEL', lease) end
+"""
 
-# KEYS record, waiting, lease, running · ARGV message id, rank, holder
-HAND_BACK = """
-if redis.call('GET', KEYS[3]) ~= ARGV[3] then return 0 end
-redis.call('DEL', KEYS[3])
-if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued')
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
+HAND_BACK = OF_JOB + """
+local id, rank, holder = unpack(ARGV)
+if redis.call('GET', lease) ~= holder then return 0 end
+redis.call('DEL', lease)
+if redis.call('HGET', record, 'status') ~= 'started' then return 0 end
+redis.call('HSET', record, 'status', 'queued')
+redis.call('ZADD', waiting, rank, id)
+redis.call('ZREM', running, id)
 return 1
 """
 
-# KEYS record, waiting, lease, running
-# ARGV message id, rank, the holder whose run it was ('': whoever), whether it counts as one of
-#      the job's retries, then fields and values of the record; gives 0 if it runs no longer, or
-#      elsewhere
-RETRY = """
-local status, worker = unpack(redis.call('HMGET', KEYS[1], 'status', 'worker'))
-if status ~= 'started' or ARGV[3] ~= '' and ARGV[3] ~= worker then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', unpack(ARGV, 5))
-redis.call('HINCRBY', KEYS[1], 'retries', ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('DEL', KEYS[3])
-redis.call('ZREM', KEYS[4], ARGV[1])
+# holder: whose run it was ('': whoever); counts: 1 as one of the job's retries, else 0; behind them
+# fields and values of the record; gives 0 if it runs no longer, or elsewhere
+RETRY = OF_JOB + """
+local id, rank, holder, counts = unpack(ARGV, 1, 4)
+local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
+if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
+redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 5))
+redis.call('HINCRBY', record, 'retries', counts)
+redis.call('ZADD', waiting, rank, id)
+redis.call('DEL', lease)
+redis.call('ZREM', running, id)
 return 1
 """
 
-# KEYS record · ARGV the holder whose run it is ('': whoever), then fields and values
+# holder: whose run it is ('': whoever); behind it fields and values
 NOTE = """
-local status, worker = unpack(redis.call('HMGET', KEYS[1], 'status', 'worker'))
-if not status or ARGV[1] ~= '' and ARGV[1] ~= worker then return 0 end
-return redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+local record, holder = KEYS[1], ARGV[1]
+local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
+if not status or holder ~= '' and holder ~= worker then return 0 end
+return redis.call('HSET', record, unpack(ARGV, 2))
 """
 
-# KEYS record, open, waiting, ended, failed, pointer (the prefix: a made id), lease, running
-# ARGV message id, now, status, seconds to keep, failed jobs to keep, only if queued, prefix,
-#      Celery's key of the result ('': none), what goes there, seconds to keep it,
-#      the hash of ends that tracked jobs' own records do not say yet ('': none), what goes there,
-#      the holder whose run it was ('': whoever; the run of another one stays as it is), the call:
-#      who asks again, as the reply was lost, has ended it; then fields and values of the record
+# pointer: the prefix for a made id; ttl: seconds to keep the record; result_key: Celery's ('':
+# none); unwritten: the hash of ends that tracked jobs' own records do not say yet ('': none), and
+# ending what goes there; holder: whose run it was ('': whoever; the run of another one stays as it
+# is); call: who asks again, as the reply was lost, has ended it; behind them fields and values of
+# the record
 # gives 1 if this call ended the job
-END = """
-local id, now, status, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local present, worker, call =
-  unpack(redis.call('HMGET', KEYS[1], 'status', 'worker', 'ended_by'))
-if present ~= 'queued' and present ~= 'started' then return call == ARGV[14] and 1 or 0 end
-if present == 'started' and ARGV[6] == '1' then return 0 end
-if ARGV[13] ~= '' and ARGV[13] ~= worker then return 0 end
-redis.call('HSET', KEYS[1], 'status', status, 'ended_at', ARGV[2], 'ended_by', ARGV[14])
-redis.call('HDEL', KEYS[1], 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 14 then redis.call('HSET', KEYS[1], unpack(ARGV, 15)) end
-redis.call('EXPIRE', KEYS[1], ttl)
-redis.call('DEL', KEYS[7])
-redis.call('ZREM', KEYS[2], id)
-redis.call('ZREM', present == 'queued' and KEYS[3] or KEYS[8], id)
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-redis.call('ZADD', KEYS[4], now + ttl, id)
+END = OF_JOB + """
+local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
+  unwritten, ending, holder, call = unpack(ARGV, 1, 14)
+local present, worker, ended_by =
+  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by'))
+if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
+if present == 'started' and waiting_only == '1' then return 0 end
+if holder ~= '' and holder ~= worker then return 0 end
+redis.call('HSET', record, 'status', status, 'ended_at', now, 'ended_by', call)
+redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- of an attempt before
+if #ARGV > 14 then redis.call('HSET', record, unpack(ARGV, 15)) end
+redis.call('EXPIRE', record, ttl)
+redis.call('DEL', lease)
+redis.call('ZREM', open, id)
+redis.call('ZREM', present == 'queued' and waiting or running, id)
+redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
+redis.call('ZADD', ended, now + ttl, id)
 if status == 'failed' then
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl)
-  redis.call('ZADD', KEYS[5], now, id)
-  local surplus = redis.call('ZCARD', KEYS[5]) - tonumber(ARGV[5])
+  redis.call('ZREMRANGEBYSCORE', failed, '-inf', now - ttl)
+  redis.call('ZADD', failed, now, id)
+  local surplus = redis.call('ZCARD', failed) - failed_limit
   if surplus > 0 then
-    local popped = redis.call('ZPOPMIN', KEYS[5], surplus)
-    for i = 1, #popped, 2 do redis.call('DEL', ARGV[7] .. 'record:' .. popped[i]) end
+    local popped = redis.call('ZPOPMIN', failed, surplus)
+    for i = 1, #popped, 2 do redis.call('DEL', prefix .. 'record:' .. popped[i]) end
   end
 end
-if KEYS[6] ~= ARGV[7] and redis.call('GET', KEYS[6]) == id then
-  redis.call('EXPIRE', KEYS[6], ttl)
+if pointer ~= prefix and redis.call('GET', pointer) == id then
+  redis.call('EXPIRE', pointer, ttl)
 end
-redis.call('PUBLISH', ARGV[7] .. 'ended:' .. id, status)
-if ARGV[11] ~= '' then
-  redis.call('HSET', ARGV[11], id, ARGV[12])
-  redis.call('EXPIRE', ARGV[11], 2592000)
+redis.call('PUBLISH', prefix .. 'ended:' .. id, status)
+if unwritten ~= '' then
+  redis.call('HSET', unwritten, id, ending)
+  redis.call('EXPIRE', unwritten, 2592000)
 end
-if ARGV[8] ~= '' then
-  redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
-  redis.call('PUBLISH', ARGV[8], ARGV[9])
+if result_key ~= '' then
+  redis.call('SET', result_key, result, 'EX', result_ttl)
+  redis.call('PUBLISH', result_key, result)
 end
 return 1
 """
