@@ -61,7 +61,7 @@ def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
 # each is computed once.  In UTC no two moments are equal that a zone tells apart.
 @lru_cache(maxsize=1_000)
 def _next_run(times: _WallTimes, start: datetime, zone: ZoneInfo) -> datetime:
-    due = _every_coming if times.every_hour else _first_coming
+    due = _at_every_coming if times.every_hour else _at_first_coming
     return due(times, start, zone).astimezone(zone)
 
 
@@ -190,21 +190,21 @@ def _change(wall: datetime, zone: tzinfo) -> _Change:
     return _Change(late, until=naive + before, since=naive + after)
 
 
-def _first_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
+def _at_first_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
     local = start.astimezone(zone)
     wall = local.replace(tzinfo=None)
     # In the second coming of a wall-clock hour all of its times have had their turn.
     due = times.since(_change(wall, zone).until) if local.fold else times.after(wall)
-    return moment(due, zone)
+    return first_coming(due, zone)
 
 
-def moment(wall: datetime, zone: tzinfo) -> datetime:
+def first_coming(wall: datetime, zone: tzinfo) -> datetime:
     """The first coming of a wall-clock time; the end of the gap for one that does not exist."""
     comings = _comings(wall, zone)
     return comings[0] if comings else _change(wall, zone).at
 
 
-def _every_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
+def _at_every_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
     local = start.astimezone(zone)
     wall = local.replace(tzinfo=None)
     due = times.after(wall)

@@ -118,7 +118,7 @@ class Job:
     @property
     def attempt(self) -> int:
         """How often a worker has begun with it."""
-        return self._record.starts
+        return self._record.attempt
 
     @property
     def enqueued_at(self) -> float:

@@ -31,7 +31,7 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
     A job is looked for when it has waited, or has been without a lease, for as long as a lease is.
     Raises BrokerUnavailable.
     """
-    since = now - patience(settings, broker)
+    since = now - lost_after(settings, broker)
     looked_for = now - RELIEF * settings.lease if broker.is_searchable else since
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
     unsent = ledger.unsent(now - settings.lease)
@@ -47,7 +47,7 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
     return lost
 
 
-def patience(settings: Settings, broker: Broker) -> int:
+def lost_after(settings: Settings, broker: Broker) -> int:
     """Seconds that a job waits before its message may count as lost.
 
     Where the broker cannot be searched (RabbitMQ) they are ``frappe_jobs_claim_ttl``.

@@ -114,8 +114,8 @@ class Execute(Task):  # type: ignore[misc]
             let_go(again)
             self._run_again(again.delay, cause)
         except STEERING as error:
-            shown = JobFailed(described(error)).with_traceback(error.__traceback__)
-            raise presentable(shown) from None
+            failed = JobFailed(described(error)).with_traceback(error.__traceback__)
+            raise presentable(failed) from None
         except BaseException as error:  # noqa: B036 - Celery takes Exceptions alone, and whole
             if (presented := presentable(error)) is error:
                 raise

@@ -57,10 +57,10 @@ def _is_moment(value: object) -> bool:
     if value is None:
         return True
     try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))  # type: ignore[attr-defined]
+        found = datetime.fromisoformat(value.replace("Z", "+00:00"))  # type: ignore[attr-defined]
     except (AttributeError, TypeError, ValueError):
         return False
-    return 2000 <= moment.year < 3000
+    return 2000 <= found.year < 3000
 
 
 def _are_limits(value: object) -> bool:

@@ -13,8 +13,8 @@ from frappe_jobs import runtime
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
+    iso_time,
     known_queues,
-    moment,
     pass_bench,
     show,
     shown_value,
@@ -184,7 +184,7 @@ def wait(bench: Bench, name: str, timeout: float | None) -> None:
 
 def _row(job: Job) -> dict[str, Any]:
     row = {name: getattr(job, name) for name in COLUMNS}
-    return row | {name: moment(row[name]) for name in ("enqueued_at", "started_at", "ended_at")}
+    return row | {name: iso_time(row[name]) for name in ("enqueued_at", "started_at", "ended_at")}
 
 
 def _more(record: Record, job: Job) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def shown_value(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def moment(seconds: float | None, zone: tzinfo = timezone.utc) -> str | None:
+def iso_time(seconds: float | None, zone: tzinfo = timezone.utc) -> str | None:
     """ISO 8601 with offset."""
     if seconds is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, format_option, moment, pass_bench, show
+from frappe_jobs.cli.options import Bench, format_option, iso_time, pass_bench, show
 
 
 @click.command()
@@ -21,7 +21,7 @@ def queues(bench: Bench, style: str) -> None:
             "timeout": queue.timeout,
             "workers": consumers[queue.name],
             "depth": here.broker.depth(queue.name),
-            "oldest": moment(here.ledger.oldest(queue.name)),
+            "oldest": iso_time(here.ledger.oldest(queue.name)),
         }
         for queue in bench.settings.queues.values()
     ]

@@ -14,8 +14,8 @@ from frappe_jobs import api, runtime
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
+    iso_time,
     known_queues,
-    moment,
     pass_bench,
     show,
     with_site,
@@ -221,6 +221,6 @@ def _row(site: str, one: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:
     return {
         "name": one.name, "site": site, "method": one.method, "frequency": one.frequency,
         "cron_format": one.cron_format, "queue": one.queue, "stopped": one.stopped,
-        "last_execution": moment(last.timestamp(), zone) if last else None,
-        "next_execution": moment(known[1], zone) if known else None,
+        "last_execution": iso_time(last.timestamp(), zone) if last else None,
+        "next_execution": iso_time(known[1], zone) if known else None,
     }  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from frappe_jobs.config import Settings
-from frappe_jobs.doctor.patience import ask_each
+from frappe_jobs.doctor.asking import ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.host.port import Host
 from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq

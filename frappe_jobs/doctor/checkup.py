@@ -37,7 +37,7 @@ from frappe_jobs.scheduler.strangers import remove_strangers, strangers
 from frappe_jobs.scheduler.sync import Sync
 from frappe_jobs.scheduler.timetable import Timetable
 from frappe_jobs.servers.in_force import SettingsInForce
-from frappe_jobs.sweep import gone, patience, send_again
+from frappe_jobs.sweep import gone, lost_after, send_again
 from frappe_jobs.texts.finding import Finding
 
 #: Of each queue so many jobs are looked at, those that have waited longest.
@@ -177,7 +177,7 @@ class Checkup:
         settings, ledger, broker = self._parts.settings, self._parts.ledger, self._parts.broker
         suspects = self._suspects(now)
         if not broker.is_searchable:  # where they count as lost until they were sent again
-            since = now - patience(settings, broker)
+            since = now - lost_after(settings, broker)
             suspects = ledger.suspects(
                 settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
             )

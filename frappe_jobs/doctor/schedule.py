@@ -44,11 +44,11 @@ def check_scheduler(
 
 def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Finding]:
     """Entries that should have been queued long since, while a scheduler leads."""
-    patience = 2 * settings.scheduler_lock + 60
+    overdue_after = 2 * settings.scheduler_lock + 60
     late: dict[str, str] = {}
     for site, report in active.reports.items():
         dues = report.differences.due.values() if report.differences else ()
-        if overdue := [at for at in dues if now - at > patience]:
+        if overdue := [at for at in dues if now - at > overdue_after]:
             longest = duration(now - min(overdue))
             jobs = number(len(overdue), "scheduled job")
             late[site] = f"{jobs} overdue, though a scheduler leads; one for {longest}."

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 
+from frappe_jobs.doctor.asking import SILENT_AFTER, ask_each
 from frappe_jobs.doctor.mending import Mendable
-from frappe_jobs.doctor.patience import SILENT_AFTER, ask_each
 from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
 from frappe_jobs.host.port import Host

@@ -30,9 +30,9 @@ def number(count: int, one: str, many: str = "") -> str:
 def names(found: Iterable[str]) -> str:
     """The first of them, and how many more there are."""
     first, *rest = [*found] or [""]
-    shown = [first, *rest[: SHOWN - 1]]
-    more = len(rest) + 1 - len(shown)
-    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+    named = [first, *rest[: SHOWN - 1]]
+    more = len(rest) + 1 - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
 
 
 def of_sites(

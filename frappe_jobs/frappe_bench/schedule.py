@@ -18,7 +18,7 @@ from frappe.utils.scheduler import schedule_jobs_based_on_activity
 from frappe_jobs.cron import check
 from frappe_jobs.errors import BadCron, UnknownFrequency
 from frappe_jobs.host.own_methods import SCHEDULED_JOB_FAILED
-from frappe_jobs.host.schedule_records import JobType, ScheduledCall, ScheduledJob
+from frappe_jobs.host.schedule_records import AGAINST, JobType, ScheduledCall, ScheduledJob
 from frappe_jobs.scheduler.frequency import Schedule, queue_of
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ NAME = "scheduled_job_type"
 FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
 #: Ours, where Frappe's finds a method's only one: a Scheduler Event's may be another one's, too.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
-#: The hook that gives a Scheduler Event without a method one, by its doctype.
-AGAINST = "scheduled_against"
 
 
 class SiteSchedule:
@@ -243,7 +241,7 @@ def _queue_of(frequency: object) -> str:
         return ""
 
 
-def _aware(moment: Any, zone: ZoneInfo) -> datetime:
+def _aware(value: Any, zone: ZoneInfo) -> datetime:
     """Frappe's records are naive, in the site's time zone."""
-    found: datetime = get_datetime(moment)
+    found: datetime = get_datetime(value)
     return found.replace(tzinfo=zone)

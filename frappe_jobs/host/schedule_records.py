@@ -10,6 +10,9 @@ from typing import Any
 
 from frappe_jobs.host.own_methods import RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
 
+#: The hook that gives a Scheduler Event without a method one, by its doctype.
+AGAINST = "scheduled_against"
+
 
 @dataclass(frozen=True)
 class ScheduledJob:

@@ -45,7 +45,7 @@ class Jobs(Fields, Records, Dropped):
             rows.append([
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(rank(message)),
-                self._patience() if sending.claim else 0, push_list,
+                self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
@@ -121,8 +121,8 @@ class Jobs(Fields, Records, Dropped):
         Not if it has ended, or runs elsewhere than with that holder by now.  ``counts``: as one of
         its retries.
         """
-        due = {"due": repr(time.time() + delay)}
-        noted = chain.from_iterable(self._kept(due | fields).items())
+        due = repr(time.time() + delay)
+        noted = chain.from_iterable(self._kept({"due": due, **fields}).items())
         arguments = [message.id, rank(message), holder or "", int(counts), *noted]
         self._retry(keys=self._keys(message), args=arguments)
 
@@ -143,10 +143,10 @@ class Jobs(Fields, Records, Dropped):
         if other is None or other.status not in OPEN:
             return False
         waits_since = max(other.due or 0, other.message.enqueued_at)
-        patience = self._patience()
-        return other.status == STARTED or patience < 0 or time.time() - waits_since < patience
+        claim_ttl = self._claim_ttl()
+        return other.status == STARTED or claim_ttl < 0 or time.time() - waits_since < claim_ttl
 
-    def _patience(self) -> int:
+    def _claim_ttl(self) -> int:
         """So many seconds a waiting job holds its id; -1: as long as it waits.
 
         Where the messages cannot be looked at, it may be lost.

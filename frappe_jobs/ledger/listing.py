@@ -49,7 +49,7 @@ class Listing:
         """
         wanted = {*(statuses or (*OPEN, *ENDED))}
         streams = chain.from_iterable(self._streams(site, wanted, queues) for site in sites)
-        merged = heapq.merge(*streams, key=_moment, reverse=True)
+        merged = heapq.merge(*streams, key=_time_of, reverse=True)
         return (record for record in merged if not queues or record.message.queue in queues)
 
     def waiting(
@@ -111,7 +111,7 @@ class Listing:
     def _started(self, site: str) -> list[Record]:
         """Those that run: as few as there are processes."""
         return sorted(
-            self._of_site(site, {STARTED}, self._pages("running")), key=_moment, reverse=True
+            self._of_site(site, {STARTED}, self._pages("running")), key=_time_of, reverse=True
         )
 
     def _of_site(
@@ -150,5 +150,5 @@ class Listing:
             return int(self._ledger.redis.zcard(self._ledger._key(*index)))
 
 
-def _moment(record: Record) -> float:
+def _time_of(record: Record) -> float:
     return record.ended_at or record.message.enqueued_at

@@ -62,8 +62,7 @@ class Records(BenchRedis):
         """When the job that waits longest in that queue was enqueued; None if none waits."""
         front = self.redis.zrangebyscore(self._key("waiting", queue), "-inf", 0, 0, 1, True)
         behind = self.redis.zrangebyscore(self._key("waiting", queue), 0, "+inf", 0, 1, True)
-        moments = [score % AHEAD for _, score in (*front, *behind)]
-        return min(moments, default=None)
+        return min((score % AHEAD for _, score in (*front, *behind)), default=None)
 
     @reachable
     def position(self, message: Message) -> int | None:

@@ -58,7 +58,8 @@ class Record:
 
     message: Message
     status: str
-    starts: int = 0
+    #: The number of the newest one; 0: it was never begun.
+    attempt: int = 0
     #: So many processes have died of it since it last came to an end of its own.
     died: int = 0
     worker: str | None = None
@@ -88,7 +89,7 @@ def parse_record(fields: Mapping[str, str]) -> Record | None:
     return Record(
         message=message,
         status=fields["status"],
-        starts=int(fields.get("starts", 0)),
+        attempt=int(fields.get("attempt", 0)),
         died=int(fields.get("died", 0)),
         worker=fields.get("worker"),
         started_at=number("started_at"),

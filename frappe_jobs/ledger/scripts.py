@@ -56,12 +56,12 @@ return done
 # reply was lost, has begun already; behind them what the envelope of this message holds, and that
 # of another one with its id does not
 # gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
-#       {-2, milliseconds}: somebody's lease lives so long, {-3, starts}: enough of them,
+#       {-2, milliseconds}: somebody's lease lives so long, {-3, processes}: so many died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's
 START = OF_JOB + """
 local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
-local status, superseded, begun, starts, retries, envelope = unpack(redis.call('HMGET', record,
-  'status', 'superseded', 'run', 'starts', 'retries', 'envelope'))
+local status, superseded, begun, attempt, retries, envelope = unpack(redis.call('HMGET', record,
+  'status', 'superseded', 'run', 'attempt', 'retries', 'envelope'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
 if not redis.call('ZSCORE', open, id) then return {-5} end
@@ -73,7 +73,7 @@ local other = redis.call('GET', lease)
 if other and other ~= holder then return {-2, redis.call('PTTL', lease)} end
 if status == 'started' and begun == run then
   redis.call('SET', lease, holder, 'PX', milliseconds)
-  return {tonumber(starts), tonumber(retries or '0')}
+  return {tonumber(attempt), tonumber(retries or '0')}
 end
 if status == 'started' then  -- the process that began with it is gone, and left no end
   local died = redis.call('HINCRBY', record, 'died', 1)
@@ -82,13 +82,13 @@ else
   redis.call('HDEL', record, 'died')
 end
 redis.call('SET', lease, holder, 'PX', milliseconds)
-starts = tonumber(starts or '0') + 1
+attempt = tonumber(attempt or '0') + 1
 redis.call('HSET', record, 'status', 'started', 'started_at', now, 'worker', holder, 'run', run,
-  'starts', starts)
+  'attempt', attempt)
 redis.call('ZREM', waiting, id)
 redis.call('ZADD', running, now, id)
-if starts > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
-return {starts, tonumber(retries or '0')}
+if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
+return {attempt, tonumber(retries or '0')}
 """
 
 # gives 1, or if it is somebody else's 0 where this holder has begun the job, and nobody since,

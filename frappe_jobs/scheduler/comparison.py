@@ -75,9 +75,9 @@ def compare(
     return found, puts
 
 
-def is_ahead(moment: datetime | None, now: float) -> bool:
+def is_ahead(at: datetime | None, now: float) -> bool:
     """Whether only a clock that was wrong can have written it."""
-    return moment is not None and moment.timestamp() > now + TOLERANCE
+    return at is not None and at.timestamp() > now + TOLERANCE
 
 
 def due_time(entry: Entry, one: JobType, now: float) -> float:

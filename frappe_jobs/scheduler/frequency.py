@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from frappe_jobs.cron import NAMED, UTC, check, comes_every_hour, instant, moment, next_run
+from frappe_jobs.cron import NAMED, UTC, check, comes_every_hour, first_coming, instant, next_run
 from frappe_jobs.errors import ConfigError, UnknownFrequency, shortened
 
 #: Seconds; whatever is longer than any day comes at each midnight.
@@ -136,6 +136,6 @@ class Schedule:
 
 def _from_midnight(seconds: int, start: datetime, zone: tzinfo) -> datetime:
     midnight = datetime.combine(start.astimezone(zone), time())
-    begin, end = moment(midnight, zone), moment(midnight + timedelta(days=1), zone)
+    begin, end = first_coming(midnight, zone), first_coming(midnight + timedelta(days=1), zone)
     step = timedelta(seconds=min(seconds, LONGEST_STEP))
     return min(begin + ((start - begin) // step + 1) * step, end)

@@ -228,9 +228,9 @@ class Sync:
         for one in types:
             at = dues.get(one.name)
             due = None if at is None else datetime.fromtimestamp(at, UTC)
-            shown = one.next_execution
-            is_early = due is None or shown is None or shown > due
-            if shown != due and (is_early or one.name in changed):
+            noted = one.next_execution
+            is_early = due is None or noted is None or noted > due
+            if noted != due and (is_early or one.name in changed):
                 wrong[one.name] = due
         if wrong:
             self._host.schedule.note_next_executions(site, wrong)

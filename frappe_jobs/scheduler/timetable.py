@@ -290,7 +290,7 @@ def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A moment in seconds since 1970; None for anything else."""
+    """A time in seconds since 1970; None for anything else."""
     try:
         found = float(text or "")
     except ValueError:

@@ -103,8 +103,8 @@ def read_options(scheme: str, query: str) -> dict[str, Any]:
         spelled, _, value = part.partition("=")
         name = ALIASES.get(spelled, spelled)
         if name not in known:
-            shown = spelled if re.fullmatch(r"\w{1,40}", spelled) else "another"
-            raise ValueError(f"a URL with the options {', '.join(known)} only, not {shown!r}")
+            named = spelled if re.fullmatch(r"\w{1,40}", spelled) else "another"
+            raise ValueError(f"a URL with the options {', '.join(known)} only, not {named!r}")
         try:
             parsed = known[name](decoded(value))
         except ValueError as error:

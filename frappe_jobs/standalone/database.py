@@ -19,20 +19,17 @@ from frappe_jobs.errors import (
     TransactionConflict,
     TransactionEnded,
 )
+from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
 from frappe_jobs.standalone import ended, sqlite
 
 DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
 
 #: Seconds that connecting may take, unless the settings say otherwise.
 CONNECT_TIMEOUT = 5
-#: PyMySQL's limits of each read and write, which hold here while it connects.
-UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
 #: What a database says when another transaction is in the way, so that trying again helps:
 #: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
-#: serialization failure, deadlock, lock not available;
-POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
 #: another connection's lock, another one's in a shared cache.
 SQLITE_CONFLICTS = ("database is locked", "database table is locked")
 

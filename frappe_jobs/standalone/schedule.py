@@ -18,7 +18,7 @@ from sqlalchemy.orm import object_session
 from frappe_jobs.config import Settings
 from frappe_jobs.current import current_job
 from frappe_jobs.errors import ConfigError, FrappeJobsError, MethodNotFound, shortened
-from frappe_jobs.host.schedule_records import JobType, ScheduledJob
+from frappe_jobs.host.schedule_records import AGAINST, JobType, ScheduledJob
 from frappe_jobs.scheduler.frequency import queue_of
 from frappe_jobs.scheduler.sync import entry_of, zone_of
 from frappe_jobs.standalone.after_commit import AfterCommit
@@ -35,9 +35,6 @@ from frappe_jobs.standalone.sqlite import BLIND
 from frappe_jobs.texts.error_text import bounded, safe, traceback_of
 
 logger = logging.getLogger(__name__)
-
-#: The hook that gives a Scheduler Event without a method one, by its doctype.
-AGAINST = "scheduled_against"
 
 # Any: SQLAlchemy types a class's table as whatever may be selected from.
 TYPES: Any = ScheduledJobType.__table__

@@ -98,7 +98,7 @@ def test_nothing_fails_and_no_update_is_lost(scene, size, found):
         balance = frappe.get_doc("Account", "shared").balance
     found(
         f"{requests * len(WEBS)} requests in {seconds} s: {len(failed)} failed; {len(jobs)} jobs: "
-        f"{len(lost)} failed, {sum(one.starts > 1 for one in records)} run again; "
+        f"{len(lost)} failed, {sum(one.attempt > 1 for one in records)} run again; "
         f"{2 * deposits - balance} of {2 * deposits} deposits on one account lost"
     )
     assert (failed, lost) == ([], [])

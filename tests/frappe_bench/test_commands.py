@@ -224,7 +224,7 @@ def test_kill_9_rolls_back_and_the_job_is_delivered_again(bench: FrappeBench) ->
         "first = start(); until(1); os.killpg(first.pid, signal.SIGKILL); first.wait()\n"
         "answer = [rows(), job.get_status()]\nsecond = start(); until(2)\n"
         "open(path, 'a').write('\"go on\"\\n'); wait(job)\n"
-        "answer += [rows(), job.get_status(), len(pids()), job._record.starts]\n"
+        "answer += [rows(), job.get_status(), len(pids()), job._record.attempt]\n"
         "second.terminate(); second.wait(); os.unlink(path)"
     )
     assert found == [0, "started", 1, "finished", 2, 2]

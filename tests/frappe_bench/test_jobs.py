@@ -261,7 +261,7 @@ def test_a_job_whose_database_is_away_waits_for_it(bench: FrappeBench) -> None:
     )
     look = (
         f"job = frappe.utils.background_jobs.Job.fetch({job_id!r})\n"
-        "answer = [job.get_status(), job._record.starts, job._record.reason]"
+        "answer = [job.get_status(), job._record.attempt, job._record.reason]"
     )
     file.write_text(json.dumps(json.loads(before) | {"db_port": 1}))
     try:

@@ -197,7 +197,7 @@ class TestWhatRQsCallersGive:
         job = served.get_queue("default").enqueue(tasks.fail, retry=rq.Retry(max=1))
         wait_until(lambda: job.is_failed, 20)
         job.refresh()
-        assert job._record.starts == 2
+        assert job._record.attempt == 2
 
     def test_arguments_without_a_name_get_theirs(self, jobs: Any) -> None:
         queue = jobs.get_queue("default")
@@ -272,5 +272,5 @@ class TestAnObjectWithItsMethod:
 
     def test_people_are_shown_its_class_alone(self, bound: Any) -> None:
         sent = {bound.SELF: {TAG: bound.NAME, "value": {"class": "a.B", "attributes": {"pin": 1}}}}
-        assert bound.shown({**sent, "x": 1}) == {bound.SELF: "a.B", "x": 1}
-        assert bound.document_of(sent) is None and bound.shown({"self": 5}) == {"self": 5}
+        assert bound.for_people({**sent, "x": 1}) == {bound.SELF: "a.B", "x": 1}
+        assert bound.document_of(sent) is None and bound.for_people({"self": 5}) == {"self": 5}

@@ -29,7 +29,7 @@ class TestStart:
         job = recorded(ledger)
         assert [ledger.start(job, SOMEBODY, "a run") for _ in range(3)] == [Attempt(1)] * 3
         record = ledger.read(job.id)
-        assert (record.starts, record.died) == (1, 0)
+        assert (record.attempt, record.died) == (1, 0)
 
     def test_another_run_of_the_same_process_is_another_start(self, ledger):
         job = recorded(ledger)

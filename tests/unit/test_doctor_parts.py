@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from frappe_jobs.doctor.asking import THREADS, ask_each
 from frappe_jobs.doctor.mending import Mendable, mended
-from frappe_jobs.doctor.patience import THREADS, ask_each
 from frappe_jobs.doctor.text import SITES, duration, names, number, of_sites
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.texts.finding import Finding
@@ -62,7 +62,7 @@ class TestPatience:
             return site
 
         began = time.monotonic()
-        found = ask_each(sites, ask, patience=0.2)
+        found = ask_each(sites, ask, silent_after=0.2)
         never.set()
         assert time.monotonic() - began < 1
         assert len(found) == (20 if silent < THREADS else 0)

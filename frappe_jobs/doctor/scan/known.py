@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Obstacle:
     """What the value is, and what to do instead."""
 
     what: str
@@ -18,14 +18,14 @@ PATH = "Send its dotted path as text."
 VALUES = "Send its values, or the name of what is to be loaded in the job."
 IN_THE_JOB = "Leave it out: the job has its own."
 
-FUNCTION = Refusal("a function", PATH)
-NESTED = Refusal("a function defined inside another", TOP)
-BOUND = Refusal("a method of this object", PATH)
-A_CLASS = Refusal("a class", PATH)
-MODULE = Refusal("a module", "Send its name, or import it in the job.")
-EXCEPTION = Refusal("an exception", "Send its text: str(error), or frappe.get_traceback().")
-ENUM = Refusal("a member of an Enum", "Send its value or its name.")
-PROXY = Refusal(
+FUNCTION = Obstacle("a function", PATH)
+NESTED = Obstacle("a function defined inside another", TOP)
+BOUND = Obstacle("a method of this object", PATH)
+A_CLASS = Obstacle("a class", PATH)
+MODULE = Obstacle("a module", "Send its name, or import it in the job.")
+EXCEPTION = Obstacle("an exception", "Send its text: str(error), or frappe.get_traceback().")
+ENUM = Obstacle("a member of an Enum", "Send its value or its name.")
+PROXY = Obstacle(
     "a proxy of the open request's data", "Send a copy: frappe._dict(…), or its values."
 )
 AS_LIST = "Send a list: list(…)."
@@ -34,38 +34,40 @@ AS_LIST = "Send a list: list(…)."
 PATHS = {
     **dict.fromkeys(
         ("frappe.db", "frappe.local.db", "frappe.qb", "frappe.cache"),
-        Refusal("a connection", IN_THE_JOB),
+        Obstacle("a connection", IN_THE_JOB),
     ),
     **dict.fromkeys(
         ("frappe.request", "frappe.local.request", "flask.request"),
-        Refusal("a web request", "Send the values of it that the job needs."),
+        Obstacle("a web request", "Send the values of it that the job needs."),
     ),
-    "frappe.local": Refusal("a thread's own state", IN_THE_JOB),
+    "frappe.local": Obstacle("a thread's own state", IN_THE_JOB),
     **dict.fromkeys(("frappe.form_dict", "frappe.session", "frappe.flags", "frappe.conf"), PROXY),
 }
 #: What calls of these give; the name alone is that of a builtin.
 CALLS = {
-    **dict.fromkeys(("open", "io.open"), Refusal("an open file", "Send its path or its content.")),
+    **dict.fromkeys(("open", "io.open"), Obstacle("an open file", "Send its path or its content.")),
     **dict.fromkeys(
-        ("io.StringIO", "io.BytesIO"), Refusal("a file in memory", "Send its content: getvalue().")
+        ("io.StringIO", "io.BytesIO"), Obstacle("a file in memory", "Send its content: getvalue().")
     ),
     **dict.fromkeys(("map", "filter", "zip", "iter", "reversed", "enumerate"),
-                    Refusal("an iterator", AS_LIST)),
+                    Obstacle("an iterator", AS_LIST)),
     "type": A_CLASS,
-    "object": Refusal("an object without values", "Send a text or None instead."),
-    "super": Refusal("a proxy of this object", VALUES),
-    "memoryview": Refusal("a memoryview", "Send bytes: bytes(…)."),
-    "functools.partial": Refusal("a functools.partial", "Send the function's path and its values."),
-    "re.compile": Refusal("a compiled pattern", "Send its text."),
+    "object": Obstacle("an object without values", "Send a text or None instead."),
+    "super": Obstacle("a proxy of this object", VALUES),
+    "memoryview": Obstacle("a memoryview", "Send bytes: bytes(…)."),
+    "functools.partial": Obstacle(
+        "a functools.partial", "Send the function's path and its values."
+    ),
+    "re.compile": Obstacle("a compiled pattern", "Send its text."),
     **dict.fromkeys(
-        ("pathlib.Path", "pathlib.PurePath"), Refusal("a Path", "Send its text: str(…).")
+        ("pathlib.Path", "pathlib.PurePath"), Obstacle("a Path", "Send its text: str(…).")
     ),
     **dict.fromkeys(
         ("threading.Lock", "threading.RLock", "threading.Event", "threading.Thread"),
-        Refusal("a thing of this process's threads", IN_THE_JOB),
+        Obstacle("a thing of this process's threads", IN_THE_JOB),
     ),
-    **dict.fromkeys(("logging.getLogger", "frappe.logger"), Refusal("a logger", IN_THE_JOB)),
-    "types.SimpleNamespace": Refusal("a SimpleNamespace", "Send a dict: vars(…)."),
-    "requests.Session": Refusal("an HTTP session", "Open it in the job."),
+    **dict.fromkeys(("logging.getLogger", "frappe.logger"), Obstacle("a logger", IN_THE_JOB)),
+    "types.SimpleNamespace": Obstacle("a SimpleNamespace", "Send a dict: vars(…)."),
+    "requests.Session": Obstacle("an HTTP session", "Open it in the job."),
 }  # fmt: skip
 VIEWS = ("keys", "values", "items")

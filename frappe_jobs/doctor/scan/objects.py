@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from frappe_jobs.doctor.scan.known import A_CLASS, VALUES, Refusal
+from frappe_jobs.doctor.scan.known import A_CLASS, VALUES, Obstacle
 from frappe_jobs.doctor.scan.names import Function, Scope
 
 ENUMS = {f"enum.{name}" for name in ("Enum", "IntEnum", "StrEnum", "Flag", "IntFlag")}
@@ -74,14 +74,14 @@ def is_self(value: ast.expr, scope: Scope) -> bool:
     )
 
 
-def refusal_of_self(scope: Scope) -> Refusal | None:
+def refusal_of_self(scope: Scope) -> Obstacle | None:
     owner, method = scope.method_of or (None, None)
     if owner is None or method is None:
         return None
     if "classmethod" in _decorators(method):
         return A_CLASS
     if is_plain(owner, scope) and _is_no_mixin(owner):
-        return Refusal(f"an object of the class {owner.name}, which is no document", VALUES)
+        return Obstacle(f"an object of the class {owner.name}, which is no document", VALUES)
     return None
 
 

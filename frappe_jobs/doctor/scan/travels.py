@@ -19,7 +19,7 @@ from frappe_jobs.doctor.scan.known import (
     TOP,
     VALUES,
     VIEWS,
-    Refusal,
+    Obstacle,
 )
 from frappe_jobs.doctor.scan.names import Binding, Function, Scope, inside
 from frappe_jobs.doctor.scan.objects import (
@@ -36,15 +36,15 @@ from frappe_jobs.doctor.scan.objects import (
 DEPTH = 8
 
 
-def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Refusal | None:
+def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Obstacle | None:
     """Why it will not travel; None where it will, and where nobody can tell without running it."""
     if depth > DEPTH:
         return None
     match value:
         case ast.Lambda():
-            return Refusal("a lambda", "Make it a function at the top of a module; send its path.")
+            return Obstacle("a lambda", "Make it a function at the top of a module; send its path.")
         case ast.GeneratorExp():
-            return Refusal("a generator", AS_LIST)
+            return Obstacle("a generator", AS_LIST)
         case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
             return _first([one for one in parts if not isinstance(one, ast.Starred)], scope, depth)
         case ast.Dict(keys=keys, values=values):
@@ -62,23 +62,23 @@ def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Refusal | None:
     return None
 
 
-def _first(parts: Iterable[ast.expr], scope: Scope, depth: int) -> Refusal | None:
+def _first(parts: Iterable[ast.expr], scope: Scope, depth: int) -> Obstacle | None:
     found = (refusal(part, scope, depth + 1) for part in parts)
     return next((one for one in found if one), None)
 
 
-def _of_call(call: ast.Call, scope: Scope, depth: int) -> Refusal | None:
+def _of_call(call: ast.Call, scope: Scope, depth: int) -> Obstacle | None:
     function = call.func
     if isinstance(function, ast.Name) and not scope.find(function.id):
         name = function.id if not is_bound(function.id, scope) else ""
         return CALLS.get(name)
     if isinstance(function, ast.Attribute) and function.attr in VIEWS and not call.args:
         if _is_dict(function.value, scope):
-            return Refusal(f"a view of a dict (.{function.attr}())", AS_LIST)
+            return Obstacle(f"a view of a dict (.{function.attr}())", AS_LIST)
         return None
     if made := class_of(function, scope):
         if is_plain(made, scope):
-            return Refusal(f"an object of the class {made.name}", VALUES)
+            return Obstacle(f"an object of the class {made.name}", VALUES)
         return None
     return CALLS.get(scope.path(function))
 
@@ -97,7 +97,7 @@ def _is_dict(value: ast.expr, scope: Scope) -> bool:
     return isinstance(value, (ast.Dict, ast.DictComp))
 
 
-def _of_name(value: ast.Name | ast.Attribute, scope: Scope, depth: int) -> Refusal | None:
+def _of_name(value: ast.Name | ast.Attribute, scope: Scope, depth: int) -> Obstacle | None:
     if found := PATHS.get(scope.path(value)):
         return found
     if isinstance(value, ast.Attribute):
@@ -110,7 +110,7 @@ def _of_name(value: ast.Name | ast.Attribute, scope: Scope, depth: int) -> Refus
     return _of_binding(binding, where, depth)
 
 
-def _of_binding(binding: Binding, where: Scope, depth: int) -> Refusal | None:
+def _of_binding(binding: Binding, where: Scope, depth: int) -> Obstacle | None:
     if binding.kind == "value" and isinstance(binding.node, ast.expr):
         return refusal(binding.node, where, depth + 1)
     if binding.kind == "function":
@@ -118,7 +118,7 @@ def _of_binding(binding: Binding, where: Scope, depth: int) -> Refusal | None:
     return {"class": A_CLASS, "module": MODULE, "exception": EXCEPTION}.get(binding.kind)
 
 
-def _of_attribute(value: ast.Attribute, scope: Scope) -> Refusal | None:
+def _of_attribute(value: ast.Attribute, scope: Scope) -> Obstacle | None:
     if isinstance(value.value, ast.Name) and is_self(value.value, scope):
         return BOUND if is_own_method(value, scope) else None
     owner = class_of(value.value, scope)
@@ -133,14 +133,14 @@ def _of_attribute(value: ast.Attribute, scope: Scope) -> Refusal | None:
     return None
 
 
-def unreachable(method: ast.expr, scope: Scope, *, objects: bool) -> Refusal | None:
+def unreachable(method: ast.expr, scope: Scope, *, objects: bool) -> Obstacle | None:
     """Why no worker would find that method; None where one may.
 
     ``objects``: a bound method goes with its object, whatever that is.
     """
     match method:
         case ast.Lambda():
-            return Refusal("a lambda", TOP)
+            return Obstacle("a lambda", TOP)
         case ast.Call(func=function) if scope.path(function) == "functools.partial":
             return CALLS["functools.partial"]
         case ast.Name() if found := scope.find(method.id):
@@ -154,5 +154,5 @@ def unreachable(method: ast.expr, scope: Scope, *, objects: bool) -> Refusal | N
         ):
             found_self = refusal_of_self(scope)
             if found_self and found_self != A_CLASS:
-                return Refusal(f"a method of {found_self.what}", TOP)
+                return Obstacle(f"a method of {found_self.what}", TOP)
     return None

@@ -99,7 +99,7 @@ def rebuilt(values: Mapping[str, Any]) -> Any:
     return one
 
 
-def shown(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def for_people(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A job's arguments, as JSON carries them, for people: the object's name instead of it all."""
     sent = _sent(arguments)
     if sent is None:

@@ -8,14 +8,13 @@ from typing import Any
 import frappe
 
 from frappe_jobs.errors import TransactionEnded
+from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
 
 DRIVERS = ("pymysql", "MySQLdb", "psycopg2")
 KINDS = ("OperationalError", "InternalError", "InterfaceError")
 
 #: The environment's name of PostgreSQL's limit, in seconds.
 POSTGRES_LIMIT = "PGCONNECT_TIMEOUT"
-#: PyMySQL's limits of each read and write, which hold here while it connects.
-UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
 #: MariaDB's errors of a connection that cannot be made, is refused, or was lost (0: before).
 OUT_OF_REACH = {0, 1040, 1044, 1045, 1049, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055, 4031}
@@ -23,9 +22,7 @@ OUT_OF_REACH = {0, 1040, 1044, 1045, 1049, 1053, 1203, 2002, 2003, 2005, 2006, 2
 CONFLICTS = {1205, 1213, 1020}
 #: Of these, what has rolled back the whole transaction; and too many locks.
 ENDS = {1213, 1020, 1206}
-#: PostgreSQL's: serialization failure, deadlock, lock not available;
-POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
-#: its connection was ended by its people, or it is shutting down or starting.
+#: PostgreSQL's connection was ended by its people, or it is shutting down or starting.
 POSTGRES_OUT_OF_REACH = {"57P01", "57P02", "57P03"}
 
 

@@ -198,9 +198,9 @@ def clear(before: datetime) -> int:
 # --- values and statements
 
 
-def local(moment: datetime) -> datetime:
+def local(at: datetime) -> datetime:
     """Naive, in the site's time zone, as all of Frappe's."""
-    return moment.astimezone(ZoneInfo(get_system_timezone())).replace(tzinfo=None)
+    return at.astimezone(ZoneInfo(get_system_timezone())).replace(tzinfo=None)
 
 
 def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,10 +219,10 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
         values["ref_docname"] = arguments.get("name") and str(arguments["name"])
     elif document := document_of(arguments):
         values["ref_doctype"], values["ref_docname"] = document
-    moment = now()
+    today = now()
     return columns_of(values) | {
         "name": values["task_id"], "owner": values["user"], "modified_by": values["user"],
-        "creation": moment, "modified": moment, "docstatus": 0, "idx": 0,
+        "creation": today, "modified": today, "docstatus": 0, "idx": 0,
     }  # fmt: skip
 
 

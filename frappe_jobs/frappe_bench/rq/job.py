@@ -107,7 +107,7 @@ class BenchJob:
     _kwargs = kwargs
 
     def _arguments(self) -> dict[str, Any]:
-        sent = bound.shown(self._record.message.arguments)
+        sent = bound.for_people(self._record.message.arguments)
         try:
             found: dict[str, Any] = runtime().host.arguments.decode(sent)
         except Exception:  # a document of another site, or of a doctype that is gone
@@ -146,19 +146,19 @@ class BenchJob:
 
     @property
     def created_at(self) -> datetime:
-        return _moment(self._record.message.enqueued_at)
+        return _rqs_time(self._record.message.enqueued_at)
 
     enqueued_at = created_at
 
     @property
     def started_at(self) -> datetime | None:
-        return _moment(self._record.started_at) if self._record.started_at else None
+        return _rqs_time(self._record.started_at) if self._record.started_at else None
 
     @property
     def ended_at(self) -> datetime | None:
         """None also for one that was cancelled before it began, as with RQ."""
         record = self._record
-        return _moment(record.ended_at) if record.ended_at and record.started_at else None
+        return _rqs_time(record.ended_at) if record.ended_at and record.started_at else None
 
     # --- how it stands
 
@@ -323,5 +323,5 @@ def as_rqs_current(job: BenchJob) -> Iterator[None]:
             variable.reset(token)
 
 
-def _moment(seconds: float) -> datetime:
+def _rqs_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)

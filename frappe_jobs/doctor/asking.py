@@ -17,7 +17,7 @@ THREADS = 8
 
 
 def ask_each(
-    sites: Iterable[str], ask: Callable[[str], Answer], patience: float = SILENT_AFTER
+    sites: Iterable[str], ask: Callable[[str], Answer], silent_after: float = SILENT_AFTER
 ) -> dict[str, Answer]:
     """What each of them answered; without those that were silent.
 
@@ -41,7 +41,7 @@ def ask_each(
     found: dict[str, Answer] = {}
     while len(found) < count:
         try:
-            site, answer = answers.get(timeout=patience)
+            site, answer = answers.get(timeout=silent_after)
         except Empty:
             break
         found[site] = answer
