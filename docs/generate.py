@@ -66,6 +66,8 @@ def settings_page() -> str:
 
 def _setting(item: Field[Any]) -> str:
     key, default = item.metadata["key"], "–" if item.default is None else item.default
+    if isinstance(default, bool):
+        default = str(default).lower()
     cells = (
         f"`{key}`", f"`{variable(key)}`", legal(item), default,
         item.metadata["unit"] or "–", item.metadata["doc"],
@@ -196,7 +198,7 @@ def gaps() -> list[str]:
     for item in settings_table():
         if not item.metadata["doc"]:
             found.append(f"setting {item.metadata['key']} has no doc")
-        if isinstance(item.default, int) and not item.metadata["unit"]:
+        if type(item.default) is int and not item.metadata["unit"]:
             found.append(f"setting {item.metadata['key']} has no unit")
     public = {name: getattr(frappe_jobs, name) for name in frappe_jobs.__all__}
     public |= {path: _load(path) for path in BESIDE}

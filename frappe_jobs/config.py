@@ -40,6 +40,12 @@ def whole_number(at_least: int) -> Callable[[object], int]:
     return parse
 
 
+def yes_or_no(value: object) -> bool:
+    if not isinstance(value, (bool, int)) or value not in (0, 1):
+        raise ValueError("true or false")
+    return bool(value)
+
+
 @dataclass(frozen=True)
 class Queue:
     """A queue of the bench: its time limit in seconds and how many processes serve it."""
@@ -194,6 +200,11 @@ class Settings:
     background_task_days: int = option(
         "frappe_jobs_background_task_days", 7, "How long the record of a tracked job is kept.",
         parse=whole_number(1), unit="days",
+    )  # fmt: skip
+    done_markers: bool = option(
+        "frappe_jobs_done_markers", True,
+        "Whether what a job writes is committed with a mark that it is done, and never twice.",
+        parse=yes_or_no,
     )  # fmt: skip
     claim_ttl: int = option(
         "frappe_jobs_claim_ttl", 24 * 3600,

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -23,6 +24,7 @@ from frappe_jobs.errors import (
     RetryBackgroundJobError,
     TransactionConflict,
 )
+from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
 from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Jobs
@@ -44,6 +46,8 @@ CONFLICT_RETRIES = 5
 TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
 #: Seconds between two attempts to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
+#: Characters of a result's JSON up to which it is kept with the done marker.
+LONGEST_MARKED = 10_000
 
 
 class RunAgain(Exception):
@@ -54,14 +58,24 @@ class RunAgain(Exception):
         self.delay = delay
 
 
+class LeaseLost(Exception):
+    """The run is no longer the one that counts, so it must not commit."""
+
+
 class Executor:
     """Runs the messages that a worker takes."""
 
     def __init__(
-        self, host: Host, ledger: Ledger, jobs: Jobs, tracking: Tracking, away: AwaySites
+        self,
+        host: Host,
+        ledger: Ledger,
+        jobs: Jobs,
+        tracking: Tracking,
+        away: AwaySites,
+        markers: DoneMarkers | None = None,
     ) -> None:
         self.host, self.ledger, self.jobs = host, ledger, jobs
-        self.tracking, self.away = tracking, away
+        self.tracking, self.away, self.markers = tracking, away, markers
 
     def execute(
         self,
@@ -96,12 +110,16 @@ class Execution:
     ) -> None:
         self._host, self._ledger, self._jobs = parts.host, parts.ledger, parts.jobs
         self._tracking, self._away = parts.tracking, parts.away
+        self._markers = parts.markers
         self._message, self._timed_out, self._leave = message, timed_out, leave
         self._holder = holder
         #: That no other run has: who asks the ledger twice is told the same twice.
         self._id = uuid4().hex
         self._retries = 0
         self._kwargs: dict[str, Any] = {}
+        self._has_returned = False
+        #: Whether a commit was asked for that holds its done marker.
+        self._is_marked = False
 
     def go(self) -> Any:
         message = self._message
@@ -137,6 +155,12 @@ class Execution:
                 ended = self._settle_for_sure(outcome)
                 if ended:
                     self._call_back(message, outcome)
+        except LeaseLost:
+            self._insist(self._leave)
+            return logger.warning(
+                "%s runs elsewhere by now, or has ended: what this run did is rolled back",
+                message.name, extra={"action": "job_rolled_back", "job": message.job_id},
+            )  # fmt: skip
         except BaseException as error:
             if outcome is None:  # the site could not be opened
                 outcome = self._failure(error, self._host.is_out_of_reach(error))
@@ -154,31 +178,35 @@ class Execution:
     # --- the method between its hooks
 
     def _run(self, session: Session, attempt: Attempt) -> Outcome:
-        """Whatever the method raises is in the outcome."""
+        """Whatever the method raises is in the outcome; raises LeaseLost."""
         message, kwargs = self._message, self._kwargs
-        returned = False
         session.writes_first = self._met_conflict()
         here = current.running(message, kwargs, attempt.number, self._holder)
         with here, self._host.running(message, kwargs):
             try:
-                self._tracking.begin(message, session)
-                kwargs.update(self._host.arguments.decode(message.arguments))
-                method = self._host.methods.resolve(message.method, message.site)
-                for path in self._host.methods.hooks("before_job", message.site):
-                    self._call_hook(path, transaction_type="job")
-                value = method(**kwargs)
-                returned = True
-                outcome = self._commit(session, value)
+                done = self._done_before(session) if attempt.may_have_run else None
+                outcome = done or self._run_method(session)
             except BaseException as error:  # noqa: B036 - it is in the outcome
                 session.rollback()
-                never_reached = self._host.is_out_of_reach(error) and not session.was_connected
-                failure = self._failure(error, never_reached, may_be_committed=returned)
-                outcome = self._tracked(failure)
+                if isinstance(error, LeaseLost):
+                    raise
+                outcome = self._what_became_of_it(session, error)
             if outcome.run_again_in is None:
                 if outcome.error:
                     self._log_error(outcome.error)
                 self._call_after_hooks(outcome)
         return outcome
+
+    def _run_method(self, session: Session) -> Outcome:
+        message, kwargs = self._message, self._kwargs
+        self._tracking.begin(message, session)
+        kwargs.update(self._host.arguments.decode(message.arguments))
+        method = self._host.methods.resolve(message.method, message.site)
+        for path in self._host.methods.hooks("before_job", message.site):
+            self._call_hook(path, transaction_type="job")
+        value = method(**kwargs)
+        self._has_returned = True
+        return self._commit(session, value)
 
     def _met_conflict(self) -> bool:
         """Whether others changed what its last attempt had read, so that it reads later now."""
@@ -189,16 +217,13 @@ class Execution:
         return record is not None and record.error == TRANSACTION_CONFLICT
 
     def _commit(self, session: Session, value: Any) -> Outcome:
-        """The end of a method that has returned; of a tracked job its record says so with it."""
+        """The end of a method that has returned: that it is done is committed with its work."""
         message = self._message
-        if message.task_id is None:
-            session.commit()
-            result, text = self._as_json(value)
-            return Outcome(result, text, value)
         result, text = self._as_json(value)
         said = None if result is None else text
         is_written = self._tracking.complete(message, session, said)
-        session.commit()
+        markers = self._markers
+        session.commit(partial(self._mark, markers, session, text) if markers else None)
         if not is_written:
             is_written = self._tracking.ended(message, task_record.COMPLETED, result=said)
         return Outcome(result, text, value, is_written=is_written)
@@ -224,6 +249,70 @@ class Execution:
             result = bounded(text, self._ledger.longest["result"])
             text = json.dumps(result)
         return result, text
+
+    # --- the done marker: what was committed is not done again
+
+    def _mark(self, markers: DoneMarkers, session: Session, text: str) -> None:
+        """Add the done marker to what is about to be committed.
+
+        Raises LeaseLost, and nothing may be committed, where the job runs elsewhere by now, or has
+        ended.
+        """
+        if not self._is_held():
+            raise LeaseLost
+        self._is_marked = True
+        kept = text if len(text) <= LONGEST_MARKED else None
+        markers.add(session, DoneMarker(self._message.id, self._id, kept))
+
+    def _is_held(self) -> bool:
+        try:
+            return self._ledger.is_held(self._message, self._id)
+        except BrokerUnavailable:  # then the marker alone sees to it that one run commits
+            return True
+
+    def _done_before(self, session: Session) -> Outcome | None:
+        """The end of a job whose work is committed already; None: it is not."""
+        message = self._message
+        marker = self._markers.find(session, message.id) if self._markers else None
+        if marker is None:
+            return None
+        logger.warning(
+            "%s was done before, and nobody had noted it; it does not run again", message.name,
+            extra={"action": "job_done_before", "job": message.job_id},
+        )  # fmt: skip
+        text = marker.result or "null"
+        result = json.loads(text)
+        said = None if result is None else text
+        is_written = self._tracking.ended(message, task_record.COMPLETED, result=said)
+        return Outcome(
+            result,
+            text,
+            self._host.arguments.decode_value(result),
+            is_written=is_written,
+        )
+
+    def _what_became_of_it(self, session: Session, error: BaseException) -> Outcome:
+        """The outcome of a run that raised, after its rollback.
+
+        Where the commit was asked for, its reply may be lost, or a call that waited for it may
+        have raised: the database knows whether the work is committed.
+        """
+        never_reached = self._host.is_out_of_reach(error) and not session.was_connected
+        if not self._is_marked:
+            may_be_committed = self._has_returned
+            return self._tracked(
+                self._failure(error, never_reached, may_be_committed=may_be_committed)
+            )
+        try:
+            done = self._done_before(session)
+        except Exception as away:  # asked again when the message comes back
+            return self._failure(away, never_reached=True)
+        if done is None:
+            return self._tracked(self._failure(error, never_reached))
+        by_another = isinstance(error, (AlreadyDone, self._timed_out))
+        if by_another or self._host.is_out_of_reach(error):
+            return done
+        return self._tracked(Outcome(error=error, reason=described(error)))
 
     def _log_error(self, error: BaseException) -> None:
         name = self._message.name

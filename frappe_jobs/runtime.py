@@ -157,7 +157,8 @@ class Runtime:
     def executor(self) -> Executor:
         # Reading what a server says may take as long once more, before a try counts as given up.
         away = AwaySites(self.ledger, 2.0 * self.settings.db_connect_timeout + 1)
-        return Executor(self.host, self.ledger, self.jobs, self.tracking, away)
+        markers = self.host.done_markers if self.settings.done_markers else None
+        return Executor(self.host, self.ledger, self.jobs, self.tracking, away, markers)
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -12,6 +12,7 @@ import frappe
 from frappe_jobs.deploy import leaving
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench import doctypes, installed, way_in
+from frappe_jobs.frappe_bench.host import tables
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq import transport
 
@@ -48,6 +49,7 @@ def bring_in_line(site: str) -> None:
 
 def after_migrate() -> None:
     doctypes.make()
+    tables.make()
     bring_in_line(frappe.local.site)
 
 
@@ -57,6 +59,7 @@ def after_install() -> None:
     Who has switched it off switches it on.
     """
     doctypes.make()
+    tables.make()
     state = way_in.state(_sites_path())
     if state == "undecided":
         way_in.switch_on(_sites_path())
@@ -71,6 +74,7 @@ def before_uninstall() -> None:
     Nothing of the bench's stays on its servers then, unless somebody still uses it.
     """
     doctypes.remove_field()
+    tables.remove()
     site = frappe.local.site
     runtime().sync.forget(site)
     if installed.anywhere(but=site, unknown=True):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, HostNotReady, shortened
 from frappe_jobs.host.documents import Documents
+from frappe_jobs.host.done_markers import DoneMarkers
 from frappe_jobs.host.methods import Methods
 from frappe_jobs.host.schedule_records import ScheduleRecords
 from frappe_jobs.host.session import Session
@@ -47,6 +48,7 @@ class Host(ABC):
     documents: Documents
     schedule: ScheduleRecords
     tasks: TaskRecords
+    done_markers: DoneMarkers
 
     @abstractmethod
     def current(self) -> Session | None:

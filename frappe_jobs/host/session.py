@@ -24,8 +24,12 @@ class Session(ABC):
         """The site's database, as the host's users know it."""
 
     @abstractmethod
-    def commit(self) -> None:
-        """Commit, then do what waits for the commit."""
+    def commit(self, mark: Callable[[], object] | None = None) -> None:
+        """Commit, then do what waits for the commit.
+
+        ``mark`` is called last of all before the commit, in its transaction, if anything was
+        written since the session was opened, in whichever transaction.
+        """
 
     @abstractmethod
     def rollback(self) -> None:

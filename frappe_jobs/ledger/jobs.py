@@ -33,10 +33,11 @@ class Jobs(Fields, Records, Dropped):
         self._note: Any = self.redis.register_script(NOTE)
 
     @reachable
-    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+    def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[bool]:
         """Write the records of messages that are about to be sent.
 
         False for each whose job's id is taken where it claims it: nothing was written for that one.
+        ``anew``: these records were lost, and their jobs may have run.
         """
         rows: list[list[Any]] = []
         texts: list[str] = []
@@ -46,7 +47,7 @@ class Jobs(Fields, Records, Dropped):
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(rank(message)),
                 self._claim_ttl() if sending.claim else 0, push_list,
-                self._key("due", sending.due) if sending.due else "",
+                self._key("due", sending.due) if sending.due else "", int(anew),
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
@@ -72,15 +73,25 @@ class Jobs(Fields, Records, Dropped):
         if found[0] == -1:
             if self._was_dropped(message):
                 return Refusal()
-            self.record([Sending(message)])
+            self.record([Sending(message)], anew=True)
             found = self._start(keys=keys, args=arguments)
         if found[0] > 0:
-            return Attempt(*found)
+            return Attempt(found[0], found[1], is_recorded_anew=bool(found[2]))
         if found[0] == -2:
             return Refusal(wait=found[1] / 1000)
         if found[0] == -3:
             return Refusal(died=found[1])
         return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
+
+    @reachable
+    def is_held(self, message: Message, run: str) -> bool:
+        """Whether that run of it may still commit: nobody has begun another one, or ended it.
+
+        True where its record was lost.
+        """
+        key = self._key("record", message.id)
+        status, newest = self.redis.hmget(key, "status", "run")
+        return status is None or (status, newest) == (STARTED, run)
 
     @reachable
     def renew(self, leases: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:

@@ -24,6 +24,12 @@ class Attempt:
 
     number: int
     retries: int = 0
+    #: Its record was lost, so that nobody knows what became of it before.
+    is_recorded_anew: bool = False
+
+    @property
+    def may_have_run(self) -> bool:
+        return self.number > 1 or self.is_recorded_anew
 
 
 @dataclass(frozen=True)

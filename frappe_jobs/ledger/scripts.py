@@ -8,7 +8,8 @@ from frappe_jobs.ledger.keys import JobKeys
 OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
 
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
-#        so many seconds as well; list: the broker's; due: the marker of its due time ('': none)
+#        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
+#        anew: 1 where its record was lost
 # Behind the sendings each one's envelope and what to push to that list ('': nothing), which cost
 # more inside of the JSON; at last the time now.
 # gives for each 1, or 0 where its job's id is taken, or its due time has been queued
@@ -27,7 +28,7 @@ local function is_taken(pointer, claim, site, at)
   return false
 end
 for n, sending in ipairs(sendings) do
-  local id, job, site, queue, at, rank, claim, list, due = unpack(sending)
+  local id, job, site, queue, at, rank, claim, list, due, anew = unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
@@ -38,6 +39,7 @@ for n, sending in ipairs(sendings) do
     done[n] = 0
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
+    if anew == 1 then redis.call('HSET', record, 'anew', '1') end
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
     redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
     -- a made id is the message's own, and needs no pointer to it
@@ -55,13 +57,13 @@ return done
 # milliseconds: of the lease; max_starts: in all while nothing ends; run: who asks again, as the
 # reply was lost, has begun already; behind them what the envelope of this message holds, and that
 # of another one with its id does not
-# gives {attempt, retries}; {0}: the job has ended, {-1}: there is no record,
+# gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: there is none,
 #       {-2, milliseconds}: somebody's lease lives so long, {-3, processes}: so many died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's
 START = OF_JOB + """
 local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
-local status, superseded, begun, attempt, retries, envelope = unpack(redis.call('HMGET', record,
-  'status', 'superseded', 'run', 'attempt', 'retries', 'envelope'))
+local status, superseded, begun, attempt, retries, envelope, anew = unpack(redis.call('HMGET',
+  record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope', 'anew'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then return {0} end
 if not redis.call('ZSCORE', open, id) then return {-5} end
@@ -73,7 +75,7 @@ local other = redis.call('GET', lease)
 if other and other ~= holder then return {-2, redis.call('PTTL', lease)} end
 if status == 'started' and begun == run then
   redis.call('SET', lease, holder, 'PX', milliseconds)
-  return {tonumber(attempt), tonumber(retries or '0')}
+  return {tonumber(attempt), tonumber(retries or '0'), anew and 1 or 0}
 end
 if status == 'started' then  -- the process that began with it is gone, and left no end
   local died = redis.call('HINCRBY', record, 'died', 1)
@@ -88,7 +90,7 @@ redis.call('HSET', record, 'status', 'started', 'started_at', now, 'worker', hol
 redis.call('ZREM', waiting, id)
 redis.call('ZADD', running, now, id)
 if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
-return {attempt, tonumber(retries or '0')}
+return {attempt, tonumber(retries or '0'), anew and 1 or 0}
 """
 
 # gives 1, or if it is somebody else's 0 where this holder has begun the job, and nobody since,

@@ -12,6 +12,9 @@ from frappe_jobs.host.port import Host
 
 logger = logging.getLogger(__name__)
 
+#: How long a done marker is kept: no message comes back after so many days.
+DONE_MARKERS_FOR = timedelta(days=30)
+
 
 def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: datetime) -> None:
     """Clear what is too old on every site; one that is out of reach has its turn another day."""
@@ -20,5 +23,6 @@ def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: d
         try:
             host.schedule.clear_logs(site, logs_before)
             upkeep.clear(site, now)
+            host.done_markers.clear(site, now - DONE_MARKERS_FOR)
         except FrappeJobsError as error:
             logger.error("old records of %s are not cleared: %s", site, error)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Float, Index, String, Text, inspect
-from sqlalchemy.dialects import mysql
+from sqlalchemy import Float, Index, String, inspect
 from sqlalchemy.orm import Mapped, mapped_column, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -13,12 +12,8 @@ from frappe_jobs.background_task.record import CANCELLED, ENDED, LENGTHS, OPEN
 from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
 from frappe_jobs.job import Job
 from frappe_jobs.standalone.document import Document
-from frappe_jobs.standalone.models import Base, Record
+from frappe_jobs.standalone.models import LONG_TEXT, Base, Record
 from frappe_jobs.standalone.session import require_current
-
-LONG_TEXT = Text().with_variant(
-    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
 
 
 class BackgroundTask(Record, Base):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
@@ -21,6 +21,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
 from frappe_jobs.standalone import ended, sqlite
+from frappe_jobs.texts.sql import writes
 
 DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
 
@@ -118,6 +119,7 @@ def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
     if url.get_backend_name() == "sqlite":
         sqlite.prepare(engine)
     event.listen(engine, "handle_error", _unreachable)
+    event.listen(engine, "before_cursor_execute", _note_write)
     ended.watch(engine)
     return engine
 
@@ -201,6 +203,21 @@ def _abandon() -> None:
 
 
 os.register_at_fork(after_in_child=_abandon)  # once: it can never be taken back
+
+
+#: Of a connection: what is called before a statement that may write.
+ON_WRITE = "frappe_jobs_on_write"
+
+
+def watch_writes(connection: Connection, note: Callable[[], None]) -> None:
+    """Call that before each statement of the connection that may write."""
+    connection.info[ON_WRITE] = note
+
+
+def _note_write(connection: Connection, _: object, statement: str, *_rest: object) -> None:
+    note = connection.info.get(ON_WRITE)
+    if note and writes(statement):
+        note()
 
 
 def lock_wait(engine: Engine, seconds: float) -> str:

@@ -26,6 +26,7 @@ from frappe_jobs.standalone import database
 from frappe_jobs.standalone import session as sessions
 from frappe_jobs.standalone.apps import Apps
 from frappe_jobs.standalone.documents import SiteDocuments
+from frappe_jobs.standalone.done_markers import SiteDoneMarkers
 from frappe_jobs.standalone.lost_update import open_session
 from frappe_jobs.standalone.methods import SiteMethods
 from frappe_jobs.standalone.models import ScheduledJobType, has_table
@@ -56,6 +57,7 @@ class StandaloneHost(Host):
         schedule = SiteSchedule(settings, self.methods.resolve, self._apps.table)
         self.schedule = SiteScheduleRecords(self.session, schedule, self._apps)
         self.tasks = SiteTaskRecords(self._engine_of)
+        self.done_markers = SiteDoneMarkers(self._engine_of)
         self.methods.own |= {
             RUN_DOC_METHOD: self.documents.run_method,
             RUN_SCHEDULED_JOB: schedule.run,

@@ -7,10 +7,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     DateTime,
     Double,
     Index,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -32,6 +34,13 @@ from frappe_jobs.standalone.sqlite import BLIND
 
 LOG_STATUSES = ("Scheduled", "Complete", "Failed")
 PATH = 255
+#: Methods differ by case; in MariaDB texts do not, unless told so.
+PATH_TYPE = String(PATH).with_variant(
+    mysql.VARCHAR(PATH, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+LONG_TEXT = Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -65,10 +74,7 @@ class Base(DeclarativeBase):
 
     type_annotation_map = {
         datetime: Instant,
-        # Methods differ by case; in MariaDB texts do not, unless told so.
-        str: String(PATH).with_variant(
-            mysql.VARCHAR(PATH, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-        ),
+        str: PATH_TYPE,
     }
 
 
@@ -242,9 +248,7 @@ class ScheduledJobLog(Record, Base):
     status: Mapped[str] = mapped_column(String(40), default="Scheduled")
     #: Seconds.
     duration: Mapped[float | None]
-    details: Mapped[str] = mapped_column(
-        Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), default=""
-    )
+    details: Mapped[str] = mapped_column(LONG_TEXT, default="")
 
     def validate(self) -> None:
         super().validate()
@@ -255,6 +259,17 @@ class ScheduledJobLog(Record, Base):
                 f"{self.doctype} {self.name!r}: 'status' is {shortened(self.status)}; "
                 f"legal: {', '.join(LOG_STATUSES)}."
             )
+
+
+#: Rows that are committed with what a job has written.
+DONE_MARKERS = Table(
+    "frappe_jobs_done_marker",
+    Base.metadata,
+    Column("message_id", PATH_TYPE, primary_key=True),
+    Column("run", String(140), nullable=False),
+    Column("result", LONG_TEXT),
+    Column("done_at", Instant, nullable=False, index=True),
+)
 
 
 def has_table(session: Session, kind: type[Record]) -> bool:

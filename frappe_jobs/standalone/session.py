@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -18,7 +19,7 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.host.session import Session
 from frappe_jobs.standalone.after_commit import AfterCommit
-from frappe_jobs.standalone.database import inherited
+from frappe_jobs.standalone.database import inherited, watch_writes
 from frappe_jobs.standalone.sqlite import wait_for_turn
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class StandaloneSession(Session):
         self.apps = settings.sites.installed_apps(site)
         self._open_db = open_db  # many a job never touches its database
         self._db: DatabaseSession | None = None
+        self._has_written = False
         self._pid = os.getpid()
         self._is_closed = False
 
@@ -56,8 +58,12 @@ class StandaloneSession(Session):
 
     def _begun(self, _db: object, _transaction: object, connection: Connection) -> None:
         self.was_connected = True
+        watch_writes(connection, self._note_write)
         if self.writes_first:
             wait_for_turn(connection)
+
+    def _note_write(self) -> None:
+        self._has_written = True
 
     @property
     def background_tasks(self) -> BackgroundTasks:
@@ -75,9 +81,17 @@ class StandaloneSession(Session):
     def is_usable(self) -> bool:
         return not self._is_closed and not self.is_inherited
 
-    def commit(self) -> None:
-        if self._db:
-            self._db.commit()
+    def commit(self, mark: Callable[[], object] | None = None) -> None:
+        if self._db is None:
+            return
+        if mark:  # behind all others that listen there, who may write as well
+            event.listen(self._db, "before_commit", partial(self._mark, mark), once=True)
+        self._db.commit()
+
+    def _mark(self, mark: Callable[[], object], db: DatabaseSession) -> None:
+        db.flush()
+        if self._has_written:
+            mark()
 
     def rollback(self) -> None:
         try:

@@ -12,7 +12,6 @@ import os
 import re
 import sqlite3
 import threading
-from functools import lru_cache
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -21,23 +20,13 @@ from sqlalchemy.orm import InstanceState
 
 from frappe_jobs.errors import TransactionConflict
 from frappe_jobs.standalone.sqlite_line import LOCKED, begin_immediate, until
+from frappe_jobs.texts.sql import CHANGES, NEITHER, READS, kind_of
 
 #: Seconds that a writer waits for its turn, unless its ``busy_timeout`` says otherwise.
 TURN_TIMEOUT = 10
 
 #: An execution option: what the statement writes depends on nothing that was read before.
 BLIND = "frappe_jobs_blind"
-
-READS, ADDS, CHANGES, NEITHER = "reads", "adds", "changes", "neither"
-WORD = re.compile(r"[A-Z]+", re.IGNORECASE)
-COMMENT = re.compile(r"\s+|--[^\n]*\n?|/\*.*?\*/", re.DOTALL)
-KINDS = {
-    **dict.fromkeys(("SELECT", "VALUES", "EXPLAIN"), READS),
-    **dict.fromkeys(("UPDATE", "DELETE", "REPLACE"), CHANGES),
-    **dict.fromkeys(("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"), NEITHER),
-}
-OVERWRITES = re.compile(r"\b(UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
-STORED_PRAGMA = re.compile(r"\b(user_version|application_id|schema_version)\s*[=(]", re.IGNORECASE)
 
 SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE|ROLLBACK TO)(?: SAVEPOINT)? (\S+)", re.IGNORECASE)
 
@@ -143,7 +132,7 @@ def _before(
     turn = turn_of(connection)
     if turn is None or (turn.writes and not turn.is_behind):
         return
-    kind = _kind(statement)
+    kind = kind_of(statement)
     if kind == NEITHER:
         return _note_savepoint(turn, statement)
     if kind == READS and not _is_for_update(context):
@@ -159,22 +148,6 @@ def _before(
             "Nobody comes in between in frappe_jobs.site(…, for_update=True). The statement: "
             f"{statement[:200]}"
         )
-
-
-@lru_cache(maxsize=2000)
-def _kind(statement: str) -> str:
-    while skipped := COMMENT.match(statement):
-        statement = statement[skipped.end() :]
-    word = "".join(WORD.findall(statement[:20])[:1]).upper()
-    if word == "PRAGMA":
-        if STORED_PRAGMA.search(statement):
-            return CHANGES if "=" in statement else READS
-        return NEITHER if "=" in statement else READS
-    if word == "WITH" and not re.search(r"\bINSERT\b", statement, re.IGNORECASE):
-        return CHANGES if OVERWRITES.search(statement) else READS
-    if word in ("WITH", "INSERT"):
-        return CHANGES if OVERWRITES.search(statement) else ADDS
-    return KINDS.get(word, ADDS)
 
 
 def _is_for_update(context: Any) -> bool:

@@ -16,7 +16,6 @@ from sqlalchemy.pool import NullPool
 
 import frappe_jobs as frappe
 from frappe_jobs.errors import TransactionConflict
-from frappe_jobs.standalone import sqlite
 from frappe_jobs.standalone.database import make_engine
 from frappe_jobs.standalone.models import ScheduledJobType
 from frappe_jobs.testing import wait_until
@@ -353,27 +352,3 @@ def test_another_programs_write_lock_is_waited_for() -> None:
             with pytest.raises(TransactionConflict, match="others were writing"):
                 add("carl")
             frappe.db.rollback()
-
-
-@pytest.mark.parametrize(
-    "statement, kind",
-    [
-        ("SELECT 1", sqlite.READS),
-        ("  -- a\n/* b\n */ select 1", sqlite.READS),
-        ("(SELECT 1)", sqlite.READS),
-        ("VALUES (1)", sqlite.READS),
-        ("PRAGMA table_info(x)", sqlite.READS),
-        ("WITH a AS (SELECT 1) SELECT 1", sqlite.READS),
-        ("PRAGMA busy_timeout=1", sqlite.NEITHER),
-        ("SAVEPOINT x", sqlite.NEITHER),
-        ("", sqlite.ADDS),
-        ("CREATE TABLE x (y)", sqlite.ADDS),
-        ("INSERT INTO x VALUES (1)", sqlite.ADDS),
-        ("WITH a AS (SELECT 1) INSERT INTO x SELECT 1", sqlite.ADDS),
-        ("PRAGMA user_version = 3", sqlite.CHANGES),
-        ("INSERT INTO x VALUES (1) ON CONFLICT DO UPDATE SET y = 1", sqlite.CHANGES),
-        ("update x set y = 1", sqlite.CHANGES),
-    ],
-)
-def test_what_a_statement_does_is_known_by_its_first_words(statement: str, kind: str) -> None:
-    assert sqlite._kind(statement) == kind

@@ -369,7 +369,7 @@ class TestDropped:
         ledger.drop(lost.id)
         assert ledger.dropped([other.id, lost.id]) == [lost.id]
         assert ledger.start(lost, SOMEBODY) == Refusal()
-        assert ledger.start(other, SOMEBODY) == Attempt(1)
+        assert ledger.start(other, SOMEBODY) == Attempt(1, is_recorded_anew=True)
 
 
 class TestTaken:

@@ -25,6 +25,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.frappe_bench.host import database
 from frappe_jobs.frappe_bench.host.arguments import bench_arguments
 from frappe_jobs.frappe_bench.host.documents import BenchDocuments
+from frappe_jobs.frappe_bench.host.done_markers import BenchDoneMarkers
 from frappe_jobs.frappe_bench.host.job_id import spelled
 from frappe_jobs.frappe_bench.host.methods import AFTER_JOB_CALLBACKS, BenchMethods
 from frappe_jobs.frappe_bench.host.schedule_records import BenchScheduleRecords
@@ -104,6 +105,7 @@ class BenchHost(Host):
         self.methods = BenchMethods(settings, self.on)
         self.schedule = BenchScheduleRecords(self.read)
         self.tasks = BenchTaskRecords(self.read)
+        self.done_markers = BenchDoneMarkers(self.read)
         self.methods.own |= {
             RUN_DOC_METHOD: run_doc_method,
             SCHEDULED_JOB_FAILED: note_failure,
@@ -138,6 +140,7 @@ class BenchHost(Host):
             frappe.init(site=site, sites_path=self._sites_path)
             frappe.connect(set_admin_as_user=False)
             database.limit_connecting(frappe.local.db, self._settings.db_connect_timeout)
+            opened.watch_writes()
             frappe.set_user(name)
             if os.environ.get("CI"):  # as Frappe's own worker
                 frappe.flags.in_test = True

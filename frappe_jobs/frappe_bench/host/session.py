@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from frappe_jobs.errors import HostNotReady
 from frappe_jobs.frappe_bench.host.database import is_out_of_reach
 from frappe_jobs.host.session import Session
 from frappe_jobs.runtime import Runtime, of_sites_path
+from frappe_jobs.texts.sql import writes
 
 _runtimes: dict[str, Runtime] = {}
 
@@ -34,6 +36,8 @@ class BenchSession(Session):
     """A view of ``frappe.local``: it says what is open at the moment that it is asked."""
 
     _has_lost_one = False
+    _has_written = False
+    _watched: Any = None
 
     @property
     def site(self) -> str:  # type: ignore[override]
@@ -64,8 +68,26 @@ class BenchSession(Session):
     def _is_connected(self) -> bool:
         return self.db._conn is not None
 
-    def commit(self) -> None:
+    def watch_writes(self) -> None:
+        """Note from here on whether a statement may write: Frappe's own count begins anew at each
+        commit."""
+        db = self._watched = self.db
+        check = db.check_transaction_status
+
+        def note_and_check(query: str) -> Any:
+            self._has_written = self._has_written or writes(query)
+            return check(query)
+
+        db.check_transaction_status = note_and_check
+
+    def _mark(self, mark: Callable[[], object]) -> None:
+        if self._has_written or self.db is not self._watched:  # a connection of the job's own
+            mark()
+
+    def commit(self, mark: Callable[[], object] | None = None) -> None:
         """As Frappe does; a connection that nothing has asked for is not made for it."""
+        if mark:  # behind all others that wait there, who may write as well
+            self.db.before_commit.add(partial(self._mark, mark))
         if not self._is_connected:
             self.db.before_commit.run()
         if self._is_connected:

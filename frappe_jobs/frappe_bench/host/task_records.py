@@ -6,22 +6,20 @@ use: what it has written, read or locked stays as it is.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import frappe
-from frappe.database import get_db
 from frappe.utils import get_system_timezone, now
 
 from frappe_jobs.background_task.record import LENGTHS, LISTED, OPEN, storable
 from frappe_jobs.errors import ArgumentError, RecordNotWritten
 from frappe_jobs.frappe_bench.host import database
+from frappe_jobs.frappe_bench.host.beside import beside, wait_for_locks
 from frappe_jobs.frappe_bench.host.bound import document_of
 from frappe_jobs.frappe_bench.host.reading import Read
 from frappe_jobs.frappe_bench.rq.rq_options import FRAPPES_RUN_DOC_METHOD
@@ -31,10 +29,6 @@ from frappe_jobs.host.task_records import TaskChange, TaskRecords
 logger = logging.getLogger(__name__)
 
 DOCTYPE = "Background Task"
-#: Whether this Frappe connects by a Unix socket that is configured; 15.44 does not.
-KNOWS_SOCKETS = "socket" in inspect.signature(get_db).parameters
-#: Seconds that a second connection may take, where there is one already.
-CONNECT_TIMEOUT = 5
 SAVEPOINT = "frappe_jobs_background_task"
 #: A column that no other doctype of that name has.
 OURS = "message_id"
@@ -68,7 +62,7 @@ class BenchTaskRecords(TaskRecords):
         """Change one; what goes wrong with that is taken back alone, if the database can."""
         db = frappe.db
         if patience is not None:
-            _wait_for_locks(db, patience)
+            wait_for_locks(db, patience)
         db.savepoint(SAVEPOINT)
         try:
             return _update(db, change)
@@ -96,7 +90,7 @@ class BenchTaskRecords(TaskRecords):
         if not is_there() or (frappe.db._conn and _sees_snapshots(frappe.db)):
             return False
         try:
-            with _beside(0) as db:
+            with beside(0) as db:
                 _update(db, change)
         except Exception as error:
             logger.debug("the progress of %s is not written: %s", change.task_id, error)
@@ -127,30 +121,12 @@ def change_beside(changes: Sequence[TaskChange], patience: float) -> None:
     if not is_there():
         return
     try:
-        with _beside(patience) as db:
+        with beside(patience) as db:
             for one in changes:
                 if not _update(db, one) and one.otherwise and not _has(db, one.task_id):
                     _insert(db, one.otherwise)
     except (frappe.QueryDeadlockError, frappe.QueryTimeoutError) as error:
         raise _not_written(error) from error
-
-
-@contextmanager
-def _beside(patience: float) -> Iterator[Any]:
-    """A transaction of its own, on a connection of its own."""
-    conf = frappe.local.conf
-    socket = {"socket": conf.db_socket} if KNOWS_SOCKETS else {}
-    db = get_db(
-        host=conf.db_host, port=conf.db_port, user=conf.db_name, password=conf.db_password,
-        cur_db_name=conf.db_name, **socket,
-    )  # fmt: skip
-    try:
-        database.limit_connecting(db, CONNECT_TIMEOUT)
-        _wait_for_locks(db, patience)
-        yield db
-        db.sql("commit")
-    finally:
-        db.close()
 
 
 def _sees_snapshots(db: Any) -> bool:
@@ -159,13 +135,6 @@ def _sees_snapshots(db: Any) -> bool:
         return False
     found = db.sql("show variables like 'innodb_snapshot_isolation'")
     return bool(found) and found[0][1] == "ON"
-
-
-def _wait_for_locks(db: Any, seconds: float) -> None:
-    if db.db_type == "mariadb":
-        db.sql("set session innodb_lock_wait_timeout = %s", (int(seconds),))
-    else:
-        db.sql("set lock_timeout = %s", (f"{max(1, int(seconds * 1000))}ms",))
 
 
 # --- looking, and clearing

@@ -1,0 +1,47 @@
+"""A second connection to the open site's database, for what is committed by itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import frappe
+from frappe.database import get_db
+
+from frappe_jobs.frappe_bench.host import database
+
+#: Whether this Frappe connects by a Unix socket that is configured; 15.44 does not.
+KNOWS_SOCKETS = "socket" in inspect.signature(get_db).parameters
+#: Seconds that a second connection may take, where there is one already.
+CONNECT_TIMEOUT = 5
+
+
+@contextmanager
+def beside(patience: float) -> Iterator[Any]:
+    """A transaction of its own, on a connection of its own; committed on a clean exit.
+
+    It waits no longer for a lock than those seconds.
+    """
+    conf = frappe.local.conf
+    socket = {"socket": conf.db_socket} if KNOWS_SOCKETS else {}
+    db = get_db(
+        host=conf.db_host, port=conf.db_port, user=conf.db_name, password=conf.db_password,
+        cur_db_name=conf.db_name, **socket,
+    )  # fmt: skip
+    try:
+        database.limit_connecting(db, CONNECT_TIMEOUT)
+        wait_for_locks(db, patience)
+        yield db
+        db.sql("commit")
+    finally:
+        db.close()
+
+
+def wait_for_locks(db: Any, seconds: float) -> None:
+    """Have that connection wait no longer than that for a lock."""
+    if db.db_type == "mariadb":
+        db.sql("set session innodb_lock_wait_timeout = %s", (int(seconds),))
+    else:
+        db.sql("set lock_timeout = %s", (f"{max(1, int(seconds * 1000))}ms",))

@@ -1,0 +1,75 @@
+"""The tables that a site of a bench has for us beside its doctypes, which nobody looks at."""
+
+from __future__ import annotations
+
+import frappe
+
+from frappe_jobs.frappe_bench.host.beside import beside
+
+DONE_MARKERS = "__frappe_jobs_done"
+
+#: InnoDB whatever the server's default is: a table without transactions would be of no use.
+_MARIADB = {
+    DONE_MARKERS: [
+        f"""create table if not exists `{DONE_MARKERS}` (
+            message_id varchar(255) character set utf8mb4 collate utf8mb4_bin primary key,
+            run varchar(140) not null,
+            result longtext character set utf8mb4,
+            done_at double not null,
+            index (done_at)
+        ) engine=InnoDB row_format=dynamic""",
+    ],
+}
+_POSTGRES = {
+    DONE_MARKERS: [
+        f"""create table if not exists `{DONE_MARKERS}` (
+            message_id varchar(255) primary key,
+            run varchar(140) not null,
+            result text,
+            done_at double precision not null
+        )""",
+        f"create index if not exists `{DONE_MARKERS}_by_age` on `{DONE_MARKERS}` (done_at)",
+    ],
+}
+#: Seconds that making one may wait for a lock.
+PATIENCE = 10.0
+
+#: The sites whose tables are known to be there, with them.
+_ready: set[tuple[str, str]] = set()
+
+
+def need(table: str) -> None:
+    """Have that table of the open site, made if need be, beside its transaction."""
+    key = (str(frappe.conf.db_name), table)
+    if key in _ready:
+        return
+    if not is_there(table):
+        with beside(PATIENCE) as db:
+            for statement in (_MARIADB if db.db_type == "mariadb" else _POSTGRES)[table]:
+                db.sql(statement)
+    _ready.add(key)
+
+
+def is_there(table: str) -> bool:
+    """Whether the open site has that table."""
+    schema = "database()" if frappe.db.db_type == "mariadb" else "current_schema()"
+    return bool(
+        frappe.db.sql(
+            f"select 1 from information_schema.tables where table_schema = {schema} "
+            "and table_name = %s",
+            (table,),
+        )
+    )
+
+
+def make() -> None:
+    """Make those of the open site that it does not have."""
+    for table in _MARIADB:
+        need(table)
+
+
+def remove() -> None:
+    """Remove all of them from the open site; what was open there is committed (MariaDB)."""
+    for table in _MARIADB:
+        _ready.discard((str(frappe.conf.db_name), table))
+        frappe.db.sql_ddl(f"drop table if exists `{table}`")
