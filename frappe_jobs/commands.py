@@ -1,6 +1,6 @@
-"""The commands of a Frappe bench that are ours; Frappe imports this file for every one of its own.
+"""The commands of a Frappe bench that are ours; Frappe imports this file for every command.
 
-So it imports nothing that takes time: a command's own module is loaded when it is asked for.
+So it imports nothing that takes time: a command's own module is loaded when the command runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ INSTALLED = "frappe_jobs.frappe_bench.installed"
 LEAVING = "frappe_jobs.deploy.leaving"
 
 
-#: What Frappe's own code leaves in a process is little, but never less: it is replaced in time.
+#: Frappe's own code leaks a little memory with each job, so a process is replaced after so many.
 JOBS_PER_PROCESS = 2000
 
 
 class BenchCommand(click.Command):
-    """One of our commands among Frappe's: its options and ours, its exit statuses."""
+    """One of our commands among Frappe's, with its options and our exit statuses."""
 
     def __init__(self, name: str, ignored: Sequence[click.Option] = ()) -> None:
         super().__init__(name, short_help=COMMANDS[name][1])
@@ -62,10 +62,10 @@ class BenchCommand(click.Command):
 
 
 class ServingCommand(BenchCommand):
-    """One that serves the queues or the clock.
+    """A command that runs workers or the scheduler.
 
-    Where nobody has said yet, it is Frappe's own until a site has the app, and then the bench is
-    ours.
+    On a bench never switched on or off it is Frappe's own until a site has the app; then it
+    switches the bench on.
     """
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
@@ -89,13 +89,13 @@ class ServingCommand(BenchCommand):
             return super().invoke(context)
         except SystemExit as ended:
             if context.params.get("burst") and not ended.code:
-                # Past sys.stdout, where Celery's log is by now; scripts look for RQ's last word.
+                # Not by sys.stdout, which is Celery's log by now; scripts look for RQ's last line.
                 os.write(1, b"the queues are empty, quitting\n")
             raise
 
 
 class PurgeCommand(BenchCommand):
-    """As Frappe's: it does not ask, and without a site it means all of them."""
+    """Like Frappe's: it does not ask, and without a site it means all sites."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         context = super().make_context(*args, **extra)
@@ -105,7 +105,7 @@ class PurgeCommand(BenchCommand):
 
 
 class DoctorOnRQ(click.Command):
-    """Frappe's own doctor; after it what is wrong between RQ and what is left of ours."""
+    """Frappe's own doctor, and then what is wrong between RQ and what is left of ours."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         frappes = _frappes("doctor")
@@ -121,11 +121,11 @@ class DoctorOnRQ(click.Command):
 def _frappes(name: str) -> click.Command:
     """Frappe's own command of that name."""
     found: Sequence[click.Command] = import_module("frappe.commands.scheduler").commands
-    return next(one for one in found if one.name == name)
+    return next(command for command in found if command.name == name)
 
 
 def _of_rq(*names: str, **options: Any) -> click.Option:
-    """An option that only RQ's workers have a use for: taken, with a word about it."""
+    """An option that only RQ's workers use: accepted, with a warning."""
 
     def warn(_: click.Context, option: click.Parameter, value: Any) -> None:
         if value:
@@ -155,8 +155,8 @@ def use_celery(wanted: str, forget: bool) -> None:
             (way_in.switch_on if wanted == "on" else way_in.switch_off)(folder)
             if forget:
                 import_module(LEAVING).forget(here.in_force, here.broker)
-                click.echo(f"Nothing of the bench is on its servers any more; {waiting} jobs of "
-                           "those that were waited.")  # fmt: skip
+                click.echo("Nothing of the bench is on its servers any more; "
+                           f"{waiting} of the removed jobs were waiting.")  # fmt: skip
             elif wanted == "off" and waiting:
                 click.echo(
                     f"{waiting} jobs wait on Celery: `frappe-jobs worker --burst` runs them, and "
@@ -172,19 +172,18 @@ def use_celery(wanted: str, forget: bool) -> None:
 
 
 def _require_nobody(here: Any) -> None:
-    """Raise FrappeJobsError while somebody would write again what is removed."""
+    """Raise FrappeJobsError while a process runs that would write again what is removed."""
     if there := import_module(LEAVING).who_is_there(here.broker, here.timetable):
         raise FrappeJobsError(
             f"Nothing is switched or removed: {', '.join(there)} still run. Stop the bench's "
-            "workers and its scheduler, then say it again."
+            "workers and its scheduler, then try again."
         )
 
 
 def bench_commands(where: str) -> list[click.Command]:
-    """Ours; while the bench's jobs go to RQ, the others are Frappe's, which look at RQ.
+    """Our commands; while the bench's jobs go to RQ, most stay Frappe's, which look at RQ.
 
-    The commands that are never ours read and write the sites' records and configuration, which our
-    scheduler goes by.
+    The others are always Frappe's: they read and write what our scheduler goes by.
     """
     if where == "off":
         return [use_celery, DoctorOnRQ("doctor", short_help=COMMANDS["doctor"][1])]

@@ -1,7 +1,7 @@
 """The command line: ``frappe-jobs``.
 
-A command's module is imported when that command is asked for, so that ``--help`` is quick and
-needs neither Celery nor an app.
+A command's module is imported only for that command, so ``--help`` is quick and needs neither
+Celery nor an app.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from frappe_jobs import __version__, errors
 from frappe_jobs.cli.options import Bench, site_option
 
-#: Each command: where it is, and what the list of commands says of it (its first sentence).
+#: Each command: its module and function, and its line in ``--help`` (its first sentence).
 COMMANDS = {
     "worker": ("worker:worker", "Run the jobs of these queues."),
     "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
@@ -27,7 +27,7 @@ COMMANDS = {
         "pending:show_pending_jobs",
         "Count the jobs that wait, by queue and method.",
     ),
-    "purge-jobs": ("pending:purge_jobs", "Remove jobs that wait; what runs goes on."),
+    "purge-jobs": ("pending:purge_jobs", "Remove jobs that wait; running jobs go on."),
     "ready-for-migration": (
         "pending:ready_for_migration",
         "Say whether no job of the site waits or runs.",
@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
 
 
 def is_unicode(text: str) -> bool:
-    """Whether no byte of it was left over, as Python keeps those that it cannot decode."""
+    """Whether all its bytes were UTF-8: Python keeps the others as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -104,7 +104,7 @@ def fail(error: Exception, status: int) -> None:
 
 
 @click.group(
-    "frappe-jobs",  # as Celery's command line shows it among its own
+    "frappe-jobs",  # Celery's command line shows this name among its own commands
     cls=LazyGroup,
     context_settings={"auto_envvar_prefix": "FRAPPE_JOBS", "help_option_names": ["-h", "--help"]},
 )

@@ -36,7 +36,7 @@ COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Mend what can be mended with no risk to any job.")
+@click.option("--fix", is_flag=True, help="Mend what can be mended without risk to any job.")
 @click.option("--scan", "only_scan", is_flag=True, help="Read the apps' source instead.")
 @click.option("--strict", is_flag=True, help="Exit status 1 for a warning, too.")
 @format_option
@@ -45,7 +45,7 @@ COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -> None:
     """Say what is wrong, and what cures it.
 
-    Looks at the servers, the workers, the queues, the jobs, the scheduler, and all sites or --site.
+    Checks the servers, the workers, the queues, the jobs, the scheduler, and all sites or --site.
     The exit status is 1 if an error was found. --fix sends lost jobs again, and brings RedBeat's
     entries in line with the records.
 
@@ -53,16 +53,15 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
     enqueue calls whose jobs Celery cannot carry.
     """
     if fix and only_scan:
-        raise click.UsageError("--scan only reads, and --fix has nothing to mend there.")
-    logging.disable()  # what would be logged meanwhile is among the findings
+        raise click.UsageError("--scan only reads: there is nothing for --fix to mend.")
+    logging.disable()  # what would be logged is among the findings
     found = _scan(bench) if only_scan else _examine(bench, fix)
     if style == "json":
-        click.echo(
-            json.dumps([{key: getattr(one, key) for key in COLUMNS} for one in found], indent=1)
-        )
+        rows = [{key: getattr(finding, key) for key in COLUMNS} for finding in found]
+        click.echo(json.dumps(rows, indent=1))
     else:
         _print(found)
-    levels = {one.level for one in found}
+    levels = {finding.level for finding in found}
     sys.exit(1 if "error" in levels or (strict and levels != {"ok"}) else 0)
 
 
@@ -76,12 +75,12 @@ def say_what_is_left(sites_path: Path) -> None:
         found = examine_switch(parts_of(runtime.use(sites_path)))
     except ConfigError as error:
         found = [Finding("error", str(error))]
-    for one in found:
-        click.echo(_line(one))
+    for finding in found:
+        click.echo(_line(finding))
 
 
 def in_benchs_words(finding: Finding) -> Finding:
-    """The same; the commands that ``bench`` has are typed after that."""
+    """The same finding; commands that ``bench`` has too are shown as ``bench …``."""
     return replace(finding, cure=OF_BENCH.sub(r"bench\1 \2", finding.cure))
 
 
@@ -89,8 +88,8 @@ def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
     try:
         here = runtime.use(bench.settings.sites_path)
         found = examine(parts_of(here), bench.named_sites(), fix=fix)
-        return [in_benchs_words(one) for one in found] if here.is_bench else found
-    except ConfigError as error:  # nothing can be looked at before that is mended
+        return [in_benchs_words(finding) for finding in found] if here.is_bench else found
+    except ConfigError as error:  # nothing can be checked before that is mended
         return [Finding("error", str(error))]
 
 
@@ -115,7 +114,7 @@ def _scan(bench: Bench) -> Sequence[Finding]:
 
 
 def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:
-    """Those of the sites; on a Frappe bench, where a database knows those, all that are there."""
+    """The sites' apps; all of the bench's on Frappe, where only a database knows a site's."""
     settings, path = bench.settings, f"{bench.settings.sites_path}/{APPS}"
     sites = bench.named_sites()
     sites = settings.sites.names() if sites is None else sites
@@ -126,14 +125,14 @@ def _apps(bench: Bench, on_bench: bool) -> Sequence[str]:
 
 def _print(found: Sequence[Finding]) -> None:
     """A line for each, in colour on a terminal."""
-    for one in found:
-        click.echo(_line(one))
-    counts = Counter(one.level for one in found)
+    for finding in found:
+        click.echo(_line(finding))
+    counts = Counter(finding.level for finding in found)
     errors, warnings = number(counts["error"], "error"), number(counts["warning"], "warning")
     click.echo(f"{errors}, {warnings}, {counts['ok']} ok.")
 
 
-def _line(one: Finding) -> str:
-    level = click.style(f"{one.level:<7}", fg=COLOURS[one.level])
-    cure = click.style(one_line(f"  -> {one.cure}"), bold=True) if one.cure else ""
-    return f"{level}  {one_line(one.what)}{cure}"
+def _line(finding: Finding) -> str:
+    level = click.style(f"{finding.level:<7}", fg=COLOURS[finding.level])
+    cure = click.style(one_line(f"  -> {finding.cure}"), bold=True) if finding.cure else ""
+    return f"{level}  {one_line(finding.what)}{cure}"

@@ -13,19 +13,19 @@ from frappe_jobs.texts.masking import masked
 def embedded() -> None:
     """Start or stop the embedded server.
 
-    Other commands use it when they are given --embedded (or FRAPPE_JOBS_EMBEDDED=1).
+    Other commands use it with --embedded (or FRAPPE_JOBS_EMBEDDED=1).
     """
 
 
 @embedded.command()
 def start() -> None:
-    """Start it, unless it runs; it stays until it is stopped."""
+    """Start it unless it runs; it runs until it is stopped."""
     click.echo(f"The embedded server runs: {masked(server.start(find_sites_path()))}")
 
 
 @embedded.command()
 def stop() -> None:
-    """Stop it; what it holds stays for its next start."""
+    """Stop it; its data stays for its next start."""
     stopped = server.stop(find_sites_path())
     click.echo("The embedded server is stopped." if stopped else "No embedded server runs here.")
 

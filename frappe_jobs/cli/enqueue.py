@@ -12,7 +12,7 @@ from frappe_jobs import api, runtime
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench, shown_value, with_site
 from frappe_jobs.texts.json_text import parse_json
 
-#: What a method's arguments cannot be called; "async" is the old spelling of is_async.
+#: Names that a method's arguments cannot have; "async" is the old spelling of is_async.
 ENQUEUE_OPTIONS = set(signature(api.enqueue).parameters) - {"kwargs"} | {"async"}
 
 
@@ -28,7 +28,7 @@ def _keywords(_: click.Context, __: click.Parameter, value: str) -> dict[str, An
     if options := sorted(ENQUEUE_OPTIONS & set(keywords)):
         raise click.BadParameter(
             f"{', '.join(options)}: an option of enqueue, which would not reach the method. Wrap "
-            "the method in a function of yours with another name for it."
+            "the method in a function of your own that has another name for it."
         )
     return keywords
 
@@ -50,7 +50,7 @@ keywords_option = click.option(
 @keywords_option
 @click.option("--queue", default="default", show_default=True, callback=_one_queue)
 @click.option("--timeout", type=click.IntRange(1), help="Seconds; default: the queue's.")
-@click.option("--at-front", is_flag=True, help="Before the jobs that wait already.")
+@click.option("--at-front", is_flag=True, help="Before the jobs that already wait.")
 @click.option("--job-id", help="An id of your own.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
 @with_site

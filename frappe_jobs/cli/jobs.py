@@ -1,4 +1,4 @@
-"""Look at jobs, and do something about them."""
+"""Look at jobs, retry, cancel and delete them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ COLUMNS = (
     "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
     "enqueued_at", "started_at", "ended_at",
 )  # fmt: skip
-#: What a line of a terminal has room for.
+#: The columns that a line of a terminal has room for.
 NARROW = ("id", "name", "site", "queue", "status", "attempt", "enqueued_at", "reason")
 MORE = (
     "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
     "stage", "worker", "result", "traceback",
 )  # fmt: skip
 
-#: Characters of one value for people; with --format json all of it is there.
+#: Characters of a value that are shown to people; --format json has the whole.
 LONGEST_SHOWN = 10_000
 
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
@@ -49,7 +49,7 @@ def make_listing(bench: Bench) -> tuple[runtime.Runtime, Listing]:
 
 
 def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
-    """Of these ids on the chosen sites; raises JobNotFound if one is on none of them."""
+    """The records of these ids on the chosen sites; raises JobNotFound if one is on no site."""
     _, listing = make_listing(bench)
     records: list[Record] = []
     sites = bench.chosen_sites()
@@ -62,7 +62,7 @@ def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
 
 
 def find_jobs(bench: Bench, ids: Sequence[str]) -> list[Job]:
-    """The same, as jobs."""
+    """The jobs of these ids on the chosen sites; raises JobNotFound if one is on no site."""
     return [runtime.current().jobs.of(record) for record in find_records(bench, ids)]
 
 
@@ -75,11 +75,11 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option(
     "--status", "statuses", multiple=True, type=click.Choice([*OPEN, *ENDED]),
-    help="Only these; may be given more than once.",
+    help="Only this status; may be given more than once.",
 )  # fmt: skip
-@click.option("--queue", callback=known_queues, help="Only of these queues, with commas.")
+@click.option("--queue", callback=known_queues, help="Only these queues, separated by commas.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=50, show_default=True, help="So many; 0: all."
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="At most; 0: all."
 )
 @format_option
 @with_site
@@ -87,10 +87,7 @@ def jobs() -> None:
 def list_jobs(
     bench: Bench, statuses: tuple[str, ...], queue: list[str], limit: int, style: str
 ) -> None:
-    """List the site's jobs, latest first.
-
-    A job stands where it ended, or while it has not, where it was enqueued.
-    """
+    """List the site's jobs, latest first, by when they ended or else were enqueued."""
     here, listing = make_listing(bench)
     found = listing.latest(bench.chosen_sites(), statuses, queue)
     rows = [_row(here.jobs.of(record)) for record in islice(found, limit or None)]
@@ -105,7 +102,7 @@ def list_jobs(
 def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
     """Show all that is known of jobs: arguments, result, traceback.
 
-    Of what is very long head and tail; all of it with --format json.
+    Of very long texts the head and the tail; --format json has the whole.
     """
     rows = [
         _row(job := runtime.current().jobs.of(record)) | _more(record, job)
@@ -128,7 +125,7 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
 def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) -> None:
     """Run ended jobs once more, with the same ids and arguments."""
     if failed == bool(ids) or (queue and not failed):
-        raise click.UsageError("Name jobs by their ids, or say --failed (and --queue, with it).")
+        raise click.UsageError("Give the jobs' ids, or --failed (with --queue, if you like).")
     if failed:
         here, listing = make_listing(bench)
         records = [*listing.latest(bench.chosen_sites(), [FAILED], queue)]
@@ -146,7 +143,7 @@ def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) ->
 @with_site
 @pass_bench
 def cancel(bench: Bench, ids: tuple[str, ...]) -> None:
-    """End jobs without their effect: a running one is killed."""
+    """End jobs without their effect: a running job is killed."""
     late = []
     for job in find_jobs(bench, ids):
         if job.cancel():
@@ -176,7 +173,7 @@ def delete(bench: Bench, ids: tuple[str, ...]) -> None:
 def wait(bench: Bench, name: str, timeout: float | None) -> None:
     """Wait for a job's end and print its result as JSON.
 
-    Exit status 1 if it failed or was cancelled, or still goes on after the timeout.
+    Exit status 1 if it failed or was cancelled, or has not ended after the timeout.
     """
     for job in find_jobs(bench, [name]):
         click.echo(shown_value(job.wait(timeout)))
@@ -197,7 +194,7 @@ def _more(record: Record, job: Job) -> dict[str, Any]:
     for name, source in (("arguments", "kwargs"), ("result", "result")):
         try:
             more[name] = json.loads(shown_value(getattr(job, source)))
-        except (BadMessage, TypeError, ValueError):  # of an app that is gone; no JSON's keys
+        except (BadMessage, TypeError, ValueError):  # its app is gone; its keys are no JSON keys
             more[name] = "cannot be shown"
     return {name: more[name] if name in more else getattr(job, name) for name in MORE}
 

@@ -1,4 +1,4 @@
-"""Sites' schedules in line with their apps' hooks."""
+"""Bring sites' schedules in line with their apps' hooks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def migrate(bench: Bench, dry_run: bool) -> None:
     """Bring the schedules in line with the hooks.
 
     Adds the scheduled jobs that are missing, removes those that no hook names any more, and says
-    so; a second time changes nothing. What is wrong with a hook is named, and the rest goes on. A
-    site that cannot be migrated is named as well, and the exit status is 1 after the others.
+    so; a second run changes nothing. A wrong hook is named, and the rest is done. So is a site that
+    cannot be migrated: then the exit status is 1, after the other sites.
     """
     sync = runtime.use(bench.settings.sites_path).sync
     sites = bench.chosen_sites()
@@ -30,10 +30,10 @@ def migrate(bench: Bench, dry_run: bool) -> None:
 
 
 def _is_done(sync: Sync, site: str, dry_run: bool, alone: bool) -> bool:
-    """Migrate a site and say what was done; False, and it is said why, if it cannot be."""
+    """Migrate a site and say what was done; if it cannot be migrated, say why and give False."""
     try:
         _say(sync.plan(site) if dry_run else sync.migrate(site))
-    except BrokerUnavailable:  # there is nothing to be done on any
+    except BrokerUnavailable:  # no site can be migrated
         raise
     except Exception as error:
         if alone and isinstance(error, FrappeJobsError):

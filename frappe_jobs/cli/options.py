@@ -40,7 +40,7 @@ class Bench:
         return load_settings(path)
 
     def chosen_sites(self) -> list[str]:
-        """``--site``, else FRAPPE_SITE, else ``default_site``; wrong usage where none is named."""
+        """``--site``, else FRAPPE_SITE, else ``default_site``; a usage error if none is named."""
         named = self.site or os.environ.get("FRAPPE_SITE") or self.settings.default_site
         if named is None:
             raise click.UsageError(
@@ -49,7 +49,7 @@ class Bench:
         return self._sites(named)
 
     def named_sites(self) -> list[str] | None:
-        """``--site``; None for all of them, and where it is not given."""
+        """``--site``; None means all sites, also if it is not given."""
         return None if self.site in (None, "all") else self._sites(str(self.site))
 
     def _sites(self, named: str) -> list[str]:
@@ -65,7 +65,7 @@ pass_bench = click.make_pass_decorator(Bench)
 
 
 def _take_site(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """``--site`` after the command's name means what it means before it."""
+    """``--site`` after the command's name means the same as before it."""
     if value and isinstance(context.obj, Bench):
         context.obj.site = value
     return value
@@ -77,7 +77,7 @@ site_option = click.option(
 
 
 def with_site(command: Command) -> Command:
-    """Let ``--site`` stand behind the command's name as well."""
+    """Let ``--site`` stand after the command's name as well."""
     return click.option(
         "--site", metavar="NAME|all", callback=_take_site, expose_value=False,
         help="The site to work on, or all.",
@@ -90,7 +90,7 @@ format_option = click.option(
 
 
 def known_queues(context: click.Context, _: click.Parameter, value: str | None) -> list[str]:
-    """The queues in a list with commas; wrong usage for one that does not exist."""
+    """The queues in a comma-separated list; a usage error if a queue does not exist."""
     known = context.obj.settings.queues
     names = [name.strip() for name in (value or "").split(",") if name.strip()]
     for name in names:
@@ -116,9 +116,9 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) 
 
 
 def one_line(value: object) -> str:
-    """The first line of it, without what would steer a terminal."""
+    """Its first line, without control characters, which would steer a terminal."""
     first, *_ = str(value).splitlines() or [""]
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in first)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in first)
 
 
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
@@ -132,7 +132,7 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A result or an argument as JSON; what JSON has no form for as text."""
+    """A result or an argument as JSON; values that JSON does not know become text."""
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What waits: look at it, clear it away, ask whether a site may be migrated."""
+"""Jobs that wait: count them, remove them, ask whether a site may be migrated."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def _shown(methods: Counter[str], style: str) -> dict[str, int] | str:
 
 
 @click.command("purge-jobs")
-@click.option("--queue", callback=known_queues, help="Only of these queues, with commas.")
+@click.option("--queue", callback=known_queues, help="Only these queues, separated by commas.")
 @click.option("--event", help="Only jobs that were enqueued with this event.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_site
 @pass_bench
 def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> None:
-    """Remove jobs that wait; what runs goes on."""
+    """Remove jobs that wait; running jobs go on."""
     here, listing = make_listing(bench)
     sites = bench.chosen_sites()
     found = [record.message for record in listing.waiting(sites, queue, event)]
@@ -63,7 +63,7 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
 def ready_for_migration(bench: Bench) -> None:
     """Say whether no job of the site waits or runs.
 
-    The exit status is 1 if one does.
+    The exit status is 1 if a job does.
     """
     _, listing = make_listing(bench)
     ready = True

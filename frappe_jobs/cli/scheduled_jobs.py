@@ -1,4 +1,4 @@
-"""The sites' scheduled jobs, one by one."""
+"""Look at the sites' scheduled jobs and change them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = (
 def scheduled_jobs() -> None:
     """Look at scheduled jobs and change them.
 
-    Each is known by its NAME, or by its method where that has one schedule only.
+    A job is given by its NAME, or by its method if that has only one schedule.
     """
 
 
@@ -45,14 +45,14 @@ def scheduled_jobs() -> None:
 @with_site
 @pass_bench
 def list_them(bench: Bench, style: str) -> None:
-    """List the scheduled jobs, the next one first; times are in each site's zone."""
+    """List the scheduled jobs, the next due first; times are in each site's zone."""
     here = runtime.use(bench.settings.sites_path)
     rows = [row for site in bench.chosen_sites() for row in _rows(here, site)]
     show(sorted(rows, key=_next_time), COLUMNS, style)
 
 
 def _next_time(row: Mapping[str, Any]) -> float:
-    """Of several zones, which come in no order as texts."""
+    """When it is due, as a number: texts of several time zones do not sort by time."""
     at = row["next_execution"]
     return datetime.fromisoformat(at).timestamp() if at else math.inf
 
@@ -68,9 +68,9 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
     here = runtime.use(bench.settings.sites_path)
     rows = []
     for site in bench.chosen_sites():
-        one = _job_type(here, site, name)
-        row = _row(site, one, here.timetable.of_site(site), here.sync.zone(site))
-        rows.append(row | _coming(here, site, one, times))
+        job = _job_type(here, site, name)
+        row = _row(site, job, here.timetable.of_site(site), here.sync.zone(site))
+        rows.append(row | _coming(here, site, job, times))
     if style == "json":
         click.echo(json.dumps(rows, indent=1))
         return
@@ -83,10 +83,10 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
         click.echo("\n" * bool(number) + "\n".join(lines))
 
 
-def _coming(here: runtime.Runtime, site: str, one: JobType, times: int) -> dict[str, Any]:
+def _coming(here: runtime.Runtime, site: str, job: JobType, times: int) -> dict[str, Any]:
     try:
-        when = in_words(here.sync.entry(site, one).schedule)
-        due = here.sync.next_times(site, one, times)
+        when = in_words(here.sync.entry(site, job).schedule)
+        due = here.sync.next_times(site, job, times)
     except FrappeJobsError as error:
         return {"when": f"never: {error}", "due": []}
     return {"when": when, "due": [at.isoformat() for at in due]}
@@ -94,13 +94,13 @@ def _coming(here: runtime.Runtime, site: str, one: JobType, times: int) -> dict[
 
 @scheduled_jobs.command()
 @click.argument("method")
-@click.option("--frequency", required=True, help='As "Daily" or "Hourly Long", or "Cron".')
+@click.option("--frequency", required=True, help='Such as "Daily", "Hourly Long" or "Cron".')
 @click.option("--cron", default="", help="The expression of a Cron job.")
 @click.option("--against", default="", help="The doctype that it is made for.")
 @with_site
 @pass_bench
 def add(bench: Bench, method: str, frequency: str, cron: str, against: str) -> None:
-    """Have METHOD run by the clock; it belongs to a Scheduler Event, so migrate leaves it alone."""
+    """Schedule METHOD; the job belongs to a Scheduler Event, so migrate leaves it alone."""
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
         with api.site(site):
@@ -144,8 +144,8 @@ def _set_stopped(name: str, value: bool, doc: str) -> None:
             record.save()
 
 
-_set_stopped("stop", True, "Have it run no more, until it is started again.")
-_set_stopped("start", False, "Have it run by the clock again.")
+_set_stopped("stop", True, "Stop queueing it, until it is started again.")
+_set_stopped("start", False, "Queue it when it is due again.")
 
 
 @scheduled_jobs.command()
@@ -153,7 +153,7 @@ _set_stopped("start", False, "Have it run by the clock again.")
 @with_site
 @pass_bench
 def run(bench: Bench, name: str) -> None:
-    """Queue it once, now; its next time by the clock stays."""
+    """Queue it once, now; its next due time stays."""
     _run(bench, name)
 
 
@@ -171,40 +171,40 @@ def trigger_scheduler_event(bench: Bench, method: str) -> None:
 @with_site
 @pass_bench
 def delete(bench: Bench, name: str) -> None:
-    """Remove it and its logs; one that an app's hooks name comes back with the next migrate."""
+    """Remove it and its logs; if an app's hooks name it, the next migrate makes it again."""
     for record in _records(bench, name):
         record.delete()
 
 
 def _records(bench: Bench, name: str) -> Iterator[Any]:
-    """The record of each chosen site, its site open; what is done to it counts afterwards."""
+    """The record on each chosen site, with the site open; changes are committed after each."""
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
-        one = _job_type(here, site, name)
+        job = _job_type(here, site, name)
         with api.site(site):
-            yield api.get_doc(DOCTYPE, one.name)
+            yield api.get_doc(DOCTYPE, job.name)
 
 
 def _run(bench: Bench, name: str) -> None:
     here = runtime.use(bench.settings.sites_path)
     now = here.timetable.now()
     for site in bench.chosen_sites():
-        one = _job_type(here, site, name)
-        _, full = here.scheduling.queue([Due(here.sync.entry(site, one), now)], now)
+        job = _job_type(here, site, name)
+        _, full = here.scheduling.queue([Due(here.sync.entry(site, job), now)], now)
         if full:
-            raise QueueOverloaded(f"{site}: {one.method} is not queued: {one.queue!r} is full.")
-        # Also where it was before: it is not queued twice.
-        click.echo(f"{site}: {one.method} is queued.")
+            raise QueueOverloaded(f"{site}: {job.method} is not queued: {job.queue!r} is full.")
+        # Said also if it was queued before: it is not queued twice.
+        click.echo(f"{site}: {job.method} is queued.")
 
 
 def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
     types = here.host.schedule.job_types(site)
-    found = [one for one in types if name == one.name] or [
-        one for one in types if name == one.method
+    found = [job for job in types if name == job.name] or [
+        job for job in types if name == job.method
     ]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(sorted(one.name for one in found)) or "none"
+    known = ", ".join(sorted(job.name for job in found)) or "none"
     raise DoesNotExistError(
         f"{name!r} names {len(found)} scheduled jobs of {site}: {known}. See scheduled-jobs list."
     )
@@ -212,15 +212,15 @@ def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
 
 def _rows(here: runtime.Runtime, site: str) -> list[dict[str, Any]]:
     entries, zone = here.timetable.of_site(site), here.sync.zone(site)
-    return [_row(site, one, entries, zone) for one in here.host.schedule.job_types(site)]
+    return [_row(site, job, entries, zone) for job in here.host.schedule.job_types(site)]
 
 
-def _row(site: str, one: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:
-    known = entries.get(one.name)
-    last = one.last_execution
+def _row(site: str, job: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:
+    known = entries.get(job.name)
+    last = job.last_execution
     return {
-        "name": one.name, "site": site, "method": one.method, "frequency": one.frequency,
-        "cron_format": one.cron_format, "queue": one.queue, "stopped": one.stopped,
+        "name": job.name, "site": site, "method": job.method, "frequency": job.frequency,
+        "cron_format": job.cron_format, "queue": job.queue, "stopped": job.stopped,
         "last_execution": iso_time(last.timestamp(), zone) if last else None,
         "next_execution": iso_time(known[1], zone) if known else None,
     }  # fmt: skip

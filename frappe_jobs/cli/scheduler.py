@@ -16,7 +16,7 @@ def schedule(bench: Bench, quiet: bool) -> None:
     """Queue scheduled jobs when they are due.
 
     Runs until it is told to stop. Several may run: one leads, and another takes over within seconds
-    (setting frappe_jobs_scheduler_lock). Prints "ready" on standard error once it keeps time.
+    (setting frappe_jobs_scheduler_lock). Prints "ready" on standard error once it runs.
     """
     here = runtime.use(bench.settings.sites_path)
     run_scheduler(here.app, here.in_force, quiet=quiet)
@@ -26,7 +26,7 @@ def schedule(bench: Bench, quiet: bool) -> None:
 def scheduler() -> None:
     """Pause, resume, disable, enable the scheduler.
 
-    For a site or all of them; or say how it is.
+    For a site or for all of them; or show its state.
     """
 
 
@@ -88,7 +88,7 @@ def status(bench: Bench, style: str) -> None:
 def set_maintenance_mode(bench: Bench, mode: str) -> None:
     """Put sites into maintenance mode, or take them out.
 
-    Nothing is queued by the clock meanwhile.
+    While they are in it, no scheduled job is queued.
     """
     for site in bench.chosen_sites():
         bench.settings.sites.write_config(site, {"maintenance_mode": int(mode == "on")})

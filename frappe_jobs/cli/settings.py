@@ -15,7 +15,7 @@ from frappe_jobs.errors import ConfigError
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.texts.masking import masked, shown
 
-#: Settings that follow from others where nobody set them.
+#: Settings that follow from others unless they are set.
 DERIVED: dict[str, Callable[[SettingsInForce], str]] = {
     "celery_broker_url": lambda settings: settings.broker_url,
     "celery_result_backend": lambda settings: settings.result_backend,
@@ -46,7 +46,7 @@ def settings(bench: Bench, style: str) -> None:
 
 
 def _readable(item: Field[Any], found: SettingsInForce) -> Any:
-    """The value in force, as JSON has it and without a password."""
+    """The value in force, as JSON and without a password."""
     key, value = item.metadata["key"], getattr(found, item.name)
     if value is None and key in DERIVED:
         try:

@@ -1,4 +1,4 @@
-"""Configuration for process managers, written where it was asked for."""
+"""Configuration for process managers and servers, printed or written to a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def setup() -> None:
     "--output", type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write; default: standard output.",
 )  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask before a file is written over.")
+@click.option("--yes", is_flag=True, help="Do not ask before a file is overwritten.")
 @pass_bench
 def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
     """A Procfile with a worker for each queue."""
@@ -33,7 +33,7 @@ def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
         click.echo(text, nl=False)
         return
     if output.exists() and not yes:
-        click.confirm(f"Write over {output}?", abort=True)
+        click.confirm(f"Overwrite {output}?", abort=True)
     write_text(output, text)
     click.echo(f"Written: {output}")
 
@@ -41,6 +41,6 @@ def procfile(bench: Bench, output: Path | None, yes: bool) -> None:
 @setup.command()
 @pass_bench
 def rights(bench: Bench) -> None:
-    """The commands that make a user on the servers, who may do no more than is needed."""
+    """The commands that make a user on the servers that may do no more than is needed."""
     for grant in grants(SettingsInForce.of(bench.settings)):
         click.echo(grant)

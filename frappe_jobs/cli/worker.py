@@ -26,7 +26,7 @@ OPTIONS = (
         "Redis only.",
     ),
     click.option(
-        "--max-jobs", type=click.IntRange(1), help="Replace a process after so many jobs."
+        "--max-jobs", type=click.IntRange(1), help="Replace a process after that many jobs."
     ),
     click.option(
         "--max-memory", type=click.IntRange(1), metavar="MIB",
@@ -36,7 +36,7 @@ OPTIONS = (
 
 
 class Pool(click.Choice):  # type: ignore[type-arg,unused-ignore]
-    """Celery's pools that keep our promises, or say which one they do not."""
+    """Celery's pools that keep our promises, or say which promise they do not keep."""
 
     def __init__(self) -> None:
         super().__init__(["prefork", "threads", "solo"])
@@ -46,15 +46,15 @@ class Pool(click.Choice):  # type: ignore[type-arg,unused-ignore]
     ) -> Any:
         if value in ("gevent", "eventlet"):
             self.fail(
-                f"a {value} pool cannot renew the lease of a job that computes, so that the job "
-                "might run twice at once: use threads.",
+                f"a {value} pool cannot renew the lease of a job that computes, so the job might "
+                "run twice at once: use threads.",
                 parameter, context,
             )  # fmt: skip
         return super().convert(value, parameter, context)
 
 
 def worker_options(command: Command) -> Command:
-    """The options that one worker and a pool of them share."""
+    """The options that a worker and a pool of workers share."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -64,7 +64,7 @@ def node_name(context: click.Context, parameter: click.Parameter, value: str | N
     if value is None or re.fullmatch(r"[A-Za-z0-9_.+-]{1,100}(@[A-Za-z0-9_.-]{1,100})?", value):
         return value
     raise click.BadParameter(
-        f"a name of letters, digits, '_', '-', '.' and '+', with @HOST behind it if you like; "
+        f"a name of letters, digits, '_', '-', '.' and '+', followed by @HOST if you like; "
         f"not {shortened(value)}."
     )
 
@@ -72,7 +72,7 @@ def node_name(context: click.Context, parameter: click.Parameter, value: str | N
 @click.command()
 @click.option(
     "--queue", callback=known_queues,
-    help="The queues to serve, earlier ones first, with commas; default: all.",
+    help="The queues to serve, separated by commas, earlier ones first; default: all.",
 )  # fmt: skip
 @click.option(
     "--concurrency", type=click.IntRange(1), default=1, show_default=True,
@@ -85,7 +85,7 @@ def node_name(context: click.Context, parameter: click.Parameter, value: str | N
 @click.option(
     "--name", callback=node_name,
     help="Its name in Celery's events and commands, which no other worker may have; default: "
-    "one that is made, with the queues, a random part, the process and the host.",
+    "made of the queues, a random part, the process and the host.",
 )  # fmt: skip
 @worker_options
 @pass_bench
@@ -93,7 +93,7 @@ def worker(bench: Bench, /, queue: list[str], **options: Any) -> None:
     """Run the jobs of these queues.
 
     One job at a time unless --concurrency says more. Prints "ready" on standard error once it
-    takes jobs. SIGTERM lets what runs finish; a second one hands it back to its queue at once.
+    takes jobs. SIGTERM lets running jobs finish; a second SIGTERM hands them back to their queues.
     """
     here = runtime.use(bench.settings.sites_path)
     asked = Worker(queue or list(bench.settings.queues), **options)
@@ -108,7 +108,7 @@ def _groups(
     for value in values:
         names, colon, count = value.partition(":")
         if colon and not (count.isdecimal() and int(count) > 0):
-            raise click.BadParameter(f"{count!r} is no number of processes, 1 or more.")
+            raise click.BadParameter(f"the number of processes must be 1 or more; not {count!r}.")
         if not (queues := known_queues(context, parameter, names)):
             raise click.BadParameter(f"{value!r} names no queue.")
         groups.append((queues, int(count) if colon else None))
@@ -118,16 +118,16 @@ def _groups(
 @click.command("worker-pool")
 @click.option(
     "--queue", "groups", multiple=True, callback=_groups, metavar="QUEUES[:NUMBER]",
-    help="A group of processes, and the queues that they serve; default: one for all queues. "
+    help="A group of processes, and the queues that they serve; default: one group for all. "
     "May be given more than once.",
 )  # fmt: skip
 @click.option(
     "--num-workers", type=click.IntRange(1), default=2, show_default=True,
-    help="Processes of each group that does not say.",
+    help="Processes of each group without a number.",
 )  # fmt: skip
 @click.option(
     "--scheduler/--no-scheduler", default=None,
-    help="Run the scheduler beside them; default: where Frappe's own worker-pool does (16).",
+    help="Run the scheduler beside them; default: if Frappe's own worker-pool does (16).",
 )  # fmt: skip
 @worker_options
 @pass_bench
@@ -142,7 +142,7 @@ def worker_pool(
     """Run several groups of workers under one parent.
 
     They start once and share the memory of what they have loaded; a worker that dies is replaced.
-    Prints "ready" on standard error once all take jobs. Signals mean what they mean to a worker.
+    Prints "ready" on standard error once all take jobs. Signals mean the same as for a worker.
     """
     here = runtime.use(bench.settings.sites_path)
     members: list[Member] = [
@@ -151,7 +151,7 @@ def worker_pool(
     ]
     if options["burst"]:
         if scheduler:
-            raise click.UsageError("A scheduler has no end, so it does not go with --burst.")
+            raise click.UsageError("A scheduler never ends, so it does not go with --burst.")
     elif here.host.worker_pool_schedules if scheduler is None else scheduler:
         members.append(Scheduler(options["quiet"]))
 

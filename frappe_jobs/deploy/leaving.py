@@ -10,7 +10,7 @@ from frappe_jobs.servers.url_options import REDIS_SCHEMES
 
 
 def who_is_there(broker: Broker, timetable: Timetable) -> list[str]:
-    """The workers online and the scheduler that leads: they would write again.
+    """The workers online and the scheduler that leads, which would write again.
 
     Raises BrokerUnavailable.
     """
@@ -19,9 +19,9 @@ def who_is_there(broker: Broker, timetable: Timetable) -> list[str]:
 
 
 def forget(settings: SettingsInForce, broker: Broker) -> None:
-    """Remove the bench's queues, with what waits there, its records, results and schedule.
+    """Remove the bench's queues, with the jobs that wait, its records, results and schedule.
 
-    Raises BrokerUnavailable; a second call does the rest then.
+    Raises BrokerUnavailable; a second call then removes the rest.
     """
     broker.forget()
     urls = [settings.redis_url, settings.schedule_url, settings.result_backend]

@@ -10,7 +10,7 @@ from frappe_jobs.config import Settings
 
 @dataclass(frozen=True)
 class Process:
-    """A process that has to run, under a name that process managers take."""
+    """A process that has to run, and its name for process managers."""
 
     name: str
     command: tuple[str, ...]

@@ -23,6 +23,6 @@ def procfile(processes: Iterable[Process]) -> str:
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """That name, or the first of name_2, name_3, … that nobody has."""
+    """That name, or the first of name_2, name_3, … that is free."""
     numbered = (f"{name}_{number}" for number in count(2))
-    return next(one for one in chain([name], numbered) if one not in taken)
+    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)

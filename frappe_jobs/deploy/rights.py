@@ -14,7 +14,7 @@ from frappe_jobs.servers.url_options import REDIS_SCHEMES
 
 USER, PASSWORD = "frappe_jobs", "PASSWORD"
 
-#: No command that looks at, or empties, what is not a bench's; the doctor asks the last three.
+#: No command that reads or empties what is not the bench's; the doctor needs the last three.
 COMMANDS = (
     "-@all", "+@read", "+@write", "+@pubsub", "+@transaction", "+@scripting", "+@connection",
     "-@dangerous", "+time", "+info", "+config|get",
@@ -24,7 +24,7 @@ COMMANDS = (
 def grants(settings: SettingsInForce) -> Iterator[str]:
     """A command for each server that the bench uses.
 
-    Raises ConfigError, also for a team's own Celery app, which has a user of its own already.
+    Raises ConfigError, also for a team's own Celery app, which already has a user of its own.
     """
     if settings.celery_app:
         raise ConfigError(
@@ -36,8 +36,8 @@ def grants(settings: SettingsInForce) -> Iterator[str]:
     urls = [settings.redis_url, settings.schedule_url]
     urls += [results] if results.partition(":")[0] in REDIS_SCHEMES else []
     servers: dict[str, set[int]] = {}
-    for one in map(read_url, urls):
-        servers.setdefault(_client(one), set()).add(one.database)
+    for server in map(read_url, urls):
+        servers.setdefault(_client(server), set()).add(server.database)
     for client, databases in servers.items():
         is_broker = not settings.is_amqp and client == _client(read_url(settings.broker_url))
         rule = redis_rule(settings, sorted(databases) if is_broker else [])
@@ -50,9 +50,9 @@ def grants(settings: SettingsInForce) -> Iterator[str]:
 
 
 def redis_rule(settings: Settings, broker_databases: list[int]) -> list[str]:
-    """What ``ACL SETUSER`` takes; with the databases in which Celery's messages are."""
+    """The arguments of ``ACL SETUSER``; ``broker_databases`` are those of Celery's messages."""
     keys, channels = [f"~{settings.prefix}*"], [f"&{settings.prefix}*"]
-    if broker_databases:  # kombu's own: who reads which queue, and how workers are asked
+    if broker_databases:  # kombu's own: the queues' bindings, and the workers' mailboxes
         keys += [f"~{settings.bench_id}:*", "~_kombu.binding*", "~*.celery.pidbox*"]
         for number in broker_databases:
             channels += [f"&/{number}.celery.pidbox", f"&/{number}.celeryev/*"]

@@ -1,7 +1,7 @@
 """A check-up of a bench: what is wrong, what that does, what cures it.
 
-Nothing is printed here.  ``checkup`` asks, quickly also where something is down; each other room
-has the findings of one subject, made from what was seen.
+Nothing is printed here.  ``checkup`` asks, quickly even if something is down; each other module
+turns what was seen of one subject into findings.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LEVELS = ("error", "warning", "ok")
 def examine(
     parts: Parts, sites: Sequence[str] | None = None, *, fix: bool = False
 ) -> list[Finding]:
-    """What is to be said of the bench and of these sites, all unless named; the worst first.
+    """The findings about the bench and these sites (all unless named), the worst first.
 
-    With ``fix`` what can be mended with no risk to any job is mended, and the finding says so.
-    Raises nothing: what cannot be looked at is a finding.
+    With ``fix`` what can be mended without risk to any job is mended, and the finding says so.
+    Raises nothing: what cannot be checked is a finding.
     """
     found = Checkup(parts, sites).findings()
     return worst_first(mended(found) if fix else found)
@@ -33,5 +33,5 @@ def examine_switch(parts: Parts) -> list[Finding]:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors, then warnings, then what is well; each in the order in which it was found."""
-    return sorted(findings, key=lambda one: LEVELS.index(one.level))
+    """Errors, then warnings, then what is well; within each the order stays."""
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))

@@ -1,4 +1,4 @@
-"""Many sites asked at once, and none of them waited for too long."""
+"""Ask many sites at once, and wait for none of them too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
-#: Seconds after which those who have not answered are not waited for, if nobody did meanwhile.
+#: Seconds without any answer after which the sites that are still silent are given up.
 SILENT_AFTER = 3.0
 
 #: Sites that are asked at once.
@@ -19,7 +19,7 @@ THREADS = 8
 def ask_each(
     sites: Iterable[str], ask: Callable[[str], Answer], silent_after: float = SILENT_AFTER
 ) -> dict[str, Answer]:
-    """What each of them answered; without those that were silent.
+    """What each site answered, without the sites that were silent.
 
     ``ask`` raises nothing.
     """
@@ -36,7 +36,7 @@ def ask_each(
                 return
             answers.put((site, ask(site)))
 
-    for _ in range(min(THREADS, count)):  # daemons: one that waits for ever keeps nobody
+    for _ in range(min(THREADS, count)):  # daemons: a silent site does not keep the process alive
         threading.Thread(target=work, daemon=True, name="ask").start()
     found: dict[str, Answer] = {}
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""A Frappe bench between RQ and Celery: who is asked to run its jobs, and who is there to."""
+"""A Frappe bench between RQ and Celery: where its jobs go, and whose workers run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ RESTART = "restart the bench's web, worker and schedule processes"
 def check_beside_rq(
     settings: SettingsInForce, host: Host, sites: Iterable[str], state: str, ours: int | None
 ) -> Iterator[Finding]:
-    """All there is to say; ``ours``: how many of our workers are online, None: nobody knows."""
+    """All findings; ``ours``: how many of our workers are online, None if that is unknown."""
     url = settings.redis_queue or settings.redis_url
     rq = look_at_rq(url, settings.bench_id, settings.queues)
     yield from check_switch(state, ours, rq)
-    if state != "off":  # there nothing of ours is wanted
+    if state != "off":  # else nothing of ours is expected
         yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
         yield from check_rq_auth(settings)
 
 
 def _has_our_hooks(host: Host, site: str) -> bool:
-    """Where that cannot be told the site has a finding of its own."""
+    """True if that cannot be told: the site has a finding of its own then."""
     try:
         hooks = host.methods.hooks("after_migrate", site)
     except Exception:
@@ -40,7 +40,7 @@ def _has_our_hooks(host: Host, site: str) -> bool:
 
 
 def check_switch(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
-    """Who carries the jobs, and whether those who run them are the same."""
+    """Where the jobs go, and whether the workers that run are of the same kind."""
     if state == "on":
         yield Finding("ok", "The bench's jobs go to Celery.")
         yield from _on_celery(ours, rq)
@@ -53,7 +53,7 @@ def _on_celery(ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
         return
     waiting = number(sum(rq.waiting.values()), "job")
     if rq.waiting and not rq.workers:
-        what = f"Jobs that wait in RQ's queues, and that nobody runs any more: {_queues(rq)}."
+        what = f"Jobs wait in RQ's queues, and no worker runs them any more: {_queues(rq)}."
         cure = "bench use-celery off; bench worker --burst; bench use-celery on."
         yield Finding("error", what, cure)
     if rq.workers:
@@ -70,7 +70,7 @@ def _on_celery(ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
 
 
 def _on_rq(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
-    said = "bench use-celery is off" if state == "off" else "bench use-celery was never said"
+    said = "bench use-celery is off" if state == "off" else "bench use-celery was never called"
     where = f"{said}: the bench's jobs go to RQ"
     if not ours:
         yield Finding("ok", f"{where}.{_on_rqs_side(rq)}")
@@ -85,8 +85,8 @@ def _on_rq(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Findin
 def _on_rqs_side(rq: SeenOfRQ | None) -> str:
     if not rq:
         return ""
-    wait = f"there wait: {_queues(rq)}" if rq.waiting else "nothing waits there"
-    return f" Workers of RQ online: {len(rq.workers)}; {wait}."
+    wait = f"jobs that wait there: {_queues(rq)}" if rq.waiting else "no job waits there"
+    return f" RQ's workers online: {len(rq.workers)}; {wait}."
 
 
 def _queues(rq: SeenOfRQ) -> str:

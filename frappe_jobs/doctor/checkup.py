@@ -1,4 +1,4 @@
-"""One check-up: every subject is looked at, as far as what it needs can be reached."""
+"""A check-up: every subject is checked, as far as the servers that it needs can be reached."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sweep import gone, lost_after, send_again
 from frappe_jobs.texts.finding import Finding
 
-#: Of each queue so many jobs are looked at, those that have waited longest.
+#: At most this many jobs of each queue are checked, those that have waited longest.
 LIMIT = 1000
 
 DAY = 24 * 3600
@@ -48,7 +48,7 @@ DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Parts:
-    """What a check-up looks at."""
+    """What a check-up needs."""
 
     settings: SettingsInForce
     host: Host
@@ -64,19 +64,19 @@ class Parts:
 
 
 class Checkup:
-    """Looks at a bench and at these sites; at all of them where none are named."""
+    """Checks a bench and these sites; all sites unless named."""
 
     def __init__(self, parts: Parts, sites: Sequence[str] | None = None) -> None:
         self._parts, self._named = parts, sites
         self._sites = [*(parts.host.sites() if sites is None else sites)]
         self._reach = Reach()
-        #: By how many seconds whose clock is ahead of ours.
+        #: Whose clock is ahead of ours, and by how many seconds.
         self._clocks = {"this machine": 0.0}
         #: How many workers of ours answered; None before they were asked.
         self._online: int | None = None
 
     def findings(self) -> Iterator[Finding]:
-        """What there is to say, subject by subject."""
+        """The findings, subject by subject."""
         yield from self._guarded("The configuration", self.configuration)
         yield from self._guarded("The servers", self.servers)
         yield from self._guarded("Workers and queues", self.workers, MESSAGES, RECORDS)
@@ -87,32 +87,32 @@ class Checkup:
         yield from self._guarded("Clocks", self.clocks, RECORDS)
 
     def between_rq_and_celery(self) -> Iterator[Finding]:
-        """Who is asked to run a Frappe bench's jobs, and who is there to; what it needs for that.
+        """Where a Frappe bench's jobs go, whose workers run, and whether the servers answer.
 
-        Of what is well nothing is said, nor what else is to be said of the servers.
+        Only what is wrong; of the servers only errors.
         """
         servers = [*self._guarded("The servers", self.servers)]
-        yield from (one for one in servers if one.level == "error")
+        yield from (finding for finding in servers if finding.level == "error")
         for what, check in (
             ("Workers and queues", self.workers), ("What runs beside RQ", self.beside_rq)
         ):  # fmt: skip
             found = self._guarded(what, check, MESSAGES, RECORDS)
-            yield from (one for one in found if one.level != "ok")
+            yield from (finding for finding in found if finding.level != "ok")
 
     def _guarded(
         self, what: str, check: Callable[[], Iterator[Finding]], *needs: str
     ) -> Iterator[Finding]:
-        if missing := [one for one in needs if one in self._reach.away]:
+        if missing := [need for need in needs if need in self._reach.away]:
             holds = " and ".join(missing)
-            text = f"{what} were not looked at: what holds the {holds} is away, or takes nothing."
+            text = f"{what} were not checked: the server with the {holds} is away or refuses."
             yield Finding("warning", text)
             return
         try:
             yield from check()
         except FrappeJobsError as error:
-            yield Finding("error", f"{what} cannot be looked at: {error}")
-        except Exception as error:  # whatever it is, the other subjects are looked at
-            text = f"{what} cannot be looked at: {type(error).__name__}: {error}"
+            yield Finding("error", f"{what} cannot be checked: {error}")
+        except Exception as error:  # whatever it is, the other subjects are checked
+            text = f"{what} cannot be checked: {type(error).__name__}: {error}"
             yield Finding("error", text, "See whether this is a known fault of frappe_jobs.")
 
     def configuration(self) -> Iterator[Finding]:
@@ -129,7 +129,8 @@ class Checkup:
         online = broker.workers()
         self._online = len(online)
         self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
-        waiting = {one: max(broker.depth(one), ledger.waiting(one)) for one in settings.queues}
+        queues = settings.queues
+        waiting = {queue: max(broker.depth(queue), ledger.waiting(queue)) for queue in queues}
         if not (self._is_on_celery() or online or any(waiting.values())):
             return
         yield from check_workers(settings, online, waiting)
@@ -137,7 +138,7 @@ class Checkup:
         yield from check_queues(settings, waiting, self._suspects(now), now)
 
     def _is_on_celery(self) -> bool:
-        """Else nobody misses our workers and our scheduler."""
+        """False: it is no finding that our workers and scheduler do not run."""
         return self._parts.use_celery is None or self._parts.use_celery() == "on"
 
     def moved(self) -> Iterator[Finding]:
@@ -158,16 +159,16 @@ class Checkup:
         unsent = self._mine(ledger.unsent(now - settings.lease))
         lost = self._lost(now)
         yield from check_lost(settings.claim_ttl, parts.broker, lost, unsent, self._send_again)
-        known = {one.message.id for one in [*lost, *unsent]}
-        suspects = self._mine(self._suspects(now))
-        orphans = [one for one in suspects if one.status == STARTED and one.message.id not in known]
+        known = {record.message.id for record in [*lost, *unsent]}
+        started = [record for record in self._suspects(now) if record.status == STARTED]
+        orphans = [record for record in self._mine(started) if record.message.id not in known]
         running = self._mine(listing.running())
         yield from check_running(settings, running, orphans, now)
         yield from check_failed(self._mine(listing.failed_since(now - DAY)), self._sites)
         yield from check_kept_aside(ledger.kept_aside(), now)
 
     def _suspects(self, now: float) -> list[Record]:
-        """The jobs that have waited, or have been without a lease, for as long as a lease is."""
+        """The jobs that have waited, or have had no lease, for the length of a lease."""
         settings = self._parts.settings
         return self._parts.ledger.suspects(
             settings.queues, waiting_since=now - settings.lease, looked_for=now, limit=LIMIT
@@ -176,7 +177,7 @@ class Checkup:
     def _lost(self, now: float) -> list[Record]:
         settings, ledger, broker = self._parts.settings, self._parts.ledger, self._parts.broker
         suspects = self._suspects(now)
-        if not broker.is_searchable:  # where they count as lost until they were sent again
+        if not broker.is_searchable:  # jobs count as lost there until they were sent again
             since = now - lost_after(settings, broker)
             suspects = ledger.suspects(
                 settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
@@ -185,13 +186,14 @@ class Checkup:
 
     def _send_again(self, lost: Sequence[Record]) -> None:
         if MESSAGES in self._reach.away:
-            raise BrokerUnavailable("the broker takes nothing")
+            raise BrokerUnavailable("the broker refuses")
         send_again(self._parts.ledger, self._parts.broker, lost)
-        self._parts.ledger.looked_for([one.message for one in lost], time.time())
+        self._parts.ledger.looked_for([record.message for record in lost], time.time())
 
     def _mine(self, records: Iterable[Record]) -> list[Record]:
-        """Those of the sites that were named."""
-        return [one for one in records if self._named is None or one.message.site in self._named]
+        """The records of the sites that were named."""
+        named = self._named
+        return [record for record in records if named is None or record.message.site in named]
 
     def schedule(self) -> Iterator[Finding]:
         parts, with_entries = self._parts, SCHEDULE not in self._reach.away
@@ -203,9 +205,7 @@ class Checkup:
         if with_entries:
             yield from self._scheduler(found.active)
         else:
-            yield Finding(
-                "warning", "The scheduler was not looked at: the schedule's Redis is away."
-            )
+            yield Finding("warning", "The scheduler was not checked: the schedule's Redis is away.")
 
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()

@@ -1,4 +1,4 @@
-"""What is written into the configuration files, and has no effect there."""
+"""What stands in the configuration files and has no effect there."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from frappe_jobs.texts.finding import Finding
 
 #: Begins the name of each setting that is ours alone.
 OURS = "frappe_jobs_"
-#: Those of them that are a site's own.
+#: Our settings that belong to a site.
 SITE_KEYS = ("frappe_jobs_database_url",)
 
 
 def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iterator[Finding]:
-    """The bench, and the keys of ours that nobody reads."""
+    """The bench, and keys of ours that nothing reads."""
     queues = ", ".join(settings.queues)
     yield Finding("ok", f"The bench is {settings.bench_id!r}; its queues are {queues}.")
     known = [item.metadata["key"] for item in settings_table()]
@@ -31,15 +31,15 @@ def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iter
     yield from _unknown(path, read_common(settings.sites_path), [*known, *SITE_KEYS])
     for site in sites:
         yield from _of_site(settings, site, known)
-    for one in overruled(settings):
-        yield Finding("warning", one.what, one.cure)
+    for finding in overruled(settings):
+        yield Finding("warning", finding.what, finding.cure)
 
 
 def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Finding]:
     path = settings.sites_path / site / SITE_CONFIG
     try:
         keys = read_object(path)
-    except ConfigError:  # it is said with all that is wrong with the site
+    except ConfigError:  # is among the findings about the site
         return
     misplaced = [key for key in keys if key.startswith(OURS) and key in known]
     for key in misplaced:
@@ -58,7 +58,7 @@ def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[F
 
 
 def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:
-    """What the settings of a team's own Celery app break."""
+    """The promises that the settings of a team's own Celery app break."""
     if not settings.is_guest:
         return
     broken = dict.fromkeys(
@@ -74,7 +74,7 @@ def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:
 
 
 def _example(queue: str, timeout: int, at_front: bool) -> Message:
-    """A job as it may be sent to that queue."""
+    """A job such as may be sent to that queue."""
     name = "A job at the front" if at_front else f"A job of the queue {queue!r}"
     return Message(
         id="", job_id="", site="", user=ADMINISTRATOR, method="", queue=queue, name=name,

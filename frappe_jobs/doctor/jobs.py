@@ -38,28 +38,26 @@ def _without_message(
     level: Level, found: Sequence[Record], why: str, send: Callable[[Sequence[Record]], object]
 ) -> Finding:
     text = f"{number(len(found), 'job')} {why}: {_told(found)}"
-    what = f"{text}. Nothing runs them then, and their ids stay taken."
-    cure = "frappe-jobs doctor --fix sends them again; a worker does so as well, in its time."
+    what = f"{text}. No worker runs them, and their ids stay taken."
+    cure = "frappe-jobs doctor --fix sends them again; so does a worker, some time later."
     return Mendable(level, what, cure, partial(send, found), f"sent again: {text}.")
 
 
 def check_running(
     settings: Settings, running: Sequence[Record], orphans: Sequence[Record], now: float
 ) -> Iterator[Finding]:
-    """Jobs whose process is gone, and those that kill theirs."""
+    """Jobs whose process is gone, and jobs that kill their process."""
     yield Finding("ok", f"Jobs that run: {len(running):,}.")
     looked_for = now - RELIEF * settings.lease
-    if left := [one for one in orphans if (one.looked_for or 0) < looked_for]:
+    if left := [record for record in orphans if (record.looked_for or 0) < looked_for]:
         what = (
             f"{number(len(left), 'job')} began, and no process holds its lease any more: "
             f"{_told(left)}."
         )
-        cure = (
-            f"A worker of the queue {left[0].message.queue!r} begins it again; see that one runs."
-        )
+        cure = f"A worker of the queue {left[0].message.queue!r} begins it again; see that it runs."
         yield Finding("warning", what, cure)
-    if killers := [one for one in running if one.died]:
-        most = max(killers, key=lambda one: one.died)
+    if killers := [record for record in running if record.died]:
+        most = max(killers, key=lambda record: record.died)
         what = (
             f"{number(len(killers), 'job')} that run now killed their process before: "
             f"{_told(killers)}, {most.died} of {settings.max_starts} times."
@@ -68,16 +66,16 @@ def check_running(
 
 
 def check_failed(failed: Sequence[Record], sites: Collection[str]) -> Iterator[Finding]:
-    """Those of the last day."""
+    """The jobs that failed within a day."""
     if not failed:
         yield Finding("ok", "No job has failed within a day.")
         return
-    counts = Counter((one.message.queue, _method(one)) for one in failed)
+    counts = Counter((record.message.queue, _method(record)) for record in failed)
     most = names(f"{count:,} {method} ({queue})" for (queue, method), count in counts.most_common())
-    site = [*{one.message.site for one in failed}] if len(sites) > 1 else [*sites]
+    site = [*{record.message.site for record in failed}] if len(sites) > 1 else [*sites]
     cure = f"frappe-jobs --site {site[0] if len(site) == 1 else 'all'} jobs list --status failed"
     yield Finding("warning", f"{number(len(failed), 'job')} failed within a day: {most}.", cure)
-    if died := [one for one in failed if (one.reason or "").startswith("its process died")]:
+    if died := [job for job in failed if (job.reason or "").startswith("its process died")]:
         what = f"Of them {len(died):,} ended because each of their processes died: {_told(died)}."
         yield Finding("warning", what, "See the worker's log: out of memory, a crash in a library?")
 
@@ -87,20 +85,21 @@ def check_kept_aside(kept: Sequence[Mapping[str, str]], now: float) -> Iterator[
     if not kept:
         return
     age = now - float(kept[0].get("at", 0))
-    fresh = sum(now - float(one.get("at", 0)) < DAY for one in kept)
+    fresh = sum(now - float(message.get("at", 0)) < DAY for message in kept)
     what = (
         f"{number(len(kept), 'message')} kept aside, which no worker could run, the last "
         f"{duration(age)} ago: {kept[0].get('error')}"
     )
-    cure = "Find out who sends them: runtime.current().ledger.kept_aside() holds each whole."
+    cure = "Find out who sends them: runtime.current().ledger.kept_aside() has the whole of each."
     yield Finding("warning", what, cure) if fresh else Finding("ok", what)
 
 
 def _told(records: Sequence[Record]) -> str:
-    return names(f"{one.message.job_id} ({_method(one)} on {one.message.site})" for one in records)
+    sent = [(record.message, _method(record)) for record in records]
+    return names(f"{message.job_id} ({method} on {message.site})" for message, method in sent)
 
 
 def _method(record: Record) -> str:
-    """Of a scheduled job the one that it runs."""
+    """The job's method; of a scheduled job the method that it calls."""
     message = record.message
     return message.name if message.method.startswith("frappe_jobs.") else message.method

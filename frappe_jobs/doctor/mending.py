@@ -1,4 +1,4 @@
-"""Findings that can be mended with no risk to any job."""
+"""Findings that can be mended without risk to any job."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from frappe_jobs.texts.finding import Finding
 
 @dataclass(frozen=True)
 class Mendable(Finding):
-    """A finding, what mends it, and what is said afterwards."""
+    """A finding, what mends it, and what to say afterwards."""
 
     mend: Callable[[], object] = lambda: None
     done: str = ""
 
 
 def mended(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings, those that could be mended as what was done."""
-    for one in findings:
-        yield _mended(one) if isinstance(one, Mendable) else one
+    """Mend what can be mended; such a finding then says what was done."""
+    for finding in findings:
+        yield _mended(finding) if isinstance(finding, Mendable) else finding
 
 
-def _mended(one: Mendable) -> Finding:
+def _mended(finding: Mendable) -> Finding:
     try:
-        one.mend()
+        finding.mend()
     except FrappeJobsError as error:
-        return replace(one, cure=f"It could not be mended: {error}")
-    return Finding("ok", f"Mended: {one.done}")
+        return replace(finding, cure=f"It could not be mended: {error}")
+    return Finding("ok", f"Mended: {finding.done}")

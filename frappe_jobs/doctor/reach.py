@@ -14,7 +14,7 @@ from frappe_jobs.servers.url_options import REDIS_SCHEMES
 from frappe_jobs.texts.finding import Finding
 from frappe_jobs.texts.masking import masked
 
-#: What a server holds, and what comes of it if it is away.
+#: What a server holds, and what happens if it is away.
 MESSAGES, RECORDS, SCHEDULE, RESULTS = "messages", "records", "schedule", "results"
 EFFECTS = {
     MESSAGES: "no job can be sent or run",
@@ -26,17 +26,17 @@ EFFECTS = {
 
 @dataclass
 class Reach:
-    """What can be looked at in this check-up."""
+    """What this check-up can reach."""
 
-    #: What is held by servers that are away, or take nothing.
+    #: What servers hold that are away or refuse: MESSAGES, RECORDS, SCHEDULE, RESULTS.
     away: set[str] = field(default_factory=set)
-    #: By how many seconds the clocks of what holds it are ahead of ours.
+    #: What a server holds, and by how many seconds its clock is ahead of ours.
     ahead: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Place:
-    """What lies where, and the setting that says so."""
+    """What a server holds, its URL, and the setting that names it."""
 
     role: str
     url: str
@@ -44,7 +44,7 @@ class Place:
 
 
 def places(settings: SettingsInForce, results: str | None) -> list[Place]:
-    """Where the bench's things lie; ``results`` is Celery's ``result_backend``."""
+    """Which server holds what; ``results`` is Celery's ``result_backend``."""
     broker = "celery_broker_url" if settings.celery_broker_url else "redis_queue"
     broker = "the app's broker_url" if settings.is_guest else broker
     records = "redis_queue" if settings.is_amqp else broker
@@ -69,7 +69,7 @@ def check_servers(
         if url.partition(":")[0] in REDIS_SCHEMES:
             yield from _redis(url, held, settings.prefix, reach)
         elif held[0].role == RESULTS:
-            yield Finding("ok", f"Celery's results go to {masked(url)}, which is not looked at.")
+            yield Finding("ok", f"Celery's results go to {masked(url)}, which is not checked.")
     if MESSAGES not in reach.away:
         yield from _broker(broker, by_url[settings.broker_url], reach, settings.is_amqp)
 
@@ -88,8 +88,8 @@ def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterat
     if [place.role for place in held] != [RESULTS]:
         yield from check_redis(where, server)
     elif server.refusal:
-        what = f"{where} takes nothing, so {EFFECTS[RESULTS]}: {server.refusal}"
-        yield Finding("error", what, f"Correct {held[0].setting}, or what its text names.")
+        what = f"{where} refuses, so {EFFECTS[RESULTS]}: {server.refusal}"
+        yield Finding("error", what, f"Correct {held[0].setting}, or what its answer names.")
 
 
 def _broker(
@@ -104,7 +104,7 @@ def _broker(
     if server.alarm:
         reach.away.add(MESSAGES)
         what = f"{where} takes no messages, so no job can be sent: {server.alarm}."
-        yield Finding("error", what, "rabbitmq-diagnostics alarms tells which; free some.")
+        yield Finding("error", what, "See rabbitmq-diagnostics alarms, and free what is full.")
     elif is_amqp:
         yield Finding("ok", f"{where} answers, for {_roles(held)}.")
 

@@ -1,4 +1,4 @@
-"""Whether a scheduler leads, what it has not done, and which sites it leaves out."""
+"""Whether a scheduler leads, which jobs are overdue, and which sites it leaves out."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from frappe_jobs.scheduler.queueing import INACTIVE
 from frappe_jobs.scheduler.timetable import Sighting
 from frappe_jobs.texts.finding import Finding, Level
 
-#: Of each way of being inactive: whether somebody may have forgotten it, and how it is ended.
+#: For each way of being inactive: a warning if it may have been forgotten, and what ends it.
 ENDED: Mapping[str, tuple[Level, str]] = {
     INACTIVE["pause_scheduler"]: ("warning", "frappe-jobs --site {} scheduler resume"),
     INACTIVE["disable_scheduler"]: ("ok", "frappe-jobs --site {} scheduler enable"),
     INACTIVE["maintenance_mode"]: ("warning", "frappe-jobs --site {} set-maintenance-mode off"),
 }
-#: Of any other.
+#: For any other way.
 BY_ITSELF: tuple[Level, str] = ("ok", "")
 
 
 def check_scheduler(
     leader: str | None, last: Sighting | None, active: Sites, now: float
 ) -> Iterator[Finding]:
-    """Who leads, or since when nobody does; ``now`` is by Redis's clock."""
+    """Which scheduler leads, or since when none does; ``now`` is by Redis's clock."""
     ago = duration(max(0.0, now - last.at)) if last else ""
     if leader:
         seen = f"; it looked {ago} ago" if last else ""
@@ -43,7 +43,7 @@ def check_scheduler(
 
 
 def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Finding]:
-    """Entries that should have been queued long since, while a scheduler leads."""
+    """Jobs that should have been queued long ago, though a scheduler leads."""
     overdue_after = 2 * settings.scheduler_lock + 60
     late: dict[str, str] = {}
     for site, report in active.reports.items():
@@ -51,7 +51,7 @@ def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Fin
         if overdue := [at for at in dues if now - at > overdue_after]:
             longest = duration(now - min(overdue))
             jobs = number(len(overdue), "scheduled job")
-            late[site] = f"{jobs} overdue, though a scheduler leads; one for {longest}."
+            late[site] = f"{jobs} overdue, though a scheduler leads; the first for {longest}."
     yield from of_sites(
         "error", late, "have scheduled jobs that are overdue, though a scheduler leads",
         lambda site: "See the scheduler's log; are queues full (max_queued_jobs)?",
@@ -59,30 +59,30 @@ def check_overdue(settings: Settings, active: Sites, now: float) -> Iterator[Fin
 
 
 def check_inactive(found: Sites) -> Iterator[Finding]:
-    """The sites for which nothing is queued by the clock, and why."""
+    """The sites whose scheduled jobs are not queued, and why."""
     by_reason: dict[str, list[str]] = {}
     for site, report in found.reports.items():
         if report.inactive:
             by_reason.setdefault(report.inactive, []).append(site)
     for reason, sites in by_reason.items():
         level, cure = ENDED.get(reason, BY_ITSELF)
-        texts = dict.fromkeys(sites, f"{reason}: nothing is queued by the clock.")
+        texts = dict.fromkeys(sites, f"{reason}: its scheduled jobs are not queued.")
         yield from of_sites(level, texts, f"are {reason}", cure.format)
 
 
 def check_strangers(found: Mapping[str, str], mend: Callable[[], object]) -> Iterator[Finding]:
-    """Keys of the schedule that hold something else."""
+    """Keys of the schedule with values that no scheduler wrote."""
     for key, why in [*found.items()][:SHOWN]:
-        what = f"The schedule's Redis holds what no scheduler wrote: {shortened(key)}: {why}."
+        what = f"The schedule has a key that no scheduler wrote: {shortened(key)}: {why}."
         done = f"{shortened(key)} is made anew."
         cure = "frappe-jobs doctor --fix; the scheduler does so by itself."
         yield Mendable("warning", what, cure, mend, done)
     if len(found) > SHOWN:
-        yield Finding("warning", f"So it does in {len(found) - SHOWN:,} more places.")
+        yield Finding("warning", f"And {len(found) - SHOWN:,} more keys that no scheduler wrote.")
 
 
 def check_strays(strays: Sequence[str], compare: Callable[[], object]) -> Iterator[Finding]:
-    """Entries of sites that are not there."""
+    """Entries of sites that do not exist."""
     if strays:
         what = f"RedBeat has entries of sites that do not exist: {names(strays)}."
         done = f"the entries of sites that do not exist are gone: {names(strays)}."

@@ -1,4 +1,4 @@
-"""Whether a Redis is safe for jobs: it keeps what it takes, on its disk too."""
+"""Whether a Redis is safe for jobs: it keeps what it accepts, also on its disk."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from frappe_jobs.ledger.server import RedisServer
 from frappe_jobs.texts.finding import Finding
 
-#: The first Redis with all that our scripts need; the last that came was ZPOPMIN.
+#: The first Redis with all commands that our scripts need; ZPOPMIN came last.
 OLDEST = (5, 0)
 
-#: Of its maxmemory, what may be in use.
+#: The part of its maxmemory above which we warn.
 FULL = 0.9
 
 PERMISSION = (
-    "Allow its user what frappe-jobs setup rights prints; those that Frappe makes may touch rq:* "
-    "alone."
+    "Allow its user what frappe-jobs setup rights prints; Frappe's own Redis users may touch only "
+    "rq:*."
 )
 
 MEBIBYTE = 1024 * 1024
@@ -25,7 +25,7 @@ KEEP = "or give frappe_jobs a Redis of its own."
 
 
 def check_redis(where: str, server: RedisServer) -> list[Finding]:
-    """What there is to say of that Redis, which holds jobs or the schedule."""
+    """The findings about that Redis, which holds jobs or the schedule."""
     found = [
         *_version(where, server),
         *_role(where, server),
@@ -34,15 +34,15 @@ def check_redis(where: str, server: RedisServer) -> list[Finding]:
         *_failed_writes(where, server),
         *_persistence(where, server),
     ]
-    if server.refusal and not any(one.level == "error" for one in found):
-        what = f"{where} takes nothing from us, so no job can be sent: {server.refusal}"
+    if server.refusal and not any(finding.level == "error" for finding in found):
+        what = f"{where} refuses what we write, so no job can be sent: {server.refusal}"
         found.append(Finding("error", what, PERMISSION))
     return found
 
 
 def _version(where: str, server: RedisServer) -> Iterator[Finding]:
     if not server.version:
-        what = f"{where} does not tell its version: nobody knows whether it has all commands."
+        what = f"{where} does not tell its version, so it may lack commands that we need."
         yield Finding("warning", what, f"Have {_text(OLDEST)} or newer; allow its user INFO.")
     elif server.version < OLDEST:
         what = f"{where} is {server.name}: it lacks ZPOPMIN, so no job could end as failed."
@@ -52,7 +52,7 @@ def _version(where: str, server: RedisServer) -> Iterator[Finding]:
 def _role(where: str, server: RedisServer) -> Iterator[Finding]:
     if server.info.get("role") == "slave":
         master = f"{server.info.get('master_host')}:{server.info.get('master_port')}"
-        what = f"{where} is a replica of {master}: it takes no jobs, or loses those it takes."
+        what = f"{where} is a replica of {master}: it accepts no jobs, or loses them."
         yield Finding("error", what, "Name the master in the configuration.")
 
 
@@ -62,7 +62,7 @@ def _eviction(where: str, server: RedisServer) -> Iterator[Finding]:
         what = f"{where} does not tell whether it evicts keys: jobs may vanish without an error."
         yield Finding("warning", what, "See that maxmemory-policy is noeviction; allow INFO.")
     elif policy != "noeviction":
-        cure = f"redis-cli config set maxmemory-policy noeviction, and so in redis.conf; {KEEP}"
+        cure = f"redis-cli config set maxmemory-policy noeviction, also in redis.conf; {KEEP}"
         if limit:
             what = (
                 f"{where} evicts keys once it holds {_size(limit)} (maxmemory-policy {policy}): "
@@ -87,23 +87,23 @@ def _memory(where: str, server: RedisServer) -> Iterator[Finding]:
     text = f"{where} uses {_size(used)} of the {_size(limit)} that it may (maxmemory)"
     if used >= limit:
         cure = "Raise maxmemory; see what fills it: redis-cli --bigkeys."
-        yield Finding("error", f"{text}: it takes no more jobs.", cure)
+        yield Finding("error", f"{text}: it accepts no more jobs.", cure)
     elif used >= FULL * limit:
-        cure = "Raise maxmemory, or have more workers take what waits."
-        yield Finding("warning", f"{text}: once it is full it takes no more jobs.", cure)
+        cure = "Raise maxmemory, or start more workers for the jobs that wait."
+        yield Finding("warning", f"{text}: once it is full it accepts no more jobs.", cure)
     else:
         yield Finding("ok", f"{text}.")
 
 
 def _failed_writes(where: str, server: RedisServer) -> Iterator[Finding]:
-    cure = "See its log; has its disk room, may it write to its folder (redis-cli config get dir)?"
+    cure = "See its log: is its disk full, may it write to its folder (redis-cli config get dir)?"
     if _is_bad(server.info.get("aof_last_write_status")):
-        what = f"{where} cannot write its append-only file: it takes no jobs until it can."
+        what = f"{where} cannot write its append-only file: it accepts no jobs until it can."
         yield Finding("error", what, cure)
     if _is_bad(server.info.get("rdb_last_bgsave_status")):
         stops = server.config.get("save") and server.config.get("stop-writes-on-bgsave-error")
         what = f"{where} could not write its last snapshot" + (
-            ": it takes no jobs until it can." if stops == "yes" else ": a restart loses jobs."
+            ": it accepts no jobs until it can." if stops == "yes" else ": a restart loses jobs."
         )
         yield Finding("error", what, cure)
     if _is_bad(server.info.get("aof_last_bgrewrite_status")):
@@ -120,21 +120,23 @@ def _persistence(where: str, server: RedisServer) -> Iterator[Finding]:
     if appends:
         yield _appending(where, server.config.get("appendfsync"))
     elif save:
-        what = f"{where} keeps snapshots on its disk (save {save}): a crash loses what came since."
+        what = (
+            f"{where} keeps snapshots on its disk (save {save}): a crash loses all since the last."
+        )
         yield Finding("ok", what, "appendonly yes loses a second at most.")
     elif appends is None or save is None:
         what = f"{where} does not tell whether it keeps anything on its disk."
         yield Finding("warning", what, "See that appendonly is yes; allow INFO and CONFIG GET.")
     else:
         what = f"{where} keeps nothing on its disk (appendonly no, save ''): a restart loses jobs."
-        cure = "redis-cli config set appendonly yes, and so in redis.conf."
+        cure = "redis-cli config set appendonly yes, also in redis.conf."
         yield Finding("warning", what, cure)
 
 
 def _appending(where: str, sync: str | None) -> Finding:
     text = f"{where} keeps all on its disk (appendonly yes, appendfsync {sync or 'unknown'})"
     if sync == "no":
-        what = f"{text}, whenever the machine likes: its crash loses half a minute of jobs."
+        what = f"{text}, but only when the system flushes: a crash loses half a minute of jobs."
         return Finding("warning", what, "redis-cli config set appendfsync everysec.")
     return Finding("ok", f"{text}.")
 

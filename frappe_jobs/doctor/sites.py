@@ -1,4 +1,4 @@
-"""Each site's part in the schedule: its database, hooks, records and entries."""
+"""Each site's part of the schedule: its database, hooks, records and entries."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from frappe_jobs.scheduler.sync import Plan, Sync
 from frappe_jobs.sites_folder import SITE_CONFIG
 from frappe_jobs.texts.finding import Finding
 
-#: Brings sites' entries in line; gives which could not be, and why.
+#: Brings sites' entries in line; gives the sites that could not be, and why.
 Compare = Callable[[Sequence[str]], Mapping[str, str]]
 
-#: Seconds that a site whose database answers has to import what its schedule names.
+#: Seconds that a site whose database answers has to import its scheduled methods.
 LONG = 60.0
 
 
 @dataclass(frozen=True)
 class SiteReport:
-    """What was seen of one site."""
+    """What was seen of a site."""
 
-    #: Why nothing more was: its database or its apps cannot be used.
+    #: Why no more was seen: its database or its apps cannot be used.
     fault: str = ""
     cure: str = ""
-    #: What is wrong with its hooks and records, job by job.
+    #: What is wrong with its hooks and records, for each job.
     wrong: Sequence[Finding] = ()
     plan: Plan | None = None
     differences: Differences | None = None
     #: Its scheduled jobs that are not stopped.
     scheduled: int = 0
-    #: Why nothing is queued there by the clock; None if it is active.
+    #: Why its scheduled jobs are not queued; None if it is active.
     inactive: str | None = None
 
 
 @dataclass(frozen=True)
 class Sites:
-    """What was seen of all of them."""
+    """What was seen of all sites."""
 
     reports: Mapping[str, SiteReport] = field(default_factory=dict)
     silent: Sequence[str] = ()
@@ -58,14 +58,14 @@ class Sites:
 
     @property
     def active(self) -> Sites:
-        """Those for which jobs are queued by the clock."""
-        return Sites({site: one for site, one in self.reports.items() if not one.inactive})
+        """The sites whose scheduled jobs are queued."""
+        return Sites({site: report for site, report in self.reports.items() if not report.inactive})
 
 
 def look_at_sites(
     sites: Sequence[str], host: Host, sync: Sync, scheduling: Scheduling, *, with_entries: bool
 ) -> Sites:
-    """Ask all of them; their entries are read only where the schedule's Redis can be."""
+    """Ask all sites; ``with_entries`` if the schedule's Redis can be read."""
 
     def reach(site: str) -> SiteReport | None:
         try:
@@ -83,19 +83,18 @@ def look_at_sites(
         except Exception as error:  # the site's apps, or its database
             return _unusable(site, error)
 
-    # The database has a clock; what its apps do while they are imported is not its fault.
+    # The database gets a short time limit of its own: a slow import of its apps is not its fault.
     reached = ask_each(sites, reach)
     answers = ask_each([site for site in sites if reached.get(site, True) is None], ask, LONG)
-    late = {
-        site: at.fault(site) for site, one in reached.items() if not one and site not in answers
-    }
-    known = {site: one for site, one in reached.items() if one} | answers | late
+    unusable = {site: report for site, report in reached.items() if report}
+    late = {site: at.fault(site) for site in reached if site not in {*unusable, *answers}}
+    known = unusable | answers | late
     reports = {site: known[site] for site in sites if site in known}
     return Sites(reports, [site for site in sites if site not in reports])
 
 
 class _At:
-    """Imports sites' methods, and knows at which it is."""
+    """Imports sites' methods, and knows which it is importing."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -103,10 +102,10 @@ class _At:
         self._lock = Lock()
 
     def import_methods(self, site: str, types: Sequence[JobType]) -> None:
-        """Import what the site's schedule names, as one thread does; what fails is told later."""
+        """Import the site's scheduled methods, one thread at a time; errors are found later."""
         jobs, _ = scheduled_jobs(self._host.schedule.scheduler_events(site))
         resolve = self._host.methods.resolver(site)
-        named = [one.method for one in types if one.method and not one.is_script]
+        named = [job.method for job in types if job.method and not job.is_script]
         with self._lock:
             for path in dict.fromkeys([*named, *(job.method for job in jobs)]):
                 self._method = path
@@ -116,8 +115,8 @@ class _At:
                     continue
 
     def fault(self, site: str) -> SiteReport:
-        """Of one that has not answered."""
-        what = f"it could not be looked at within {LONG:.0f} s"
+        """The report of a site that has not answered."""
+        what = f"it could not be checked within {LONG:.0f} s"
         if self._method:
             what += f": {self._method} was still being imported"
         return SiteReport(f"{what}.", "See what its apps' modules do while they are imported.")
@@ -125,7 +124,7 @@ class _At:
 
 def _unusable(site: str, error: Exception) -> SiteReport:
     if isinstance(error, DatabaseUnavailable):
-        cure = f"Start its database, correct its keys in {site}/{SITE_CONFIG}, or what is named."
+        cure = f"Start its database, or correct its keys in {site}/{SITE_CONFIG}."
         return SiteReport(f"its jobs wait: {error}", cure)
     if isinstance(error, FrappeJobsError):
         return SiteReport(f"its jobs cannot run: {error}", "Mend what is named.")
@@ -133,36 +132,36 @@ def _unusable(site: str, error: Exception) -> SiteReport:
 
 
 def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> SiteReport:
-    with host.session(site):  # so that its configuration is read once
+    with host.session(site):  # its configuration is read only once then
         types = host.schedule.job_types(site)
         at.import_methods(site, types)
         plan = sync.plan(site, types)
         wanted, refused = sync.wanted(site, types)
-    told = " ".join(one.what for one in plan.refused)
+    told = " ".join(finding.what for finding in plan.refused)
     wrong = [
-        _not_scheduled(site, one, error)
-        for one, error in refused
-        if not one.method or str(one.method) not in told
+        _not_scheduled(site, job, error)
+        for job, error in refused
+        if not job.method or str(job.method) not in told
     ]
     return SiteReport(
         wrong=[*plan.refused, *wrong],
         plan=plan,
         differences=sync.differences(site, wanted) if with_entries else None,
-        scheduled=sum(not one.stopped for one in types),
+        scheduled=sum(not job.stopped for job in types),
     )
 
 
-def _not_scheduled(site: str, one: JobType, error: FrappeJobsError) -> Finding:
-    what = f"the scheduled job {one.name} ({one.method or 'no method'}) is not queued: {error}"
-    cure = f"Mend its path, or: frappe-jobs --site {site} scheduled-jobs stop {one.name}."
+def _not_scheduled(site: str, job: JobType, error: FrappeJobsError) -> Finding:
+    what = f"the scheduled job {job.name} ({job.method or 'no method'}) is not queued: {error}"
+    cure = f"Mend its path, or: frappe-jobs --site {site} scheduled-jobs stop {job.name}."
     return Finding("error", what, cure)
 
 
-# --- what there is to say of them
+# --- the findings about them
 
 
 def check_sites(found: Sites, compare: Compare) -> Iterator[Finding]:
-    """Their databases, hooks, records and entries; ``compare`` brings sites' entries in line."""
+    """The sites' databases, hooks, records and entries; ``compare`` mends their entries."""
     yield from _out_of_reach(found)
     yield from _wrong(found)
     yield from _to_migrate(found)
@@ -174,20 +173,20 @@ def _out_of_reach(found: Sites) -> Iterator[Finding]:
     away = {site: report.fault for site, report in found.reports.items() if report.fault}
     away |= {site: f"its database was silent for {SILENT_AFTER:.0f} s." for site in found.silent}
     cures = dict.fromkeys(
-        found.silent, "See that it runs, and that no firewall swallows what it is sent."
+        found.silent, "See that it runs, and that no firewall swallows the packets to it."
     )
     cures |= {site: report.cure for site, report in found.reports.items()}
     yield from of_sites("error", away, "cannot be used", lambda site: cures.get(site, ""))
 
 
 def _wrong(found: Sites) -> Iterator[Finding]:
-    """What is wrong with an app's hooks is so on each site that has the app: one line tells."""
+    """One line for a wrong hook, which is wrong on each site that has the app."""
     sites: dict[Finding, list[str]] = {}
     for site, report in found.reports.items():
-        for one in report.wrong:
-            sites.setdefault(one, []).append(site)
-    for one, where in sites.items():
-        yield Finding(one.level, f"{names(where)}: {one.what}", one.cure)
+        for finding in report.wrong:
+            sites.setdefault(finding, []).append(site)
+    for finding, where in sites.items():
+        yield Finding(finding.level, f"{names(where)}: {finding.what}", finding.cure)
 
 
 def _to_migrate(found: Sites) -> Iterator[Finding]:
@@ -197,9 +196,9 @@ def _to_migrate(found: Sites) -> Iterator[Finding]:
             counts = {"add": plan.add, "change": plan.change, "remove": plan.remove}
             said = ", ".join(f"{len(some)} to {verb}" for verb, some in counts.items() if some)
             if said:
-                todo[site] = f"the hooks name other scheduled jobs than its records: {said}."
+                todo[site] = f"its records are not as its hooks say: {said}."
     yield from of_sites(
-        "warning", todo, "have other hooks than records",
+        "warning", todo, "have records that are not as their hooks say",
         lambda site: f"frappe-jobs --site {site} migrate",
     )  # fmt: skip
 
@@ -207,7 +206,7 @@ def _to_migrate(found: Sites) -> Iterator[Finding]:
 def _differing(found: Sites, compare: Compare) -> Iterator[Finding]:
     texts: dict[str, str] = {}
     for site, report in found.reports.items():
-        if (one := report.differences) and (said := _said(one)):
+        if (found_there := report.differences) and (said := _said(found_there)):
             texts[site] = f"RedBeat's entries are not as its records say: {said}."
     for finding in of_sites(
         "warning", texts, "have entries that are not as their records say",
@@ -226,16 +225,17 @@ def _mend(compare: Compare, sites: Sequence[str]) -> None:
         raise FrappeJobsError(f"{site}: {why}")
 
 
-def _said(one: Differences) -> str:
+def _said(differences: Differences) -> str:
     parts = {
-        "missing": one.missing, "changed": one.changed, "left over": one.left_over,
-        "of a clock that was ahead": [*dict.fromkeys([*one.ahead, *one.ran_ahead])],
-        "due at another time": one.moved,
+        "missing": differences.missing, "changed": differences.changed,
+        "left over": differences.left_over,
+        "of a clock that was ahead": [*dict.fromkeys([*differences.ahead, *differences.ran_ahead])],
+        "due at another time": differences.moved,
     }  # fmt: skip
     said = [f"{len(some)} {word}" for word, some in parts.items() if some]
-    if one.unreadable:
-        name, why = next(iter(one.unreadable.items()))
-        said.append(f"{len(one.unreadable)} not readable ({shortened(name)}: {why})")
+    if differences.unreadable:
+        name, why = next(iter(differences.unreadable.items()))
+        said.append(f"{len(differences.unreadable)} not readable ({shortened(name)}: {why})")
     return ", ".join(said)
 
 

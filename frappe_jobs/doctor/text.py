@@ -1,4 +1,4 @@
-"""How findings put lengths of time, and many names, into words."""
+"""How findings say lengths of time, numbers and lists of names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from frappe_jobs.texts.finding import Finding, Level
 
-#: Of many names, so many are told.
+#: How many of many names are shown.
 SHOWN = 3
-#: Of more sites than these, one line tells.
+#: How many sites have a line each; more share a line.
 SITES = 5
 
 UNITS = (("day", 24 * 3600), ("h", 3600), ("min", 60))
@@ -22,9 +22,9 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def number(count: int, one: str, many: str = "") -> str:
+def number(count: int, singular: str, plural: str = "") -> str:
     """``1 job``, ``2 jobs``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def names(found: Iterable[str]) -> str:
@@ -38,7 +38,7 @@ def names(found: Iterable[str]) -> str:
 def of_sites(
     level: Level, found: Mapping[str, str], all_of_them: str, cure: Callable[[str], str]
 ) -> Iterator[Finding]:
-    """A line for each site, or one for all of them where they are many.
+    """A line for each site, or a single line if they are many.
 
     ``cure`` is given the site's name, or ``all``.
     """

@@ -11,13 +11,13 @@ from packaging.version import InvalidVersion
 
 from frappe_jobs.texts.finding import Finding
 
-#: Whose requirements are looked at; what is not installed asks for nothing.
+#: Whose requirements are checked; what is not installed requires nothing.
 OURS = ("frappe_jobs", "celery", "kombu", "celery-redbeat")
 FRAPPES = ("frappe",)
 SHOWN = ("celery", "kombu", "redis", "click")
 #: Which of our extras keeps the pins of which Frappe.
 EXTRAS = {"15": "frappe15", "16": "frappe16"}
-#: Takes longer than to read which distributions there are, and always says the same.
+#: Parsing takes longer than reading which distributions there are, and never changes.
 parsed = cache(Requirement)
 
 
@@ -29,7 +29,7 @@ def installed_version(name: str) -> str | None:
 
 
 def requirements(name: str) -> list[str]:
-    """What that distribution asks for, with markers; nothing where it is not installed."""
+    """What that distribution requires, with markers; nothing if it is not installed."""
     try:
         return metadata.requires(name) or []
     except metadata.PackageNotFoundError:
@@ -41,7 +41,7 @@ def check_versions(
     requires: Callable[[str], Iterable[str]] = requirements,
     version: Callable[[str], str | None] = installed_version,
 ) -> Iterator[Finding]:
-    """What is installed against what is asked for, as ``pip check``; extras are left out."""
+    """Compare what is installed with what is required, like ``pip check`` without extras."""
     conflicts: dict[str, Finding] = {}
     for whose in (*OURS, *(FRAPPES if on_bench else ())):
         for text in requires(whose):
@@ -50,7 +50,7 @@ def check_versions(
     yield from conflicts.values()
     if not conflicts:
         known = [f"{name} {there}" for name in SHOWN if (there := version(name))]
-        what = f"The versions are those that are asked for: {', '.join(known)}."
+        what = f"The versions are as required: {', '.join(known)}."
         yield Finding("ok", what)
 
 
@@ -68,8 +68,8 @@ def _conflict(
         return None
     asked = f"{wanted.name}{wanted.specifier}"
     has = f"{wanted.name} {there} is installed" if there else f"{wanted.name} is not installed"
-    what = f"{has}, and {whose} asks for {asked}."
-    # With Frappe's pins met, and ours within them.
+    what = f"{has}, but {whose} requires {asked}."
+    # The extra keeps ours within Frappe's pins.
     extra = EXTRAS.get((version("frappe") or "").partition(".")[0])
     ours = f"'frappe_jobs[{extra}]' " if on_bench and extra else ""
     return Finding("error" if whose in OURS else "warning", what, f"pip install {ours}'{asked}'")

@@ -1,4 +1,4 @@
-"""Whether somebody runs the jobs, soon enough, and whether the clocks agree."""
+"""Whether workers run the jobs, soon enough, and whether the clocks agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
 from frappe_jobs.texts.finding import Finding
 
-#: Seconds that a job may wait; in a queue whose timeout is longer, as long as that.
+#: Seconds that a job may wait; in a queue with a longer timeout, that timeout.
 LONG_WAIT = 600
 
 
@@ -43,15 +43,15 @@ def check_workers(
 def check_queues(
     settings: Settings, waiting: Mapping[str, int], suspects: Iterable[Record], now: float
 ) -> Iterator[Finding]:
-    """How many jobs wait, and since when the oldest of them does."""
+    """How many jobs wait, and whether any has waited too long."""
     depths = ", ".join(f"{queue} {count:,}" for queue, count in waiting.items())
     yield Finding("ok", f"Jobs that wait: {depths}.")
-    queued = [one for one in suspects if one.status == QUEUED]
+    queued = [record for record in suspects if record.status == QUEUED]
     for queue in settings.queues.values():
         limit = longest_wait(queue)
         late = [
-            one for one in queued
-            if one.message.queue == queue.name and now - waits_since(one) > limit
+            record for record in queued
+            if record.message.queue == queue.name and now - waits_since(record) > limit
         ]  # fmt: skip
         if late:
             yield _late(queue.name, limit, late, now)
@@ -79,7 +79,7 @@ def _late(queue: str, limit: int, late: Sequence[Record], now: float) -> Finding
 
 
 def check_clocks(lease: int, redis: float, clocks: Mapping[str, float]) -> Iterator[Finding]:
-    """Each clock beside Redis's; all by how many seconds they are ahead of this machine's."""
+    """Compare each clock with Redis's; all are given as seconds ahead of this machine's."""
     limit = lease / 3
     wrong = {whose: at - redis for whose, at in clocks.items() if abs(at - redis) >= limit}
     for whose, seconds in wrong.items():
@@ -94,19 +94,19 @@ def _wrong_clock(whose: str, seconds: float, lease: int) -> Finding:
     cure = "Have the machines' clocks set by NTP (timedatectl set-ntp true)."
     if whose.startswith("the scheduler "):
         what = f"The clock of {whose} is {duration(abs(seconds))} {way} Redis's"
-        return Finding("warning", f"{what}, by which jobs are due all the same.", cure)
+        return Finding("warning", f"{what}; jobs are still due by Redis's.", cure)
     what = f"The clock of {whose} is {duration(abs(seconds))} {way} Redis's: jobs come too "
     what += "early" if seconds > 0 else "late"
     if abs(seconds) < lease:
         return Finding("warning", f"{what}.", cure)
-    what += f", and those that run seem to be lost (the lease is {lease} s)."
+    what += f", and running jobs look lost (the lease is {lease} s)."
     return Finding("error", what, cure)
 
 
 def check_sisters(
     settings: Settings, found: Mapping[str, int], served: Collection[str]
 ) -> Iterator[Finding]:
-    """Jobs of this bench's sites under another bench's id, for which nobody is there."""
+    """Jobs of this bench's sites under another bench id, which no worker serves."""
     has_moved = settings.custom_bench_id is None
     for bench_id, count in sorted(found.items()):
         if any(queue.startswith(f"{bench_id}:") for queue in served):
@@ -114,12 +114,12 @@ def check_sisters(
         jobs = number(count, "job") if count > 0 else "jobs"
         what = (
             f"{jobs.capitalize()} of this bench's sites under the bench id {bench_id!r}, which no "
-            f"worker serves; this one's is {settings.bench_id!r}"
-            + (", made from where its folder is: was it moved?" if has_moved else ".")
+            f"worker serves; this bench's id is {settings.bench_id!r}"
+            + (", made from its folder's path: was that moved?" if has_moved else ".")
         )
         cure = (
-            f"If they are its own: FRAPPE_BENCH_ID={shlex.quote(bench_id)} frappe-jobs worker "
+            f"If they are this bench's: FRAPPE_BENCH_ID={shlex.quote(bench_id)} frappe-jobs worker "
             "--burst runs them"
-            + (f"; set 'bench_id' in {COMMON_CONFIG}, and it stays." if has_moved else ".")
+            + (f"; set 'bench_id' in {COMMON_CONFIG} to keep the id." if has_moved else ".")
         )
         yield Finding("error" if has_moved else "warning", what, cure)

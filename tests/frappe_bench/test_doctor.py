@@ -97,13 +97,17 @@ def test_before_the_switch_nobody_misses_our_workers(switched_back: FrappeBench)
     del config["extra_config"]
     bench.write_config(config)
     found = said(bench)
-    assert [one for one in found if "use-celery was never said: the bench's jobs go to RQ." in one]
+    assert [
+        one for one in found if "use-celery was never called: the bench's jobs go to RQ." in one
+    ]
     assert not [one for one in found if "No worker" in one or "o scheduler has" in one]
 
 
 def test_the_versions_of_this_bench_fit(bench: FrappeBench) -> None:
     found = said(bench)
-    assert [level for what, level in found.items() if "The versions are those" in what] == ["ok"]
+    assert [level for what, level in found.items() if "The versions are as required" in what] == [
+        "ok"
+    ]
     assert not [what for what in found if "is not installed there" in what]
 
 

@@ -115,7 +115,7 @@ def test_a_schedulers_clock_that_is_wrong_is_told(bench):
         found = wait_until(
             lambda: [o for o in said() if "The clock of the scheduler" in o.what], 10
         )
-    assert "25 s ahead of Redis's, by which jobs are due all the same" in found[0].what
+    assert "25 s ahead of Redis's; jobs are still due by Redis's" in found[0].what
     assert found[0].level == "warning"
 
 
@@ -160,13 +160,11 @@ class TestHooksAndRecords:
     def test_what_migrate_would_do_is_a_warning_with_its_command(self, bench):
         with_hooks(bench, {"daily": ["acme.tasks.ping"], "weekly": ["acme.tasks.add"]})
         found = in_a_command(bench, "--site", "site2")
-        level, what, cure = one(found, "the hooks name other scheduled jobs")
-        assert what == (
-            "site2: the hooks name other scheduled jobs than its records: 1 to add, 1 to remove."
-        )
+        level, what, cure = one(found, "its records are not as its hooks say")
+        assert what == ("site2: its records are not as its hooks say: 1 to add, 1 to remove.")
         assert (level, cure) == ("warning", "frappe-jobs --site site2 migrate")
         bench.run("--site", "all", "migrate")
-        assert not [o for o in in_a_command(bench) if "the hooks name" in o[1]]
+        assert not [o for o in in_a_command(bench) if "as its hooks say" in o[1]]
 
     def test_hooks_that_are_refused_are_errors(self, bench):
         with_hooks(bench, {"daily": ["acme.tasks.nope"], "cron": {"60 * * * *": ["acme.tasks.x"]}})
@@ -217,7 +215,7 @@ class TestSites:
         found = one(said("site1"), "site1: in maintenance mode")
         assert found.level == "warning"
         bench.run(*found.cure.removeprefix("frappe-jobs ").split())
-        assert not [o for o in said("site1") if "nothing is queued by the clock" in o.what]
+        assert not [o for o in said("site1") if "its scheduled jobs are not queued" in o.what]
 
     def test_one_whose_database_is_down_is_an_error_and_the_other_is_looked_at(self, bench):
         url = "postgresql+psycopg://shop:geheim@127.0.0.1:1/shop"
@@ -247,9 +245,9 @@ class TestSites:
     def test_of_very_many_one_line_tells(self, bench):
         for number in range(10):
             bench.write(f"more{number}/site_config.json", {"db_type": "sqlite"})
-        found = one(said(), "have other hooks than records")
+        found = one(said(), "have records that are not as their hooks say")
         assert found.what.startswith(
-            "10 sites have other hooks than records: more0, more1, more2 and 7 more."
+            "10 sites have records that are not as their hooks say: more0, more1, more2 and 7 more."
         )
         assert found.cure == "frappe-jobs --site all migrate"
 

@@ -223,4 +223,4 @@ class TestWhileItsMemoryIsFull:
         assert time.monotonic() - began < 10 * slowness()
         error = one(found, "takes no messages, so no job can be sent")
         assert (error.level, "alarms" in error.cure) == ("error", True)
-        assert one(found, "Workers and queues were not looked at").level == "warning"
+        assert one(found, "Workers and queues were not checked").level == "warning"

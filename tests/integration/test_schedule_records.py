@@ -157,7 +157,7 @@ class TestMethods:
         assert not [
             row for row in found if "silent" in row["what"] or "cannot be used" in row["what"]
         ]
-        row = one(found, "site1: the hooks name other scheduled jobs")
+        row = one(found, "site1: its records are not as its hooks say")
         assert (row["level"], "1 to add" in row["what"]) == ("warning", True)
 
     def test_one_that_hangs_is_named(self, make_bench, monkeypatch):
@@ -166,6 +166,6 @@ class TestMethods:
         (bench.path / app_of(bench) / "hangs.py").write_text(SLOW.replace("4.5", "60"))
         sql(bench, f"UPDATE {TABLE} SET method = '{method}' WHERE method = '{DAILY}'")
         monkeypatch.setattr("frappe_jobs.doctor.sites.LONG", 1.0)
-        error = one(said("site1"), "could not be looked at within 1 s")
+        error = one(said("site1"), "could not be checked within 1 s")
         assert error.level == "error"
         assert error.what.endswith(f"{method} was still being imported.")

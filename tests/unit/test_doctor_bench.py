@@ -23,7 +23,7 @@ BUSY = SeenOfRQ(["a"], {"default": 2})
 @pytest.mark.parametrize(
     ("state", "ours", "rq", "level", "said"),
     [
-        ("on", 1, STRANDED, "error", "Jobs that wait in RQ's queues, and that nobody runs any "
+        ("on", 1, STRANDED, "error", "Jobs wait in RQ's queues, and no worker runs them any "
                                      "more: default 2, long 1."),
         ("on", 0, RUNNING, "error", "The jobs go to Celery, but only RQ's are run: 2 workers of RQ "
                                     "(a, b) online, none of ours."),
@@ -38,8 +38,8 @@ BUSY = SeenOfRQ(["a"], {"default": 2})
         ("off", 2, NOBODY, "error", "bench use-celery is off: the bench's jobs go to RQ, none to "
                                     "the 2 workers of ours online, and RQ has none online: no job "
                                     "runs."),
-        ("undecided", 1, None, "warning", "bench use-celery was never said: the bench's jobs go to "
-                                          "RQ, none to the 1 worker of ours online."),
+        ("undecided", 1, None, "warning", "bench use-celery was never called: the bench's jobs go "
+                                          "to RQ, none to the 1 worker of ours online."),
     ],
 )  # fmt: skip
 def test_who_is_asked_and_who_is_there_must_be_the_same(state, ours, rq, level, said):
@@ -62,11 +62,11 @@ def test_where_they_are_nothing_is_wrong(state, ours, rq):
 def test_before_the_switch_what_waits_on_rq_is_told():
     (found,) = check_switch("undecided", 0, BUSY)
     assert found.what == (
-        "bench use-celery was never said: the bench's jobs go to RQ. Workers of RQ online: 1; "
-        "there wait: default 2."
+        "bench use-celery was never called: the bench's jobs go to RQ. RQ's workers online: 1; "
+        "jobs that wait there: default 2."
     )
     (found,) = check_switch("off", 0, NOBODY)
-    assert found.what.endswith("Workers of RQ online: 0; nothing waits there.")
+    assert found.what.endswith("RQ's workers online: 0; no job waits there.")
 
 
 @pytest.fixture
@@ -127,22 +127,21 @@ def test_versions_that_fit_are_named():
     (found,) = versions()
     assert (found.level, found.what) == (
         "ok",
-        "The versions are those that are asked for: celery 5.6.3, kombu 5.6.2, redis 4.5.5, "
-        "click 8.1.8.",
+        "The versions are as required: celery 5.6.3, kombu 5.6.2, redis 4.5.5, " "click 8.1.8.",
     )
     assert [one.level for one in versions(celery="5.7.0rc1")] == ["ok"]
 
 
 def test_what_is_too_old_or_is_missing_or_moved_frappes_pins_is_told():
     assert worst(versions(celery="5.5.0")) == [
-        ("error", "celery 5.5.0 is installed, and frappe_jobs asks for celery>=5.6.")
+        ("error", "celery 5.5.0 is installed, but frappe_jobs requires celery>=5.6.")
     ]
     assert worst(versions(celery=None)) == [
-        ("error", "celery is not installed, and frappe_jobs asks for celery>=5.6.")
+        ("error", "celery is not installed, but frappe_jobs requires celery>=5.6.")
     ]
     (moved,) = versions(redis="6.4.0")
     assert (moved.level, moved.what) == (
-        "warning", "redis 6.4.0 is installed, and frappe asks for redis~=4.5.5.",
+        "warning", "redis 6.4.0 is installed, but frappe requires redis~=4.5.5.",
     )  # fmt: skip
     assert moved.cure == "pip install 'frappe_jobs[frappe15]' 'redis~=4.5.5'"
     assert "frappe_jobs[frappe16]" in versions(redis="6.4.0", frappe="16.0.0.dev0")[0].cure

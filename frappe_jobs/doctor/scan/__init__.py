@@ -1,7 +1,4 @@
-"""What in the apps' code will not go as a job on Celery, read from its source before it runs.
-
-Nothing is imported and nothing is run.
-"""
+"""What in the apps' source will not work as a job on Celery; nothing is imported or run."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from frappe_jobs.doctor.scan.source import Read, read_source
 from frappe_jobs.doctor.text import names, number
 from frappe_jobs.texts.finding import Finding
 
-#: Frappe's own calls of RQ are served, or named in the docs; ours are none.
+#: Frappe's own uses of RQ work, or are named in the docs; we have none.
 NO_RQ_IN = ("frappe", "frappe_jobs")
 LEFT_OUT = ("tests", "node_modules", "__pycache__")
 
 
 def folder_of(app: str, beside: Path | None = None) -> Path | None:
-    """Where the app's package lies: in that folder, else where Python finds it; None: nowhere."""
-    if not app.isidentifier():  # for a dotted name Python would import what is above it
+    """Where the app's package lies: in that folder, else where Python finds it, else None."""
+    if not app.isidentifier():  # for a dotted name Python would import its parent
         return None
     spec: ModuleSpec | None = PathFinder.find_spec(app, [str(beside)]) if beside else None
     spec = spec or find_spec(app)
@@ -31,16 +28,16 @@ def folder_of(app: str, beside: Path | None = None) -> Path | None:
 
 
 def scan(apps: Mapping[str, Path | None], *, on_bench: bool) -> Iterator[Finding]:
-    """What is wrong in the apps' folders; on a Frappe bench also what goes to RQ itself.
+    """What is wrong in the apps' folders; on a Frappe bench also what uses RQ itself.
 
-    Tests are left out: ``tests`` folders, ``test_….py``.  None as a folder: the app is not there.
+    Tests are left out: ``tests`` folders, ``test_….py``.  An app without a folder is a finding.
     """
     files = calls = 0
     found: list[Finding] = []
     for app, folder in apps.items():
         if folder is None:
-            what = f"{app}: its source is not there, so it was not read."
-            found.append(Finding("warning", what, "Install it, or take it out of apps.txt."))
+            what = f"{app}: its source was not found, so it was not read."
+            found.append(Finding("warning", what, "Install it, or remove it from apps.txt."))
             continue
         for path in _files(folder):
             read = _read(path, folder, app, on_bench)
@@ -54,10 +51,10 @@ def scan(apps: Mapping[str, Path | None], *, on_bench: bool) -> Iterator[Finding
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Its Python files in order, without the tests and what is hidden; links are not followed."""
+    """Its Python files in order, without tests and hidden files; links are not followed."""
     for where, folders, files in os.walk(folder):
         folders[:] = sorted(
-            one for one in folders if one not in LEFT_OUT and not one.startswith(".")
+            name for name in folders if name not in LEFT_OUT and not name.startswith(".")
         )
         for name in sorted(files):
             if name.endswith(".py") and not name.startswith(("test_", ".")):
@@ -79,6 +76,6 @@ def _read(path: Path, folder: Path, app: str, on_bench: bool) -> Read:
 def _findings(read: Read, where: str) -> Iterator[Finding]:
     if read.fault:
         what = f"{where} cannot be read, so its calls are not known: {read.fault}."
-        yield Finding("warning", what, "Mend the file, or take it away.")
-    for one in read.problems:
-        yield Finding("warning", f"{where}:{one.line}: {one.what}", one.cure)
+        yield Finding("warning", what, "Mend the file, or remove it.")
+    for problem in read.problems:
+        yield Finding("warning", f"{where}:{problem.line}: {problem.what}", problem.cure)

@@ -1,4 +1,4 @@
-"""The enqueue calls in a module, and what in them will not go as a job."""
+"""The enqueue calls in a module, and what in them will not work as a job."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from frappe_jobs.doctor.scan.names import Scope
 from frappe_jobs.doctor.scan.travels import refusal, unreachable
 
-ONE = {
+ENQUEUE = {
     "frappe.enqueue",
     "frappe.utils.background_jobs.enqueue",
     "frappe_jobs.enqueue",
     "frappe_jobs.api.enqueue",
 }
-OF_A_DOCUMENT = {f"{path}_doc" for path in ONE}
-MANY = {"frappe_jobs.enqueue_many", "frappe_jobs.api.enqueue_many"}
+ENQUEUE_DOC = {f"{path}_doc" for path in ENQUEUE}
+ENQUEUE_MANY = {"frappe_jobs.enqueue_many", "frappe_jobs.api.enqueue_many"}
 
 #: Keywords of enqueue itself; all others are the method's.
 OPTIONS = frozenset(
@@ -25,13 +25,13 @@ OPTIONS = frozenset(
 )
 OF_DOCUMENT = frozenset(("doctype", "name"))
 CALLBACKS = ("on_success", "on_failure")
-#: What has no fault itself.
+#: Containers, which travel themselves; what is in them may not.
 HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Where, what, and what to do."""
+    """A line, what is wrong there, and what to do."""
 
     line: int
     what: str
@@ -40,9 +40,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Item:
-    """What is to become one job."""
+    """A job that the call would send."""
 
-    #: Its line is the call's.
+    #: The problem is reported at its line.
     node: ast.expr
     method: ast.expr | None
     keywords: Sequence[tuple[str, ast.expr]]
@@ -50,11 +50,11 @@ class Item:
 
 def is_enqueue(call: ast.Call, scope: Scope) -> bool:
     """Whether it sends jobs."""
-    return scope.path(call.func) in ONE | OF_A_DOCUMENT | MANY
+    return scope.path(call.func) in ENQUEUE | ENQUEUE_DOC | ENQUEUE_MANY
 
 
 def problems(call: ast.Call, scope: Scope, *, on_bench: bool) -> Iterator[Problem]:
-    """What in that enqueue call will not go; on a bench any object's bound method may."""
+    """What in that enqueue call will not work; on a bench any object's bound method may be sent."""
     name = ast.unparse(call.func)
     for item in _items(call, scope):
         yield from _of_item(item, name, scope, on_bench)
@@ -62,40 +62,41 @@ def problems(call: ast.Call, scope: Scope, *, on_bench: bool) -> Iterator[Proble
 
 def _items(call: ast.Call, scope: Scope) -> Iterator[Item]:
     path = scope.path(call.func)
-    if path in MANY:
-        for given in [*call.args[:1], *(one.value for one in call.keywords if one.arg == "items")]:
+    if path in ENQUEUE_MANY:
+        items = [keyword.value for keyword in call.keywords if keyword.arg == "items"]
+        for given in [*call.args[:1], *items]:
             for part in _parts(given):
                 pairs = _pairs(part)
                 yield Item(part, dict(pairs).get("method"), pairs)
         return
     keywords = _keywords(call, scope)
     method = None
-    if path in ONE and call.args and not isinstance(call.args[0], ast.Starred):
+    if path in ENQUEUE and call.args and not isinstance(call.args[0], ast.Starred):
         method = call.args[0]
-    elif path in ONE:
+    elif path in ENQUEUE:
         method = dict(keywords).get("method")
-    if path in OF_A_DOCUMENT:
+    if path in ENQUEUE_DOC:
         keywords = [pair for pair in keywords if pair[0] not in OF_DOCUMENT]
     yield Item(call, method, keywords)
 
 
 def _keywords(call: ast.Call, scope: Scope) -> list[tuple[str, ast.expr]]:
     found: list[tuple[str, ast.expr]] = []
-    for one in call.keywords:
-        if one.arg:
-            found.append((one.arg, one.value))
-        elif isinstance(one.value, ast.Dict):
-            found += _pairs(one.value)
-        elif isinstance(one.value, ast.Name) and (known := scope.find(one.value.id)):
+    for keyword in call.keywords:
+        if keyword.arg:
+            found.append((keyword.arg, keyword.value))
+        elif isinstance(keyword.value, ast.Dict):
+            found += _pairs(keyword.value)
+        elif isinstance(keyword.value, ast.Name) and (known := scope.find(keyword.value.id)):
             node = known[0].node
-            # A dict that was put together elsewhere is read there only if the names are the same.
+            # Names in a dict that was made in another scope may mean something else here.
             if isinstance(node, ast.Dict) and known[1] is scope:
                 found += _pairs(node)
     return found
 
 
 def _parts(given: ast.expr) -> list[ast.expr]:
-    """The items of a list that is written out, or of a comprehension."""
+    """The items of a literal list, or the item of a comprehension."""
     if isinstance(given, (ast.List, ast.Tuple)):
         return given.elts
     return [given.elt] if isinstance(given, (ast.ListComp, ast.GeneratorExp)) else []
@@ -109,7 +110,7 @@ def _pairs(given: ast.expr) -> list[tuple[str, ast.expr]]:
             if isinstance(key, ast.Constant)
         ]
     if isinstance(given, ast.Call) and ast.unparse(given.func) == "dict":
-        return [(one.arg, one.value) for one in given.keywords if one.arg]
+        return [(keyword.arg, keyword.value) for keyword in given.keywords if keyword.arg]
     return []
 
 

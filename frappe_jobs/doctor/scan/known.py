@@ -1,4 +1,4 @@
-"""What is known by its name alone not to travel, and what to do instead."""
+"""What is known by name not to travel, and what to do instead."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PATHS = {
     "frappe.local": Obstacle("a thread's own state", IN_THE_JOB),
     **dict.fromkeys(("frappe.form_dict", "frappe.session", "frappe.flags", "frappe.conf"), PROXY),
 }
-#: What calls of these give; the name alone is that of a builtin.
+#: What calls of these give; a bare name is a builtin's.
 CALLS = {
     **dict.fromkeys(("open", "io.open"), Obstacle("an open file", "Send its path or its content.")),
     **dict.fromkeys(

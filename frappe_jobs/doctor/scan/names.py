@@ -1,4 +1,4 @@
-"""What a name means at some place of a module, as far as its source alone can tell."""
+"""What a name means at a place in a module, as far as the source can tell."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Comprehension = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(frozen=True)
 class Binding:
-    """What one statement makes of a name."""
+    """What a statement makes of a name."""
 
     kind: Kind
     #: The value, the function or the class.
     node: ast.AST | None = None
-    #: Of what is imported: the dotted path.
+    #: The dotted path of an import.
     path: str = ""
 
 
@@ -38,7 +38,7 @@ class Scope:
     bound: dict[str, list[Binding]] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[Binding, Scope] | None:
-        """Its meaning, and whose name it is; None where there may be several, or none is seen."""
+        """Its meaning, and the scope that binds it; None if it has several meanings, or none."""
         scope: Scope | None = self
         while scope:
             # A class's names are not seen by its methods.
@@ -63,7 +63,7 @@ class Scope:
 
     @property
     def method_of(self) -> tuple[ast.ClassDef, ast.FunctionDef | ast.AsyncFunctionDef] | None:
-        """The class whose method this is, or lies in, and the method."""
+        """The method that this scope is, or lies in, and its class: (class, method)."""
         scope: Scope | None = self
         while scope and scope.outer:
             if isinstance(scope.node, Function) and isinstance(scope.outer.node, ast.ClassDef):
@@ -89,9 +89,9 @@ def _bind_all(node: ast.AST, scope: Scope) -> None:
     if isinstance(node, (*Function, ast.Lambda)):
         given = node.args
         every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
-        for one in every:
-            if one:
-                _bind(scope, one.arg, UNKNOWN)
+        for argument in every:
+            if argument:
+                _bind(scope, argument.arg, UNKNOWN)
     if isinstance(node, Comprehension):
         for generator in node.generators:
             _bind_target(scope, generator.target)
@@ -103,7 +103,7 @@ def _bind_all(node: ast.AST, scope: Scope) -> None:
 
 
 def within(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of its body, but not what lies inside of further functions and classes."""
+    """All nodes of its body, but not those inside other functions and classes."""
     body = node.body if isinstance(node, (ast.Module, ast.ClassDef, *Function)) else []
     todo: list[ast.AST] = [*reversed(body)] if isinstance(body, list) else []
     while todo:
@@ -120,14 +120,14 @@ def _bind_statement(scope: Scope, node: ast.AST) -> None:
         case ast.ClassDef(name=name):
             _bind(scope, name, Binding("class", node))
         case ast.Import(names=names):
-            for one in names:
-                path = one.name if one.asname else one.name.partition(".")[0]
-                _import(scope, one.asname or path, Binding("module", node, path))
+            for alias in names:
+                path = alias.name if alias.asname else alias.name.partition(".")[0]
+                _import(scope, alias.asname or path, Binding("module", node, path))
         case ast.ImportFrom(names=names):
             origin = imported_from(node, scope.module, is_package=scope.is_package)
-            for one in names:
-                path = f"{origin}.{one.name}"
-                _import(scope, one.asname or one.name, Binding("imported", node, path))
+            for alias in names:
+                path = f"{origin}.{alias.name}"
+                _import(scope, alias.asname or alias.name, Binding("imported", node, path))
         case ast.Assign(targets=targets, value=value):
             for target in targets:
                 _bind_target(scope, target, value)
@@ -138,7 +138,7 @@ def _bind_statement(scope: Scope, node: ast.AST) -> None:
         case ast.AugAssign(target=target) | ast.For(target=target) | ast.AsyncFor(target=target):
             _bind_target(scope, target)
         case ast.withitem(optional_vars=ast.expr() as target, context_expr=value):
-            # What the others give is theirs to say.
+            # Only of open() it is known what the context manager gives.
             is_file = isinstance(value, ast.Call) and ast.unparse(value.func) == "open"
             _bind_target(scope, target, value if is_file else None)
         case ast.ExceptHandler(name=str(name)):
@@ -156,15 +156,15 @@ def _bind_target(scope: Scope, target: ast.expr, value: ast.expr | None = None) 
     if isinstance(target, ast.Name):
         _bind(scope, target.id, Binding("value", value) if value else UNKNOWN)
     elif isinstance(target, (ast.Tuple, ast.List)):
-        for one in target.elts:
-            _bind_target(scope, one)
+        for part in target.elts:
+            _bind_target(scope, part)
     elif isinstance(target, ast.Starred):
         _bind_target(scope, target.value)
 
 
 def _import(scope: Scope, name: str, binding: Binding) -> None:
-    """The same import twice means the same, as ``import a.b`` and ``import a.c`` do for ``a``."""
-    if binding.path not in [one.path for one in scope.bound.get(name, ())]:
+    """A second import of the same name may mean the same: ``import a.b``, ``import a.c``."""
+    if binding.path not in [other.path for other in scope.bound.get(name, ())]:
         _bind(scope, name, binding)
 
 
@@ -173,7 +173,7 @@ def _bind(scope: Scope, name: str, binding: Binding) -> None:
 
 
 def imported_from(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:
-    """The dotted name of the module that it imports from, also where that is relative."""
+    """The dotted name of the module that it imports from, also for a relative import."""
     if not node.level:
         return node.module or ""
     up = node.level - is_package

@@ -1,4 +1,4 @@
-"""The classes of a module, and whether their objects are surely no documents."""
+"""The classes of a module, and whether their objects certainly are no documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATACLASSES = {"dataclass", "dataclasses.dataclass", "dataclass(frozen=True)"}
 PLAIN = {"abc.ABC", "typing.Protocol", "typing.NamedTuple"}
 
 
-#: So far the parents of a class are followed.
+#: How far the parents of a class are followed.
 DEPTH = 8
 
 
@@ -26,7 +26,7 @@ def class_of(value: ast.expr, scope: Scope) -> ast.ClassDef | None:
 
 
 def is_plain(made: ast.ClassDef, scope: Scope, depth: int = 0) -> bool:
-    """Whether its objects are surely no documents, and nothing else that travels."""
+    """Whether its objects certainly are no documents, nor anything else that travels."""
     if depth > DEPTH or made.keywords or not _decorators(made) <= DATACLASSES:
         return False
     for base in made.bases:
@@ -38,10 +38,10 @@ def is_plain(made: ast.ClassDef, scope: Scope, depth: int = 0) -> bool:
 
 
 def _is_no_mixin(made: ast.ClassDef) -> bool:
-    """What has no ``__init__`` may be a part of a document's class elsewhere."""
-    return any(isinstance(one, Function) and one.name == "__init__" for one in made.body) or bool(
-        _decorators(made)
-    )
+    """A class without ``__init__`` may be a mixin of a document's class elsewhere."""
+    return any(
+        isinstance(statement, Function) and statement.name == "__init__" for statement in made.body
+    ) or bool(_decorators(made))
 
 
 def _adds_nothing(base: ast.expr, scope: Scope) -> bool:
@@ -51,7 +51,7 @@ def _adds_nothing(base: ast.expr, scope: Scope) -> bool:
 
 
 def is_bound(name: str, scope: Scope | None) -> bool:
-    """Whether somebody gave the builtin's name another meaning."""
+    """Whether the module gives the builtin's name another meaning."""
     while scope:
         if name in scope.bound:
             return True
@@ -67,7 +67,7 @@ def is_self(value: ast.expr, scope: Scope) -> bool:
     first = [*method.args.posonlyargs, *method.args.args][:1]
     bound = scope.find(value.id)
     return (
-        [one.arg for one in first] == [value.id]
+        [argument.arg for argument in first] == [value.id]
         and "staticmethod" not in _decorators(method)
         and bound is not None
         and bound[1].node is method
@@ -86,14 +86,14 @@ def refusal_of_self(scope: Scope) -> Obstacle | None:
 
 
 def _decorators(of: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> set[str]:
-    return {ast.unparse(one) for one in of.decorator_list}
+    return {ast.unparse(decorator) for decorator in of.decorator_list}
 
 
 def is_own_method(value: ast.Attribute, scope: Scope) -> bool:
     """Whether ``self.name`` is a method that its own class defines, and no property."""
     owner = (scope.method_of or (None,))[0]
     found = [
-        one for one in (owner.body if owner else ())
-        if isinstance(one, Function) and one.name == value.attr
+        statement for statement in (owner.body if owner else ())
+        if isinstance(statement, Function) and statement.name == value.attr
     ]  # fmt: skip
     return len(found) == 1 and not found[0].decorator_list

@@ -1,4 +1,4 @@
-"""What passes by the names that a bench's code finds our queues under: RQ, used directly."""
+"""Code that uses RQ directly, past the names under which a bench's code finds our queues."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from frappe_jobs.doctor.scan.calls import Problem
 from frappe_jobs.doctor.scan.names import Scope, imported_from
 
 JOBS = "frappe.utils.background_jobs"
-#: Ours by these names, where they are looked up when they are called.
+#: Under these names code finds ours, if it looks them up at each call.
 LOOKED_UP = {
     "Job", "get_job", "get_queue", "get_queues", "get_workers", "get_running_jobs_in_queue",
 }  # fmt: skip
-#: RQ's own, whoever carries the jobs.
+#: Always RQ's own.
 RQS_OWN = {
     "Queue", "Worker", "WorkerPool", "get_redis_conn", "get_redis_connection_without_auth",
     "start_worker", "start_worker_pool", "truncate_failed_registry",
@@ -25,11 +25,11 @@ ASK_US = "Ask frappe_jobs (get_jobs, get_job, get_current_job), or the RQ Job an
 
 
 def past_the_seam(node: ast.AST, scope: Scope) -> Iterator[Problem]:
-    """What that import, or that attribute, reaches past our queues."""
+    """RQ's things that this import, or this attribute, uses instead of our queues."""
     if isinstance(node, ast.ImportFrom):
         origin = imported_from(node, scope.module, is_package=scope.is_package)
-        for one in node.names:
-            yield from _imported(f"{origin}.{one.name}", node.lineno)
+        for alias in node.names:
+            yield from _imported(f"{origin}.{alias.name}", node.lineno)
     elif isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
         yield from _used(scope.path(node), scope.path(node.value), node.lineno)
 
@@ -37,7 +37,7 @@ def past_the_seam(node: ast.AST, scope: Scope) -> Iterator[Problem]:
 def _imported(path: str, line: int) -> Iterator[Problem]:
     where, _, name = path.rpartition(".")
     if _is_rqs(path):
-        yield Problem(line, f"{path} is imported: it sees RQ's jobs alone, none of ours.", ASK_US)
+        yield Problem(line, f"{path} is imported: it sees only RQ's jobs, none of ours.", ASK_US)
     elif where == JOBS and name in RQS_OWN:
         what = f"{name} is imported from {JOBS}: it is RQ's, and sees none of our jobs."
         yield Problem(line, what, ASK_US)
@@ -48,7 +48,7 @@ def _imported(path: str, line: int) -> Iterator[Problem]:
 
 
 def _used(path: str, owner: str, line: int) -> Iterator[Problem]:
-    """``rq.Queue``, once, though ``rq.Queue.all`` holds it; modules of RQ alone are nothing yet."""
+    """``rq.Queue`` is reported once, also in ``rq.Queue.all``; a mere module of RQ is not."""
     where, _, name = path.rpartition(".")
     is_class = where.partition(".")[0] == "rq" and name[:1].isupper()
     if (
@@ -57,12 +57,12 @@ def _used(path: str, owner: str, line: int) -> Iterator[Problem]:
         and _is_rqs(path)
         and not any(part[:1].isupper() for part in where.split("."))
     ):
-        yield Problem(line, f"{path} is used: it sees RQ's jobs alone, none of ours.", ASK_US)
+        yield Problem(line, f"{path} is used: it sees only RQ's jobs, none of ours.", ASK_US)
     elif where == JOBS and name in RQS_OWN:
         what = f"{path} is used: it is RQ's, and sees none of our jobs."
         yield Problem(line, what, ASK_US)
 
 
 def _is_rqs(path: str) -> bool:
-    same = any(path == one or path.startswith(f"{one}.") for one in SAME)
+    same = any(path == name or path.startswith(f"{name}.") for name in SAME)
     return path.partition(".")[0] == "rq" and not same

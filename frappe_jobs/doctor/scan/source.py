@@ -1,4 +1,4 @@
-"""One file's source, read and never run."""
+"""The source of a file, read and never run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from frappe_jobs.doctor.scan.past_the_seam import past_the_seam
 
 @dataclass(frozen=True)
 class Read:
-    """What one file's source shows."""
+    """What the source of a file shows."""
 
     calls: int = 0
     problems: tuple[Problem, ...] = ()
@@ -25,14 +25,14 @@ class Read:
 def read_source(
     text: bytes | str, module: str, *, is_package: bool, on_bench: bool, with_rq: bool
 ) -> Read:
-    """The enqueue calls of that module; ``with_rq``: also what goes to RQ itself.  Raises nothing.
+    """The enqueue calls of that module; ``with_rq``: also what uses RQ itself.  Raises nothing.
 
-    ``module`` is its dotted name, by which relative imports are understood.  ``on_bench``: they are
-    calls of Frappe's own enqueue.
+    ``module`` is its dotted name, for relative imports.  ``on_bench``: the calls are of Frappe's
+    own enqueue.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the apps' own strings
+            warnings.simplefilter("ignore")  # about escapes in the apps' strings
             tree = ast.parse(text)
         top = module_scope(tree, module, is_package=is_package)
         walk = _Walk(on_bench, with_rq)
@@ -41,11 +41,11 @@ def read_source(
         return Read(fault=f"line {error.lineno or 1}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte; nested too deep
         return Read(fault=str(error) or type(error).__name__)
-    return Read(walk.calls, tuple(sorted(walk.found, key=lambda one: one.line)))
+    return Read(walk.calls, tuple(sorted(walk.found, key=lambda problem: problem.line)))
 
 
 class _Walk:
-    """Goes through a module with the names that are seen at each place."""
+    """Goes through a module, and knows the names at each place."""
 
     def __init__(self, on_bench: bool, with_rq: bool) -> None:
         self._on_bench, self._with_rq = on_bench, with_rq

@@ -1,4 +1,4 @@
-"""Why an argument will not travel as JSON, where its source shows that."""
+"""Why an argument will not travel as JSON, if the source shows that."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from frappe_jobs.doctor.scan.objects import (
     refusal_of_self,
 )
 
-#: So far a name is followed from value to value.
+#: How far a name is followed from value to value.
 DEPTH = 8
 
 
 def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Obstacle | None:
-    """Why it will not travel; None where it will, and where nobody can tell without running it."""
+    """Why it will not travel; None if it will, or if that cannot be told without running it."""
     if depth > DEPTH:
         return None
     match value:
@@ -46,13 +46,14 @@ def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Obstacle | None:
         case ast.GeneratorExp():
             return Obstacle("a generator", AS_LIST)
         case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
-            return _first([one for one in parts if not isinstance(one, ast.Starred)], scope, depth)
+            plain = [part for part in parts if not isinstance(part, ast.Starred)]
+            return _first(plain, scope, depth)
         case ast.Dict(keys=keys, values=values):
-            return _first([one for one in [*keys, *values] if one], scope, depth)
+            return _first([part for part in [*keys, *values] if part], scope, depth)
         case ast.ListComp(elt=part) | ast.SetComp(elt=part) | ast.DictComp(value=part):
             return refusal(part, inside(value, scope), depth + 1)
-        case ast.IfExp(body=one, orelse=other):
-            return _first([one, other], scope, depth)
+        case ast.IfExp(body=chosen, orelse=other):
+            return _first([chosen, other], scope, depth)
         case ast.NamedExpr(value=part):
             return refusal(part, scope, depth + 1)
         case ast.Call():
@@ -64,7 +65,7 @@ def refusal(value: ast.expr, scope: Scope, depth: int = 0) -> Obstacle | None:
 
 def _first(parts: Iterable[ast.expr], scope: Scope, depth: int) -> Obstacle | None:
     found = (refusal(part, scope, depth + 1) for part in parts)
-    return next((one for one in found if one), None)
+    return next((reason for reason in found if reason), None)
 
 
 def _of_call(call: ast.Call, scope: Scope, depth: int) -> Obstacle | None:
@@ -87,7 +88,7 @@ def _is_dict(value: ast.expr, scope: Scope) -> bool:
     if isinstance(value, ast.Name) and (found := scope.find(value.id)):
         binding, where = found
         node = binding.node
-        # A further name may lead back to this one.
+        # Another name is not followed: it may lead back to this name.
         return (
             isinstance(node, ast.expr) and not isinstance(node, ast.Name) and _is_dict(node, where)
         )
@@ -124,19 +125,19 @@ def _of_attribute(value: ast.Attribute, scope: Scope) -> Obstacle | None:
     owner = class_of(value.value, scope)
     if owner and {scope.path(base) for base in owner.bases} & ENUMS:
         is_member = any(
-            isinstance(one, ast.Assign)
-            and [target.id for target in one.targets if isinstance(target, ast.Name)]
+            isinstance(statement, ast.Assign)
+            and [target.id for target in statement.targets if isinstance(target, ast.Name)]
             == [value.attr]
-            for one in owner.body
+            for statement in owner.body
         )
         return ENUM if is_member else None
     return None
 
 
 def unreachable(method: ast.expr, scope: Scope, *, objects: bool) -> Obstacle | None:
-    """Why no worker would find that method; None where one may.
+    """Why no worker would find that method; None if a worker may find it.
 
-    ``objects``: a bound method goes with its object, whatever that is.
+    ``objects``: a bound method is sent with its object, whatever that is.
     """
     match method:
         case ast.Lambda():
