@@ -1,6 +1,6 @@
 """Celery's side: the app with its one task, the worker.
 
-``celery -A frappe_jobs`` finds the app here as ``celery``; it is made when it is first asked for.
+``celery -A frappe_jobs`` finds the app here as ``celery``; it is made on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done beside a process's own work, in a process of its own: its memory goes with it."""
+"""Work done beside a process in a process of its own, whose end gives its memory back."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Apart(ForkProcess):  # type: ignore[misc]
-    """Runs that beside the process that starts it, and ends with it at the latest.
+    """Does some work beside the process that starts it, and ends no later than that process.
 
-    billiard's, as Celery and kombu know its processes and leave it no connection of their parent's.
+    A process of billiard's: Celery and kombu close their parent's connections in those.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -25,7 +25,7 @@ class Apart(ForkProcess):  # type: ignore[misc]
         self._work, self._parent = work, os.getpid()
 
     def start(self) -> None:
-        """One that is asked to stop meanwhile stops afterwards: Python forgets it in a fork."""
+        """A signal that comes during the fork is handled after it: Python would forget it."""
         held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             super().start()

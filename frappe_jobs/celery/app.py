@@ -1,4 +1,4 @@
-"""The Celery app of a bench, and the one task that runs all jobs."""
+"""The Celery app of a bench, and its task, which runs all jobs."""
 
 from __future__ import annotations
 
@@ -66,29 +66,29 @@ from frappe_jobs.texts.error_text import described, let_go, presentable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which a message of a later version is put back, until a newer worker takes it.
+#: Seconds between two tries of a message of a later version, until a newer worker takes it.
 NEWER_WORKER_DELAY = 30
 
 #: The text forms of arguments, which Celery puts into headers and events: they may hold secrets.
 UNSAID = {"argsrepr": "", "kwargsrepr": ""}
 
-#: Raised by a method, these would steer Celery, or end the worker.
+#: A method that raised these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
 
 
 class Execute(Task):  # type: ignore[misc]
-    """The one task: its message's header says which method of which site to run."""
+    """Runs a job: its message's header says which method of which site."""
 
     name = TASK
-    serializer = "json"  # a team's own default may be another one
+    serializer = "json"  # whatever a team's own default is
     acks_late = True
-    reject_on_worker_lost = True  # how often, the ledger decides
+    reject_on_worker_lost = True  # the ledger decides how often
     max_retries = None
     typing = False
     Request = "frappe_jobs.celery.request:JobRequest"
     Strategy = "frappe_jobs.celery.request:only_jobs"
 
-    #: Of this process.
+    #: This process's.
     _kept_aside: KeptAside | None = None
 
     def run(self, arguments: Any = None) -> Any:
@@ -105,7 +105,7 @@ class Execute(Task):  # type: ignore[misc]
             result = runtime.executor.execute(
                 message, holder=holder, timed_out=SoftTimeLimitExceeded, leave=child.leave_nothing()
             )
-            # Celery would log it, and send it to whoever listens to events.
+            # Celery would log the result, and send it to everyone who listens to events.
             return None if runtime.in_force.keeps_results else result
         except ForgedMessage as error:
             self._keep_aside(error)
@@ -122,12 +122,12 @@ class Execute(Task):  # type: ignore[misc]
             raise presented from None
 
     def after_return(self, status: str, retval: Any, *_: Any) -> None:
-        """Once all who listen have been told."""
+        """Called once all of Celery's signals have been sent."""
         if isinstance(retval, BaseException):
             let_go(retval)
 
     def _keep_aside(self, error: BadMessage) -> NoReturn:
-        """As a worker's parent does; here it is by what the ledger knows, or in a team's worker."""
+        """Keep aside what the parent did not: a forgery, or what a team's own worker took."""
         if self._kept_aside is None:
             self._kept_aside = KeptAside(runtime_of(self.app).ledger.keep_aside)
         queue = (self.request.delivery_info or {}).get("routing_key")
@@ -143,7 +143,7 @@ class Execute(Task):  # type: ignore[misc]
         self._run_again(NEWER_WORKER_DELAY)
 
     def _run_again(self, delay: int, cause: BaseException | None = None) -> NoReturn:
-        """Put it back for so many seconds; where nothing can be sent, the worker keeps it so long.
+        """Put it back for so many seconds; if nothing can be sent, the worker keeps it meanwhile.
 
         Celery would drop it then.
         """
@@ -151,7 +151,7 @@ class Execute(Task):  # type: ignore[misc]
             try:
                 raise self.retry(countdown=delay, exc=cause, producer=producer, **UNSAID) from cause
             except Reject as error:
-                producer.connection.collect()  # RabbitMQ may read nothing of it, not even its end
+                producer.connection.collect()  # without a goodbye: RabbitMQ may read nothing
                 reason = error.reason
         logger.warning(
             "message %s is kept by its worker for %s s, as nothing can be sent: %s",
@@ -188,9 +188,9 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
         if BENCH_APPS.get(settings.sites_path, (None,))[0] is app:
             return app
         raise ConfigError(
-            "The app is extended for another sites folder already."
+            "The app is already extended for another sites folder."
             if app in known
-            else f"{settings.sites_path} has a Celery app already in this process: extend the "
+            else f"{settings.sites_path} already has a Celery app in this process: extend the "
             "team's app before anything is enqueued."
         )
     if TASK in app.tasks:
@@ -198,8 +198,8 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
     ours = {f"{settings.bench_id}:{queue}" for queue in settings.queues}
     if taken := ours & {queue.name for queue in app.conf.task_queues or ()}:
         raise ConfigError(
-            f"The app has queues of the bench's names: {', '.join(sorted(taken))}. Give the bench "
-            "another 'bench_id' in common_site_config.json."
+            f"The app has queues with names of the bench's: {', '.join(sorted(taken))}. Give the "
+            "bench another 'bench_id' in common_site_config.json."
         )
     if not {"json", "application/json"} & set(app.conf.accept_content):
         raise ConfigError(
@@ -211,10 +211,10 @@ def extend_app(app: Celery, sites_path: str | Path | None = None) -> Celery:
 
 
 def app_for(settings: Settings) -> tuple[Celery, SettingsInForce]:
-    """The app of that sites folder in this process, and the settings that are in force for it.
+    """The app of that sites folder in this process, and the settings in force for it.
 
-    It is made if need be, without becoming current; or found, where ``frappe_jobs_celery_app``
-    names the module in which a team extends its own.
+    It is made if need be, without becoming current; ``frappe_jobs_celery_app`` may name the module
+    in which a team extends its own app instead.
     """
     path = settings.sites_path
     if path not in BENCH_APPS and settings.celery_app:
@@ -230,22 +230,22 @@ def app_for(settings: Settings) -> tuple[Celery, SettingsInForce]:
         app.config_from_object(celery_settings(settings), force=True)
         keep_to_the_configuration(app)
         check_results(app, in_force)
-        for one in overruled(in_force):
-            logger.warning("%s", one, extra={"action": "environment_overruled"})
+        for finding in overruled(in_force):
+            logger.warning("%s", finding, extra={"action": "environment_overruled"})
         equip(app)
         _adopt(app, in_force)
-        if _state.default_app is None:  # a team's shared tasks would go to an app of nobody's
+        if _state.default_app is None:  # shared tasks would go to an app that Celery makes up
             app.set_default()
     return BENCH_APPS[path]
 
 
 def equip(app: Celery) -> None:
-    """Give the workers of that app in this process what workers of ours do beside Celery's."""
+    """Give the app's workers in this process what our workers do beyond Celery's."""
     child.connect()
     log.connect()
-    app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # of all its tasks but ours
+    app.Task.Request = "frappe_jobs.celery.request:SafeRequest"  # ours has its own
     app.control_cls, app.events_cls, app.log_cls = Control, Events, log.Logging
-    for made in ("control", "events", "log"):  # by Celery's classes, where somebody asked before
+    for made in ("control", "events", "log"):  # may have been made of Celery's classes by now
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeSignals}
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}
@@ -265,10 +265,10 @@ def _import_team_app(name: str) -> None:
 def _adopt(app: Celery, settings: SettingsInForce) -> None:
     BENCH_APPS[settings.sites_path] = app, settings
     task = app.register_task(Execute())
-    if not settings.keeps_results:  # Celery needs the result then, and would log it as well
+    if not settings.keeps_results:  # Celery gets the result then, and would also log it
         task.resultrepr_maxsize = 0
     app.steps["consumer"] |= {lease.LeaseKeeper, Presence, Sweeper}
-    # Celery's own moment for it: in a worker, before it forks.
+    # In a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
     if settings.is_guest:
         celeryd_init.connect(_make_queues_known(app, queues(settings)), weak=False)
@@ -277,9 +277,9 @@ def _adopt(app: Celery, settings: SettingsInForce) -> None:
 
 
 def _make_queues_known(app: Celery, ours: Sequence[Queue]) -> Callable[..., None]:
-    """Have a worker of the team's app declare our queues as we do, where it is told their names.
+    """Have a worker of the team's app declare our queues as we do, if it is given their names.
 
-    As aliases: it would consume any others without being told.
+    As aliases: it would consume other queues without being asked to.
     """
 
     def on_worker(instance: Any, **_: object) -> None:
@@ -290,13 +290,13 @@ def _make_queues_known(app: Celery, ours: Sequence[Queue]) -> Callable[..., None
 
 
 def _refuse_redbeats_own(app: Celery) -> Callable[..., None]:
-    """Have ``celery beat -S redbeat.RedBeatScheduler`` end with a word, before it takes our lock.
+    """End ``celery beat -S redbeat.RedBeatScheduler`` with an error, before it takes our lock.
 
-    It would read our entries as its own, which it cannot.
+    It would take our entries for its own, which it cannot read.
     """
 
     def on_beat(sender: Any, **_: object) -> None:
-        kinds = [one.__name__ for one in type(sender.scheduler).__mro__]
+        kinds = [kind.__name__ for kind in type(sender.scheduler).__mro__]
         if sender.app is app and "RedBeatScheduler" in kinds and "BenchScheduler" not in kinds:
             raise SystemExit(
                 "This app's schedule is run by frappe_jobs' own scheduler on RedBeat: use "
@@ -311,7 +311,7 @@ def _preload(sender: Celery, **_: object) -> None:
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Celery's settings of a bench; what ``celeryconfig.py`` hands to Celery."""
+    """Celery's settings for a bench; ``celeryconfig.py`` hands them to Celery."""
     in_force = SettingsInForce.of(settings)
     return (
         worker_settings(in_force)
@@ -326,7 +326,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "accept_content": ["json"],
             "task_queues": queues(in_force),
             "task_default_queue": f"{settings.bench_id}:default",
-            # Without one a message would be taken first: kombu's Redis serves priority 0 first.
+            # A message without a priority would go first: kombu's Redis serves 0 first.
             "task_default_priority": None if in_force.is_amqp else 6,
             "task_acks_late": True,
         }
@@ -334,20 +334,20 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def worker_settings(settings: SettingsInForce) -> dict[str, Any]:
-    """What a worker of ours needs of its app, in its own process; clients need none of it."""
+    """What a worker of ours sets on its app, in its own process; clients need none of it."""
     return {
         "broker_transport_options": transport_options(settings),
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_heartbeat": HEARTBEAT,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a broker that is down comes back some day
-        # With more a worker would hold ordinary jobs that an at-front one must overtake.
+        "broker_connection_max_retries": None,  # wait for the broker as long as it takes
+        # With more a worker would hold ordinary jobs that an at-front job must overtake.
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "frappe_jobs.celery.consumer:Consumer",
-        # A killed process may still have sent its result; its record says so at once.
+        # A killed process may have sent its result before; the record has its end at once.
         "worker_lost_wait": 1.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # What a worker takes from RabbitMQ is no count of Celery's.
+        # On RabbitMQ we count what a worker takes, not Celery.
         "worker_enable_prefetch_count_reduction": not settings.is_amqp,
         **(own_queues() if settings.is_amqp else {}),
     }
@@ -356,9 +356,8 @@ def worker_settings(settings: SettingsInForce) -> dict[str, Any]:
 def own_queues() -> dict[str, Any]:
     """The queues of Celery's own messages on RabbitMQ: durable, and gone soon after their reader.
 
-    Celery 5.6's are of a kind that a strict RabbitMQ 4.3 refuses (transient, not exclusive), and
-    5.7's belong to a connection, so that a worker that is back before RabbitMQ has noticed its
-    absence is refused.
+    Celery 5.6's are of a kind that a strict RabbitMQ 4.3 refuses (transient, not exclusive).  5.7's
+    belong to a connection: a worker that is back before RabbitMQ noticed its absence is refused.
     """
     return {
         f"{kind}_queue_{what}": what == "durable"
@@ -368,16 +367,16 @@ def own_queues() -> dict[str, Any]:
 
 
 def beat_settings(settings: SettingsInForce) -> dict[str, Any]:
-    """What a scheduler of ours needs of its app, in its own process."""
+    """What a scheduler of ours sets on its app, in its own process."""
     return schedule_settings(settings) | {
-        "beat_schedule": {},  # a team's own is for the team's own beat
+        "beat_schedule": {},  # a team's own schedule is for the team's own beat
         "beat_scheduler": "frappe_jobs.celery.beat:BenchScheduler",
         "redbeat_key_prefix": f"{settings.prefix}redbeat:",
     }
 
 
 def transport_options(settings: SettingsInForce) -> dict[str, Any]:
-    """What kombu's transport is told, for Redis or for RabbitMQ."""
+    """The options of kombu's transport, for Redis or for RabbitMQ."""
     if settings.is_amqp:
         return broker_options(settings) | {
             "confirm_publish": True, "on_blocked": refuse_while_blocked
@@ -386,9 +385,9 @@ def transport_options(settings: SettingsInForce) -> dict[str, Any]:
     return broker_options(settings) | {
         # Earlier queues first, as RQ's workers take them.
         "queue_order_strategy": "frappe_jobs.celery.queue_order:InTheOrderTheyCame",
-        # Who runs a job is the lease's to say; a dead worker's messages come back as soon.
+        # Leases decide who runs a job; a dead worker's messages may come back as soon as those.
         "visibility_timeout": settings.lease,
-        # The sweep of unacknowledged messages takes every app's in that database: keep to ours.
+        # kombu restores the unacknowledged messages of every app in that database: keep to ours.
         "unacked_key": f"{prefix}unacked",
         "unacked_index_key": f"{prefix}unacked_index",
         "unacked_mutex_key": f"{prefix}unacked_mutex",

@@ -10,7 +10,7 @@ from frappe_jobs import runtime
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.servers.in_force import SettingsInForce
 
-#: By sites folder the app, and the settings that are in force for it.
+#: For each sites folder the app, and the settings in force for it.
 BENCH_APPS: dict[Path, tuple[Celery, SettingsInForce]] = {}
 
 

@@ -1,7 +1,7 @@
 """The scheduler: RedBeat under Celery beat, with entries of ours.
 
-RedBeat moves an entry on before it sends, one by one; here what is due is read in one round trip,
-queued in batches under a marker for each due time, and moved on afterwards.
+RedBeat sends each entry by itself, and moves it on before.  Here all that is due is read in one
+round trip, queued in batches under a marker for each due time, and moved on afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from frappe_jobs.servers.clock import BOUND, Watch
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at most: a change is in force as soon.
+#: Seconds between two looks at most: a change is in force within them.
 LOOK = 2.0
 
 #: Seconds between two comparisons of the entries with the sites' records.
@@ -42,12 +42,12 @@ COMPARE = 300.0
 #: Seconds between two clearings of old records.
 DAY = 24 * 3600
 
-#: Of very many that are taken out at once, so many are told by name.
+#: How many of the entries that are taken out at once are logged by name.
 TOLD = 10
 
 
 class BenchSchedule(BaseSchedule):  # type: ignore[misc]
-    """When a scheduled job is due, for those who ask RedBeat's entries."""
+    """When a scheduled job is due, for tools that read RedBeat's entries."""
 
     def __init__(self, entry: Entry, app: Any = None) -> None:
         super().__init__(app=app)
@@ -66,7 +66,7 @@ class BenchSchedule(BaseSchedule):  # type: ignore[misc]
 
 
 class BenchEntry(RedBeatSchedulerEntry):  # type: ignore[misc]
-    """RedBeat's entry, of our form: listed and read with RedBeat's own tools, changed by ours."""
+    """RedBeat's entry in our form: RedBeat's own tools list and read it, only ours change it."""
 
     @staticmethod
     def decode_definition(text: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
         self.max_interval = LOOK
-        self.lock_key = None  # RedBeat would wait for it in its own way, and end without it
+        self.lock_key = None  # RedBeat would wait for its lock its own way, and end without it
         self.token = f"{gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._leads: bool | None = None
         self._is_idle = False
@@ -114,7 +114,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
 
     @cached_property
     def _lock(self) -> float:
-        """Seconds for which a look makes it lead: who stands by may look that much later."""
+        """Seconds for which a look makes it lead: the others may look a pause later."""
         return float(self._runtime.settings.scheduler_lock - self._pause)
 
     def tick(self, *_: Any, **__: Any) -> float:
@@ -124,14 +124,14 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         except BrokerError as error:
             self._note_refusal(str(error))
             return LOOK
-        except Exception:  # whatever it is, the next look comes
+        except Exception:  # whatever went wrong, the next look follows
             logger.exception("nothing could be queued at this look; the next one follows")
             return LOOK
         self._note_refusal("")
         return wait
 
     def _note_refusal(self, said: str) -> None:
-        """Say why nothing can be queued as often as that changes, and that it can be again."""
+        """Say why nothing can be queued, whenever that changes, and when it can again."""
         if said == self._refusal:
             return
         self._refusal = said
@@ -162,13 +162,13 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         return max(0.0, min(wait - (time.monotonic() - looked), self._pause))
 
     def _believes(self, look: Look, looked: float) -> bool:
-        """Whether the time is what Redis says, by which jobs are due; what is odd is said once."""
+        """Whether to trust Redis's clock, by which jobs are due; each oddity is logged once."""
         own = time.time()
         believes = self._watch.believes(look.now, wall=own, steady=looked)
         if not believes and not self._doubts:
             logger.error(
                 "Redis's clock has jumped by %.0f s: nothing is queued until it is right again, or "
-                "seems to have been set", self._watch.jump, extra={"action": "clock_jumped"},
+                "seems to be meant", self._watch.jump, extra={"action": "clock_jumped"},
             )  # fmt: skip
         self._doubts = not believes
         differs = abs(own - look.now) > BOUND
@@ -182,33 +182,33 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         return believes
 
     def _note_what_is_wrong(self, look: Look) -> None:
-        """Have all compared where Redis was not as a scheduler leaves it; say what is not."""
+        """Compare all entries if Redis was not as a scheduler leaves it; say what was wrong."""
         was_set_back = look.last is not None and look.now < look.last - 1.0
         if look.is_new or was_set_back or look.taken_out or look.wrong:
-            self._compared = -COMPARE  # also where a comparison goes on that knows nothing of it
+            self._compared = -COMPARE  # even if a comparison runs, which began before
         if was_set_back:
             logger.warning(
-                "Redis's clock was set back: the due times are looked over",
+                "Redis's clock was set back: all due times are checked",
                 extra={"action": "clock_set_back"},
             )
         for key in look.wrong:
             logger.error("%s held something else, and is made anew", shortened(key))
-        for one in look.taken_out[:TOLD]:
+        for entry in look.taken_out[:TOLD]:
             logger.error(
                 "an entry of the schedule is taken out, and made anew from its record: %s: %s",
-                shortened(one.key), one.why, extra={"action": "entry_taken_out"},
+                shortened(entry.key), entry.why, extra={"action": "entry_taken_out"},
             )  # fmt: skip
         if len(look.taken_out) > TOLD:
             logger.error("and %s more entries", len(look.taken_out) - TOLD)
 
     def _note(self, look: Look) -> None:
-        """Say who leads, and that there is nothing to do, as often as that changes."""
+        """Say who leads, and that there is nothing to do, whenever that changes."""
         if look.leads != self._leads:
             self._leads = look.leads
             text, action = (
                 ("this scheduler leads", "scheduler_leads")
                 if look.leads
-                else ("another scheduler leads; this one stands by", "scheduler_waits")
+                else ("another scheduler leads; this scheduler stands by", "scheduler_waits")
             )
             logger.info(text, extra={"action": action})
         is_idle = look.leads and not look.due and look.next_at is None
@@ -221,29 +221,29 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._is_idle = is_idle and not self._is_comparing
 
     def _queue(self, due: Sequence[Due], now: float) -> None:
-        """Queue under the due times' markers, then move on: a kill in between does no harm."""
+        """Queue under the due times' markers, then move on; a kill in between does no harm."""
         scheduling, timetable = self._runtime.scheduling, self._runtime.timetable
         moves, todo = [], []
-        for one in due:
-            if one.at > now:  # somebody has had it looked at too early
-                moves.append((one, one.at, one.at))
-            elif one.queued is not None and one.at <= one.queued <= now:  # it has been queued
-                after = one.entry.next_run(datetime.fromtimestamp(one.queued, UTC)).timestamp()
-                moves.append((one, after, after))
+        for job in due:
+            if job.at > now:  # something set its time in Redis too early
+                moves.append((job, job.at, job.at))
+            elif job.queued is not None and job.at <= job.queued <= now:  # it has been queued
+                after = job.entry.next_run(datetime.fromtimestamp(job.queued, UTC)).timestamp()
+                moves.append((job, after, after))
             else:
-                todo.append(one)
+                todo.append(job)
         asleep = scheduling.asleep(todo)
-        done, waiting = scheduling.queue([one for one in todo if one.entry.site not in asleep], now)
-        waiting += [one for one in todo if one.entry.site in asleep]
-        moves += [(one, one.next_at, one.next_at) for one in done]
-        moves += [(one, one.at, now + PAUSED) for one in waiting]
+        done, waiting = scheduling.queue([job for job in todo if job.entry.site not in asleep], now)
+        waiting += [job for job in todo if job.entry.site in asleep]
+        moves += [(job, job.next_at, job.next_at) for job in done]
+        moves += [(job, job.at, now + PAUSED) for job in waiting]
         timetable.move(moves)
 
     def _compare(self, now: float) -> None:
-        """Bring the entries in line with the records, beside the ticks.
+        """Bring the entries in line with the records, in a process of its own.
 
-        Each scheduled method's module is imported for that, to see whether it is there: of an app
-        like ERPNext they take more memory than all that a scheduler needs.
+        That imports the modules of all scheduled methods, to see whether they exist: an app like
+        ERPNext has more of them than a scheduler's whole memory.
         """
         self._compared = time.monotonic()
         self._comparing = Apart(lambda: self._compare_all(now))
@@ -254,9 +254,9 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         return self._comparing is not None and self._comparing.is_alive()
 
     def _compare_all(self, now: float) -> None:
-        """And once a day, as the sites are visited anyway, clear what is too old there.
+        """Compare; and once a day, as the sites are visited anyway, delete their old records.
 
-        By the clock that is behind: what one that is ahead calls old may be new.
+        By the slower of two clocks: a clock that is ahead would call new records old.
         """
         runtime, today = self._runtime, datetime.fromtimestamp(min(now, time.time()), UTC)
         try:
@@ -265,12 +265,12 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
                 clear_old_records(runtime.settings, runtime.host, runtime.task_upkeep, today)
         except BrokerError as error:
             logger.error("the entries cannot be compared with the records: %s", error)
-        except Exception:  # whatever a site's database says, the schedule goes on
+        except Exception:  # whatever a site's database does, the schedule goes on
             logger.exception("the entries cannot be compared with the records")
 
     def close(self) -> None:
         try:
             self._runtime.timetable.let_go(self.token)
-        except BrokerError:  # it runs out by itself
+        except BrokerError:  # the lock runs out by itself
             pass
         super().close()

@@ -14,13 +14,13 @@ from frappe_jobs.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks. A message on its way here is in no queue, so it takes two.
+#: Seconds between two looks. It takes two looks: a message on its way here is in no queue.
 INTERVAL = 0.2
 LOOKS = 2
 
 
 class Burst(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Stop the worker once its queues are empty and what it took is done, retries included."""
+    """Stop the worker once its queues are empty and all that it took is done, retries included."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -48,6 +48,6 @@ def _is_empty(consumer: Any) -> bool:
             for queue in runtime.settings.queues
             if runtime.broker.queue_name(queue) in consumed
         )
-    except BrokerUnavailable as error:  # the worker waits for it, and so do we
-        logger.debug("nobody knows whether the queues are empty: %s", error)
+    except BrokerUnavailable as error:  # the worker waits for the broker, and so do we
+        logger.debug("it is not known whether the queues are empty: %s", error)
         return False

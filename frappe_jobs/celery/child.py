@@ -1,8 +1,8 @@
 """A worker's process: it outlives a SIGTERM to all, but not its parent, and may have children.
 
-honcho and systemd send SIGTERM to all.  The parent is told as well, and lets its processes finish.
-A parent that was killed can do nothing for them: nobody would renew the lease of what they run.
-Each is the leader of a group of its own, as RQ's are: what a job starts is told apart by that.
+honcho and systemd send SIGTERM to all processes.  The parent gets it too, and lets the others
+finish.  Without their parent nothing would renew their jobs' leases.  Each leads a process group of
+its own, as RQ's do: by the group we find what its job has started.
 """
 
 from __future__ import annotations
@@ -29,18 +29,17 @@ from frappe_jobs.celery.timeout import raise_timeout
 PR_SET_PDEATHSIG = 1
 
 
-#: As multiprocessing knows a program that nobody forked.
+#: multiprocessing's object for a program that was not forked.
 program = multiprocessing.current_process()
 
-#: Whether this is a process of a pool; whether it ends before its next job.
+#: Whether this is a process of a pool, and whether it ends before its next job.
 _is_prefork = _is_spent = False
 
 
 def begin(**_: object) -> None:
-    """Be killed when the worker's parent is, whatever runs here, and not by SIGTERM.
+    """Be killed when the worker's parent dies, whatever runs here, and not by SIGTERM.
 
-    A solo pool has no process of its own: Celery calls this in the worker itself, which stays as
-    it is.
+    A solo pool has no processes: Celery calls this in the worker itself, where it does nothing.
     """
     global _is_prefork
     if (parent := current_process()._parent_pid) is None:
@@ -52,24 +51,24 @@ def begin(**_: object) -> None:
     adopt_orphans()
     _let_it_have_children()
     _end_before_the_next_job_if_spent()
-    # From its birth: billiard would put its own handler in the place of any but this one.
+    # From the start: billiard replaces any handler but SIG_IGN.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _let_it_have_children() -> None:
-    """Be to multiprocessing what the program was that it was forked from, but for its name.
+    """Look to multiprocessing like a main program, except for its name.
 
-    billiard's process, which it is there as well, is a daemon: that may have no children, and none
-    of billiard's can be handed to one that is not forked.
+    It sees billiard's process here, a daemon, which may have no children; and a process of
+    billiard's cannot be handed to a child that is not forked.
     """
     program.name = current_process().name
     multiprocessing.process._current_process = program  # type: ignore[attr-defined]
 
 
 def _end_before_the_next_job_if_spent() -> None:
-    """As at ``--max-jobs``, which ends it in the same place.
+    """Where ``--max-jobs`` ends it, too.
 
-    Nor does a process get there that a job has forked, and that returned from the job's method.
+    A process that a job forked, and that returned from the job's method, also ends there.
     """
     loop, own_pid = current_process()._target, os.getpid()  # the loop is billiard's
     wait_for_job = loop.wait_for_job
@@ -85,9 +84,9 @@ def _end_before_the_next_job_if_spent() -> None:
 
 
 def end_group(**_: object) -> None:
-    """As this process ends: have what finished jobs have left in its group end, too.
+    """When this process ends, end what finished jobs have left in its group.
 
-    Python ends a program's pools at its end; billiard leaves without that.
+    Python ends a program's pools when it exits; billiard exits without that.
     """
     if _is_prefork:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -95,11 +94,11 @@ def end_group(**_: object) -> None:
 
 
 def leave_nothing() -> Callable[[], object]:
-    """What ends, when it is called, all that the job has started which begins now.
+    """A function that kills whatever the job that begins now will have started.
 
-    This process is replaced after the job then: a pool of processes in a module's variable would
-    fail whatever job used it next.  In a worker without processes of its own it does nothing: there
-    several jobs may run at once.
+    This process is then replaced after the job: a pool of processes in a module's variable would
+    fail the next job that uses it.  In a worker without processes it does nothing: there several
+    jobs may run at once.
     """
     if not _is_prefork:
         return lambda: None
@@ -114,10 +113,10 @@ def leave_nothing() -> Callable[[], object]:
 
 
 def follow(parent: int, number: signal.Signals) -> None:
-    """Have this process sent that signal when that parent of it ends."""
+    """Have that signal sent to this process when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # it was quicker
+        if os.getppid() != parent:  # it has ended already
             os.kill(os.getpid(), number)
     else:
         threading.Thread(target=_watch, args=(parent, number), daemon=True, name="parent").start()
@@ -131,15 +130,15 @@ def _watch(parent: int, number: signal.Signals) -> None:
 
 
 def take_signals(**_: object) -> None:
-    """From its first job: programs that a job starts would inherit SIG_IGN, but not a function."""
-    task_prerun.disconnect(take_signals)  # once is enough, and Celery's signals take their time
+    """Before the first job: programs that a job starts inherit SIG_IGN, but not a function."""
+    task_prerun.disconnect(take_signals)  # once is enough, and Celery's signals take time
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         return
-    signal.signal(signal.SIGUSR1, raise_timeout)  # in the place of billiard's
+    signal.signal(signal.SIGUSR1, raise_timeout)  # instead of billiard's handler
     own_pid = os.getpid()
 
     def on_sigterm(number: int, _frame: object) -> None:
-        if os.getpid() != own_pid:  # a process that the job forked: to it nothing is special
+        if os.getpid() != own_pid:  # a process that the job forked has the default
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -147,7 +146,7 @@ def take_signals(**_: object) -> None:
 
 
 def connect() -> None:
-    """Do so in the workers of this process's apps; called for ours alone."""
+    """Do this in the worker processes of this process's apps; called only in our workers."""
     worker_process_init.connect(begin)
     worker_process_shutdown.connect(end_group)
     task_prerun.connect(take_signals)

@@ -1,4 +1,4 @@
-"""The worker's consumer: what is no job of ours is kept aside, and the worker goes on."""
+"""The worker's consumer: what is no job is kept aside, and the worker goes on."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from frappe_jobs.errors import FrappeJobsError
 
 logger = logging.getLogger(__name__)
 
-#: A compressed message may be so many times as large, unpacked, as any is when it is sent.
+#: A compressed message may unpack to this many times the largest size of a message.
 UNPACKED = 10
 
 
 class Consumer(SteadyConsumer):
-    """Celery's consumer, which would drop what it cannot read, or end: here it is kept."""
+    """Celery's consumer would drop what it cannot read, or end; here such messages are kept."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         mailbox.guard(options["app"], self)
@@ -48,7 +48,7 @@ class Consumer(SteadyConsumer):
         super().on_connection_error_after_connected(exc)
 
     def connection_for_read(self, heartbeat: Any = None) -> Any:
-        """Celery's, behind a guard: the broker may hold what is no message at all."""
+        """Celery's, with a guard: what the broker holds may be no message at all."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         limit = self._settings.max_message_size * UNPACKED
         guard(connection, self._keep_raw, unpacked_limit=limit, is_guest=self._settings.is_guest)
@@ -59,9 +59,9 @@ class Consumer(SteadyConsumer):
         super().on_close()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """Celery's handler, behind a look at the message: what it trips over ends the worker.
+        """Celery's handler, for messages that were checked: its errors would end the worker.
 
-        Of what it raises all the same, only a lost connection leaves this.
+        Of the errors that it still raises, only a lost connection is passed on.
         """
         handle = super().create_task_handler(*arguments, **options)
 
@@ -85,7 +85,7 @@ class Consumer(SteadyConsumer):
         return on_task_received
 
     def apply_eta_task(self, task: Any) -> None:
-        """Run what has waited for its time; with no process free, leave it to whoever has one."""
+        """Run what has waited for its time; with no free process, give it to another worker."""
         if isinstance(self.qos, Taking) and not self.qos.has_room:
             task_ready(task)
             task.reject(requeue=True)
@@ -106,10 +106,11 @@ class Consumer(SteadyConsumer):
         self._keep(message, "is no Celery task")
 
     def on_revoke(self, task_ids: Any) -> None:
-        """The jobs among them that wait are cancelled, whichever worker gets their messages."""
-        ids = [task_ids] if isinstance(task_ids, str) else task_ids
+        """Cancel the jobs among them that wait, whichever worker gets their messages."""
+        named = [task_ids] if isinstance(task_ids, str) else task_ids
+        ids = [task_id for task_id in named if isinstance(task_id, str)]
         try:
-            self._runtime.cancel_from_outside([one for one in ids if isinstance(one, str)], REVOKED)
+            self._runtime.cancel_from_outside(ids, REVOKED)
         except FrappeJobsError as error:  # the worker that gets the message tries again
             logger.error("what was revoked cannot be cancelled yet: %s", error)
 
@@ -127,7 +128,7 @@ class Consumer(SteadyConsumer):
 
 
 class Keeping(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keep aside what could not be kept yet, and sum up what was not said."""
+    """Keep aside what could not be kept before, and sum up what was not logged."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 

@@ -1,4 +1,4 @@
-"""How a worker is told and asked something, and how it answers: Celery's remote control."""
+"""Celery's remote control: how a worker gets commands and questions, and how it answers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from frappe_jobs.celery.publisher import Publisher
 
 
 class Mailbox(kombu.pidbox.Mailbox):
-    """Celery's, whose answers no main loop waits for."""
+    """Celery's mailbox, but no main loop waits for its answers."""
 
-    #: A worker's; None in other processes.
+    #: Set in a worker; None in other processes.
     publisher: Publisher | None = None
     #: Whether the broker is RabbitMQ.
     is_amqp = False
 
     def get_queue(self, hostname: str) -> Any:
-        """A worker's own queue; on RabbitMQ another one for each connection.
+        """A worker's own queue; on RabbitMQ a new queue for each connection.
 
-        After a cut RabbitMQ keeps the connection that the worker has given up for minutes, and with
-        it the queue: locked, or still handing half of what comes to nobody.
+        For minutes after a cut RabbitMQ keeps the connection that the worker has given up, and with
+        it the queue: locked, or still delivering half of its messages to that connection.
         """
         name = f"{hostname}.{uuid4().hex[:8]}" if self.is_amqp else hostname
         get_queue: Any = super().get_queue
@@ -53,7 +53,7 @@ class Mailbox(kombu.pidbox.Mailbox):
 
 
 class _Once:
-    """A producer for those who would try for ever."""
+    """A producer that tries once, where kombu would try for ever."""
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
@@ -63,6 +63,6 @@ class _Once:
 
 
 class Control(celery.app.control.Control):  # type: ignore[misc]
-    """Celery's, with that mailbox."""
+    """Celery's remote control, with that mailbox."""
 
     Mailbox = Mailbox

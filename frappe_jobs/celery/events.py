@@ -1,4 +1,4 @@
-"""Celery's events of a worker, for who watches it (Flower): nobody waits until one is sent."""
+"""A worker's Celery events, for watchers such as Flower: the worker never waits to send them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from frappe_jobs.celery.publisher import Publisher
 
 
 class ByThread:
-    """In the place of the connection by which Celery's main loop would send its events."""
+    """Stands for the connection on which Celery's main loop would send its events."""
 
     supports_heartbeats = False
 
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher
 
-    def __bool__(self) -> bool:  # there is nothing to close, or to watch
+    def __bool__(self) -> bool:  # False: there is nothing to close or to watch
         return False
 
 
 class Dispatcher(EventDispatcher):  # type: ignore[misc]
-    """Celery's, for that one."""
+    """Celery's dispatcher, which hands events to the publisher's thread."""
 
     def _publish(self, event: Any, producer: Any, routing_key: str, **options: Any) -> None:
         if not isinstance(self.connection, ByThread):
@@ -41,6 +41,6 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc]
 
 
 class Events(celery.app.events.Events):  # type: ignore[misc]
-    """Celery's, with that dispatcher."""
+    """Celery's events, with that dispatcher."""
 
     dispatcher_cls = Dispatcher

@@ -1,7 +1,7 @@
-"""What a message must look like, so that it can be taken: a list of what is allowed.
+"""What a message must look like to be taken: a list of what is allowed.
 
-Celery believes what a message says.  A header of another type than it expects raises in the
-worker's parent, and ends it, with every worker that gets the message after it.
+Celery believes what a message says.  A header of an unexpected type raises in the worker's parent
+and ends it, and then every other worker that gets the message.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from frappe_jobs.texts.json_text import inside, is_too_deep
 #: Celery's own tasks: ``celery.map``, ``celery.chord_unlock``, ….
 BUILT_IN = "celery."
 
-#: What ``enqueue`` lets nest 100 deep is at most three times as deep as JSON; Celery's parent trips
-#: over twice as much.
+#: ``enqueue`` allows 100 levels, at most three times as many in JSON; Celery fails at twice this.
 DEEPEST = 320
-#: In headers nothing of ours nests deeper than 3.
+#: Our own headers nest no deeper than 3.
 DEEPEST_HEADER = 20
 
 #: A message's id: a name in Redis, in logs and in Celery's result.
 ID = re.compile(r"[!-~]{1,255}")
-#: Over a message's largest size: what hangs on its body beside the arguments.
+#: Bytes of a body beside the arguments: it may be this much over a message's largest size.
 ALLOWANCE = 10_000
 
-#: Of the parts of a task that is called: what Celery does after it.
+#: The parts of a task's body that say what Celery does after it.
 EMBEDS = ("callbacks", "errbacks", "chain", "chord")
 
 Check = Callable[[Any], bool]
@@ -53,7 +52,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_moment(value: object) -> bool:
-    """A time as Celery writes it, not so far away that no clock has it."""
+    """A time as Celery writes it, and in a reasonable year."""
     if value is None:
         return True
     try:
@@ -67,7 +66,7 @@ def _are_limits(value: object) -> bool:
     return not value or (
         isinstance(value, (list, tuple))
         and len(value) == 2
-        and all(one is None or _is_limit(one) for one in value)
+        and all(limit is None or _is_limit(limit) for limit in value)
     )
 
 
@@ -77,7 +76,7 @@ def _is_limit(value: object) -> bool:
 
 def _are_stamped(value: object) -> bool:
     return value is None or (
-        isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+        isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
     )
 
 
@@ -106,12 +105,12 @@ PROTOCOL: dict[str, tuple[Check, str]] = {
     "headers": (lambda value: value is None or isinstance(value, dict), "object of headers"),
 }
 
-#: What Celery keeps of a message under other names than its headers have.
+#: Names under which Celery keeps its own state of a message; no header may have them.
 OWN = frozenset(dir(Context)) - PROTOCOL.keys() - {"id", "task"}
 
 
 def fault_of(message: Any, *, runs_built_ins: bool) -> str | None:
-    """What is wrong with a message so that Celery would trip over it; None if nothing is.
+    """What in a message would make Celery fail; None if nothing.
 
     ``runs_built_ins``: the app is a team's own, which may use Celery's own tasks.
     """
@@ -121,9 +120,9 @@ def fault_of(message: Any, *, runs_built_ins: bool) -> str | None:
     if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
         return _fault_of_what_cannot_be_read(message) or "is no Celery task"
     if headers["task"] == TASK:
-        return None  # its strategy looks closer
+        return None  # its strategy checks more
     if headers["task"].startswith(BUILT_IN) and not runs_built_ins:
-        return f"names a task of Celery's own, which nobody here uses: {headers['task']!r:.100}"
+        return f"names a task of Celery's own, which is not used here: {headers['task']!r:.100}"
     return (
         _fault_of_headers(headers)
         or _fault_of_what_cannot_be_read(message)
@@ -132,7 +131,7 @@ def fault_of(message: Any, *, runs_built_ins: bool) -> str | None:
 
 
 def fault_of_job(message: Any, settings: Settings) -> str | None:
-    """What a message of our own task has that none has which was sent by us; None if nothing."""
+    """What in a message of our task shows that we did not send it; None if nothing."""
     if message.content_type != "application/json":
         return f"is {shortened(message.content_type)}, not JSON"
     if str(message.content_encoding).lower() != "utf-8":
@@ -170,7 +169,7 @@ def _fault_of_what_cannot_be_read(message: Any) -> str | None:
         message.payload
     except ContentDisallowed as error:
         return f"is of a kind that the app does not accept ('accept_content'): {error}"
-    except Exception as error:  # whatever a decoder does with whatever came
+    except Exception as error:  # a decoder may raise anything
         return f"cannot be read: {type(error).__name__}: {error}"
     return None
 
@@ -183,14 +182,14 @@ def _fault_of_body(message: Any) -> str | None:
     for name in EMBEDS:
         embed, kind = payload[2].get(name), dict if name == "chord" else list
         if embed and not isinstance(embed, kind):
-            return f"has a {name!r} that is none: {shortened(embed)}"
+            return f"has an invalid {name!r}: {shortened(embed)}"
     if _may_be_deep(message.body) and is_too_deep(payload, DEEPEST):
         return f"has an argument that is nested over {DEEPEST} deep"
     return None
 
 
 def _may_be_deep(body: Any) -> bool:
-    """Cheap to ask: it holds so many brackets at all."""
+    """A cheap test: whether it has that many brackets."""
     text = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)
     return text.count(b"[") + text.count(b"{") > DEEPEST
 
@@ -200,7 +199,7 @@ def _fault_of_a_jobs_headers(headers: Mapping[str, Any]) -> str | None:
         if name in OWN:
             return f"has a header of Celery's own making: {name!r}"
         if not _is_sendable(value):
-            return f"has under {name!r} what is no text: {shortened(value)}"
+            return f"has under {name!r} a text that cannot be sent: {shortened(value)}"
     if headers.get("expires") is not None:
         return f"expires, which a job never does: {headers['expires']!r}"
     inner = headers.get("headers") or {}
@@ -210,7 +209,7 @@ def _fault_of_a_jobs_headers(headers: Mapping[str, Any]) -> str | None:
 
 
 def _is_sendable(value: object) -> bool:
-    """Whether a text can go to Redis: not half of a character."""
+    """Whether Redis takes it: no text with half of a character."""
     try:
         return not isinstance(value, str) or value.isascii() or bool(value.encode() or True)
     except UnicodeEncodeError:
@@ -237,26 +236,25 @@ def _fault_of_a_jobs_body(
     except BadMessage as error:
         return f"is no job: {error}"
     if ours.id != headers["id"]:
-        return f"says of itself that it is {shortened(ours.id)}, and has another id"
+        return f"calls itself {shortened(ours.id)}, but has another id"
     if ours.queue not in settings.queues:
         return f"is for the queue {shortened(ours.queue)}, which is not configured"
     return None
 
 
 def _may_hold_objects(body: Any) -> bool:
-    """Whether kombu's decoder may have made something of it that JSON does not know."""
+    """Whether kombu's decoder may have made it into objects that JSON does not know."""
     text = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)
     return b"__type__" in text or b"\\u" in text
 
 
 def _is_json(value: object) -> bool:
-    return all(
-        isinstance(one, (str, int, float, list, dict, type(None))) for one in _everything_in(value)
-    )
+    kinds = (str, int, float, list, dict, type(None))
+    return all(isinstance(part, kinds) for part in _everything_in(value))
 
 
 def _everything_in(value: object) -> Iterable[object]:
     level: list[Any] = [value]
     while level:
         yield from level
-        level = [item for one in level for item in inside(one)]
+        level = [item for part in level for item in inside(part)]

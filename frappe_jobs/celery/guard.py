@@ -1,8 +1,8 @@
-"""When a worker's parent is killed, somebody must end what its jobs have started.
+"""A shell that ends what a worker's jobs have started, in case the worker's parent is killed.
 
-Its processes are killed by the kernel then, and have no time for that.  So a shell waits beside
-each worker, for the end of a pipe that the parent alone holds open.  It is in a session of its own:
-who kills the worker's group does not mean it.
+The kernel then kills the worker's processes too, before they could do it.  So a shell waits beside
+each worker for the end of a pipe that only the parent holds open.  It has a session of its own, so
+a kill of the worker's group spares it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
-#: It reads the worker's processes, each the leader of a group, and forgets groups that are empty.
+#: It reads the ids of the worker's processes, each the leader of a group; it forgets empty groups.
 SCRIPT = """
 trap '' HUP INT QUIT TERM
 groups=
@@ -27,15 +27,15 @@ done
 for group in $groups; do kill -9 -"$group"; done
 """
 
-#: By which it is told in a list of processes.
+#: How it is called in a list of processes.
 NAME = "guard of a frappe_jobs worker"
 
-#: The pipe to it, in the worker's parent and in its processes until they have begun.
+#: The pipe to it; the worker's processes close it when they begin.
 _pipe: int | None = None
 
 
 def begin() -> None:
-    """Start it; before the worker's processes, which tell it who they are."""
+    """Start it, before the worker's processes, which tell it their ids."""
     global _pipe
     reading, writing = os.pipe()
     try:
@@ -47,12 +47,10 @@ def begin() -> None:
             start_new_session=True,
             env={},
             cwd="/",
-        ).returncode = 0  # nobody waits for it, and nobody is to complain of that
+        ).returncode = 0  # we never wait for it, and Popen must not warn about that
     except OSError as error:
         os.close(writing)
-        logger.warning(
-            "should this worker be killed, what its jobs have started goes on: %s", error
-        )
+        logger.warning("if this worker is killed, what its jobs have started goes on: %s", error)
     else:
         _pipe = writing
     finally:
@@ -60,19 +58,19 @@ def begin() -> None:
 
 
 def enter() -> None:
-    """In one of the worker's processes: have its group ended with the worker."""
+    """Called in a process of the worker: have its group ended with the worker."""
     _tell(f"{os.getpid()}\n")
 
 
 def leave() -> None:
-    """The worker ends as it should: it has seen to everything itself."""
+    """Called when the worker ends normally: it has cleaned up itself."""
     _tell("end\n")
 
 
 def _tell(line: str) -> None:
     global _pipe
     if _pipe is not None:
-        with suppress(OSError):  # somebody has ended it
+        with suppress(OSError):  # the shell was killed
             os.write(_pipe, line.encode())
         os.close(_pipe)
         _pipe = None

@@ -1,4 +1,4 @@
-"""What is no job: kept where people can look at it, counted, and summed up in the log."""
+"""Messages that are no jobs: kept where people can look at them, counted, and logged."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from frappe_jobs.errors import FrappeJobsError
 
 logger = logging.getLogger(__name__)
 
-#: Of a message's body, of its headers and of what is wrong with it, so many characters are kept.
+#: Characters that are kept of a message's body, of its headers, and of what is wrong with it.
 BODY_LIMIT = 10_000
 REASON_LIMIT = 1_000
 
-#: So many messages have a line each within so many seconds; the others are summed up in one.
+#: This many messages have a line each within that many seconds; one line sums up the others.
 LINES, WINDOW = 20, 10.0
 
-#: So many wait in this process while the ledger is out of reach; as many are kept there.
+#: This many wait in this process while the ledger is out of reach; the ledger keeps as many.
 MOST = 1_000
 #: Seconds between two attempts to reach it.
 PAUSE = 1.0
@@ -30,21 +30,21 @@ _short.maxstring = _short.maxother = 1_000
 
 
 def as_text(value: object) -> str:
-    """For people; not longer than is kept, whatever it is."""
+    """Any value as a text for people, no longer than what is kept."""
     try:
         if isinstance(value, (str, bytes, bytearray, memoryview)):
             part = value[:BODY_LIMIT]
             return repr(part if isinstance(part, str) else bytes(part))[:BODY_LIMIT]
         return _short.repr(value)[:BODY_LIMIT]
-    except Exception as error:  # whatever it does when it is looked at
+    except Exception as error:  # its repr may raise anything
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
 class KeptAside:
-    """Those of one worker; only its own loop calls this.
+    """A worker's messages that are no jobs; only the worker's own loop calls this.
 
-    A message is acknowledged once it is kept.  While the ledger is out of reach it stays the
-    broker's, and what the broker has let go of waits here.
+    A message is acknowledged once it is kept.  While the ledger is out of reach it stays with the
+    broker; what the broker has already let go of waits here.
     """
 
     def __init__(self, write: Callable[..., None]) -> None:
@@ -76,20 +76,20 @@ class KeptAside:
             self.write()
 
     def look(self) -> None:
-        """Write what could not be written, sum up what was not said."""
+        """Write what could not be written, sum up what was not logged."""
         if self._waiting:
             self.write()
         if self._unsaid and time.monotonic() - self._since > WINDOW:
             self.sum_up()
 
     def write(self) -> None:
-        """Write what waits, and acknowledge it; a broker that is lost has it still."""
+        """Write what waits, and acknowledge it; a lost broker still has its messages."""
         entries = [*self._waiting]
         try:
             self._write(*(entry for entry, _ in entries))
         except FrappeJobsError as error:
             if not self._try_again_at:
-                logger.error("what is no job cannot be kept aside yet: %s", error)
+                logger.error("messages that are no jobs cannot be kept aside yet: %s", error)
             self._try_again_at = time.monotonic() + PAUSE
             return
         self._try_again_at = 0.0
@@ -99,8 +99,8 @@ class KeptAside:
                 acknowledge()
 
     def forget_unacknowledged(self) -> None:
-        """The connection is lost: its broker hands these out again."""
-        mine = [one for one in self._waiting if one[1] is None]
+        """The connection is lost: the broker delivers these again."""
+        mine = [message for message in self._waiting if message[1] is None]
         self._waiting.clear()
         self._waiting.extend(mine)
 
@@ -119,10 +119,10 @@ class KeptAside:
             self._unsaid, self._last = self._unsaid + 1, f"a message in {queue} {reason}"
 
     def sum_up(self) -> None:
-        """Say in one line how many more there were."""
+        """Log in a single line how many more there were."""
         if self._unsaid:
             logger.error(
-                "%s more messages are kept aside; the last one: %s", self._unsaid, self._last,
+                "%s more messages are kept aside; the last: %s", self._unsaid, self._last,
                 extra={"action": "messages_kept_aside", "count": self._unsaid},
             )  # fmt: skip
         self._unsaid = 0

@@ -1,6 +1,6 @@
 """Leases: a job is its worker's as long as the worker's parent says so, every few seconds.
 
-A broker may hand a message to a second worker at any time; that one finds the lease alive.
+A broker may hand a message to a second worker at any time; that worker finds the lease alive.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 TAKE_BACK = 5.0
 
 
-#: Seconds within which a process puts back a message that somebody else runs.
+#: Seconds within which a process puts back a message that another process runs.
 PUT_BACK = 5.0
 
-#: This worker among those of its name whose processes have the same numbers: two containers may
-#: have one host name, each its own processes.  Its processes are forked, and have it as well.
+#: Tells this worker from others: two containers may have the same host name and process ids.  Its
+#: processes are forked, and have the same value.
 IDENTITY = uuid4().hex[:8]
 
 
 def holder(hostname: str, pid: int) -> str:
-    """Who holds a lease: a process of a worker."""
+    """The name of a lease's holder: a process of a worker."""
     return f"{hostname}/{IDENTITY}/{pid}"
 
 
@@ -51,7 +51,7 @@ class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
         _keep(runtime, consumer.hostname)
         unacked = str(getattr(consumer.task_consumer.channel, "unacked_key", ""))
         if unacked.startswith(runtime.settings.prefix):  # Redis, and not a team's own messages
-            # kombu's own pace is a look every 100 seconds.
+            # kombu itself looks only every 100 seconds.
             consumer.timer.call_repeatedly(TAKE_BACK, _take_back, (consumer,))
 
 
@@ -59,7 +59,7 @@ _keeper: Keeper | None = None
 
 
 def _keep(runtime: Runtime, hostname: str) -> None:
-    """From now on until this process ends, also while it reconnects and while it shuts down."""
+    """Keep leases until this process ends, also while it reconnects and shuts down."""
     global _keeper
     if _keeper is None:
         _keeper = Keeper(runtime, hostname)
@@ -69,18 +69,18 @@ def _keep(runtime: Runtime, hostname: str) -> None:
 class Keeper:
     """Renews leases, and kills the processes whose leases could not be renewed for half their time.
 
-    In two threads: one speaks to Redis, on a connection of its own, as the worker's may be busy or
-    away.  The other one watches the clock and waits for nothing else: what no server answers, no
-    network carries, or a library never gives back cannot stop it.
+    In two threads.  The first speaks to Redis on a connection of its own, as the worker's may be
+    busy or away.  The second only watches the clock, so no silent server, lost network or hanging
+    library can stop it.
     """
 
     def __init__(self, runtime: Runtime, hostname: str) -> None:
         self._ledger, self._hostname = runtime.make_ledger(), hostname
         self._lease = runtime.settings.lease
-        #: When the lease of each request was renewed last; both threads only ever set whole values.
+        #: When each request's lease was last renewed; both threads only set whole values.
         self._renewed: dict[Any, float] = {}
         self._killed: set[tuple[str, int]] = set()
-        #: Those that had the lease, and since when others are here whose lease is somebody else's.
+        #: The requests that had their lease, and since when others have found it taken.
         self._ours: set[Any] = set()
         self._refused: dict[Any, float] = {}
 
@@ -95,32 +95,30 @@ class Keeper:
         if not requests:
             return
         asked = time.monotonic()  # the lease lasts from then on, however late the answer comes
-        pairs = [(one.id, holder(self._hostname, one.worker_pid)) for one in requests]
+        pairs = [(request.id, holder(self._hostname, request.worker_pid)) for request in requests]
         try:
             lost = self._ledger.renew(pairs)
         except BrokerUnavailable as error:
             logger.error("the leases cannot be renewed: %s", error)
         else:
-            theirs = {one: lost[pair] for one, pair in zip(requests, pairs, strict=True)
+            theirs = {request: lost[pair] for request, pair in zip(requests, pairs, strict=True)
                       if pair in lost}  # fmt: skip
-            self._renewed.update(
-                dict.fromkeys((one for one in requests if one not in theirs), asked)
-            )
+            self._renewed.update(dict.fromkeys({*requests} - theirs.keys(), asked))
             self._end_those_that_lost(requests, theirs)
         for request in requests:
             request.enforce_time_limits()
 
     def _end_those_that_lost(self, requests: Sequence[Any], theirs: Mapping[Any, bool]) -> None:
-        """Of the requests whose leases are somebody else's, those whose own they were.
+        """Kill requests whose leases another process has, if the lease was theirs before.
 
-        Another one is a message that came twice: its process is about to put it back.
+        Any other is a message that came twice: its process is about to put it back.
         """
-        self._ours = {one for one in requests if one in self._ours or one not in theirs}
+        self._ours = (self._ours & {*requests}) | ({*requests} - theirs.keys())
         now = time.monotonic()
-        self._refused = {one: self._refused.get(one, now) for one in theirs}
+        self._refused = {request: self._refused.get(request, now) for request in theirs}
         self._kill(
-            one for one, has_begun in theirs.items()
-            if has_begun or one in self._ours or now - self._refused[one] > PUT_BACK
+            request for request, has_begun in theirs.items()
+            if has_begun or request in self._ours or now - self._refused[request] > PUT_BACK
         )  # fmt: skip
 
     def _watch(self) -> None:
@@ -128,21 +126,20 @@ class Keeper:
         now = time.monotonic()
         for gone in self._renewed.keys() - set(requests):
             self._renewed.pop(gone, None)
-        self._kill(
-            one for one in requests if now - self._renewed.setdefault(one, now) > self._lease / 2
-        )
+        since = {request: self._renewed.setdefault(request, now) for request in requests}
+        self._kill(request for request in requests if now - since[request] > self._lease / 2)
 
     def _kill(self, requests: Iterable[Any]) -> None:
-        """Once, for afterwards another process may have that id."""
-        pairs = {(one.id, one.worker_pid): one for one in requests}
+        """Only once: later another process may have that id."""
+        pairs = {(request.id, request.worker_pid): request for request in requests}
         overdue = {pair: pairs[pair] for pair in pairs.keys() - self._killed}
         self._killed |= overdue.keys()
         for message_id, pid in overdue:
             logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
             if pid != os.getpid():  # a pool of threads cannot be killed
-                send_signal(pid, signal.SIGSTOP)  # all of them now: an end may take seconds
-        for (_, pid), one in overdue.items():
-            end(pid, one.time_start)
+                send_signal(pid, signal.SIGSTOP)  # stop all of them now: ending one takes time
+        for (_, pid), request in overdue.items():
+            end(pid, request.time_start)
 
 
 def _for_ever(work: Callable[[], None], seconds: float) -> None:
@@ -150,12 +147,12 @@ def _for_ever(work: Callable[[], None], seconds: float) -> None:
     while not pause.wait(seconds):
         try:
             work()
-        except Exception:  # whatever it is, it must not end the keeping
+        except Exception:  # whatever went wrong must not end this thread
             logger.exception("the leases are not kept as they should be")
 
 
 def _take_back(consumer: Any) -> None:
-    """Put back what workers held that are gone, and keep what this one holds."""
+    """Put back what dead workers held, and keep what this worker holds."""
     channel = consumer.task_consumer.channel
     try:
         now = time.time()
@@ -164,4 +161,4 @@ def _take_back(consumer: Any) -> None:
                 client.zadd(channel.unacked_index_key, held, xx=True)
         channel.qos.restore_visible(num=1000, interval=1)
     except consumer.connection_errors:  # the consumer finds out by itself, and reconnects
-        logger.debug("no look for what dead workers left", exc_info=True)
+        logger.debug("what dead workers held was not looked for", exc_info=True)

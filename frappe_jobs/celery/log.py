@@ -1,6 +1,6 @@
-"""A worker's log: a job's text cannot forge a line of it, and what a job prints is in it.
+"""A worker's log: a job's texts cannot forge its lines, and what a job prints goes into it.
 
-Names, errors and methods are whatever somebody enqueued.
+Names, errors and methods are whatever was enqueued.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import celery.app.log
 from celery.signals import after_setup_logger, after_setup_task_logger
 from celery.utils.log import LoggingProxy
 
-#: What begins a line anew, steers a terminal, or cannot be written at all.
+#: What begins a new line, steers a terminal, or cannot be written at all.
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-#: Of a line so many characters are written.
+#: Characters that are written of a line.
 LINE_LIMIT = 20_000
 
 
 def escaped(text: str) -> str:
-    """The text on one line, as Python would write it."""
+    """The text on a single line, with Python's escapes."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Escaping(logging.Formatter):
-    """Goes before a formatter; a traceback keeps its lines, moved to the right."""
+    """Escapes for another formatter; a traceback keeps its lines, indented."""
 
     def __init__(self, formatter: logging.Formatter | None) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Escaping(logging.Formatter):
         text = record.getMessage()
         if len(text) > LINE_LIMIT:
             text = f"{text[:LINE_LIMIT]}… ({len(text)} characters)"
-        record = copy(record)  # other handlers have it as it came
+        record = copy(record)  # other handlers get it unchanged
         record.msg, record.args = escaped(text), ()
         if record.exc_info:
             record.exc_text = _indented(self.formatException(record.exc_info))
@@ -58,13 +58,13 @@ def _put_before(logger: logging.Logger, **_: Any) -> None:
 
 
 def connect() -> None:
-    """Do so wherever Celery sets up the log of this process."""
+    """Escape wherever Celery sets up this process's log."""
     after_setup_logger.connect(_put_before)
     after_setup_task_logger.connect(_put_before)
 
 
 class Logging(celery.app.log.Logging):  # type: ignore[misc]
-    """Celery's, which puts streams in the place of standard output and error, not half of one."""
+    """Celery's logging, but standard output and error become whole streams, not mere proxies."""
 
     def redirect_stdouts_to_logger(
         self,
@@ -83,9 +83,9 @@ class Logging(celery.app.log.Logging):  # type: ignore[misc]
 
 
 class Printed(io.TextIOBase):
-    """Writes to the log what is printed.
+    """Writes what is printed to the log.
 
-    Programs that a job starts with this as their output, and whatever else asks for its file, write
+    Code that asks for its file, such as a program that a job starts with this as its output, writes
     to the worker's standard error, which the log goes to.
     """
 
@@ -107,14 +107,14 @@ class Printed(io.TextIOBase):
         return 2
 
     def reconfigure(self, **_: object) -> None:
-        """What it does with text is the log's to say."""
+        """Does nothing: the log decides how text is written."""
 
     def close(self) -> None:
-        """A job that closes it has no other one's output closed."""
+        """Does nothing: a job that closes it must not close other jobs' output."""
 
 
 class Bytes(io.RawIOBase):
-    """What lies under it, for who prints bytes."""
+    """Its ``buffer``, for code that prints bytes."""
 
     def __init__(self, text: Printed) -> None:
         self._text = text
@@ -131,4 +131,4 @@ class Bytes(io.RawIOBase):
         return self._text.fileno()
 
     def close(self) -> None:
-        """Nor does it here."""
+        """Does nothing."""

@@ -1,7 +1,7 @@
-"""Control commands, as Flower and ``celery control`` send them: one that is none ends nothing.
+"""Control commands, as Flower and ``celery control`` send them: a bad command ends nothing.
 
-kombu matches a worker's name by whatever expression a command brings, and counts on with whatever
-clock; Celery opens its channel anew after each that raises, and logs a traceback.
+kombu matches a worker's name with any expression that a command brings, and accepts any clock;
+Celery reopens its channel after each command that raises, and logs a traceback.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from kombu.pidbox import Node
 
 from frappe_jobs.errors import shortened
 
-#: A message's clock counts messages; a longer one would not fit into RabbitMQ's headers.
+#: A message's clock counts messages; a larger number would not fit into RabbitMQ's headers.
 CLOCK_LIMIT = 2**53
 
 #: The commands after which a job that waits is not to run.
 REVOKING = ("revoke", "terminate")
 
-#: The parts of a command: what each may be.
+#: The parts of a command, and the types of each.
 PARTS: dict[str, tuple[type, ...]] = {
     "method": (str,),
     "arguments": (dict, type(None)),
@@ -47,14 +47,14 @@ def fault_of(body: Any, headers: Any) -> str | None:
         return f"is a control command whose reply goes nowhere: {shortened(reply_to)}"
     clock = headers.get("clock") if isinstance(headers, dict) else None
     if clock and (not isinstance(clock, int) or not 0 <= clock < CLOCK_LIMIT):
-        return f"is a control command with a clock that is none: {shortened(clock)}"
+        return f"is a control command with an invalid clock: {shortened(clock)}"
     return None
 
 
 def guard(app: Celery, consumer: Any) -> None:
-    """Have the app's worker in this process keep aside what is no command; before it is made.
+    """Have the app's worker in this process keep aside what is no command; call it before.
 
-    What Celery's ``revoke`` names is cancelled: it would forget that when it ends.
+    What Celery's ``revoke`` names is cancelled in its record: a worker forgets it when it ends.
     """
 
     def keep(fault: str, body: Any) -> None:
@@ -70,7 +70,7 @@ def guard(app: Celery, consumer: Any) -> None:
                 return super().handle_message(body, message)  # type: ignore[no-untyped-call]
             except consumer.losses:
                 raise
-            except Exception as error:  # of who asks, or of the answer
+            except Exception as error:  # of the command, or of sending the answer
                 keep(f"is a control command that failed: {type(error).__name__}: {error}", body)
 
         dispatch_from_message = handle_message

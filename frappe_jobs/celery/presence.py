@@ -1,4 +1,4 @@
-"""What a worker says of itself to who asks whether it is there."""
+"""What a worker answers when it is asked whether it is online."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from frappe_jobs.brokers.base import PRESENCE
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Add to Celery's ``inspect stats`` which queues it serves, and what its clock says."""
+    """Add its queues and its clock to Celery's ``inspect stats``."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 

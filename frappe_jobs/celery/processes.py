@@ -1,11 +1,11 @@
-"""What a job has started, and its end: nothing of a run may work on when the job runs again.
+"""Find and kill what a job has started: none of it may still work when the job runs again.
 
-Whose a process is shows where it hangs in the tree of processes.  Linux lets a worker and its
-processes adopt what is orphaned below them, so that neither a session of its own nor a parent that
-has ended takes one out of sight.  Elsewhere a process's group is all that is known of it.
+A process belongs to the job below which it hangs in the tree of processes.  On Linux a worker and
+its processes adopt orphans below them, so neither a session of its own nor a parent that has ended
+hides a process.  Elsewhere only a process's group is known.
 
-One that a job which finished has left, in a group or session of its own, is nobody's: a daemon that
-was started on purpose.
+What a finished job has left in a group or session of its own is left alone: a daemon, started on
+purpose.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: From Linux's <sys/prctl.h>: orphans below this process become its children, not init's.
 PR_SET_CHILD_SUBREAPER = 36
 
-#: Seconds for which one is waited for that was killed: the kernel may be in the middle of its disk.
+#: Seconds to wait for a killed process: the kernel may be in the middle of a disk access for it.
 KILL_TIMEOUT = 5.0
 INTERVAL = 0.002
 
@@ -37,7 +37,7 @@ PROC = Path("/proc")
 
 
 class Process(NamedTuple):
-    """One line of the system's table."""
+    """A line of the system's table."""
 
     pid: int
     parent: int
@@ -48,12 +48,12 @@ class Process(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """A number may be another process's later."""
+        """The pid alone may belong to another process later."""
         return self.pid, self.started
 
 
 def adopt_orphans() -> None:
-    """Have what is orphaned below this process become its child."""
+    """Have orphans below this process become its children."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
@@ -68,10 +68,10 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
 
 
 def end(pid: int, since: float | None = None) -> bool:
-    """Kill one of this worker's processes, and what its job has started; back once they are gone.
+    """Kill a process of this worker, and what its job has started; return once they are gone.
 
-    ``since`` is when the job began, in the system's time.  False if that process is gone
-    already, or is the worker itself: a pool of threads cannot be killed.
+    ``since`` is when the job began, in the system's time.  False if that process is already
+    gone, or is the worker itself: a pool of threads cannot be killed.
     """
     if pid == os.getpid() or not send_signal(pid, signal.SIGSTOP):  # it starts no more of them
         return False
@@ -79,28 +79,28 @@ def end(pid: int, since: float | None = None) -> bool:
 
     def left() -> list[Process]:
         found = below(pid)
-        return [one for one in found if one.group == pid or one.started >= began]
+        return [process for process in found if process.group == pid or process.started >= began]
 
     _kill_all(left)
     send_signal(pid, signal.SIGKILL)
-    with suppress(OSError):  # where the system says nothing of its tree
+    with suppress(OSError):  # for systems that do not show their tree
         os.killpg(pid, signal.SIGKILL)
-    _wait(lambda: [one for one in (_line(pid),) if one and not one.is_dead])
+    _wait(lambda: [process for process in (_line(pid),) if process and not process.is_dead])
     return True
 
 
 def end_orphans(pid: int, since: float) -> None:
-    """Kill what one of this worker's processes has left, which is gone; back once they are, too."""
+    """Kill what a dead process of this worker has left; return once it is gone."""
     own_group, began = os.getpgrp(), _ticks(since)
 
     def left() -> list[Process]:
-        found = [one for one in orphans() if one.group != own_group]
-        return [one for one in found if one.group == pid or one.started >= began]
+        found = [process for process in orphans() if process.group != own_group]
+        return [process for process in found if process.group == pid or process.started >= began]
 
     def left_with_theirs() -> list[Process]:
         table = look()
         roots = left()
-        return [*roots, *(one for root in roots for one in below(root.pid, table))]
+        return [*roots, *(process for root in roots for process in below(root.pid, table))]
 
     if PROC.joinpath("self/stat").exists():
         _kill_all(left_with_theirs)
@@ -111,26 +111,26 @@ def end_orphans(pid: int, since: float) -> None:
 
 
 def orphans() -> list[Process]:
-    """The children of this worker that are no processes of its pool."""
-    own, pool = os.getpid(), {one.pid for one in [*current_process()._children]}
-    return [one for one in look() if one.parent == own and one.pid not in pool]
+    """The children of this worker that are not processes of its pool."""
+    own, pool = os.getpid(), {process.pid for process in [*current_process()._children]}
+    return [process for process in look() if process.parent == own and process.pid not in pool]
 
 
 def reap_orphans() -> None:
-    """Let go of those that have ended; nobody else would."""
-    for one in orphans():
-        if one.is_dead:
-            _reap(one.pid)
+    """Reap the orphans that have ended; nothing else would."""
+    for process in orphans():
+        if process.is_dead:
+            _reap(process.pid)
 
 
 def pause_together() -> None:
-    """Stand still with the worker at Ctrl+Z, which the terminal says to the worker's group alone.
+    """Stop and continue the processes with the worker: Ctrl+Z reaches only the worker's group.
 
-    A job that went on meanwhile would have nobody who renews its lease.
+    Nothing would renew the lease of a job that went on meanwhile.
     """
 
     def on_stop(*_: object) -> None:
-        pool = [one.pid for one in [*current_process()._children]]
+        pool = [process.pid for process in [*current_process()._children]]
         _tell_groups(pool, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         _tell_groups(pool, signal.SIGCONT)
@@ -145,7 +145,7 @@ def _tell_groups(groups: list[int], number: signal.Signals) -> None:
 
 
 def children() -> list[int]:
-    """Of this process, in one look that costs next to nothing where there are none."""
+    """This process's children; costs next to nothing if there are none."""
     found: list[int] = []
     with suppress(OSError):
         for thread in PROC.joinpath("self/task").iterdir():
@@ -154,30 +154,36 @@ def children() -> list[int]:
 
 
 class Started:
-    """What the job that begins now starts, seen from the process that runs it."""
+    """What the job that begins now will start, seen from the process that runs it."""
 
-    #: Children that were dead already when the last job began.
+    #: Children that were already dead when the last job began.
     _dead: set[tuple[int, int]] = set()
 
     def __init__(self) -> None:
         there = below(os.getpid()) if children() else []
-        self._before = {one.identity for one in there}
-        dead = {one.identity for one in there if one.is_dead and one.parent == os.getpid()}
+        self._before = {process.identity for process in there}
+        dead = {
+            process.identity
+            for process in there
+            if process.is_dead and process.parent == os.getpid()
+        }
         if forgotten := dead & Started._dead:
             _forget(forgotten)
         Started._dead = dead - forgotten
 
     def end(self) -> bool:
-        """Kill it, and be back once it is gone; False if there is nothing."""
-        return bool(children()) and _kill_all(
-            lambda: [one for one in below(os.getpid()) if one.identity not in self._before]
-        )
+        """Kill it, and return once it is gone; False if there is nothing."""
+        return bool(children()) and _kill_all(self._left)
+
+    def _left(self) -> list[Process]:
+        found = below(os.getpid())
+        return [process for process in found if process.identity not in self._before]
 
 
 def _forget(dead: set[tuple[int, int]]) -> None:
-    """Let go of children that nobody has waited for during a whole job: orphans, as a rule."""
+    """Reap children that were not waited for during a whole job: orphans, as a rule."""
     if module := sys.modules.get("multiprocessing"):
-        module.active_children()  # asks for its own, and notes their ends
+        module.active_children()  # reaps its own, and notes their ends
     for pid, _ in dead:
         _reap(pid)
 
@@ -188,7 +194,7 @@ def _reap(pid: int) -> None:
 
 
 def look() -> list[Process]:
-    """The system's table, where it has one that can be read."""
+    """The system's table of processes; empty if it cannot be read."""
     return [*_read()]
 
 
@@ -207,26 +213,26 @@ def _line(pid: int) -> Process | None:
         text = PROC.joinpath(str(pid), "stat").read_bytes()
     except OSError:  # it is gone
         return None
-    state, parent, group, *more = text.rpartition(b")")[2].split()  # before it stands its name
+    state, parent, group, *more = text.rpartition(b")")[2].split()  # after its name
     return Process(pid, int(parent), int(group), state in b"ZX", int(more[16]))
 
 
 def below(pid: int, table: list[Process] | None = None) -> list[Process]:
     """All that descend from that process."""
     children: dict[int, list[Process]] = {}
-    for one in look() if table is None else table:
-        children.setdefault(one.parent, []).append(one)
+    for process in look() if table is None else table:
+        children.setdefault(process.parent, []).append(process)
     found: list[Process] = []
     waiting = [pid]
     while waiting:
         its = children.get(waiting.pop(), [])
         found += its
-        waiting += [one.pid for one in its]
+        waiting += [process.pid for process in its]
     return found
 
 
 def _ticks(since: float | None) -> float:
-    """That time in the table's terms; 0 for None, so that all have started since."""
+    """That time in the table's ticks; 0 for None: everything has started since then."""
     if since is None:
         return 0
     now = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -235,24 +241,25 @@ def _ticks(since: float | None) -> float:
 
 
 def _kill_all(left: Callable[[], list[Process]]) -> bool:
-    """Kill these, and those that they start meanwhile; whether there was one."""
+    """Kill these, and those that they start meanwhile; says whether there were any."""
     met: set[int] = set()
 
     def killed() -> list[Process]:
-        living = [one for one in left() if not one.is_dead]
-        met.update(one.pid for one in living)
-        for one in living:
-            with suppress(OSError):  # it is gone; or another user's
-                os.kill(one.pid, signal.SIGKILL)
+        living = [process for process in left() if not process.is_dead]
+        met.update(process.pid for process in living)
+        for process in living:
+            with suppress(OSError):  # it is gone, or belongs to another user
+                os.kill(process.pid, signal.SIGKILL)
         return living
 
     if still := _wait(killed):
-        logger.error("processes that a job has started do not end: %s", [one.pid for one in still])
+        pids = [process.pid for process in still]
+        logger.error("processes that a job has started do not end: %s", pids)
     return bool(met)
 
 
 def _wait(left: Callable[[], list[Process]]) -> list[Process]:
-    """Until there is none; what there is in the end."""
+    """Wait until there are none, or the time is over; gives those that are left."""
     deadline = time.monotonic() + KILL_TIMEOUT
     pause = threading.Event()
     while (found := left()) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
-"""What a worker's main loop has to say is sent by a thread: the loop never waits for a broker.
+"""A thread sends what a worker's main loop has to say, so the loop never waits for a broker.
 
-Its events, its answers to who asks, the reports of what it has killed.  Under an alarm RabbitMQ
-takes no message for hours, perhaps; what raised the alarm drains only if the worker goes on.
+That is its events, its answers, and the callbacks of jobs that it killed.  Under an alarm RabbitMQ
+may take no message for hours, and the backlog drains only if the worker goes on.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from frappe_jobs.servers.refusals import answer_of
 
 logger = logging.getLogger(__name__)
 
-#: So much is kept while it cannot be sent; the oldest of it is dropped first.
+#: How many messages are kept while they cannot be sent; the oldest are dropped first.
 LIMIT = 1000
 
 #: Seconds between two attempts, from the first to the longest.
 PAUSE, LONGEST_PAUSE = 1.0, 5.0
 
-#: What has been sent for so many seconds and is not then is another state, which is said again.
+#: Seconds for which sending must work before the same error is logged again.
 STABLE = 10.0
 
-#: Of RabbitMQ alone: nobody waits for each to be confirmed.
+#: For RabbitMQ: a message is not confirmed.
 UNCONFIRMED = {"confirm_publish": False}
 
 Send = Callable[[Any], object]
@@ -45,7 +45,7 @@ class Publisher:
         self._connection: Any = None
 
     def put(self, send: Send) -> None:
-        """Have it called soon, with a producer; once, whether or not it can be sent."""
+        """Have it called soon, with a producer; only once, even if that fails."""
         with self._something:
             self._waiting.append(send)
             if self._thread is None:
@@ -60,14 +60,14 @@ class Publisher:
             send = self._next()
             try:
                 send(self._producer())
-            except Exception as error:  # whatever the broker says, the next one is tried as well
+            except Exception as error:  # whatever the broker answers, the next is tried as well
                 failed_at = time.monotonic()
                 if said != (said := f"{type(error).__name__}: {answer_of(error)}"):
-                    logger.warning("what this worker says of itself is not sent: %s", said)
+                    logger.warning("this worker's events and answers are not sent: %s", said)
                 self._let_go()
                 pause.wait(delay)
                 delay = min(2 * delay, LONGEST_PAUSE)
-            else:  # of the first that it does not take RabbitMQ says so with the next
+            else:  # RabbitMQ reports a message that it refused only when the next is sent
                 if time.monotonic() - failed_at > STABLE:
                     said, delay = "", PAUSE
 
@@ -82,10 +82,10 @@ class Publisher:
         return self._connection.Producer(auto_declare=False)
 
     def _let_go(self) -> None:
-        """Of the connection, without a word to a server that may not read it."""
+        """Drop the connection without a goodbye, which the server may not read."""
         connection, self._connection = self._connection, None
         try:
             if connection is not None:
                 connection.collect()
-        except Exception:  # it is gone, one way or another
+        except Exception:  # it is gone in any case
             logger.debug("a connection that broke could not be closed", exc_info=True)

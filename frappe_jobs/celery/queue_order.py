@@ -1,6 +1,6 @@
-"""In which order a worker looks into its queues, on Redis; on RabbitMQ earlier ones go first.
+"""In which order a worker looks into its queues on Redis; on RabbitMQ earlier queues go first.
 
-kombu's own ``round_robin`` is the third way: the queue that gave a job goes to the end.
+kombu's own ``round_robin`` is a third order: the queue that gave a job goes to the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kombu.utils.scheduling import priority_cycle
 class InTheOrderTheyCame(priority_cycle):
     """The queues in the order in which the worker began to consume them.
 
-    kombu 5.6 hands them over as a set, again with each one that joins or leaves.
+    kombu 5.6 gives them as a set, again whenever a queue is added or removed.
     """
 
     def update(self, it: Collection[str]) -> None:
@@ -23,7 +23,7 @@ class InTheOrderTheyCame(priority_cycle):
 
 
 class Random(priority_cycle):
-    """Another order at each look."""
+    """A new random order at each look."""
 
     def consume(self, n: int) -> list[str]:
         return random.sample(self.items, min(n, len(self.items)))

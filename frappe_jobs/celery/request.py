@@ -1,4 +1,4 @@
-"""What the worker's parent knows of a job: it writes the end that a killed process cannot."""
+"""A job in the worker's parent, which writes the end that a killed process cannot write."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from frappe_jobs.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-#: Why a job is cancelled that was revoked by Celery's means: Flower, ``celery control revoke``.
+#: The reason of a job that was revoked by Flower or ``celery control revoke``.
 REVOKED = "revoked by Celery"
 
 #: Seconds between two attempts to write down what became of a job.
 PAUSE = 1.0
 
-#: Says of a retry that no other message was sent.
+#: The text of a retry for which no other message was sent.
 KEPT = "kept by its worker"
 
-#: Of a message that came by our consumer: keeps it, and runs it again after so many seconds.
+#: The attribute of a message from our consumer that keeps it, and runs it again some seconds later.
 KEEP = "frappe_jobs_keep"
 
-#: As they come by Celery's remote control.
+#: How Celery's remote control spells it.
 KILLING = ("SIGKILL", "KILL", signal.SIGKILL)
 
-#: Seconds that Celery's own timers have, before a time limit is enforced in their place.
+#: Seconds that Celery's own timers have before we enforce a time limit ourselves.
 OVERDUE = 5.0
 
 
 class NoJob(InvalidTaskError):  # type: ignore[misc]
-    """A message names our task, and is none that we would have sent."""
+    """A message names our task, but we would not have sent it."""
 
 
 def only_jobs(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's strategy for a message, behind a look at it that asks before it is decoded.
+    """Celery's strategy for our task, after a check that comes before the message is decoded.
 
-    A team's app may accept pickle for its own tasks, and has embeds; ours takes jobs alone.
+    A team's app may accept pickle and embeds for its own tasks; ours takes only jobs.
     """
     handle = default(task, app, consumer, **options)
     settings = runtime_of(app).in_force
@@ -71,10 +71,10 @@ def only_jobs(task: Task, app: Celery, consumer: Any, **options: Any) -> Callabl
 
 
 class SafeRequest(Request):  # type: ignore[misc]
-    """A message in the worker's parent, which is let go of whatever its failing does."""
+    """A message in the worker's parent, acknowledged even if handling its failure fails."""
 
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
-        """An embed that cannot be sent, or a result that cannot be written, must not wedge it."""
+        """An embed that cannot be sent, or a result that cannot be written, must not block it."""
         try:
             return super().on_failure(exc_info, *arguments, **options)
         except losses(*self.connection_errors):
@@ -96,12 +96,12 @@ class JobRequest(SafeRequest):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if not any(self.time_limits):  # sent by other means than ours
+        if not any(self.time_limits):  # not sent by us
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """At the hard limit the process is killed; only the parent is left to say so."""
+        """At the hard limit the process is killed, so only the parent can write the end."""
         if soft:
             self._was_told = True
         else:
@@ -110,13 +110,13 @@ class JobRequest(SafeRequest):
         super().on_timeout(soft, timeout)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """With what the job has started, where it is killed; SIGTERM is none to our processes."""
+        """If it is killed, kill what the job has started, too; our processes ignore SIGTERM."""
         if self.time_start and signal in KILLING:
             end(self.worker_pid, self.time_start)
         super().terminate(pool, signal)
 
     def enforce_time_limits(self) -> None:
-        """See to what Celery's timers should have done some seconds ago.
+        """Do what Celery's timers should have done some seconds ago.
 
         They are lost when the broker goes away, and stand still until it is back.
         """
@@ -145,9 +145,9 @@ class JobRequest(SafeRequest):
         return super().on_failure(exc_info, *arguments, **options)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Somebody revoked it, and Celery drops the message: then the job is cancelled, first.
+        """It was revoked, so Celery drops the message; the job is cancelled before that.
 
-        Its message stays here until that is written: the job would be found to be lost, and run.
+        Until that is written the message stays here: else the job would count as lost, and run.
         """
         if not terminated:
             try:
@@ -160,7 +160,7 @@ class JobRequest(SafeRequest):
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def on_retry(self, exc_info: Any) -> Any:
-        """Celery lets go of the message, as another one was sent; where none could be it stays."""
+        """Celery drops the message, as a new one was sent; if none could be sent, it stays."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
@@ -176,7 +176,7 @@ class JobRequest(SafeRequest):
             end_orphans(self.worker_pid, self.time_start)
 
         def note(runtime: Runtime, message: Message) -> None:
-            if is_terminated:  # somebody's revoke; Celery drops the message
+            if is_terminated:  # by a revoke; Celery drops the message
                 reason = "terminated by Celery"
                 runtime.end_from_outside(message, CANCELLED, reason, self._holder)
             elif self._holder:  # the message comes back at once
@@ -187,16 +187,16 @@ class JobRequest(SafeRequest):
         self._write(note)
 
     def _end(self, reason: str) -> None:
-        """Twice is harmless: only the first end of a job counts."""
+        """Write its end; twice does no harm, as only a job's first end counts."""
         self._write(lambda runtime, message: runtime.killed(message, reason, self._holder))
 
     @property
     def _holder(self) -> str | None:
-        """Whose run of the job it is; one that runs elsewhere by now is not this one's to end."""
+        """This run's holder: if the job now runs elsewhere, this run may not end it."""
         return holder(self.hostname, self.worker_pid) if self.worker_pid else None
 
     def _write(self, note: Callable[[Any, Message], None]) -> None:
-        """The worker goes on, whether the ledger takes it or not; a thread insists."""
+        """Write to the ledger; if it is out of reach, a thread tries on and the worker goes on."""
         try:
             message = Message.from_wire(self._request_dict.get(HEADER), self.args[0])
         except (BadMessage, IndexError):
@@ -219,7 +219,7 @@ def _insist(call: Callable[[], object]) -> None:
             call()
         except BrokerUnavailable as error:
             logger.debug("not yet: %s", error)
-        except Exception:  # whatever it is, nobody else is there to show it
+        except Exception:  # nothing else would log it
             logger.exception("what became of a job cannot be written")
             return
         else:

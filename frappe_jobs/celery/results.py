@@ -1,4 +1,4 @@
-"""What a worker does between its last job and its end: it reads the results that are arriving."""
+"""Between its last job and its end a worker reads the results that are still arriving."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from celery import bootsteps
 
 
 class FinishReading(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Read the results to their end that were arriving when the worker was told to stop.
+    """Read to their end the results that were arriving when the worker was told to stop.
 
     Celery 5.6 would take their middle for a beginning, lose them, and wait 30 s for the process
-    that sent them (5.7 does as we do).  Celery's loop keeps a result that has come in part as a
-    generator in the place of its pipe's reader, ``hub.readers``; no public interface tells.
+    that sent them (5.7 does as we do).  For a result that has come in part, Celery's loop has a
+    generator as its pipe's reader in ``hub.readers``; no public interface tells.
     """
 
     #: Seconds that a process has to send the rest.
     timeout = 5.0
 
-    requires = ("celery.worker.components:Pool",)  # so it is stopped before the pool is
+    requires = ("celery.worker.components:Pool",)  # so it is stopped before the pool
 
     def stop(self, worker: Any) -> None:
         hub = worker.hub

@@ -37,7 +37,7 @@ def run_scheduler(
     beat_init.connect(lambda **_: on_ready(), weak=False)
     beat = app.Beat(
         loglevel="WARNING" if quiet else "INFO",
-        quiet=True,  # no banner: standard output is for what was asked for
+        quiet=True,  # no banner: standard output stays clean
         scheduler=app.conf.beat_scheduler,
     )
     beat.run()

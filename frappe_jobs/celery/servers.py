@@ -30,7 +30,7 @@ from frappe_jobs.texts.masking import masked, shown
 #: What Celery calls an option of RabbitMQ's URL.
 AMQP_SETTINGS = {"heartbeat": "broker_heartbeat", "connect_timeout": "broker_connection_timeout"}
 
-#: What it calls an option of a Redis's URL, for its result backend.
+#: What Celery calls an option of a Redis URL, for its result backend.
 RESULT_SETTINGS = {
     "socket_timeout": "redis_socket_timeout",
     "socket_connect_timeout": "redis_socket_connect_timeout",
@@ -40,7 +40,7 @@ RESULT_SETTINGS = {
     "client_name": "redis_client_name",
 }
 
-#: What they are where the URL says nothing; to ask twice for a result does no harm.
+#: Their defaults; asking twice for a result does no harm.
 RESULT_LIMITS = {
     "socket_timeout": ANSWER_TIMEOUT,
     "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -58,13 +58,13 @@ def broker_settings(settings: SettingsInForce) -> dict[str, Any]:
 
 
 def broker_options(settings: SettingsInForce) -> dict[str, Any]:
-    """How long kombu's transport waits; what the URL of a Redis says goes before.
+    """How long kombu's transport waits; the options of a Redis URL win.
 
     A team's own app reads its own URL.
     """
     if settings.is_amqp:
         return dict(AMQP_LIMITS)
-    # The interval is that of the connections which wait for messages or control commands, too.
+    # The interval also holds for the connections that wait for messages or control commands.
     ours = REDIS_LIMITS | {"health_check_interval": IDLE}
     return ours if settings.is_guest else {**ours, **read_url(settings.broker_url).options}
 
@@ -75,7 +75,7 @@ def result_settings(settings: SettingsInForce) -> dict[str, Any]:
         return {"result_backend": settings.result_backend}
     results = read_url(settings.result_backend)
     options = {**RESULT_LIMITS, **results.options}
-    if results.path:  # Celery would hand it on to a Unix socket, too
+    if results.path:  # a Unix socket, for which Celery would set it as well
         del options["socket_keepalive"]
     named = {RESULT_SETTINGS[name]: value for name, value in options.items()}
     return {
@@ -97,7 +97,7 @@ def schedule_settings(settings: SettingsInForce) -> dict[str, Any]:
 
 
 class ConfiguredServers(CelerySettings):  # type: ignore[misc]
-    """Celery's settings, whose servers the environment does not change (see environment.py)."""
+    """Celery's settings, but the environment does not change the servers (see environment.py)."""
 
     @property
     def broker_url(self) -> Any:
@@ -118,12 +118,12 @@ def keep_to_the_configuration(app: Celery) -> None:
 
 
 def check_results(app: Celery, settings: SettingsInForce) -> None:
-    """Raises ConfigError for a result backend that Celery has not, or lacks a package for."""
+    """Raise ConfigError for a result backend that Celery does not have, or lacks a package for."""
     if settings.celery_result_backend is None:
         return
     try:
         _ = app.backend
-    except Exception as error:  # whatever Celery's backends do with it
+    except Exception as error:  # Celery's backends may raise anything
         where = settings.origins.get("celery_result_backend", COMMON_CONFIG)
         text = masked(" ".join(str(error).split()))
         raise ConfigError(
@@ -134,9 +134,9 @@ def check_results(app: Celery, settings: SettingsInForce) -> None:
 
 
 def broker_of(app: Celery) -> str:
-    """The URL of a team's own app's broker for us who read it, too, with its ``broker_use_ssl``.
+    """The URL of a team's own app's broker, with its ``broker_use_ssl``, for our own connections.
 
-    Raises ConfigError where it has none, or one that would part those who send from the workers.
+    Raises ConfigError if it has none, or if it sends to another broker than its workers read from.
     """
     write, read = (_joined(url) for url in (app.conf.broker_write_url, app.conf.broker_read_url))
     if not write:
@@ -149,7 +149,7 @@ def broker_of(app: Celery) -> str:
         )
     try:
         app.connection_for_write(write)
-    except Exception as error:  # whatever kombu does with it; its text may quote a password
+    except Exception as error:  # kombu may raise anything; its text may quote a password
         why = f": {error}" if isinstance(error, TypeError) else ""
         raise ConfigError(
             f"Celery cannot read the app's broker_url, {masked(write)}: {type(error).__name__}{why}"
@@ -158,7 +158,7 @@ def broker_of(app: Celery) -> str:
 
 
 def results_of(app: Celery, settings: SettingsInForce) -> str | None:
-    """Where Celery's results go, for us who look at it; of a team's own app as Celery reads it."""
+    """Where Celery's results go, for our own connections; a team's own app as Celery reads it."""
     if not settings.is_guest:
         return settings.result_backend
     url = _joined(app.conf.result_backend)
@@ -171,7 +171,7 @@ def _joined(url: Any) -> str:
 
 
 def _encrypted(url: str, use_ssl: Any) -> str:
-    """With what kombu adds from ``broker_use_ssl``, unless the URL has options of that kind."""
+    """The URL with ``broker_use_ssl``, unless it has such options itself."""
     if not isinstance(use_ssl, Mapping) or "ssl_" in url.partition("?")[2]:
         return url
     options = dict(use_ssl)

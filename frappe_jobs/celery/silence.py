@@ -1,11 +1,11 @@
-"""A worker finds out that its broker is silent, and leaves what it has no use for.
+"""A worker notices that its broker is silent, and closes a connection that it does not use.
 
-A connection that waits for messages is read when there is something to read: no time limit of a
-socket's holds there.  On RabbitMQ heartbeats tell; on Redis this does.  What has no public
-interface in kombu and is used here alone: ``Channel._brpop_start`` asks for a message, ``_in_poll``
-is the connection that waits for one, ``client`` has it in any case, ``subclient`` is what waits for
+A connection that waits for messages is read when there is something to read, so no time limit of
+its socket applies.  On RabbitMQ heartbeats notice; on Redis this module does.  It alone uses these,
+which have no public interface in kombu: ``Channel._brpop_start`` asks for a message, ``_in_poll``
+is the connection while it waits for a message, ``client`` always has it, ``subclient`` waits for
 control commands, ``_pool`` and ``_async_pool`` hold all of them, and the transport's ``cycle``
-knows whose sockets the loop looks at.
+knows whose sockets the loop watches.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks.
 INTERVAL = 1.0
 
-#: Seconds that an answer may be late.  Redis gives one at the latest when the time is over that it
-#: was given to find a message.
+#: Seconds that an answer may be late.  Redis answers at the latest when its time to find a message
+#: is over.
 LATE = 3.0
 
 
 class Silence(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Have the consumer connect anew when Redis has fallen silent."""
+    """Have the consumer reconnect when Redis has fallen silent."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -50,12 +50,12 @@ class Silence(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 class Ear:
-    """What of one channel waits for something."""
+    """Watches the connections of a channel that wait for something."""
 
     def __init__(self, channel: Any, hub: Any) -> None:
         self._channel, self._hub = channel, hub
         self._asked = time.monotonic()
-        #: Since when its looks have seen that something is so.
+        #: Since when each state has lasted, as far as the looks have seen.
         self._since: dict[str, float] = {}
         ask = channel._brpop_start
 
@@ -66,7 +66,7 @@ class Ear:
         channel._brpop_start = noting_when
 
     def look(self) -> None:
-        """Raise what says that the connection is lost; leave one that has no use."""
+        """Raise TimeoutError if Redis is silent; close the connection if it has no use."""
         channel = self._channel
         waits = channel._in_poll
         wait = channel.brpop_timeout + LATE
@@ -86,10 +86,10 @@ class Ear:
         return time.monotonic() - self._since.setdefault(what, time.monotonic()) > seconds
 
     def _leave(self) -> None:
-        """Close what has no room for a message: it may be dropped meanwhile, and not told so.
+        """Close the connection of a worker without room for a message: it may be dropped silently.
 
-        kombu makes it anew when there is room.  Past its own way to be told, by which 5.6 would
-        never ask for a message again; and 5.6 would look without a pause at one that was reset.
+        kombu makes it anew when there is room.  Not by kombu's own ``disconnect``: after that 5.6
+        would never ask for a message again, and it would poll a connection that was reset forever.
         """
         channel, client = self._channel, self._channel.client
         cycle, descriptor = channel.connection.cycle, _socket(channel).fileno()
@@ -101,17 +101,17 @@ class Ear:
 
 
 def channels(connection: Any) -> Iterator[redis.Channel]:
-    """Those of kombu's connection to Redis that are open."""
+    """The open channels of kombu's connection to Redis."""
     for channel in [*connection.transport.channels]:
         if isinstance(channel, redis.Channel) and not channel.closed:
             yield channel
 
 
 def hang_up(connection: Any) -> None:
-    """Leave a lost connection of kombu's to Redis, without a word to its other side.
+    """Drop a lost connection of kombu's to Redis without a goodbye.
 
     Celery would say goodbye on each channel, and wait each time for an answer that may not come.
-    What this worker holds is put back if Redis can be reached, else it comes back by itself.
+    What this worker holds is put back if Redis can be reached; else it comes back by itself.
     """
     if not isinstance(connection.transport, redis.Transport):
         return
@@ -131,12 +131,12 @@ def hang_up(connection: Any) -> None:
 
 
 def _socket(channel: Any) -> Any:
-    """Of the connection on which the channel asks for messages; None if it is closed."""
+    """The socket on which the channel asks for messages; None if it is closed."""
     return getattr(getattr(channel.__dict__.get("client"), "connection", None), "_sock", None)
 
 
 def _is_readable(connection: Any) -> bool:
-    """Whether an answer is there that nobody has read yet: it may hold a message."""
+    """Whether there is an answer that was not read yet: it may hold a message."""
     poller = select.poll()
     poller.register(connection._sock, select.POLLIN)
     return bool(poller.poll(0))

@@ -1,7 +1,7 @@
 """A worker whose main loop stands still is woken, or ends, so that its supervisor begins another.
 
-All that the loop waits for has a limit; but py-amqp reads a frame to its end, however long that
-takes, and who knows what else.
+All that the loop waits for should have a limit; but py-amqp reads a frame to its end, however long
+that takes, and there may be more such places.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks, and between two signs of the loop's life.
 INTERVAL = 1.0
 
-#: So many looks without one, and its sockets are shut: whatever it reads ends with an error.
+#: After this many looks without a sign its sockets are shut: whatever it reads raises an error.
 SHUT = 15
 
-#: So many, and nothing helps.
+#: After this many the worker ends: nothing else has helped.
 END = 120
 
 
@@ -41,7 +41,7 @@ class Standstill(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self.enabled = bool(consumer.hub)
-        #: Looks since the last sign; a process that was frozen looks no oftener than its loop runs.
+        #: Looks since the last sign; a frozen process makes no looks either.
         self._missed = 0
         self._is_in_loop = False
 
@@ -69,17 +69,17 @@ class Standstill(bootsteps.StartStopStep):  # type: ignore[misc]
                 continue
             if self._missed == SHUT:
                 logger.error("the worker's loop stands still for %s s: it is woken", SHUT)
-                for one in sockets(consumer.connection):
-                    shut(one)
+                for sock in sockets(consumer.connection):
+                    shut(sock)
             elif self._missed == END:
                 logger.critical("the worker's loop stands still for %s s: the worker ends", END)
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
 def look_again_at_the_dead(pool: Any) -> None:
-    """Of processes that died while the loop was out of order, Celery has forgotten to look at them.
+    """Have Celery look again at processes that died while the loop did not run.
 
-    It ends at that, with what it has in ``AsynPool._pool`` and their ``_sentinel_poll``.
+    It would fail over them, in ``AsynPool._pool`` and their ``_sentinel_poll``.
     """
     for process in getattr(getattr(pool, "_pool", None), "_pool", ()):
         if getattr(process, "_sentinel_poll", 0) is None:
@@ -87,20 +87,20 @@ def look_again_at_the_dead(pool: Any) -> None:
 
 
 def sockets(connection: Any) -> Iterator[Any]:
-    """What a connection of kombu's has open, without opening anything."""
+    """The open sockets of kombu's connection; opens none."""
     if isinstance(connection.transport, redis.Transport):
         for channel in channels(connection):
             for pool in (channel._pool, channel._async_pool):
-                for one in [*getattr(pool, "_in_use_connections", ())]:
-                    yield getattr(one, "_sock", None)
+                for redis_connection in [*getattr(pool, "_in_use_connections", ())]:
+                    yield getattr(redis_connection, "_sock", None)
     else:
         yield getattr(getattr(connection._connection, "_transport", None), "sock", None)
 
 
-def shut(one: Any) -> None:
-    """What is read from it ends at once, in whatever thread."""
+def shut(sock: Any) -> None:
+    """End whatever is read from it, at once and in any thread."""
     try:
-        if one is not None:
-            one.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has ended meanwhile
+        if sock is not None:
+            sock.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it is closed by now
         logger.debug("a socket could not be shut", exc_info=True)

@@ -1,8 +1,8 @@
-"""A consumer that nothing ends that a broker answers: it waits, and comes back.
+"""A consumer that no answer of a broker ends: it waits, and comes back.
 
-Celery takes an answer that refuses (a Redis that has become a replica, is full, or has another
-access list; a RabbitMQ that closes a channel) for an end of the worker, and waits for the broker
-in the loop that has to go on: for a message to be confirmed, for an event to be sent.
+When a broker refuses (a Redis that has become a replica, is full, or has another access list; a
+RabbitMQ that closes a channel), Celery ends the worker.  And its main loop waits for the broker,
+until a message is confirmed or an event is sent.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from frappe_jobs.texts.masking import masked
 
 logger = logging.getLogger(__name__)
 
-#: What a broker answers, or kombu in its place: to a worker all of it is a lost connection.
+#: Errors that a broker answers, or kombu raises for it: a worker treats all as a lost connection.
 ANSWERS = (redis.RedisError, AMQPError, OperationalError, InconsistencyError, BrokerError)
 
-#: The logger of what kombu does for a worker on Redis, each second or so.
+#: kombu's logger for what it does about every second for a worker on Redis.
 KOMBU = "kombu.transport.redis"
 
 
 class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
-    """Celery's, for which whatever a broker answers is a connection that is lost."""
+    """Celery's consumer, but any error that a broker answers counts as a lost connection."""
 
     connection_errors: tuple[type[BaseException], ...]
 
@@ -54,27 +54,27 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         self._looks: Any = None
         logging.getLogger(KOMBU).addFilter(self._waiting)
         self._unsettled: BaseException | None = None
-        #: Of this connection, from its first message on.
+        #: Stands for this connection; a new object for each.
         self._stay = object()
 
     def connection_for_write(self, *_: Any, **__: Any) -> ByThread:
-        """By what Celery sends the worker's events: the publisher's thread."""
+        """Celery sends the worker's events through this: the publisher's thread."""
         return ByThread(self.publisher)
 
     def ensure_connected(self, connection: Any) -> Any:
-        """The connection, once the broker takes it; whoever tells the worker to stop is heard."""
+        """The connection, once the broker accepts it; a signal to stop still ends the worker."""
 
         def on_error(error: Exception, interval: float) -> None:
             self._waiting.say(error)
 
-        # Nothing is sent here, and these are told, as JSON, to who asks for the worker's facts.
+        # Nothing is sent on it; and its options, as JSON, are part of the worker's statistics.
         connection.transport_options.pop("on_blocked", None)
         connection.ensure_connection(
             on_error, None, interval_start=STEP, interval_step=STEP, interval_max=LONGEST,
             callback=leave_if_told,
         )  # fmt: skip
         self.first_connection_attempt = False
-        # Celery's loop has its timers raise these, and logs all others.
+        # Celery's loop lets its timers raise these, and logs all others.
         connection.connection_errors = self.connection_errors
         return connection
 
@@ -89,7 +89,7 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         super().on_ready()
 
     def _forget_unsettled(self, _hub: Any) -> None:
-        """The loop has left already, and its hub calls what was to be called soon."""
+        """The loop has already ended, and its hub makes the calls that were still to come."""
         self._unsettled = None
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
@@ -105,8 +105,8 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Celery's handler, for messages whose acknowledgement may fail.
 
-        Celery would log that, and count the message as held for ever: a worker of one process
-        would take no other.
+        Celery would log that, and count the message as held for ever: a worker with a single
+        process would take no more.
         """
         handle = super().create_task_handler(*arguments, **options)
         self._stay = stay = object()
@@ -120,7 +120,7 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         return on_task_received
 
     def _keep_until_due(self, handle: Callable[[Any], None], message: Any, delay: float) -> None:
-        """Have the message wait here as one that comes with its time, and handle it then."""
+        """Have the message wait here, like a message with a time to run at, and handle it then."""
         when = datetime.now(timezone.utc) + timedelta(seconds=delay)
         tries = message.headers.get("retries") or 0
         message.headers = message.headers | {"eta": when.isoformat(), "retries": tries + 1}
@@ -134,17 +134,17 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         except self.connection_errors as error:
             logger.debug("a message could not be acknowledged", exc_info=True)
             if stay is not self._stay:
-                return  # it came by a connection that was given up: the one of now is well
+                return  # it came by a connection that was given up; the present one works
             self._unsettled = error
             self.call_soon(self._connect_anew)
 
     def _connect_anew(self) -> None:
-        """Unless the worker has by now, or is about to end."""
+        """Reconnect, unless the worker has done so by now, or is about to end."""
         if self._unsettled is not None and self.blueprint.state == RUN:
             raise self._unsettled
 
     def perform_pending_operations(self) -> None:
-        """Celery's, in pools without processes; it logs what they raise, and goes on."""
+        """Celery's, in pools without processes; it would only log what the calls raise."""
         super().perform_pending_operations()
         if self.hub is None:
             self._connect_anew()

@@ -1,8 +1,8 @@
-"""How a worker stops: it finishes what runs, or hands it back.
+"""How a worker stops: it finishes its running jobs, or hands them back.
 
-Celery's own warm shutdown leaves its loop at once, and with it the timeouts of what still runs and
-the broker's heartbeats. So a worker that is told to stop takes nothing more, stays in its loop
-until its jobs are done, and only then begins Celery's shutdown.
+Celery's own warm shutdown leaves its loop at once, and with it the timeouts of running jobs and the
+broker's heartbeats.  So a worker that is told to stop takes nothing more, stays in its loop until
+its jobs are done, and only then begins Celery's shutdown.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
-#: Process managers send SIGTERM to a process and to its group: within so many seconds it is one.
+#: Process managers send SIGTERM to a process and to its group: within these seconds it counts once.
 TWICE = 1.0
 
 #: Seconds between two looks whether the jobs are done.
 INTERVAL = 0.2
 
-#: And for what is dead of that which jobs have left.
+#: Seconds between two looks for dead processes that jobs have left.
 REAP = 10.0
 
 
 class Stopping:
-    """What this process was told."""
+    """Whether, and how, this process was told to stop."""
 
     def __init__(self) -> None:
         self.told = False
-        #: The processes are killed, and their jobs go back to their queues.
+        #: The processes are killed, and their jobs are put back into their queues.
         self.handing_back = False
         #: The worker is in its loop, and can wait there.
         self.in_loop = False
@@ -52,12 +52,12 @@ class Stopping:
         self._read, self._write = -1, -1
 
     def listen(self, grace: float | None) -> None:
-        """Take the signals over; ``grace`` is in seconds from the first to handing back."""
+        """Handle the signals; ``grace`` is the seconds from the first signal to handing back."""
         self._read, self._write = os.pipe()
         own_pid = os.getpid()
 
         def on_signal(number: int, _frame: object) -> None:
-            if os.getpid() == own_pid:  # a process just forked still has this handler
+            if os.getpid() == own_pid:  # a process that was just forked still has this handler
                 self._on_signal(number)
 
         for number in SIGNALS:
@@ -78,7 +78,7 @@ class Stopping:
 
     def _wait(self, grace: float | None) -> None:
         os.read(self._read, 1)
-        logger.info("told to stop: what runs is finished; told again, it is handed back")
+        logger.info("told to stop: running jobs finish; a second signal hands them back")
         select.select([self._read], [], [], grace)
         self.handing_back = True
         state.should_stop = 0
@@ -93,9 +93,9 @@ stopping = Stopping()
 
 
 class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Listen to SIGTERM, SIGINT and SIGQUIT in Celery's place; in pools of processes only.
+    """Handle SIGTERM, SIGINT and SIGQUIT instead of Celery; only in pools of processes.
 
-    And be to those processes what their jobs need of a parent.
+    Also be the parent that those processes' jobs need.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -128,7 +128,7 @@ class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
         self._drains = False
 
     def start(self, consumer: Any) -> None:
-        if stopping.told:  # the broker was away meanwhile; what comes back is not for us
+        if stopping.told:  # while the broker was away; we take nothing more from it
             state.should_stop = 0
             return
         stopping.in_loop = True

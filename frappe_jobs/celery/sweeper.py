@@ -1,4 +1,4 @@
-"""One worker of the bench at a time looks for jobs whose messages are lost."""
+"""A worker of the bench, one at a time, looks for jobs whose messages are lost."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def _sweep_for_ever(app: Celery) -> None:
                 runtime.task_upkeep.settle_what_is_left()
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)
-        except Exception:  # whatever it is, it must not end the sweeping
+        except Exception:  # whatever went wrong must not end the sweeping
             logger.exception("the sweep failed")

@@ -1,13 +1,13 @@
 """How a worker takes messages from RabbitMQ: by hand, and only what it can run at once.
 
-RabbitMQ's prefetch cannot say "so many of all my queues together": from 4.0 on that is deprecated,
-4.3 takes it for "of each queue" without a word, and what waits for its time (a retry) counts as
-well.  So nothing is prefetched.  A worker with a free process fetches, from the earliest queue that
-has a message.  Where they are all empty it consumes, to be told of the next one; that one is run as
-well, and the worker fetches again.
+RabbitMQ's prefetch cannot say "this many of all my queues together": from 4.0 on that is
+deprecated, 4.3 silently takes it for "of each queue", and messages that wait for their time
+(retries) count as well.  So nothing is prefetched.  A worker with a free process fetches from the
+earliest queue that has a message.  When all are empty, it consumes, to be told of the next message;
+it runs that, and fetches again.
 
-What has no public interface in Celery and kombu, and is used here alone: that the worker's loop
-compares ``consumer.qos``'s two values in each round, and calls its ``update`` where they differ;
+Only this module uses these, which have no public interface in Celery and kombu: the worker's loop
+compares ``consumer.qos``'s two values in each round, and calls its ``update`` if they differ;
 ``Consumer._receive_callback``; whether a worker's pool is free (``state.reserved_requests``).
 """
 
@@ -23,12 +23,12 @@ from kombu.common import QoS
 
 from frappe_jobs.celery.stopping import stopping
 
-#: So many messages are fetched before the worker's loop goes on: retries that wait are no limit.
+#: How many messages are fetched before the worker's loop goes on: waiting retries set no limit.
 ROUND = 25
 
 
 class Taking(QoS):
-    """Stands in the place of the worker's prefetch count, which its loop keeps up to date."""
+    """Takes the place of the worker's prefetch count, which its loop keeps up to date."""
 
     def __init__(self, consumer: Any) -> None:
         super().__init__(None, 0)  # type: ignore[no-untyped-call]
@@ -36,7 +36,7 @@ class Taking(QoS):
         #: A message came by consuming since the last look.
         self._was_told = False
 
-    #: For Celery's loop, which calls ``update`` where the two differ.
+    #: Celery's loop calls ``update`` when this and ``value`` differ.
     prev = False
 
     @property
@@ -48,7 +48,7 @@ class Taking(QoS):
 
     @value.setter
     def value(self, count: int) -> None:
-        """What Celery counts here is no matter of ours."""
+        """Ignored: Celery's own count does not matter here."""
 
     def increment_eventually(self, n: int = 1) -> int:
         return 0
@@ -68,7 +68,7 @@ class Taking(QoS):
         return any(map(tasks.consuming_from, tasks.queues))
 
     def accepts(self, message: Any) -> bool:
-        """Whether a message that came may be handled; if not, it is back in its queue."""
+        """Whether a message that came may be handled; if not, it is put back into its queue."""
         if "consumer_tag" in message.delivery_info:  # RabbitMQ sent it by itself
             self._was_told = True
             if not self.has_room:
@@ -90,7 +90,7 @@ class Taking(QoS):
         self._consumer.timer.call_after(0, lambda: None)  # the loop comes back without a pause
 
     def _fetch(self, tasks: Any) -> bool:
-        """Take one message, of the first queue that has one; False if they are all empty."""
+        """Take a message from the first queue that has any; False if they are all empty."""
         for queue in tasks.queues:
             if message := tasks.channel.basic_get(queue=queue.name):
                 tasks._receive_callback(message)
@@ -99,7 +99,7 @@ class Taking(QoS):
 
 
 class TakeByHand(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Have a worker on RabbitMQ take its messages so, where Celery's loop is the worker's."""
+    """Have a worker on RabbitMQ take its messages by hand, if it runs Celery's loop."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -110,14 +110,14 @@ class TakeByHand(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def takes_by_hand(consumer: Any, connection: Any) -> bool:
-    """Whether the worker can: from RabbitMQ, and in a loop that its processes wake."""
+    """Whether the worker can do so: from RabbitMQ, and in a loop that its processes wake."""
     return consumer.hub is not None and connection.transport.driver_type == "amqp"
 
 
 def without_time_that_has_come(message: Any) -> None:
-    """Have Celery run a message at once whose time has come, as it would a little later.
+    """Have Celery run a message whose time has come at once, and not a little later.
 
-    Meanwhile the worker would fetch another one for its free process.
+    Meanwhile the worker would fetch another message for its free process.
     """
     eta = message.headers.get("eta")
     try:

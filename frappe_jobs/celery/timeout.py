@@ -1,4 +1,4 @@
-"""What a job gets at its timeout."""
+"""The exception that a job gets at its timeout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _bases() -> tuple[type[Exception], ...]:
     return SoftTimeLimitExceeded, import_module("rq.timeouts").JobTimeoutException
 
 
-#: Celery's exception, and where RQ is installed RQ's as well: apps written for RQ catch that one.
+#: Celery's exception, and RQ's as well if RQ is installed: apps written for RQ catch RQ's.
 JobTimeoutException: type[Exception] = type(
     "JobTimeoutException", _bases(), {"__module__": __name__, "__doc__": "The job's time is over."}
 )

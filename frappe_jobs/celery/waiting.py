@@ -1,4 +1,4 @@
-"""A worker whose broker is away, or there and refuses: it says so once, waits, and comes back."""
+"""A worker whose broker is away, or refuses, says so once, waits, and comes back."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from frappe_jobs.servers.refusals import answer_of
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two attempts: by how much each pause is longer, up to the longest one.
+#: Seconds by which each pause between two attempts grows, and the longest pause.
 STEP, LONGEST = 0.5, 2.0
 
-#: What has held for so many seconds and fails then is another state, which is said again.
+#: Seconds for which the broker must work before the same error is logged again.
 STABLE = 10.0
 
 
 class Waiting(logging.Filter):
-    """How long a worker has been kept from working, and what was said of it.
+    """How long a worker has been kept from working, and what was logged about it.
 
-    As the filter of a logger it says in its own way what that one would say of the broker.
+    As the filter of a logger it logs that logger's records of the broker's errors its own way.
     """
 
     def __init__(self, broker: str, errors: tuple[type[BaseException], ...]) -> None:
@@ -35,29 +35,29 @@ class Waiting(logging.Filter):
         self._broker, self._errors = broker, errors
         self._is_ready = False
         self._pause = 0.0
-        #: What was said since it worked last: each kind once, whatever command met it.
+        #: What was logged since it last worked: each kind once, whatever command met it.
         self._said: set[tuple[type[BaseException], str]] = set()
         self._failed_at = time.monotonic()
 
     def ready(self) -> None:
-        """Note that it works, as far as anybody knows."""
+        """Note that it works, as far as is known."""
         self._is_ready = True
 
     def lost(self, error: BaseException) -> None:
-        """Note that it does not, and say why."""
+        """Note that it does not work, and log why."""
         self.say(error)
         self._is_ready = False
 
     def say(self, error: BaseException) -> None:
-        """Say what keeps it from working, unless that was said already."""
+        """Log what keeps it from working, unless that was already logged."""
         self.note_return()
         self._failed_at = time.monotonic()
         answer = answer_of(error)
-        kind = type(error), answer.partition(" ")[0]  # of an answer of Redis, its code
+        kind = type(error), answer.partition(" ")[0]  # an answer of Redis begins with its code
         if kind not in self._said:
             self._said.add(kind)
             logger.error(
-                "the broker %s is away, or refuses: %s: %s; this worker waits, and tries again",
+                "the broker %s is away or refuses: %s: %s; this worker waits, and tries again",
                 self._broker, type(error).__name__, answer, extra={"action": "broker_refuses"},
             )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Waiting(logging.Filter):
         return False
 
     def wait(self) -> None:
-        """Until the next attempt is due, longer each time, or the worker is told to stop."""
+        """Wait for the next attempt, longer each time, or until the worker is told to stop."""
         until = time.monotonic() + self._pause
         self._pause = min(self._pause + STEP, LONGEST)
         pause = threading.Event()
@@ -79,7 +79,7 @@ class Waiting(logging.Filter):
         leave_if_told()
 
     def note_return(self) -> None:
-        """Say that it works again, once it has for long enough to be believed."""
+        """Log that it works again, once it has worked for a while."""
         if not self._is_ready or time.monotonic() - self._failed_at < STABLE:
             return
         if self._said:
@@ -91,7 +91,7 @@ class Waiting(logging.Filter):
 
 
 def leave_if_told() -> None:
-    """Begin the worker's end, if it was told to stop; its loop cannot, which is not there now."""
+    """Begin the worker's end if it was told to stop: its loop, which would, does not run now."""
     if stopping.told:
         state.should_stop = 0
     state.maybe_shutdown()
@@ -99,7 +99,7 @@ def leave_if_told() -> None:
 
 @contextmanager
 def in_silence(name: str) -> Iterator[None]:
-    """Without what Celery would say there at each attempt, with a traceback and an advice."""
+    """Silence that logger, which would log each attempt with a traceback and advice."""
     theirs = logging.getLogger(name)
     before, theirs.disabled = theirs.disabled, True
     try:

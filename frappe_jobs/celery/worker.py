@@ -1,4 +1,4 @@
-"""One worker: Celery's, on the bench's queues."""
+"""A worker: Celery's, on the bench's queues."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from frappe_jobs.celery.app import equip, worker_settings
 from frappe_jobs.celery.lease import IDENTITY
 from frappe_jobs.servers.in_force import SettingsInForce
 
-#: In which order a worker looks into its queues, on Redis; as kombu names or finds them.
+#: The orders in which a worker may look into its queues on Redis, and kombu's name for each.
 STRATEGIES = {"round_robin": "round_robin", "random": "frappe_jobs.celery.queue_order:Random"}
 
-MEBIBYTE = 1024  # in the unit that Celery takes
+MEBIBYTE = 1024  # in KiB, Celery's unit
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Worker:
     quiet: bool = False
     burst: bool = False
     strategy: str | None = None
-    #: Its Celery node name; one that no other worker has is made where none is asked for.
+    #: Its Celery node name; None: made, and unlike any other worker's.
     name: str | None = None
-    #: A process is replaced after so many jobs, and after a job that leaves it above so many MiB.
+    #: A process is replaced after that many jobs, or when a job leaves it above that many MiB.
     max_jobs: int | None = None
     max_memory: int | None = None
 
@@ -68,7 +68,7 @@ def run_worker(
         max_tasks_per_child=asked.max_jobs,
         max_memory_per_child=asked.max_memory and asked.max_memory * MEBIBYTE,
         loglevel="WARNING" if asked.quiet else "INFO",
-        quiet=True,  # no banner: standard output is for what was asked for
+        quiet=True,  # no banner: standard output stays clean
         without_gossip=True,
         without_mingle=True,
     )
@@ -79,14 +79,14 @@ def run_worker(
 def _node_name(asked: Worker) -> str:
     """As asked, or such as ``short+default.3f9a2c1b.4711@host``.
 
-    The random part tells it from a worker of another container that has the same host name: Celery
-    would send what is meant for one to both (Redis), or RabbitMQ not let the second one in.
+    The random part tells it from a worker in another container with the same host name: a message
+    for one of them would reach both (Redis), or RabbitMQ would refuse the second.
     """
     name = asked.name or f"{'+'.join(asked.queues)}.{IDENTITY}.{os.getpid()}"
     return name if "@" in name else nodename(name, gethostname())
 
 
 def say_ready() -> None:
-    """On standard error, for whoever started the process."""
-    # Past sys.stderr, where Celery's log is by now; in one write, for other processes write there.
+    """Print "ready" on standard error, for what started the process."""
+    # Not by sys.stderr, which is Celery's log by now; in one write, as other processes write there.
     os.write(2, b"ready\n")

@@ -1,6 +1,6 @@
-"""Several workers under one parent: one start-up, its memory shared by forking.
+"""Several workers under one parent, which starts once and shares its memory by forking.
 
-A scheduler may be beside them.
+A scheduler may run beside them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from frappe_jobs.celery.scheduler import Scheduler
 from frappe_jobs.celery.stopping import SIGNALS
 from frappe_jobs.celery.worker import Worker, say_ready
 
-#: What it keeps running.
+#: What a pool keeps running.
 Member = Union[Worker, Scheduler]
 
-#: One that ends before so many seconds is started again that much later.
+#: A member that ends within these seconds is started again that much later.
 PAUSE = 1.0
 
 #: What runs in a forked process: the member, and what it calls once it is ready.
@@ -35,9 +35,9 @@ class WorkerPool:
 
     def __init__(self, members: Sequence[Member], start: Start) -> None:
         self._start = start
-        self._waiting = [(0.0, member) for member in members]  # when to start which
-        self._running: dict[int, tuple[float, Member]] = {}  # by process: since when, which
-        self._missing = len(members)  # so many have never been ready
+        self._waiting = [(0.0, member) for member in members]  # when to start it
+        self._running: dict[int, tuple[float, Member]] = {}  # by pid: since when it runs
+        self._missing = len(members)  # how many have not been ready yet
         self._stops = False
         self._status = 0
         self._own_pid = os.getpid()
@@ -47,7 +47,7 @@ class WorkerPool:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def run(self) -> NoReturn:
-        """Run until all have ended, by themselves (burst) or told to stop; then exits."""
+        """Run until all have ended, by themselves (burst) or because of a signal; then exit."""
         for number in SIGNALS:
             signal.signal(number, self._forward)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop
@@ -68,7 +68,7 @@ class WorkerPool:
             self._running[pid] = now, member
 
     def _become(self, member: Member) -> NoReturn:
-        """In the forked process: be that one, and nothing of its parent."""
+        """In the forked process: become that member, and drop what is the parent's."""
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
@@ -84,7 +84,7 @@ class WorkerPool:
             os._exit(status)
 
     def _wait(self) -> None:
-        """Until a signal comes, one is ready, or one is to be started."""
+        """Wait until a signal comes, a member is ready, or a member is to be started."""
         pause = PAUSE if self._waiting else None
         for fd in select.select([self._ready, self._woken], [], [], pause)[0]:
             came = len(os.read(fd, 4096))
@@ -107,7 +107,7 @@ class WorkerPool:
             if self._stops:
                 self._status = 1
                 continue
-            print(f"{_which(pid, member)} ended with {code}: it is started anew",
+            print(f"{_which(pid, member)} ended with {code}: it is started again",
                   file=sys.stderr, flush=True)  # fmt: skip
             now = time.monotonic()
             self._waiting.append((now if now - since > PAUSE else now + PAUSE, member))

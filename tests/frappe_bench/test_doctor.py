@@ -28,7 +28,7 @@ def said(bench: FrappeBench) -> dict[str, str]:
 
 def left_on_rq(bench: FrappeBench) -> tuple[str, str]:
     """What it says of jobs that wait in RQ's queue ``long``, and how bad that is."""
-    found = [one for one in said(bench).items() if one[0].startswith("Jobs that wait in RQ's")]
+    found = [one for one in said(bench).items() if one[0].startswith("Jobs wait in RQ's")]
     return next((one for one in found if "long" in one[0]), ("", ""))
 
 

@@ -96,7 +96,7 @@ class TestScheduler:
             wait_until(lambda: "scheduled jobs wait" in scheduler.log, 10)
             error = one(said(), "overdue")
             assert error.what.startswith("site1: 2 scheduled jobs overdue, though a scheduler")
-            assert error.what.endswith("one for 60 min.")
+            assert error.what.endswith("the first for 60 min.")
             assert (error.level, "max_queued_jobs" in error.cure) == ("error", True)
             bench.run("--site", "site1", "scheduler", "pause")
             assert not [finding for finding in said() if "overdue" in finding.what]

@@ -265,12 +265,12 @@ def is_loading(client: redis.Redis) -> bool:
 
 
 def said(worker, since: int) -> int:
-    return sum("is away, or refuses" in line for line in worker.lines[since:])
+    return sum("is away or refuses" in line for line in worker.lines[since:])
 
 
 def is_told(worker, since: int) -> bool:
     """Of a busy Redis nobody hears anything who waits for a message."""
-    return said(worker, since) or "is not sent" in "\n".join(worker.lines[since:])
+    return said(worker, since) or "are not sent" in "\n".join(worker.lines[since:])
 
 
 def enqueued():

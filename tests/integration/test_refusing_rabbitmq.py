@@ -146,7 +146,7 @@ def test_a_worker_waits_and_goes_on(bench, worker, node, proxy, code):
 
 
 def said(worker, since: int) -> int:
-    return sum("is away, or refuses" in line for line in worker.lines[since:])
+    return sum("is away or refuses" in line for line in worker.lines[since:])
 
 
 def enqueued():
@@ -189,7 +189,7 @@ def test_one_that_takes_no_messages_is_worked_for_until_there_are_none(bench, wo
         wait_until(lambda: len(bench.marks("on_failure")) == 1, WANTED)
         assert len(bench.marks("attempt")) == 2
     assert worker.process.poll() is None
-    assert worker.log.count("what this worker says of itself is not sent: Alarm") == 1
+    assert worker.log.count("this worker's events and answers are not sent: Alarm") == 1
 
 
 @pytest.fixture(scope="class")

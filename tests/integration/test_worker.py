@@ -241,7 +241,7 @@ class TestBrokerAway:
         bench.use()
         embedded.stop(server)
         with bench.process("worker", "--queue", "default") as worker:
-            wait_until(lambda: "is away, or refuses" in worker.log, 20)
+            wait_until(lambda: "is away or refuses" in worker.log, 20)
             with (
                 frappe.site("site1"),
                 pytest.raises(errors.BrokerUnavailable, match="out of reach"),

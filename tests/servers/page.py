@@ -13,8 +13,8 @@ HEAD = """\
 
 frappe_jobs runs on Python 3.10 to 3.14, Redis 7 and 8 or Valkey 8 and 9, RabbitMQ 3.10 to 4.3, and
 keeps sites in SQLite, PostgreSQL or MariaDB. `make test` runs every test on the servers that the
-machine has, and `make test-floor` those that meet other libraries on the oldest ones that are
-supported. Newer servers are met by
+machine has, and `make test-floor` runs the tests that use other libraries on the oldest supported
+versions of those. Newer servers are tested by
 
 ```sh
 make test-servers ARGS="--write docs"
@@ -22,8 +22,8 @@ make test-servers ARGS="--write docs"
 
 which puts newer Debian releases into folders of their own, runs their servers beside the machine's,
 and renews the rows of this page. The folders lie under `/var/cache/frappe_jobs/servers`, or where
-`FRAPPE_JOBS_TEST_SERVERS` says. It needs root and Debian's `debootstrap`; what cannot be had is
-named, and its row stays as it was. `ARGS="--only RabbitMQ"` runs the rows of that name.
+`FRAPPE_JOBS_TEST_SERVERS` says. It needs root and Debian's `debootstrap`; a server that cannot be
+installed is named, and its row stays as it was. `ARGS="--only RabbitMQ"` runs the rows of that name.
 
 """
 
@@ -33,10 +33,10 @@ TABLE = """\
 """
 
 TAIL = """
-A "strict" RabbitMQ permits no feature that is deprecated, and its default type of queue is quorum.
-TLS is met by servers that speak it alone, with certificates of the tests' own authority.
-A broker's row is the contract of brokers, the tests of real workers, and a short form of the kills;
-a database's is the contract of hosts. Skipped are tests that need another server beside it.
+A "strict" RabbitMQ permits no deprecated feature, and its default queue type is quorum. TLS is tested on
+servers that speak nothing else, with certificates of the tests' own authority. A broker's row is the
+contract of brokers, the tests of real workers, and a short form of the kills; a database's row is the
+contract of hosts. Skipped tests need another server beside it.
 """
 
 

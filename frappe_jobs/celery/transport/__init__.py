@@ -1,4 +1,4 @@
-"""A worker's connection to its broker, which outlives what is no message of Celery's."""
+"""A worker's connection to its broker, which survives data that is no message of Celery's."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from frappe_jobs.celery.transport import amqp, redis
 
 
 class Keep(Protocol):
-    """Where a worker leaves what came in the place of a message."""
+    """Keeps aside what came instead of a message."""
 
     def __call__(self, queue: str, reason: str, raw: bytes) -> None: ...
 
 
 def guard(connection: Connection, keep: Keep, *, unpacked_limit: int, is_guest: bool) -> None:
-    """Have a connection that is not open yet keep aside what kombu would end the worker over.
+    """Have a connection that is not open yet keep aside what would make kombu end the worker.
 
-    Whichever transport its URL names, and again where it moves on to its next URL.
+    With any transport that its URL names, also after it moves on to its next URL.
     """
 
     def create_transport() -> Any:
@@ -32,16 +32,16 @@ def guard(connection: Connection, keep: Keep, *, unpacked_limit: int, is_guest: 
 
 
 def losses(*errors: type[BaseException]) -> tuple[type[BaseException], ...]:
-    """Those of a transport's errors that say that the connection is lost.
+    """The transport's errors that mean that the connection is lost.
 
-    kombu 5.7 counts any KeyError among Redis's; while a message is handled it is the message's.
+    kombu 5.7 counts any KeyError among Redis's; while a message is handled, that is the message's.
     """
-    return tuple(one for one in errors if not issubclass(one, LookupError))
+    return tuple(error for error in errors if not issubclass(error, LookupError))
 
 
 @cache
 def guarded(transport: type[Any]) -> type[Any]:
-    """The same transport with channels that look at what they read."""
+    """The same transport with channels that check what they read."""
     if transport.driver_type == "redis":
         return redis.guarded(transport)
     if transport.driver_type == "amqp":

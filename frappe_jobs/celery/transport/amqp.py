@@ -1,10 +1,10 @@
-"""RabbitMQ: a message whose properties cannot be read is a message all the same.
+"""RabbitMQ: a message whose properties cannot be read is still a message.
 
-amqp reads them as soon as the frame comes that holds them (texts that are no UTF-8, a time in the
-year 600,000, tables within tables): an error there ends the worker, or its connection, and the
-message comes back.  What has no public interface: a frame of type 2 is class, weight and size of
-the body in 12 bytes, then the properties, of which ``decode_properties_basic`` is the reader; where
-it raises, the frame handler has noted nothing yet but the size.
+amqp reads the properties as soon as their frame comes (texts that are no UTF-8, a time in the year
+600,000, tables within tables): an error there ends the worker, or its connection, and the message
+comes back.  What has no public interface: a frame of type 2 is class, weight and size of the body
+in 12 bytes, then the properties, which ``decode_properties_basic`` reads; when that raises, the
+frame handler has noted only the size.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from frappe_jobs.celery.transport.unpack import Unpacking
 #: The type of the frame that holds a message's properties, and where they begin in it.
 HEADER_FRAME, PROPERTIES = 2, 12
 
-#: What stands in for them: a content type alone, by which the worker knows.
+#: What stands in for them: only a content type, which tells the worker.
 UNREADABLE = "frappe_jobs/unreadable"
 _STAND_IN = pack(">HB", 0x8000, len(UNREADABLE)) + UNREADABLE.encode()
 
 
 def reading_all(connection: Any, callback: Any) -> Any:
-    """amqp's frame handler, for which no properties are unreadable."""
+    """amqp's frame handler, which puts a stand-in for properties that cannot be read."""
     handle = frame_handler(connection, callback)
 
     def on_frame(frame: tuple[int, int, Any]) -> Any:
@@ -44,13 +44,13 @@ def reading_all(connection: Any, callback: Any) -> Any:
 def _is_readable(content: Any) -> bool:
     try:
         decode_properties_basic(content, PROPERTIES)
-    except Exception:  # whatever a decoder does with whatever came
+    except Exception:  # a decoder may raise anything
         return False
     return True
 
 
 def guarded(transport: type[Any]) -> type[Any]:
-    """The same transport; its connections read all properties, its messages unpack to a limit."""
+    """The same transport; its connections accept any properties, its messages unpack to a limit."""
     connection: Any = transport.Connection
     channel: Any = connection.Channel
     message: Any = channel.Message

@@ -1,14 +1,12 @@
 """Redis: what lies in a queue's list, or is published to workers, and is no message, is kept aside.
 
-kombu believes what it reads, after it has taken it away: an item that is no envelope of its own
-ends the worker, and is lost.  What has no public interface in kombu (5.6 and 5.7 alike), and is
-leant on here alone: ``Channel.client`` and ``Channel.subclient``, on which it calls
-``parse_response`` for what BRPOP and subscriptions bring; ``_brpop_read`` and ``_receive_one``,
-which read one item each, are called by its event loop and may raise Empty;
-``Transport._callbacks``, by which they hand on what they have read, for each queue; the form of
-the envelope;
-``QoS._delivered``, what this worker holds by its tags; ``QoS.restore_by_tag``, which takes a dead
-worker's message back.
+kombu takes an item away and then believes it: an item that is no envelope of its own ends the
+worker, and is lost.  Only this module uses these, which have no public interface in kombu (the same
+in 5.6 and 5.7): ``Channel.client`` and ``Channel.subclient``, on which it calls ``parse_response``
+for what BRPOP and subscriptions bring; ``_brpop_read`` and ``_receive_one``, which read an item
+each, are called by its event loop and may raise Empty; ``Transport._callbacks``, by which they pass
+it on, for each queue; the form of the envelope; ``QoS._delivered``, what this worker holds by its
+tags; ``QoS.restore_by_tag``, which takes a dead worker's message back.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ from kombu.utils.json import loads
 
 from frappe_jobs.celery.transport.unpack import Unpacking
 
-#: In the name of a list, before its priority.
+#: Stands in the name of a list before its priority.
 SEPARATOR = "\x06"
 
-#: Of the parts of an envelope that kombu looks into: what each may be.
+#: The parts of an envelope that kombu reads, and the types of each.
 PARTS: dict[str, tuple[type, ...]] = {
     "body": (str, type(None)),
     "content-type": (str, type(None)),
@@ -52,7 +50,7 @@ ENCODINGS = (None, "", "utf-8", "base64")
 
 
 def fault_of(envelope: Any) -> str | None:
-    """What kombu would trip over in what it read; None if it is an envelope of its own."""
+    """What would make kombu fail in what it read; None if it is an envelope of kombu's."""
     if not isinstance(envelope, dict):
         return f"{type(envelope).__name__}"
     fault = _wrong_part(envelope, PARTS) or _wrong_part(envelope["properties"], PROPERTIES)
@@ -73,12 +71,12 @@ def _wrong_part(value: Any, parts: dict[str, tuple[type, ...]]) -> str | None:
 
 
 class Guarded:
-    """Goes before a channel of kombu's; ``transport.keep`` is where it leaves what is none."""
+    """A mixin for kombu's channel; ``transport.keep`` gets what is no message."""
 
     connection: Any  # kombu's name for the transport
     qos: Any
 
-    #: What was read last, and from where; and its tag, once it is known to be an envelope.
+    #: What was read last: its place and bytes, and its tag once it is known to be an envelope.
     _taken: tuple[str, bytes] | None = None
     _tag: str | None = None
 
@@ -115,7 +113,7 @@ class Guarded:
             self._taken = bytes_to_str(channel), content
             try:
                 loads(bytes_to_str(content))
-            except Exception as error:  # kombu would only say so
+            except Exception as error:  # kombu would only log it
                 return self._leave(f"{type(error).__name__}: {error}")
             return answer
 
@@ -123,9 +121,9 @@ class Guarded:
         return subclient
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:
-        """Bind, without a line in Redis where nobody reads it and a killed worker would leave it.
+        """Bind a queue; of a fanout's without a line in Redis, which a killed worker would leave.
 
-        What goes to all by a fanout goes by PUBLISH to whoever is subscribed.
+        Nothing reads it: a fanout's messages go by PUBLISH to the subscribers.
         """
         if self.typeof(exchange).type == "fanout":  # type: ignore[attr-defined]
             topic = exchange, routing_key.replace("#", "*")
@@ -134,7 +132,7 @@ class Guarded:
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
 
     def _refresh_bindings(self, queues: Iterable[str]) -> None:
-        """The same a second later: kombu 5.7 writes those of queues with an expiry again."""
+        """The same a second later: kombu 5.7 writes again the bindings of queues that expire."""
         unread: dict[str, Any] = self._fanout_queues  # type: ignore[attr-defined]
         bound = [queue for queue in queues if queue not in unread]
         super()._refresh_bindings(bound)  # type: ignore[misc]
@@ -146,14 +144,14 @@ class Guarded:
         return self._read(super()._receive_one, client)  # type: ignore[misc]
 
     def _read(self, read: Any, *arguments: Any, **options: Any) -> Any:
-        """Whatever an item makes kombu raise, the worker goes on; a lost connection is told."""
+        """Read; whatever an item makes kombu raise but a lost connection, the worker goes on."""
         self._taken = self._tag = None
         try:
             return read(*arguments, **options)
         except (Empty, redis.RedisError, OSError, InconsistencyError):
             raise
         except Exception as error:
-            if self._taken is None:  # it was not for what was read
+            if self._taken is None:  # nothing was read, so it is no item's fault
                 raise
             self._leave(f"{type(error).__name__}: {error}")
             if self._tag in self.qos._delivered:
@@ -171,7 +169,7 @@ class Guarded:
         def look_and_deliver(raw: Any) -> Any:
             if fault := fault_of(raw):
                 return self._leave(fault)
-            # One that is in use already would take another message's place among what is held.
+            # A tag that is in use would take another message's place among what is held.
             raw["properties"]["delivery_tag"] = self._tag = str(uuid4())
             return deliver(raw)
 
@@ -180,7 +178,7 @@ class Guarded:
 
 
 def guarded(transport: type[Any]) -> type[Any]:
-    """The same transport, whatever server it finds; its channels are guarded."""
+    """The same transport, with guarded channels."""
     channel: Any = transport.Channel
     message: Any = channel.Message
     qos: Any = channel.QoS
@@ -190,7 +188,7 @@ def guarded(transport: type[Any]) -> type[Any]:
 
     class GuardedQoS(qos):  # type: ignore[misc]
         def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-            """Put a message back; what is none is kept aside, and not in the way of the others."""
+            """Put a message back; what is no message is kept aside, out of the others' way."""
             try:
                 super().restore_by_tag(tag, client=client, leftmost=leftmost)
             except (redis.RedisError, OSError, InconsistencyError):

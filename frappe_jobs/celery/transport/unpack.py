@@ -1,4 +1,4 @@
-"""Compressed messages are unpacked up to a limit: a small one can hold more than memory does.
+"""Unpack compressed messages up to a limit: a small message can unpack to more than all memory.
 
 kombu's messages are unpacked in their constructor, by their header ``compression``.
 """
@@ -16,10 +16,10 @@ from kombu.compression import decompress
 from kombu.exceptions import DecodeError
 from kombu.message import Message
 
-#: Bytes: what the strongest of xz's own presets needs.
+#: Bytes that xz's strongest preset needs.
 LZMA_MEMORY = 2**27
 
-#: What unpacks step by step, by kombu's names for it.
+#: Decompressors that can stop at a limit, by kombu's names.
 UNPACKERS: dict[str, Callable[[], Any]] = {
     **dict.fromkeys(("application/x-gzip", "gzip", "zlib"), lambda: zlib.decompressobj()),
     **dict.fromkeys(("application/x-bz2", "bzip2", "bzip"), lambda: bz2.BZ2Decompressor()),
@@ -37,7 +37,7 @@ def unpacked(body: Any, kind: object, limit: int, *, knows_others: bool) -> Any:
     if kind not in UNPACKERS:
         if knows_others:
             return decompress(body, kind)
-        raise DecodeError(f"it is compressed as {kind!r:.100}, which nobody here does")
+        raise DecodeError(f"it is compressed as {kind!r:.100}, which is not used here")
     unpacker = UNPACKERS[kind]()
     content = unpacker.decompress(body.encode() if isinstance(body, str) else body, limit)
     if not unpacker.eof:
@@ -55,6 +55,6 @@ class Unpacking(Message):
             try:
                 limit, is_guest = options["channel"].unpacking
                 body = unpacked(body, headers.pop("compression"), limit, knows_others=is_guest)
-            except Exception:  # whatever a decoder does with whatever came
+            except Exception:  # a decoder may raise anything
                 self.errors = [sys.exc_info()]  # kombu's consumer asks for them
         super().__init__(body=body, headers=headers, **options)  # type: ignore[no-untyped-call]
