@@ -22,8 +22,9 @@ make test-servers ARGS="--write docs"
 
 which puts newer Debian releases into folders of their own, runs their servers beside the machine's,
 and renews the rows of this page. The folders lie under `/var/cache/frappe_jobs/servers`, or where
-`FRAPPE_JOBS_TEST_SERVERS` says. It needs root and Debian's `debootstrap`; a server that cannot be
-installed is named, and its row stays as it was. `ARGS="--only RabbitMQ"` runs the rows of that name.
+`FRAPPE_JOBS_TEST_SERVERS` says. It needs root and Debian's `debootstrap`. A server that cannot
+be installed is named, and its row stays as it was. `ARGS="--only RabbitMQ"` runs the rows of that
+name.
 
 """
 
@@ -33,10 +34,10 @@ TABLE = """\
 """
 
 TAIL = """
-A "strict" RabbitMQ permits no deprecated feature, and its default queue type is quorum. TLS is tested on
-servers that speak nothing else, with certificates of the tests' own authority. A broker's row is the
-contract of brokers, the tests of real workers, and a short form of the kills; a database's row is the
-contract of hosts. Skipped tests need another server beside it.
+A "strict" RabbitMQ permits no deprecated feature, and its default queue type is quorum. TLS is
+tested on servers that speak nothing else, with certificates of the tests' own authority. A broker's
+row is the contract of brokers, the tests of real workers, and a short form of the kills; a
+database's row is the contract of hosts. Skipped tests need another server beside it.
 """
 
 

@@ -139,7 +139,7 @@ def test_what_none_of_ours_has_is_named(message, said, settings):
         (theirs(stamps=5), "has under 'stamps' no object"),
         (theirs(eta=[1]), "has under 'eta' no time"),
         (theirs("[{}, [], {}]"), "holds no arguments"),
-        (theirs('[[], {}, {"chord": [1]}]'), "has a 'chord' that is none"),
+        (theirs('[[], {}, {"chord": [1]}]'), "has an invalid 'chord'"),
         (theirs(pickle.dumps([[], {}, {}]), PICKLE), "is of a kind that the app does not accept"),
     ],
 )
