@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
@@ -11,16 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from frappe_jobs.errors import (
-    BadWorkers,
-    ConfigError,
-    UnknownQueue,
-)
+from frappe_jobs.errors import BadWorkers, ConfigError, UnknownQueue
 from frappe_jobs.sites_folder import COMMON_CONFIG, Sites, find_sites_path, read_common
 from frappe_jobs.texts.json_text import parse_json
 from frappe_jobs.texts.masking import shown
 
 DEFAULT_TIMEOUT = 300
+
+#: Settings that were renamed, old key → new key. The old one is read for one version more.
+RENAMED: Mapping[str, str] = {}
 
 # --- what a value must look like; each returns the value or raises ValueError with what is legal
 
@@ -268,21 +268,26 @@ def variable(key: str) -> str:
     return key.upper() if key.startswith("frappe_") else f"FRAPPE_{key.upper()}"
 
 
-def load_settings(sites_path: str | Path | None = None) -> Settings:
+def load_settings(
+    sites_path: str | Path | None = None, *, renamed: Mapping[str, str] = RENAMED
+) -> Settings:
     """Read the configuration of a bench; the environment wins over the file.
 
-    Without a path the sites folder is looked for as Frappe does.  Raises ConfigError with the
-    file, the key, the value and what is legal.
+    Without a path the sites folder is looked for as Frappe does.  A FutureWarning names each
+    setting that is given under a ``renamed`` key.  Raises ConfigError with the file, the key, the
+    value and what is legal.
     """
     folder = Path(sites_path) if sites_path else find_sites_path()
     path = folder.resolve() / COMMON_CONFIG
-    config = read_common(path.parent)
+    config = _with_new_names(read_common(path.parent), renamed, str(path))
+    variables = {variable(old): variable(new) for old, new in renamed.items()}
+    environment = _with_new_names(os.environ, variables, "The environment")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for item in settings_table():
         key, name = item.metadata["key"], variable(item.metadata["key"])
-        if os.environ.get(name):
-            raw, origin = _from_environment(name, item.metadata["parse"]), name
+        if environment.get(name):
+            raw, origin = _parsed(environment[name], item.metadata["parse"]), name
         elif config.get(key) is not None:
             raw, origin = config[key], str(path)
         else:
@@ -299,8 +304,23 @@ def load_settings(sites_path: str | Path | None = None) -> Settings:
     return Settings(sites_path=path.parent, origins=MappingProxyType(origins), **values)
 
 
-def _from_environment(name: str, parse: Callable[[object], Any]) -> object:
-    value = os.environ[name]
+def _with_new_names(
+    given: Mapping[str, Any], renamed: Mapping[str, str], origin: str
+) -> Mapping[str, Any]:
+    """What is given, each renamed setting under its new key; who gives both means the new one."""
+    values = dict(given)
+    for old in renamed.keys() & values.keys():
+        new, value = renamed[old], values.pop(old)
+        warnings.warn(
+            f"{origin}: {old!r} is called {new!r} now. Rename it: the next version does not know "
+            "the old name.", FutureWarning, stacklevel=3,
+        )  # fmt: skip
+        if values.get(new) in (None, ""):
+            values[new] = value
+    return values
+
+
+def _parsed(value: str, parse: Callable[[object], Any]) -> object:
     if parse is text:
         return value
     try:

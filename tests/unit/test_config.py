@@ -59,6 +59,33 @@ def load(sites: Path, **config: Any) -> Settings:
     return load_settings(sites)
 
 
+class TestRenamedSettings:
+    RENAMED = {"frappe_jobs_rent": "frappe_jobs_lease"}
+
+    def test_the_old_key_is_read_with_a_warning_that_says_the_new_one(self, sites: Path) -> None:
+        file = write(sites, {"frappe_jobs_rent": 90})
+        with pytest.warns(FutureWarning, match="'frappe_jobs_lease' now") as found:
+            read = load_settings(sites, renamed=self.RENAMED)
+        assert read.lease == 90 and str(found[0].message).startswith(f"{file}: 'frappe_jobs_rent'")
+
+    def test_the_old_variable_wins_over_the_file(
+        self, sites: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(sites, {"frappe_jobs_lease": 30})
+        monkeypatch.setenv("FRAPPE_JOBS_RENT", "90")
+        with pytest.warns(FutureWarning, match="'FRAPPE_JOBS_LEASE' now"):
+            assert load_settings(sites, renamed=self.RENAMED).lease == 90
+
+    def test_who_gives_both_means_the_new_one(self, sites: Path) -> None:
+        write(sites, {"frappe_jobs_rent": 90, "frappe_jobs_lease": 30})
+        with pytest.warns(FutureWarning):
+            assert load_settings(sites, renamed=self.RENAMED).lease == 30
+
+    def test_what_was_not_renamed_warns_of_nothing(self, sites: Path) -> None:
+        write(sites, {"frappe_jobs_lease": 30})
+        assert load_settings(sites, renamed=self.RENAMED).lease == 30
+
+
 def in_force(sites: Path, **config: Any) -> SettingsInForce:
     return SettingsInForce.of(load(sites, **config))
 
