@@ -28,12 +28,7 @@ if TYPE_CHECKING:
         site,
     )
     from frappe_jobs.context import conf, db, local, session
-    from frappe_jobs.errors import (
-        FrappeJobsError,
-        JobFailed,
-        JobTimeout,
-        RetryBackgroundJobError,
-    )
+    from frappe_jobs.errors import FrappeJobsError, JobFailed, JobTimeout, RetryBackgroundJobError
     from frappe_jobs.job import Job
     from frappe_jobs.message import Retry
     from frappe_jobs.methods import register

@@ -18,22 +18,10 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.serialization import prepare_accept_content, registry
 
-from frappe_jobs.brokers.base import (
-    PRESENCE,
-    Alarm,
-    Broker,
-    BrokerServer,
-    OnlineWorker,
-    Recorder,
-)
+from frappe_jobs.brokers.base import PRESENCE, Alarm, Broker, BrokerServer, OnlineWorker, Recorder
 from frappe_jobs.brokers.control import Control
 from frappe_jobs.brokers.queues import queues
-from frappe_jobs.errors import (
-    ArgumentError,
-    BrokerError,
-    BrokerUnavailable,
-    NotSupportedByBroker,
-)
+from frappe_jobs.errors import ArgumentError, BrokerError, BrokerUnavailable, NotSupportedByBroker
 from frappe_jobs.message import HEADER, TASK, Message, Sending
 from frappe_jobs.servers.clock import ahead
 from frappe_jobs.servers.in_force import SettingsInForce
@@ -86,11 +74,7 @@ class KombuBroker(Broker):
         return allowed
 
     def _send_all(
-        self,
-        sendings: Iterable[Sending],
-        producer: Any,
-        sent: list[Message],
-        recorder: Recorder,
+        self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder
     ) -> None:
         before = len(sent)
         try:

@@ -67,11 +67,7 @@ class Logging(celery.app.log.Logging):  # type: ignore[misc]
     """Celery's logging, but standard output and error become whole streams, not mere proxies."""
 
     def redirect_stdouts_to_logger(
-        self,
-        logger: logging.Logger,
-        loglevel: Any = None,
-        stdout: bool = True,
-        stderr: bool = True,
+        self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> Printed:
         to_log = LoggingProxy(logger, loglevel)
         printed = Printed(to_log.write)

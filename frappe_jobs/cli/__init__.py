@@ -34,10 +34,7 @@ COMMANDS = {
     ),
     "migrate": ("migrate:migrate", "Bring the schedules in line with the hooks."),
     "schedule": ("scheduler:schedule", "Queue scheduled jobs when they are due."),
-    "scheduler": (
-        "scheduler:scheduler",
-        "Pause, resume, disable, enable the scheduler.",
-    ),
+    "scheduler": ("scheduler:scheduler", "Pause, resume, disable, enable the scheduler."),
     "scheduled-jobs": ("scheduled_jobs:scheduled_jobs", "Look at scheduled jobs and change them."),
     "trigger-scheduler-event": (
         "scheduled_jobs:trigger_scheduler_event",
@@ -52,10 +49,7 @@ COMMANDS = {
     "queues": ("queues:queues", "List the queues, their workers and waiting jobs."),
     "doctor": ("doctor:doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings:settings", "List the settings, and where each comes from."),
-    "setup": (
-        "setup:setup",
-        "Write a Procfile, or the rights on the servers.",
-    ),
+    "setup": ("setup:setup", "Write a Procfile, or the rights on the servers."),
     "embedded": ("embedded:embedded", "Start or stop the embedded server."),
 }
 

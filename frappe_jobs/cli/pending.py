@@ -8,14 +8,7 @@ from collections import Counter
 import click
 
 from frappe_jobs.cli.jobs import make_listing
-from frappe_jobs.cli.options import (
-    Bench,
-    format_option,
-    known_queues,
-    pass_bench,
-    show,
-    with_site,
-)
+from frappe_jobs.cli.options import Bench, format_option, known_queues, pass_bench, show, with_site
 
 
 @click.command("show-pending-jobs")

@@ -20,12 +20,7 @@ from frappe_jobs.doctor.schedule import (
 )
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
 from frappe_jobs.doctor.versions import check_versions
-from frappe_jobs.doctor.workers import (
-    check_clocks,
-    check_queues,
-    check_sisters,
-    check_workers,
-)
+from frappe_jobs.doctor.workers import check_clocks, check_queues, check_sisters, check_workers
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.host.port import Host
 from frappe_jobs.ledger import Ledger

@@ -69,10 +69,7 @@ class SiteSchedule:
         frappe.db.commit()
 
     def change(
-        self,
-        add: Sequence[ScheduledJob],
-        change: Mapping[str, ScheduledJob],
-        remove: Sequence[str],
+        self, add: Sequence[ScheduledJob], change: Mapping[str, ScheduledJob], remove: Sequence[str]
     ) -> list[JobType]:
         """Add and remove records as Frappe's migrate does, which replaces what has changed."""
         for name in (*change, *remove):

@@ -217,11 +217,7 @@ class Sync:
         ]
 
     def _note_next_times(
-        self,
-        site: str,
-        types: Sequence[JobType],
-        dues: Mapping[str, float],
-        changed: Iterable[str],
+        self, site: str, types: Sequence[JobType], dues: Mapping[str, float], changed: Iterable[str]
     ) -> None:
         """Write them into the records where they have changed, or are told too late there."""
         wrong: dict[str, datetime | None] = {}

@@ -20,14 +20,7 @@ from frappe_jobs.errors import BadEntry, FrappeJobsError, shortened
 from frappe_jobs.ledger.connection import Connected, reachable
 from frappe_jobs.message import to_json
 from frappe_jobs.scheduler.entry import UNREADABLE, Due, Entry, Put, Stored
-from frappe_jobs.scheduler.timetable_scripts import (
-    LET_GO,
-    LOOK,
-    MOVE,
-    REPLACE,
-    TAKE_OUT,
-    TICKET,
-)
+from frappe_jobs.scheduler.timetable_scripts import LET_GO, LOOK, MOVE, REPLACE, TAKE_OUT, TICKET
 
 __all__ = ["Due", "Entry", "Look", "Put", "Sighting", "Stored", "TakenOut", "Timetable"]
 

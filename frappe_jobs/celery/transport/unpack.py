@@ -24,8 +24,7 @@ UNPACKERS: dict[str, Callable[[], Any]] = {
     **dict.fromkeys(("application/x-gzip", "gzip", "zlib"), lambda: zlib.decompressobj()),
     **dict.fromkeys(("application/x-bz2", "bzip2", "bzip"), lambda: bz2.BZ2Decompressor()),
     **dict.fromkeys(
-        ("application/x-lzma", "lzma", "xz"),
-        lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY),
+        ("application/x-lzma", "lzma", "xz"), lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY)
     ),
 }
 

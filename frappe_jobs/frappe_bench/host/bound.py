@@ -23,9 +23,7 @@ SELF = "self"
 NAME = "object"
 
 #: What Frappe finds again where it is needed: the account's password stays out of the job.
-LEFT_OUT = {
-    "frappe.email.doctype.email_queue.email_queue.QueueBuilder": {"_email_account": None},
-}
+LEFT_OUT = {"frappe.email.doctype.email_queue.email_queue.QueueBuilder": {"_email_account": None}}
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,7 @@ from frappe.utils import CallbackManager
 
 from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import (
-    ArgumentError,
-    DatabaseUnavailable,
-    FrappeJobsError,
-    HostNotReady,
-)
+from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, FrappeJobsError, HostNotReady
 from frappe_jobs.frappe_bench.host import database
 from frappe_jobs.frappe_bench.host.arguments import bench_arguments
 from frappe_jobs.frappe_bench.host.documents import BenchDocuments

@@ -10,12 +10,7 @@ from typing import Any
 from frappe_jobs.errors import DatabaseUnavailable
 from frappe_jobs.frappe_bench.host.reading import Read
 from frappe_jobs.frappe_bench.schedule import SiteSchedule, scheduled_call
-from frappe_jobs.host.schedule_records import (
-    JobType,
-    ScheduledCall,
-    ScheduledJob,
-    ScheduleRecords,
-)
+from frappe_jobs.host.schedule_records import JobType, ScheduledCall, ScheduledJob, ScheduleRecords
 
 #: Seconds until the scheduler asks a site again that could not be read.
 AWAY = 60.0
