@@ -92,6 +92,11 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def number(key: str, default: int, unit: str, doc: str, *, at_least: int = 1) -> Any:
+    """A setting that is a whole number."""
+    return option(key, default, doc, parse=whole_number(at_least), unit=unit)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the configuration and the environment say. The fields with a key are the table."""
@@ -99,124 +104,86 @@ class Settings:
     sites_path: Path
     origins: Mapping[str, str] = field(default_factory=dict)
 
+    # fmt: off
     redis_queue: str | None = option(
-        "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named."
-    )
+        "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named.")
     celery_broker_url: str | None = option(
-        "celery_broker_url", None, "The broker, if it is another one than 'redis_queue'."
-    )
+        "celery_broker_url", None, "The broker, if it is another one than 'redis_queue'.")
     celery_result_backend: str | None = option(
-        "celery_result_backend", None, "Celery's result backend; default: the records' Redis."
-    )
+        "celery_result_backend", None, "Celery's result backend; default: the records' Redis.")
     celery_app: str | None = option(
-        "frappe_jobs_celery_app", None, "The module in which a team extends its own Celery app."
-    )
+        "frappe_jobs_celery_app", None, "The module in which a team extends its own Celery app.")
     custom_bench_id: str | None = option(
-        "bench_id", None, "Begins every queue's and key's name; default: made from the folder."
-    )
+        "bench_id", None, "Begins every queue's and key's name; default: made from the folder.")
     default_site: str | None = option(
-        "default_site", None, "The site of a command that is given no --site."
-    )
+        "default_site", None, "The site of a command that is given no --site.")
     workers: Mapping[str, Mapping[str, int]] | None = option(
-        "workers", None, "Further queues, or other limits.", parse=parse_workers
-    )
-    background_workers: int = option(
-        "background_workers", 1, "Processes for each queue that does not say.",
-        parse=whole_number(1), unit="processes",
-    )  # fmt: skip
-    background_process_niceness: int = option(
-        "background_process_niceness", 10, "Added to a worker's niceness.",
-        parse=whole_number(0), unit="steps of nice",
-    )  # fmt: skip
-    job_failure_ttl: int = option(
-        "rq_job_failure_ttl", 7 * 24 * 3600, "How long a failed job is kept.",
-        parse=whole_number(1), unit="s",
-    )  # fmt: skip
-    results_ttl: int = option(
-        "rq_results_ttl", 600, "How long a finished job and its result are kept.",
-        parse=whole_number(1), unit="s",
-    )  # fmt: skip
-    failed_jobs_limit: int = option(
-        "rq_failed_jobs_limit", 1000, "Failed jobs kept for each queue.",
-        parse=whole_number(1), unit="jobs",
-    )  # fmt: skip
-    max_queued_jobs: int = option(
-        "max_queued_jobs", 0, "Over so many waiting jobs enqueue refuses; 0: never.",
-        parse=whole_number(0), unit="jobs",
-    )  # fmt: skip
-    max_message_size: int = option(
-        "frappe_jobs_max_message_size", 10 * 1024 * 1024, "Largest job that is sent.",
-        parse=whole_number(1024), unit="bytes",
-    )  # fmt: skip
+        "workers", None, "Further queues, or other limits.", parse=parse_workers)
+    background_workers: int = number(
+        "background_workers", 1, "processes", "Processes for each queue that does not say.")
+    background_process_niceness: int = number(
+        "background_process_niceness", 10, "steps of nice",
+        "Added to a worker's niceness.", at_least=0)
+    job_failure_ttl: int = number(
+        "rq_job_failure_ttl", 7 * 24 * 3600, "s", "How long a failed job is kept.")
+    results_ttl: int = number(
+        "rq_results_ttl", 600, "s", "How long a finished job and its result are kept.")
+    failed_jobs_limit: int = number(
+        "rq_failed_jobs_limit", 1000, "jobs", "Failed jobs kept for each queue.")
+    max_queued_jobs: int = number(
+        "max_queued_jobs", 0, "jobs",
+        "Over so many waiting jobs enqueue refuses; 0: never.", at_least=0)
+    max_message_size: int = number(
+        "frappe_jobs_max_message_size", 10 * 1024 * 1024, "bytes",
+        "Largest job that is sent.", at_least=1024)
     #: Whatever was given: where it is no number, only the jobs that need it do not run.
     scheduler_interval: object = option(
         "scheduler_interval", 240, "How often the jobs of the event 'all' run.",
-        parse=whole_number(1), unit="s", is_kept=True,
-    )  # fmt: skip
-    timeout_grace: int = option(
-        "frappe_jobs_timeout_grace", 10, "From a job's timeout to the kill, if it goes on.",
-        parse=whole_number(1), unit="s",
-    )  # fmt: skip
-    lease: int = option(
-        "frappe_jobs_lease", 60, "How long a job is its worker's without a sign of life.",
-        parse=whole_number(2), unit="s",
-    )  # fmt: skip
-    stop_grace: int = option(
-        "frappe_jobs_stop_grace", 0,
+        parse=whole_number(1), unit="s", is_kept=True)
+    timeout_grace: int = number(
+        "frappe_jobs_timeout_grace", 10, "s", "From a job's timeout to the kill, if it goes on.")
+    lease: int = number(
+        "frappe_jobs_lease", 60, "s",
+        "How long a job is its worker's without a sign of life.", at_least=2)
+    stop_grace: int = number(
+        "frappe_jobs_stop_grace", 0, "s",
         "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
-        parse=whole_number(0), unit="s",
-    )  # fmt: skip
+        at_least=0)
     redbeat_redis_url: str | None = option(
-        "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis."
-    )
-    scheduler_lock: int = option(
-        "frappe_jobs_scheduler_lock", 30,
-        "How long a scheduler leads without a sign of life; then another takes over.",
-        parse=whole_number(2), unit="s",
-    )  # fmt: skip
-    scheduled_job_log_days: int = option(
-        "frappe_jobs_scheduled_job_log_days", 7, "How long a Scheduled Job Log is kept.",
-        parse=whole_number(1), unit="days",
-    )  # fmt: skip
-    max_starts: int = option(
-        "frappe_jobs_max_starts", 3, "How often a job is begun in all if its process dies.",
-        parse=whole_number(1), unit="starts",
-    )  # fmt: skip
-    max_reason: int = option(
-        "frappe_jobs_max_reason", 4000,
+        "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis.")
+    scheduler_lock: int = number(
+        "frappe_jobs_scheduler_lock", 30, "s",
+        "How long a scheduler leads without a sign of life; then another takes over.", at_least=2)
+    scheduled_job_log_days: int = number(
+        "frappe_jobs_scheduled_job_log_days", 7, "days", "How long a Scheduled Job Log is kept.")
+    max_starts: int = number(
+        "frappe_jobs_max_starts", 3, "starts",
+        "How often a job is begun in all if its process dies.")
+    max_reason: int = number(
+        "frappe_jobs_max_reason", 4000, "characters",
         "Longest reason of a job's end that is kept, and stage; of more, head and tail.",
-        parse=whole_number(200), unit="characters",
-    )  # fmt: skip
-    max_traceback: int = option(
-        "frappe_jobs_max_traceback", 100_000,
-        "Longest traceback of a job that is kept; of more, head and tail.",
-        parse=whole_number(200), unit="characters",
-    )  # fmt: skip
-    max_result: int = option(
-        "frappe_jobs_max_result", 1_000_000,
+        at_least=200)
+    max_traceback: int = number(
+        "frappe_jobs_max_traceback", 100_000, "characters",
+        "Longest traceback of a job that is kept; of more, head and tail.", at_least=200)
+    max_result: int = number(
+        "frappe_jobs_max_result", 1_000_000, "characters",
         "Longest result of a job that is kept, as JSON; of more, head and tail as a text.",
-        parse=whole_number(200), unit="characters",
-    )  # fmt: skip
-    background_task_days: int = option(
-        "frappe_jobs_background_task_days", 7, "How long the record of a tracked job is kept.",
-        parse=whole_number(1), unit="days",
-    )  # fmt: skip
+        at_least=200)
+    background_task_days: int = number(
+        "frappe_jobs_background_task_days", 7, "days",
+        "How long the record of a tracked job is kept.")
     done_markers: bool = option(
         "frappe_jobs_done_markers", True,
         "Whether what a job writes is committed with a mark that it is done, and never twice.",
-        parse=yes_or_no,
-    )  # fmt: skip
-    claim_ttl: int = option(
-        "frappe_jobs_claim_ttl", 24 * 3600,
-        "On RabbitMQ: how long a job waits before its message counts as lost.",
-        parse=whole_number(1), unit="s",
-    )  # fmt: skip
-
-    db_connect_timeout: int = option(
-        "frappe_jobs_db_connect_timeout", 5,
-        "How long connecting to a site's database may take; then its jobs wait, and others run.",
-        parse=whole_number(1), unit="s",
-    )  # fmt: skip
+        parse=yes_or_no)
+    claim_ttl: int = number(
+        "frappe_jobs_claim_ttl", 24 * 3600, "s",
+        "On RabbitMQ: how long a job waits before its message counts as lost.")
+    db_connect_timeout: int = number(
+        "frappe_jobs_db_connect_timeout", 5, "s",
+        "How long connecting to a site's database may take; then its jobs wait, and others run.")
+    # fmt: on
 
     @property
     def bench_id(self) -> str:
