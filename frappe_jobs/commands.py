@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from frappe_jobs.cli import COMMANDS, fail
+from frappe_jobs.cli import COMMANDS, Exiting, fail, load
 from frappe_jobs.cli.options import Bench
-from frappe_jobs.errors import BrokerUnavailable, DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.frappe_bench.way_in import state
 
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
@@ -28,7 +28,7 @@ LEAVING = "frappe_jobs.deploy.leaving"
 JOBS_PER_PROCESS = 2000
 
 
-class BenchCommand(click.Command):
+class BenchCommand(Exiting):
     """One of our commands among Frappe's, with its options and our exit statuses."""
 
     def __init__(self, name: str, ignored: Sequence[click.Option] = ()) -> None:
@@ -39,8 +39,7 @@ class BenchCommand(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:  # fmt: skip
-        module, _, function = COMMANDS[str(self.name)][0].partition(":")
-        command: click.Command = getattr(import_module(f"frappe_jobs.cli.{module}"), function)
+        command = load(str(self.name))
         self.params, self.callback, self.help = (
             [*command.params, *self._ignored], command.callback, command.help,
         )  # fmt: skip
@@ -51,14 +50,6 @@ class BenchCommand(click.Command):
         except FrappeJobsError as error:
             fail(error, 1)
             raise
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (BrokerUnavailable, DatabaseUnavailable) as error:
-            fail(error, 69)
-        except FrappeJobsError as error:
-            fail(error, 1)
 
 
 class ServingCommand(BenchCommand):

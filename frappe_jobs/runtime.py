@@ -32,6 +32,7 @@ from frappe_jobs.host.port import Host
 from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
+from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import FAILED
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.scheduler.queueing import Scheduling
@@ -114,6 +115,10 @@ class Runtime:
     def make_ledger(self) -> Ledger:
         """One with connections of its own."""
         return Ledger(self.in_force)
+
+    @cached_property
+    def listing(self) -> Listing:
+        return Listing(self.ledger, self.settings)
 
     @cached_property
     def timetable(self) -> Timetable:

@@ -16,56 +16,60 @@ import click
 from frappe_jobs import __version__, errors
 from frappe_jobs.cli.options import Bench, site_option
 
-#: Each command: its module and function, and its line in ``--help`` (its first sentence).
+#: Each command: its module, whose function has its name, and its line in ``--help`` (its first
+#: sentence).
 COMMANDS = {
-    "worker": ("worker:worker", "Run the jobs of these queues."),
-    "worker-pool": ("worker:worker_pool", "Run several groups of workers under one parent."),
-    "enqueue": ("enqueue:enqueue", "Have a worker run METHOD."),
-    "execute": ("enqueue:execute", "Run METHOD here and now, and commit."),
-    "jobs": ("jobs:jobs", "Look at jobs, retry, cancel, delete them."),
-    "show-pending-jobs": (
-        "pending:show_pending_jobs",
-        "Count the jobs that wait, by queue and method.",
-    ),
-    "purge-jobs": ("pending:purge_jobs", "Remove jobs that wait; running jobs go on."),
-    "ready-for-migration": (
-        "pending:ready_for_migration",
-        "Say whether no job of the site waits or runs.",
-    ),
-    "migrate": ("migrate:migrate", "Bring the schedules in line with the hooks."),
-    "schedule": ("scheduler:schedule", "Queue scheduled jobs when they are due."),
-    "scheduler": ("scheduler:scheduler", "Pause, resume, disable, enable the scheduler."),
-    "scheduled-jobs": ("scheduled_jobs:scheduled_jobs", "Look at scheduled jobs and change them."),
-    "trigger-scheduler-event": (
-        "scheduled_jobs:trigger_scheduler_event",
-        "Queue the scheduled job of METHOD once, now.",
-    ),
-    "enable-scheduler": ("scheduler:enable_scheduler", "Queue jobs again."),
-    "disable-scheduler": ("scheduler:disable_scheduler", "Queue nothing."),
-    "set-maintenance-mode": (
-        "scheduler:set_maintenance_mode",
-        "Put sites into maintenance mode, or take them out.",
-    ),
-    "queues": ("queues:queues", "List the queues, their workers and waiting jobs."),
-    "doctor": ("doctor:doctor", "Say what is wrong, and what cures it."),
-    "settings": ("settings:settings", "List the settings, and where each comes from."),
-    "setup": ("setup:setup", "Write a Procfile, or the rights on the servers."),
-    "embedded": ("embedded:embedded", "Start or stop the embedded server."),
+    "worker": ("worker", "Run the jobs of these queues."),
+    "worker-pool": ("worker", "Run several groups of workers under one parent."),
+    "enqueue": ("enqueue", "Have a worker run METHOD."),
+    "execute": ("enqueue", "Run METHOD here and now, and commit."),
+    "jobs": ("jobs", "Look at jobs, retry, cancel, delete them."),
+    "show-pending-jobs": ("pending", "Count the jobs that wait, by queue and method."),
+    "purge-jobs": ("pending", "Remove jobs that wait; running jobs go on."),
+    "ready-for-migration": ("pending", "Say whether no job of the site waits or runs."),
+    "migrate": ("migrate", "Bring the schedules in line with the hooks."),
+    "schedule": ("scheduler", "Queue scheduled jobs when they are due."),
+    "scheduler": ("scheduler", "Pause, resume, disable, enable the scheduler."),
+    "scheduled-jobs": ("scheduled_jobs", "Look at scheduled jobs and change them."),
+    "trigger-scheduler-event": ("scheduled_jobs", "Queue the scheduled job of METHOD once, now."),
+    "enable-scheduler": ("scheduler", "Queue jobs again."),
+    "disable-scheduler": ("scheduler", "Queue nothing."),
+    "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
+    "queues": ("queues", "List the queues, their workers and waiting jobs."),
+    "doctor": ("doctor", "Say what is wrong, and what cures it."),
+    "settings": ("settings", "List the settings, and where each comes from."),
+    "setup": ("setup", "Write a Procfile, or the rights on the servers."),
+    "embedded": ("embedded", "Start or stop the embedded server."),
 }
 
 
-class LazyGroup(click.Group):
+def load(name: str) -> click.Command:
+    """The command of that name in the table."""
+    module = import_module(f"frappe_jobs.cli.{COMMANDS[name][0]}")
+    command: click.Command = getattr(module, name.replace("-", "_"))
+    return command
+
+
+class Exiting(click.Command):
+    """A command whose errors of ours end it, with their exit status."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (errors.BrokerUnavailable, errors.DatabaseUnavailable) as error:
+            fail(error, 69)  # EX_UNAVAILABLE
+        except errors.FrappeJobsError as error:
+            fail(error, 1)
+
+
+class LazyGroup(Exiting, click.Group):
     """The commands of the table above, each imported on its first use."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, _, function = COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(import_module(f"frappe_jobs.cli.{module}"), function)
-        return command
+        return load(name) if name in COMMANDS else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -76,14 +80,6 @@ class LazyGroup(click.Group):
             if not is_unicode(text):
                 context.fail(f"{os.fsencode(text)!r} is not UTF-8.")
         return super().parse_args(context, args)
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (errors.BrokerUnavailable, errors.DatabaseUnavailable) as error:
-            fail(error, 69)  # EX_UNAVAILABLE
-        except errors.FrappeJobsError as error:
-            fail(error, 1)
 
 
 def is_unicode(text: str) -> bool:
@@ -103,7 +99,7 @@ def fail(error: Exception, status: int) -> None:
     context_settings={"auto_envvar_prefix": "FRAPPE_JOBS", "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="frappe-jobs")
-@site_option
+@site_option()
 @click.option(
     "--embedded", is_flag=True, help="Use the sites folder's own server; start it if need be."
 )

@@ -22,7 +22,6 @@ from frappe_jobs.cli.options import (
 )
 from frappe_jobs.errors import BadMessage, JobError, JobNotFound
 from frappe_jobs.job import Job
-from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
 from frappe_jobs.texts.error_text import bounded, safe
 
@@ -43,14 +42,9 @@ LONGEST_SHOWN = 10_000
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
-def make_listing(bench: Bench) -> tuple[runtime.Runtime, Listing]:
-    here = runtime.use(bench.settings.sites_path)
-    return here, Listing(here.ledger, here.settings)
-
-
 def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
     """The records of these ids on the chosen sites; raises JobNotFound if one is on no site."""
-    _, listing = make_listing(bench)
+    listing = runtime.use(bench.settings.sites_path).listing
     records: list[Record] = []
     sites = bench.chosen_sites()
     for name in ids:
@@ -88,8 +82,8 @@ def list_jobs(
     bench: Bench, statuses: tuple[str, ...], queue: list[str], limit: int, style: str
 ) -> None:
     """List the site's jobs, latest first, by when they ended or else were enqueued."""
-    here, listing = make_listing(bench)
-    found = listing.latest(bench.chosen_sites(), statuses, queue)
+    here = runtime.use(bench.settings.sites_path)
+    found = here.listing.latest(bench.chosen_sites(), statuses, queue)
     rows = [_row(here.jobs.of(record)) for record in islice(found, limit or None)]
     show(rows, COLUMNS if style == "json" else NARROW, style)
 
@@ -127,9 +121,9 @@ def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) ->
     if failed == bool(ids) or (queue and not failed):
         raise click.UsageError("Give the jobs' ids, or --failed (with --queue, if you like).")
     if failed:
-        here, listing = make_listing(bench)
-        records = [*listing.latest(bench.chosen_sites(), [FAILED], queue)]
-        again = [here.jobs.of(record) for record in records]
+        here = runtime.use(bench.settings.sites_path)
+        found = here.listing.latest(bench.chosen_sites(), [FAILED], queue)
+        again = [here.jobs.of(record) for record in [*found]]
     else:
         again = find_jobs(bench, ids)
     for job in again:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone, tzinfo
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any
 
 import click
 
 from frappe_jobs import embedded
 from frappe_jobs.config import Settings, load_settings, variable
 from frappe_jobs.sites_folder import find_sites_path
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass
@@ -71,18 +69,12 @@ def _take_site(context: click.Context, _: click.Parameter, value: str | None) ->
     return value
 
 
-site_option = click.option(
-    "--site", metavar="NAME|all", callback=_take_site, help="The site to work on, or all."
-)
-
-
-def with_site(command: Command) -> Command:
-    """Let ``--site`` stand after the command's name as well."""
-    return click.option(
-        "--site", metavar="NAME|all", callback=_take_site, expose_value=False,
-        help="The site to work on, or all.",
-    )(command)  # fmt: skip
-
+site_option = partial(
+    click.option, "--site", metavar="NAME|all", callback=_take_site,
+    help="The site to work on, or all.",
+)  # fmt: skip
+#: Lets ``--site`` stand after a command's name as well.
+with_site = site_option(expose_value=False)
 
 format_option = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True

@@ -7,7 +7,7 @@ from collections import Counter
 
 import click
 
-from frappe_jobs.cli.jobs import make_listing
+from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, known_queues, pass_bench, show, with_site
 
 
@@ -17,7 +17,7 @@ from frappe_jobs.cli.options import Bench, format_option, known_queues, pass_ben
 @pass_bench
 def show_pending_jobs(bench: Bench, style: str) -> None:
     """Count the jobs that wait, by queue and method."""
-    _, listing = make_listing(bench)
+    listing = runtime.use(bench.settings.sites_path).listing
     rows = [
         {"site": site, "queue": queue, "jobs": methods.total(), "methods": _shown(methods, style)}
         for site in bench.chosen_sites()
@@ -41,9 +41,9 @@ def _shown(methods: Counter[str], style: str) -> dict[str, int] | str:
 @pass_bench
 def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> None:
     """Remove jobs that wait; running jobs go on."""
-    here, listing = make_listing(bench)
+    here = runtime.use(bench.settings.sites_path)
     sites = bench.chosen_sites()
-    found = [record.message for record in listing.waiting(sites, queue, event)]
+    found = [record.message for record in here.listing.waiting(sites, queue, event)]
     if found and not yes:
         click.confirm(f"Remove {len(found)} waiting jobs of {', '.join(sites)}?", abort=True)
     purged = here.jobs.cancel_waiting(found, "purged")
@@ -58,7 +58,7 @@ def ready_for_migration(bench: Bench) -> None:
 
     The exit status is 1 if a job does.
     """
-    _, listing = make_listing(bench)
+    listing = runtime.use(bench.settings.sites_path).listing
     ready = True
     for site in bench.chosen_sites():
         waiting, running = listing.count_open(site)

@@ -39,31 +39,22 @@ def _switch(name: str, key: str, value: bool, said: str, doc: str) -> click.Comm
     def command(bench: Bench) -> None:
         for site in bench.chosen_sites():
             bench.settings.sites.write_config(site, {key: int(value)})
-            click.echo(f"{site}: {said}.")
+            click.echo(f"{site}: the scheduler {said}.")
 
     return command
 
 
+DISABLE = "disable_scheduler", True, "is disabled", "Queue nothing."
+ENABLE = "disable_scheduler", False, "is enabled", "Queue jobs again."
+
 scheduler.add_command(
-    _switch(
-        "pause", "pause_scheduler", True, "the scheduler is paused", "Queue nothing for a while."
-    )
+    _switch("pause", "pause_scheduler", True, "is paused", "Queue nothing for a while.")
 )
-scheduler.add_command(
-    _switch("resume", "pause_scheduler", False, "the scheduler goes on", "End the pause.")
-)
-scheduler.add_command(
-    _switch("disable", "disable_scheduler", True, "the scheduler is disabled", "Queue nothing.")
-)
-scheduler.add_command(
-    _switch("enable", "disable_scheduler", False, "the scheduler is enabled", "Queue jobs again.")
-)
-disable_scheduler = _switch(
-    "disable-scheduler", "disable_scheduler", True, "the scheduler is disabled", "Queue nothing."
-)
-enable_scheduler = _switch(
-    "enable-scheduler", "disable_scheduler", False, "the scheduler is enabled", "Queue jobs again."
-)
+scheduler.add_command(_switch("resume", "pause_scheduler", False, "goes on", "End the pause."))
+scheduler.add_command(_switch("disable", *DISABLE))
+scheduler.add_command(_switch("enable", *ENABLE))
+disable_scheduler = _switch("disable-scheduler", *DISABLE)
+enable_scheduler = _switch("enable-scheduler", *ENABLE)
 
 
 @scheduler.command()

@@ -16,7 +16,6 @@ from frappe_jobs.frappe_bench.errors import refusals
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq import transport
 from frappe_jobs.frappe_bench.rq.job import STATUSES, BenchJob
-from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import Record
 
 # Frappe imports this module when one of the pages is opened, and theirs with it.
@@ -119,5 +118,4 @@ def _records(asked: Any) -> Iterator[Record]:
     statuses = [status for status, name in STATUSES.items() if name.value in names]
     if not queues or not statuses:
         return iter(())
-    listing = Listing(here.ledger, here.settings)
-    return listing.latest([frappe.local.site], statuses, queues)
+    return here.listing.latest([frappe.local.site], statuses, queues)

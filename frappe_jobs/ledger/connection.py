@@ -54,6 +54,8 @@ class Connected:
         # Any: the types of redis-py are not the same from one version to the next.
         # What others have written need not be UTF-8; it must not end a reply in its middle.
         self.redis: Any = connect(url, encoding_errors="surrogateescape")
+        #: A script's text as what is called with ``keys`` and ``args``, by its hash.
+        self._script = functools.cache(self.redis.register_script)
 
     @contextmanager
     def reaching(self) -> Iterator[None]:

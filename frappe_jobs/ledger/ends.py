@@ -11,24 +11,19 @@ from uuid import uuid4
 
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
-from frappe_jobs.ledger.dropped import DROPPED_TTL, Dropped
 from frappe_jobs.ledger.fields import Fields
+from frappe_jobs.ledger.lost import DROPPED_TTL, Lost
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
 from frappe_jobs.ledger.scripts import END
 from frappe_jobs.message import Message, to_json
-from frappe_jobs.servers.in_force import SettingsInForce
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 
-class Ends(Fields, Dropped):
+class Ends(Fields, Lost):
     """How a job ends."""
-
-    def __init__(self, settings: SettingsInForce) -> None:
-        super().__init__(settings)
-        self._end: Any = self.redis.register_script(END)
 
     @reachable
     def end(
@@ -112,7 +107,7 @@ class Ends(Fields, Dropped):
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
             holder or "", call or uuid4().hex, *chain.from_iterable(fields.items()),
         ]  # fmt: skip
-        return self._end(keys=self._keys(message), args=arguments, client=client)
+        return self._script(END)(keys=self._keys(message), args=arguments, client=client)
 
     def _unwritten(
         self, message: Message, status: str, fields: Mapping[str, str], is_written: bool

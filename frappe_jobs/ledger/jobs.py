@@ -9,28 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.ledger.connection import reachable
-from frappe_jobs.ledger.dropped import Dropped
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.reading import Records
+from frappe_jobs.ledger.lost import Lost
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
 from frappe_jobs.message import Message, Sending, to_json
-from frappe_jobs.servers.in_force import SettingsInForce
 
 
-class Jobs(Fields, Records, Dropped):
+class Jobs(Fields, Lost):
     """What happens to a job until it ends."""
-
-    def __init__(self, settings: SettingsInForce) -> None:
-        super().__init__(settings)
-        self._record: Any = self.redis.register_script(RECORD)
-        self._start: Any = self.redis.register_script(START)
-        self._renew: Any = self.redis.register_script(RENEW)
-        self._release: Any = self.redis.register_script(RELEASE)
-        self._hand_back: Any = self.redis.register_script(HAND_BACK)
-        self._retry: Any = self.redis.register_script(RETRY)
-        self._note: Any = self.redis.register_script(NOTE)
 
     @reachable
     def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[bool]:
@@ -51,7 +39,7 @@ class Jobs(Fields, Records, Dropped):
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
-        return [bool(one) for one in self._record(args=[*head, *texts, time.time()])]
+        return [bool(one) for one in self._script(RECORD)(args=[*head, *texts, time.time()])]
 
     @reachable
     def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
@@ -67,14 +55,14 @@ class Jobs(Fields, Records, Dropped):
             message.id, time.time(), holder, milliseconds, self._settings.max_starts,
             run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
-        found = self._start(keys=keys, args=arguments)
+        found = self._script(START)(keys=keys, args=arguments)
         if found[0] == 0:
             self._was_dropped(message)
         if found[0] == -1:
             if self._was_dropped(message):
                 return Refusal()
             self.record([Sending(message)], anew=True)
-            found = self._start(keys=keys, args=arguments)
+            found = self._script(START)(keys=keys, args=arguments)
         if found[0] > 0:
             return Attempt(found[0], found[1], is_recorded_anew=bool(found[2]))
         if found[0] == -2:
@@ -102,20 +90,22 @@ class Jobs(Fields, Records, Dropped):
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id, holder in leases:
                 keys = [self._key("lease", message_id), self._key("record", message_id)]
-                self._renew(keys=keys, args=[holder, self._settings.lease * 1000], client=pipe)
+                self._script(RENEW)(
+                    keys=keys, args=[holder, self._settings.lease * 1000], client=pipe
+                )
             replies = pipe.execute()
         return {one: said == 0 for one, said in zip(leases, replies, strict=True) if said < 1}
 
     @reachable
     def release(self, message: Message, holder: str) -> None:
         """Give the lease back, if it is that holder's: its process is gone."""
-        self._release(keys=[self._key("lease", message.id)], args=[holder])
+        self._script(RELEASE)(keys=[self._key("lease", message.id)], args=[holder])
 
     @reachable
     def hand_back(self, message: Message, holder: str) -> None:
         """Note that the job waits again: that holder's process was ended, and not by the job."""
         arguments = [message.id, rank(message), holder]
-        self._hand_back(keys=self._keys(message), args=arguments)
+        self._script(HAND_BACK)(keys=self._keys(message), args=arguments)
 
     @reachable
     def wait_for_retry(
@@ -135,7 +125,7 @@ class Jobs(Fields, Records, Dropped):
         due = repr(time.time() + delay)
         noted = chain.from_iterable(self._kept({"due": due, **fields}).items())
         arguments = [message.id, rank(message), holder or "", int(counts), *noted]
-        self._retry(keys=self._keys(message), args=arguments)
+        self._script(RETRY)(keys=self._keys(message), args=arguments)
 
     @reachable
     def note(
@@ -146,7 +136,7 @@ class Jobs(Fields, Records, Dropped):
         Not where it is no longer kept, or runs elsewhere than with that holder by now.
         """
         arguments = [holder or "", *chain.from_iterable(self._kept(fields).items())]
-        self._note(keys=[self._key("record", message.id)], args=arguments)
+        self._script(NOTE)(keys=[self._key("record", message.id)], args=arguments)
 
     def is_taken(self, message: Message) -> bool:
         """Whether its job's id would be refused if it claimed it now."""

@@ -77,12 +77,6 @@ class Timetable(Connected):
         self.lock_key = f"{self.key_prefix}:lock"
         self.seen_key = f"{self.key_prefix}:seen"
         self.sites_key = f"{self.key_prefix}:sites"
-        self._look: Any = self.redis.register_script(LOOK)
-        self._take_out: Any = self.redis.register_script(TAKE_OUT)
-        self._move: Any = self.redis.register_script(MOVE)
-        self._ticket: Any = self.redis.register_script(TICKET)
-        self._replace: Any = self.redis.register_script(REPLACE)
-        self._let_go: Any = self.redis.register_script(LET_GO)
 
     @reachable
     def look(
@@ -100,7 +94,7 @@ class Timetable(Connected):
             "" if now is None else repr(now),
         ]  # fmt: skip
         keys = [self.lock_key, self.schedule_key, self.seen_key]
-        leads, *rest = self._look(keys=keys, args=arguments)
+        leads, *rest = self._script(LOOK)(keys=keys, args=arguments)
         if not leads:
             return Look(leads=False)
         is_new, at, last, coming, wrong, lost, *found = rest
@@ -108,7 +102,7 @@ class Timetable(Connected):
         taken_out = [TakenOut(key, "it is no site's, or not whole") for key in lost]
         if bad:
             found = [raw(text) for key, definition, _ in bad for text in (key, definition)]
-            self._take_out(keys=[self.schedule_key], args=found)
+            self._script(TAKE_OUT)(keys=[self.schedule_key], args=found)
             taken_out += [TakenOut(key, why) for key, _, why in bad]
         next_at = float(coming) if coming else None
         return Look(True, bool(is_new), due, next_at, float(at), _seconds(last), taken_out, wrong)
@@ -144,12 +138,12 @@ class Timetable(Connected):
                 to_json({"last_run_at": _redbeat_time(due.at)}), repr(due.at) if is_over else "",
             )  # fmt: skip
         if arguments:
-            self._move(keys=[self.schedule_key], args=arguments)
+            self._script(MOVE)(keys=[self.schedule_key], args=arguments)
 
     @reachable
     def let_go(self, token: str) -> None:
         """Lead no longer, so that another one may at once."""
-        self._let_go(keys=[self.lock_key], args=[token])
+        self._script(LET_GO)(keys=[self.lock_key], args=[token])
 
     @reachable
     def leader(self) -> str | None:
@@ -175,7 +169,7 @@ class Timetable(Connected):
     @reachable
     def ticket(self, site: str) -> int:
         """To be taken before the site's records are read, and handed in with what follows."""
-        return int(self._ticket(keys=[raw(self._ticket_key(site))]))
+        return int(self._script(TICKET)(keys=[raw(self._ticket_key(site))]))
 
     def replace(
         self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
@@ -205,7 +199,7 @@ class Timetable(Connected):
                     one.entry.name, one.entry.to_json(), _text(one.was), repr(one.due),
                     _text(one.queued), str(one.epoch), _text(one.last),
                 )  # fmt: skip
-            if not self._replace(keys=keys, args=arguments):
+            if not self._script(REPLACE)(keys=keys, args=arguments):
                 return False
         return True
 

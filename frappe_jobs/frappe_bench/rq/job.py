@@ -29,6 +29,10 @@ STATUSES = {
 }
 
 
+def _is(status: JobStatus) -> property:
+    return property(lambda self: self.get_status() == status)
+
+
 class BenchJob:
     """The look-alike; its record is as it was when it was last read."""
 
@@ -178,29 +182,12 @@ class BenchJob:
         if self.get_status() is None:
             raise NoSuchJobError(f"No such job: {self.id}")
 
-    @property
-    def is_queued(self) -> bool:
-        return self.get_status() == JobStatus.QUEUED
-
-    @property
-    def is_started(self) -> bool:
-        return self.get_status() == JobStatus.STARTED
-
-    @property
-    def is_finished(self) -> bool:
-        return self.get_status() == JobStatus.FINISHED
-
-    @property
-    def is_failed(self) -> bool:
-        return self.get_status() == JobStatus.FAILED
-
-    @property
-    def is_canceled(self) -> bool:
-        return self.get_status() == JobStatus.CANCELED
-
-    @property
-    def is_stopped(self) -> bool:
-        return self.get_status() == JobStatus.STOPPED
+    is_queued = _is(JobStatus.QUEUED)
+    is_started = _is(JobStatus.STARTED)
+    is_finished = _is(JobStatus.FINISHED)
+    is_failed = _is(JobStatus.FAILED)
+    is_canceled = _is(JobStatus.CANCELED)
+    is_stopped = _is(JobStatus.STOPPED)
 
     def get_position(self) -> int | None:
         position: int | None = runtime().ledger.position(self._record.message)

@@ -29,7 +29,6 @@ from frappe_jobs.frappe_bench.rq.rq_options import (
     seconds,
     taken_out,
 )
-from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.message import Sending
 
@@ -103,7 +102,7 @@ class BenchQueue:
 
     def _waiting(self) -> list[Record]:
         here = runtime()
-        return list(Listing(here.ledger, here.settings).waiting(here.host.sites(), [self._queue]))
+        return list(here.listing.waiting(here.host.sites(), [self._queue]))
 
     # --- its registries
 
@@ -187,8 +186,7 @@ class Registry:
         if self._status is None:
             return []
         here = runtime()
-        listing = Listing(here.ledger, here.settings)
-        found = listing.latest(here.host.sites(), [self._status], [self._queue])
+        found = here.listing.latest(here.host.sites(), [self._status], [self._queue])
         ids = [id_of(one.message.site, one.message.job_id) for one in found]
         return ids[start : end + 1 if end >= 0 else None]
 
@@ -284,9 +282,8 @@ def keep_few_failed_jobs(*_: Any) -> None:
     As RQ's callback for a failed job.
     """
     here, limit = runtime(), int(frappe.conf.get("rq_failed_jobs_limit") or 0)
-    listing = Listing(here.ledger, here.settings)
     for queue in here.settings.queues if limit else ():
-        failed = listing.latest([frappe.local.site], [FAILED], [queue])
+        failed = here.listing.latest([frappe.local.site], [FAILED], [queue])
         for record in islice(failed, limit, None):
             here.ledger.forget(record.message)
 

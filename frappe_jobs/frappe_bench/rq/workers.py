@@ -8,7 +8,6 @@ from typing import Any
 
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq.job import BenchJob
-from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED
 
 #: Seconds in which workers answer.
@@ -74,5 +73,4 @@ def workers(queue: Any = None) -> list[BenchWorker]:
 def running(queues: Iterable[str] = ()) -> list[BenchJob]:
     """The jobs that run now, of all sites."""
     here = runtime()
-    listing = Listing(here.ledger, here.settings)
-    return [BenchJob(one) for one in listing.latest(here.host.sites(), [STARTED], [*queues])]
+    return [BenchJob(one) for one in here.listing.latest(here.host.sites(), [STARTED], [*queues])]
