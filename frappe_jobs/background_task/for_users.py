@@ -108,7 +108,8 @@ class BackgroundTasks:
                 self._tracking.never_sent(left.pop(message_id).message, why)
 
         try:
-            never_went(self._ledger.dropped(left), "it was cancelled before")
+            messages = [one.message for one in left.values()]
+            never_went(self._ledger.buried(messages), "it was cancelled before")
             went(self._dispatcher.dispatch([*left.values()]))
         except FrappeJobsError as error:
             went(error.details.get("sent", ()))
@@ -126,7 +127,7 @@ class BackgroundTasks:
             return self._jobs.of(known).cancel()
         if task.status in ENDED:
             return False
-        self._ledger.drop(task.message_id)
+        self._ledger.bury([message_of(session.site, task.header, task.arguments)])
         try:
             lost = {task.task_id: task.message_id}
             self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")

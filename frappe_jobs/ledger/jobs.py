@@ -11,13 +11,14 @@ from uuid import uuid4
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.lost import Lost
+from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.ledger.tombstones import Tombstones
 from frappe_jobs.message import Message, Sending, to_json
 
 
-class Jobs(Fields, Lost):
+class Jobs(Fields, Records, Tombstones):
     """What happens to a job until it ends."""
 
     @reachable
@@ -56,10 +57,8 @@ class Jobs(Fields, Lost):
             run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
         found = self._script(START)(keys=keys, args=arguments)
-        if found[0] == 0:
-            self._was_dropped(message)
         if found[0] == -1:
-            if self._was_dropped(message):
+            if self.buried([message]):
                 return Refusal()
             self.record([Sending(message)], anew=True)
             found = self._script(START)(keys=keys, args=arguments)

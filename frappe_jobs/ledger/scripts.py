@@ -158,7 +158,7 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 # gives 1 if this call ended the job
 END = OF_JOB + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
-  unwritten, ending, holder, call = unpack(ARGV, 1, 14)
+  unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
 local present, worker, ended_by =
   unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by'))
 if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
@@ -166,7 +166,7 @@ if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
 redis.call('HSET', record, 'status', status, 'ended_at', now, 'ended_by', call)
 redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 14 then redis.call('HSET', record, unpack(ARGV, 15)) end
+if #ARGV > 17 then redis.call('HSET', record, unpack(ARGV, 18)) end
 redis.call('EXPIRE', record, ttl)
 redis.call('DEL', lease)
 redis.call('ZREM', open, id)
@@ -185,6 +185,8 @@ end
 if pointer ~= prefix and redis.call('GET', pointer) == id then
   redis.call('EXPIRE', pointer, ttl)
 end
+redis.call('SADD', tombstones, tombstone)
+redis.call('EXPIRE', tombstones, tombstones_ttl)
 redis.call('PUBLISH', prefix .. 'ended:' .. id, status)
 if unwritten ~= '' then
   redis.call('HSET', unwritten, id, ending)
