@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,7 +100,7 @@ def enqueue(
         [job] = here.background_tasks.enqueue([sending], session)
         return None if enqueue_after_commit else job
     if enqueue_after_commit:
-        session.after_commit(functools.partial(here.dispatcher.dispatch, [sending]))
+        here.at_commit.send([sending], session)
         return None
     return here.dispatcher.dispatch([sending])[0]
 
@@ -135,7 +134,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
         jobs |= _by_message(tracked, made)
     jobs |= _by_message(now, here.dispatcher.dispatch(now))
     if session and later:
-        session.after_commit(functools.partial(here.dispatcher.dispatch, later))
+        here.at_commit.send(later, session)
     return [
         None if options.enqueue_after_commit else jobs[sending.message.id]
         for sending, options in found

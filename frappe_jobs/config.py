@@ -177,6 +177,10 @@ class Settings:
         "frappe_jobs_done_markers", True,
         "Whether what a job writes is committed with a mark that it is done, and never twice.",
         parse=yes_or_no)
+    outbox: bool = option(
+        "frappe_jobs_outbox", True,
+        "Whether a job that waits for a commit is a row of that transaction until it is sent.",
+        parse=yes_or_no)
     claim_ttl: int = number(
         "frappe_jobs_claim_ttl", 24 * 3600, "s",
         "On RabbitMQ: how long a job waits before its message counts as lost.")

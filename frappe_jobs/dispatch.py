@@ -134,10 +134,14 @@ class Dispatcher:
         """End the jobs that could not be sent; a message that arrived all the same is dropped.
 
         What the clock made due waits for its broker instead: nobody is there to be told, and the
-        sweep sends it.
+        sweep sends it.  So does what is in its site's outbox, from where it is sent again.
         """
         away = isinstance(error, BrokerUnavailable)
-        messages = [one.message for one in sendings if not (away and one.due)]
+        messages = [
+            one.message for one in sendings if not (one.has_row or (away and one.due))
+        ]  # fmt: skip
+        if not messages:
+            return
         reason = f"never sent: the broker {'was out of reach' if away else 'refused the queue'}"
         try:
             self._ledger.cancel(messages, reason, waiting_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from enum import IntEnum
 from typing import Any
 from uuid import uuid4
 
@@ -208,6 +209,16 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+class Recorded(IntEnum):
+    """What became of a sending where its record is written; false if it is not to be sent."""
+
+    #: Another job has its id, or it was dropped.
+    REFUSED = 0
+    WRITTEN = 1
+    #: It was there already.
+    KNOWN = 2
+
+
 @dataclass(frozen=True)
 class Sending:
     """A message to be sent; with ``claim`` only if no other job of that id is waiting or runs."""
@@ -218,3 +229,5 @@ class Sending:
     due: str | None = None
     #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
     push: tuple[str, str] | None = None
+    #: Whether it is in its site's outbox as well, from where it is sent if nobody has sent it.
+    has_row: bool = False

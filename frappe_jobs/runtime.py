@@ -28,6 +28,7 @@ from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
 from frappe_jobs.execute import Executor
+from frappe_jobs.host.own_methods import RELAY_OUTBOX
 from frappe_jobs.host.port import Host
 from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
@@ -35,6 +36,8 @@ from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import FAILED
 from frappe_jobs.message import Message, Sending
+from frappe_jobs.outbox.at_commit import AtCommit
+from frappe_jobs.outbox.relay import Relay
 from frappe_jobs.scheduler.queueing import Scheduling
 from frappe_jobs.scheduler.sync import Sync
 from frappe_jobs.scheduler.timetable import Timetable
@@ -99,6 +102,7 @@ class Runtime:
                 "Python, and list frappe in apps.txt."
             ) from None
         host: Host = adapter(self.settings, self._schedule_changed, lambda: self.background_tasks)
+        host.methods.own[RELAY_OUTBOX] = lambda: self.relay.look()
         return host
 
     def _schedule_changed(self, site: str) -> None:
@@ -144,10 +148,21 @@ class Runtime:
         return Tracking(self.host, self.ledger)
 
     @cached_property
+    def at_commit(self) -> AtCommit:
+        return AtCommit(self.settings, self.host, self.ledger, self.dispatcher)
+
+    @cached_property
+    def relay(self) -> Relay:
+        return Relay(
+            self.settings, self.host, self.broker, self.ledger, self.dispatcher, self.tracking
+        )
+
+    @cached_property
     def background_tasks(self) -> BackgroundTasks:
         return BackgroundTasks(
-            self.settings, self.host, self.ledger, self.dispatcher, self.jobs, self.tracking
-        )
+            self.settings, self.host, self.ledger, self.dispatcher, self.at_commit, self.jobs,
+            self.tracking,
+        )  # fmt: skip
 
     @cached_property
     def task_upkeep(self) -> TaskUpkeep:

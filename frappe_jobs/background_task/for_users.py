@@ -34,7 +34,9 @@ from frappe_jobs.host.task_records import TaskChange
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import OPEN, Record
-from frappe_jobs.message import Sending
+from frappe_jobs.message import Message, Sending
+from frappe_jobs.outbox.at_commit import AtCommit
+from frappe_jobs.outbox.sending import Outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,6 @@ logger = logging.getLogger(__name__)
 AT_COMMIT = (
     "it is sent when the transaction commits in which it was enqueued, and never if that rolls back"
 )
-TAKEN = "a job of its id waits or runs"
 
 
 class Task(Protocol):
@@ -65,11 +66,13 @@ class BackgroundTasks:
         host: Host,
         ledger: Ledger,
         dispatcher: Dispatcher,
+        at_commit: AtCommit,
         jobs: Jobs,
         tracking: Tracking,
     ) -> None:
         self._settings, self._host, self._ledger = settings, host, ledger
-        self._dispatcher, self._jobs, self._tracking = dispatcher, jobs, tracking
+        self._dispatcher, self._at_commit = dispatcher, at_commit
+        self._jobs, self._tracking = jobs, tracking
 
     def enqueue(self, sendings: Sequence[Sending], session: Session) -> list[Job | None]:
         """Write their records in the session's transaction, and send them when it commits.
@@ -89,33 +92,27 @@ class BackgroundTasks:
         jobs = {
             one.message.id: self._jobs.waiting(one.message, unsent=AT_COMMIT) for one in sendings
         }
-        if sendings:
-            session.after_commit(partial(self._send, sendings, jobs))
+        self._at_commit.send(sendings, session, partial(self._went, sendings, jobs))
         return jobs
 
-    def _send(self, sendings: Sequence[Sending], jobs: dict[str, Job]) -> None:
-        """The records are committed; those of jobs that cannot be sent end as cancelled."""
-        left = {one.message.id: one for one in sendings}
-
-        def went(sent: Iterable[Job | None]) -> None:
-            for job in filter(None, sent):
-                jobs[job.message_id].unsent = None
-                del left[job.message_id]
-
-        def never_went(message_ids: Iterable[str], why: str) -> None:
-            for message_id in message_ids:
-                jobs[message_id].unsent = f"it was never sent: {why}"
-                self._tracking.never_sent(left.pop(message_id).message, why)
-
-        try:
-            messages = [one.message for one in left.values()]
-            never_went(self._ledger.buried(messages), "it was cancelled before")
-            went(self._dispatcher.dispatch([*left.values()]))
-        except FrappeJobsError as error:
-            went(error.details.get("sent", ()))
-            never_went([*left], str(error))
-            raise
-        never_went([*left], TAKEN)
+    def _went(
+        self,
+        sendings: Sequence[Sending],
+        jobs: dict[str, Job],
+        outcomes: Outcomes,
+        error: FrappeJobsError | None,
+        is_kept: bool,
+    ) -> None:
+        """The records are committed; those of jobs that are never sent end as cancelled."""
+        for message in (one.message for one in sendings):
+            job, why = jobs[message.id], outcomes.get(message.id, error)
+            if isinstance(why, Job):
+                job.unsent = None
+            elif message.id not in outcomes and is_kept:
+                job.unsent = f"it is sent later: {why}"
+            else:
+                job.unsent = f"it was never sent: {why}"
+                self._tracking.never_sent(message, why)
 
     def cancel(self, task: Task, session: Session) -> bool:
         """End the job without its effect; its record says so at once where that is possible.
@@ -127,7 +124,7 @@ class BackgroundTasks:
             return self._jobs.of(known).cancel()
         if task.status in ENDED:
             return False
-        self._ledger.bury([message_of(session.site, task.header, task.arguments)])
+        self._ledger.drop(task.message_id)
         try:
             lost = {task.task_id: task.message_id}
             self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")
@@ -161,8 +158,14 @@ class BackgroundTasks:
                 "cancelled is run again."
             )
         if known:
-            session.after_commit(partial(self._ledger.forget, known.message))
+            session.after_commit(partial(self._forget, known.message))
         return self._send_at_commit([Sending(message)], session)[message.id]
+
+    def _forget(self, ended: Message) -> None:
+        try:
+            self._ledger.forget(ended)
+        except FrappeJobsError as error:  # it runs out by itself
+            logger.info("%s is known for longer: %s", ended.name, error)
 
     def _require_owner(self, task: Task, session: Session, what: str) -> None:
         if session.user not in (task.user, ADMINISTRATOR):

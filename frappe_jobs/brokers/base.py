@@ -51,10 +51,11 @@ class BrokerServer:
 class Recorder(Protocol):
     """What keeps the records of the messages: the ledger."""
 
-    def record(self, sendings: Sequence[Sending]) -> list[bool]:
+    def record(self, sendings: Sequence[Sending]) -> Sequence[int]:
         """Write the records of these sendings, in order, and push what is to be pushed.
 
-        Gives for each whether it may be sent: not where its job's id was taken.
+        Gives for each what became of it, a ``Recorded``: it is not sent where that is false, nor if
+        it was KNOWN and is in an outbox, as somebody else has sent it from there.
         """
 
     def sent(self, messages: Sequence[Message]) -> None:

@@ -22,7 +22,7 @@ from frappe_jobs.brokers.base import PRESENCE, Alarm, Broker, BrokerServer, Onli
 from frappe_jobs.brokers.control import Control
 from frappe_jobs.brokers.queues import queues
 from frappe_jobs.errors import ArgumentError, BrokerError, BrokerUnavailable, NotSupportedByBroker
-from frappe_jobs.message import HEADER, TASK, Message, Sending
+from frappe_jobs.message import HEADER, TASK, Message, Recorded, Sending
 from frappe_jobs.servers.clock import ahead
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.refusals import as_ours
@@ -67,8 +67,10 @@ class KombuBroker(Broker):
                 # Chunk by chunk, so that no record is without its message for long.
                 for start in range(0, len(sendings), CHUNK):
                     chunk = sendings[start : start + CHUNK]
-                    allowed += (written := recorder.record(chunk))
-                    self._send_all(compress(chunk, written), producer, sent, recorder)
+                    recorded = recorder.record(chunk)
+                    allowed += map(bool, recorded)
+                    todo = map(_is_to_be_sent, chunk, recorded)
+                    self._send_all(compress(chunk, todo), producer, sent, recorder)
         except BrokerError as error:
             raise error.about(sent=sent) from None
         return allowed
@@ -305,6 +307,11 @@ class KombuBroker(Broker):
         except OSError as error:
             why = unreached(error, url)
             raise BrokerUnavailable(f"{where} is out of reach: {why}") from None
+
+
+def _is_to_be_sent(sending: Sending, recorded: int) -> bool:
+    """Not from here, where somebody has sent it from the outbox."""
+    return bool(recorded) and not (sending.has_row and recorded == Recorded.KNOWN)
 
 
 def _refuse_what_workers_refuse(task: Any, app: Celery) -> None:

@@ -103,7 +103,7 @@ class RedisBroker(KombuBroker):
         for start in range(0, len(sendings), CHUNK):
             chunk = [self._with_push(one) for one in sendings[start : start + CHUNK]]
             try:
-                written += recorder.record(chunk)
+                written += map(bool, recorder.record(chunk))
             except BrokerUnavailable as error:
                 went = zip(sendings, written, strict=False)
                 raise error.about(sent=[one.message for one, ok in went if ok]) from None

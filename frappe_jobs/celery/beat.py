@@ -261,6 +261,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         runtime, today = self._runtime, datetime.fromtimestamp(min(now, time.time()), UTC)
         try:
             runtime.sync.compare()
+            runtime.relay.visit_all()
             if runtime.ledger.take_turn("clear", DAY):
                 clear_old_records(runtime.settings, runtime.host, runtime.task_upkeep, today)
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""A worker of the bench, one at a time, looks for jobs whose messages are lost."""
+"""A worker of the bench, one at a time, looks for jobs whose messages are lost or never sent."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.sweep import sweep
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what was committed, and may have never been sent.
+RELAY = 2
 
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -35,12 +38,18 @@ def _sweep_for_ever(app: Celery) -> None:
     runtime = runtime_of(app)
     ledger = runtime.make_ledger()
     interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
-    pause = threading.Event()
-    while not pause.wait(interval):
+    pause, swept = threading.Event(), time.monotonic()
+    while not pause.wait(min(RELAY, interval)):
         try:
+            if ledger.take_turn("relay", RELAY):
+                runtime.relay.have_sites_looked_at(time.time())
+            if time.monotonic() - swept < interval:
+                continue
+            swept = time.monotonic()
             if ledger.take_turn("sweep", interval):
                 sweep(runtime.in_force, ledger, runtime.broker, time.time())
                 runtime.task_upkeep.settle_what_is_left()
+                runtime.relay.have_sites_cleared(time.time())
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)
         except Exception:  # whatever went wrong must not end the sweeping

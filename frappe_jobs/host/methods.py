@@ -12,6 +12,9 @@ from frappe_jobs.methods import check_arguments
 class Methods(ABC):
     """What may run on a site."""
 
+    #: The host's own, and ours, by the paths under which their jobs travel.
+    own: dict[str, Callable[..., Any]]
+
     @abstractmethod
     def hooks(self, name: str, site: str) -> list[str]:
         """The dotted paths that the site's apps name under that hook, in the apps' order."""

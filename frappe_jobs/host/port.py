@@ -12,6 +12,7 @@ from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, HostNotReady,
 from frappe_jobs.host.documents import Documents
 from frappe_jobs.host.done_markers import DoneMarkers
 from frappe_jobs.host.methods import Methods
+from frappe_jobs.host.outbox import Outbox
 from frappe_jobs.host.schedule_records import ScheduleRecords
 from frappe_jobs.host.session import Session
 from frappe_jobs.host.task_records import TaskRecords
@@ -49,6 +50,7 @@ class Host(ABC):
     schedule: ScheduleRecords
     tasks: TaskRecords
     done_markers: DoneMarkers
+    outbox: Outbox
 
     @abstractmethod
     def current(self) -> Session | None:

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Keeper(Protocol):
+    """Whose things wait for commits, and are seen to together, those of one transaction."""
+
+    def before(self, things: Sequence[Any]) -> None:
+        """Called in the transaction, just before it commits; what this raises keeps it from that.
+
+        Once more for what is handed in from then on.
+        """
+
+    def after(self, things: Sequence[Any]) -> None:
+        """Called once it has committed."""
 
 
 class Session(ABC):
@@ -38,3 +51,10 @@ class Session(ABC):
     @abstractmethod
     def after_commit(self, call: Callable[[], Any]) -> None:
         """Call it once the transaction that is open now commits; never if it rolls back."""
+
+    @abstractmethod
+    def wait_for_commit(self, keeper: Keeper, thing: Any) -> None:
+        """Hand it to its keeper just before the open transaction commits, and once it has.
+
+        Never if it rolls back.
+        """

@@ -11,21 +11,21 @@ from uuid import uuid4
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.reading import Records
+from frappe_jobs.ledger.lost import DROPPED_TTL, Lost
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
-from frappe_jobs.ledger.tombstones import Tombstones
-from frappe_jobs.message import Message, Sending, to_json
+from frappe_jobs.message import Message, Recorded, Sending, to_json
 
 
-class Jobs(Fields, Records, Tombstones):
+class Jobs(Fields, Lost):
     """What happens to a job until it ends."""
 
     @reachable
-    def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[bool]:
+    def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[Recorded]:
         """Write the records of messages that are about to be sent.
 
-        False for each whose job's id is taken where it claims it: nothing was written for that one.
+        REFUSED for each whose job's id is taken where it claims it, or that is in an outbox and was
+        dropped: nothing was written for that one.
         ``anew``: these records were lost, and their jobs may have run.
         """
         rows: list[list[Any]] = []
@@ -37,10 +37,12 @@ class Jobs(Fields, Records, Tombstones):
                 repr(message.enqueued_at), repr(rank(message)),
                 self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "", int(anew),
+                self._key("dropped", message.id) if sending.has_row else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
-        return [bool(one) for one in self._script(RECORD)(args=[*head, *texts, time.time()])]
+        tail = time.time(), DROPPED_TTL
+        return [Recorded(one) for one in self._script(RECORD)(args=[*head, *texts, *tail])]
 
     @reachable
     def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
@@ -57,8 +59,10 @@ class Jobs(Fields, Records, Tombstones):
             run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
         found = self._script(START)(keys=keys, args=arguments)
+        if found[0] == 0:
+            self._was_dropped(message)
         if found[0] == -1:
-            if self.buried([message]):
+            if self._was_dropped(message):
                 return Refusal()
             self.record([Sending(message)], anew=True)
             found = self._script(START)(keys=keys, args=arguments)

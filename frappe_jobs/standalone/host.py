@@ -30,6 +30,7 @@ from frappe_jobs.standalone.done_markers import SiteDoneMarkers
 from frappe_jobs.standalone.lost_update import open_session
 from frappe_jobs.standalone.methods import SiteMethods
 from frappe_jobs.standalone.models import ScheduledJobType, has_table
+from frappe_jobs.standalone.outbox import SiteOutbox
 from frappe_jobs.standalone.schedule import SiteSchedule
 from frappe_jobs.standalone.schedule_records import SiteScheduleRecords
 from frappe_jobs.standalone.session import StandaloneSession
@@ -58,6 +59,7 @@ class StandaloneHost(Host):
         self.schedule = SiteScheduleRecords(self.session, schedule, self._apps)
         self.tasks = SiteTaskRecords(self._engine_of)
         self.done_markers = SiteDoneMarkers(self._engine_of)
+        self.outbox = SiteOutbox(self._engine_of)
         self.methods.own |= {
             RUN_DOC_METHOD: self.documents.run_method,
             RUN_SCHEDULED_JOB: schedule.run,

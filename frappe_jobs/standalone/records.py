@@ -21,6 +21,7 @@ from frappe_jobs.standalone.models import (
     ScheduledJobType,
     SchedulerEvent,
 )
+from frappe_jobs.standalone.outbox_row import OutboxRow
 
 #: By doctype.
 RECORDS: dict[str, type[Record]] = {
@@ -28,8 +29,8 @@ RECORDS: dict[str, type[Record]] = {
     for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog, BackgroundTask)
 }
 
-#: As often as another process may be the first to make one of them.
-TRIES = len(Base.metadata.tables) + 1
+#: As often as another process may be the first to make one of them: the outbox's is the last.
+TRIES = len(OutboxRow.metadata.tables) + 1
 
 
 def make_tables(session: Session, engine: Engine | None = None) -> bool:

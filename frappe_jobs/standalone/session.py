@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
-from frappe_jobs.host.session import Session
+from frappe_jobs.host.session import Keeper, Session
 from frappe_jobs.standalone.after_commit import AfterCommit
 from frappe_jobs.standalone.database import inherited, watch_writes
 from frappe_jobs.standalone.sqlite import wait_for_turn
@@ -102,6 +102,9 @@ class StandaloneSession(Session):
 
     def after_commit(self, call: Callable[[], Any]) -> None:
         AfterCommit.of(self.db).add(call)
+
+    def wait_for_commit(self, keeper: Keeper, thing: Any) -> None:
+        AfterCommit.of(self.db).keep(keeper, thing)
 
     @contextmanager
     def as_current(self) -> Iterator[None]:

@@ -334,8 +334,24 @@ class TestRunAgain:
 
 
 class TestTrouble:
-    def test_a_broker_that_is_away_at_the_commit_leaves_a_cancelled_task(self, make_bench, server):
-        make_bench(redis_queue=embedded.running(server)).use()
+    def test_a_broker_that_is_away_at_the_commit_gets_it_later(self, make_bench, server):
+        bench = make_bench(redis_queue=embedded.running(server), **LEASE)
+        bench.use()
+        with frappe.site("site1", user="grete"):
+            job = frappe.enqueue(tasks.ping, track_job=True)
+            embedded.stop(server)
+        assert stored(job)["status"] == "Queued"
+        assert "it is sent later: Redis at" in job.unsent
+        with task_of(job) as task:  # shown as it is stored
+            assert task.status == "Queued"
+        embedded.start(server)
+        with pytest.raises(JobNotFound, match="out of reach"):
+            job.get_status()
+        with bench.worker():
+            assert ended(job, "Completed", 20)["result"] == '"pong"'
+
+    def test_without_an_outbox_it_is_a_cancelled_task(self, make_bench, server):
+        make_bench(redis_queue=embedded.running(server), frappe_jobs_outbox=False).use()
         with pytest.raises(BrokerUnavailable), frappe.site("site1", user="grete"):
             job = frappe.enqueue(tasks.ping, track_job=True)
             embedded.stop(server)

@@ -28,6 +28,7 @@ TIERS = (
     "ledger",
     "job outcome sweep",
     "dispatch",
+    "outbox",
     "background_task",
     "execute scheduler deploy",
     "doctor",
@@ -100,7 +101,7 @@ NAMES = {
     f"frappe_jobs.{name}"
     for name in "run_doc_method run_scheduled_job scheduled_job_failed settle_background_tasks"
     " after_job_callbacks keep_few_failed_jobs nowhere ended after_commit turn"
-    " enqueue enqueue_many".split()
+    " relay_outbox enqueue enqueue_many".split()
 }
 #: What a user's editor shows: each function there explains itself.
 EXPLAINED = ("api.py", "job.py", "host/port.py", "brokers/base.py", "testing.py")

@@ -23,6 +23,7 @@ from frappe_jobs.frappe_bench.host.documents import BenchDocuments
 from frappe_jobs.frappe_bench.host.done_markers import BenchDoneMarkers
 from frappe_jobs.frappe_bench.host.job_id import spelled
 from frappe_jobs.frappe_bench.host.methods import AFTER_JOB_CALLBACKS, BenchMethods
+from frappe_jobs.frappe_bench.host.outbox import BenchOutbox
 from frappe_jobs.frappe_bench.host.schedule_records import BenchScheduleRecords
 from frappe_jobs.frappe_bench.host.session import BenchSession, is_open
 from frappe_jobs.frappe_bench.host.task_records import BenchTaskRecords
@@ -101,6 +102,7 @@ class BenchHost(Host):
         self.schedule = BenchScheduleRecords(self.read)
         self.tasks = BenchTaskRecords(self.read)
         self.done_markers = BenchDoneMarkers(self.read)
+        self.outbox = BenchOutbox()
         self.methods.own |= {
             RUN_DOC_METHOD: run_doc_method,
             SCHEDULED_JOB_FAILED: note_failure,

@@ -11,8 +11,9 @@ from typing import Any
 import frappe
 
 from frappe_jobs.errors import HostNotReady
+from frappe_jobs.frappe_bench.host import at_commit
 from frappe_jobs.frappe_bench.host.database import is_out_of_reach
-from frappe_jobs.host.session import Session
+from frappe_jobs.host.session import Keeper, Session
 from frappe_jobs.runtime import Runtime, of_sites_path
 from frappe_jobs.texts.sql import writes
 
@@ -112,6 +113,9 @@ class BenchSession(Session):
 
     def after_commit(self, call: Callable[[], Any]) -> None:
         self.db.after_commit.add(call)
+
+    def wait_for_commit(self, keeper: Keeper, thing: Any) -> None:
+        at_commit.wait(self.db, keeper, thing)
 
     @property
     def is_dirty(self) -> bool:

@@ -7,6 +7,7 @@ import frappe
 from frappe_jobs.frappe_bench.host.beside import beside
 
 DONE_MARKERS = "__frappe_jobs_done"
+OUTBOX = "__frappe_jobs_outbox"
 
 #: InnoDB whatever the server's default is: a table without transactions would be of no use.
 _MARIADB = {
@@ -19,6 +20,18 @@ _MARIADB = {
             index (done_at)
         ) engine=InnoDB row_format=dynamic""",
     ],
+    OUTBOX: [
+        f"""create table if not exists `{OUTBOX}` (
+            message_id varchar(140) primary key,
+            note varchar(40) not null,
+            bench_id varchar(255) not null,
+            site varchar(255) not null,
+            message longtext not null,
+            claim smallint not null,
+            written_at double not null,
+            index (written_at, message_id)
+        ) engine=InnoDB row_format=dynamic character set=utf8mb4 collate=utf8mb4_bin""",
+    ],
 }
 _POSTGRES = {
     DONE_MARKERS: [
@@ -29,6 +42,18 @@ _POSTGRES = {
             done_at double precision not null
         )""",
         f"create index if not exists `{DONE_MARKERS}_by_age` on `{DONE_MARKERS}` (done_at)",
+    ],
+    OUTBOX: [
+        f"""create table if not exists `{OUTBOX}` (
+            message_id varchar(140) primary key,
+            note varchar(40) not null,
+            bench_id varchar(255) not null,
+            site varchar(255) not null,
+            message text not null,
+            claim smallint not null,
+            written_at double precision not null
+        )""",
+        f"create index if not exists `{OUTBOX}_by_age` on `{OUTBOX}` (written_at, message_id)",
     ],
 }
 #: Seconds that making one may wait for a lock.

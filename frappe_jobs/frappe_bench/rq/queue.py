@@ -12,7 +12,6 @@ import frappe
 from frappe.utils import CallbackManager
 from frappe.utils.background_jobs import execute_job
 
-from frappe_jobs.background_task.for_users import TAKEN
 from frappe_jobs.dispatch import Options
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.frappe_bench.errors import QueueUnavailable, frappes_errors
@@ -31,6 +30,7 @@ from frappe_jobs.frappe_bench.rq.rq_options import (
 )
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.message import Sending
+from frappe_jobs.outbox.sending import TAKEN
 
 
 class BenchQueue:

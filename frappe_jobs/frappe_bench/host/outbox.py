@@ -1,0 +1,76 @@
+"""A site's outbox on a bench: a table of its database, by Frappe's own connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from typing import Any
+
+import frappe
+
+from frappe_jobs.frappe_bench.host import tables
+from frappe_jobs.host.outbox import Outbox, Row
+from frappe_jobs.host.session import Session
+
+logger = logging.getLogger(__name__)
+
+TABLE = tables.OUTBOX
+COLUMNS = ", ".join(one.name for one in fields(Row))
+ONE = f"({', '.join(['%s'] * len(fields(Row)))})"
+
+#: Of a small table MariaDB would look at each row, and wait for those of open transactions.
+DELETE = {
+    "mariadb": f"delete one from `{TABLE}` as one force index (primary) "
+    "where one.message_id in %(ids)s",
+    "postgres": f'delete from "{TABLE}" where message_id in %(ids)s',
+}
+
+
+class BenchOutbox(Outbox):
+    """By Frappe's own database; its table is made beside the transaction that is open."""
+
+    def make_ready(self, session: Session) -> bool:
+        if is_read_only():
+            return False
+        try:
+            tables.need(TABLE)
+        except Exception as error:  # sent as if there were no outbox
+            logger.warning("%s has no table for its outbox: %s", session.site, error)
+            return False
+        return True
+
+    def add(self, session: Session, rows: Sequence[Row]) -> None:
+        values = [int(value) if isinstance(value, bool) else value
+                  for row in rows for value in astuple(row)]  # fmt: skip
+        places = ", ".join([ONE] * len(rows))
+        frappe.db.sql(f"insert into `{TABLE}` ({COLUMNS}) values {places}", values)
+
+    def read(
+        self, session: Session, *, before: float, after: Row | None = None, limit: int
+    ) -> list[Row]:
+        if not tables.is_there(TABLE):
+            return []
+        further = ""
+        values: dict[str, Any] = {"before": before, "limit": limit}
+        if after:
+            values |= {"at": after.written_at, "id": after.message_id}
+            further = "and (written_at > %(at)s or written_at = %(at)s and message_id > %(id)s)"
+        found = frappe.db.sql(
+            f"select {COLUMNS} from `{TABLE}` where written_at < %(before)s {further} "
+            "order by written_at, message_id limit %(limit)s",
+            values,
+        )
+        names = [one.name for one in fields(Row)]
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        return [Row(**{**row, "claim": bool(row["claim"])}) for row in rows]
+
+    def delete(self, session: Session, message_ids: Sequence[str]) -> None:
+        frappe.db.sql(DELETE[frappe.db.db_type], {"ids": tuple(message_ids)})
+
+
+def is_read_only() -> bool:
+    """Whether nothing can be written: a replica is read from, or the site only read."""
+    primary = getattr(frappe.local, "primary_db", None)
+    is_replica = primary is not None and frappe.local.db is not primary
+    return is_replica or bool(frappe.flags.read_only) or frappe.db.db_type not in DELETE

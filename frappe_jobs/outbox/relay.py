@@ -1,0 +1,264 @@
+"""Jobs that were committed and never sent are sent from their rows; rows of sent ones go.
+
+Whoever sweeps looks at the notes, and asks a worker to look at those sites whose notes have waited
+too long: as a rule there are none.  The scheduler, which visits all sites anyway, leaves notes for
+rows of which Redis knows nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from frappe_jobs.brokers.base import Broker
+from frappe_jobs.config import Settings
+from frappe_jobs.dispatch import Dispatcher
+from frappe_jobs.errors import (
+    BadMessage,
+    BrokerError,
+    BrokerUnavailable,
+    FrappeJobsError,
+    shortened,
+)
+from frappe_jobs.host.outbox import Row
+from frappe_jobs.host.own_methods import RELAY_OUTBOX
+from frappe_jobs.host.port import ADMINISTRATOR, Host
+from frappe_jobs.host.session import Session
+from frappe_jobs.job import Follower
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import Record
+from frappe_jobs.message import Message, Sending
+from frappe_jobs.outbox.notes import FORGOTTEN, Note, Notes
+from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
+from frappe_jobs.sweep import send_again
+
+logger = logging.getLogger(__name__)
+
+#: Seconds in which whoever has committed sends himself.
+GRACE = 2.0
+#: Seconds after which a row is not sent any more: it came back with a backup, and nobody knows
+#: whether its job has run.
+TOO_OLD = 30 * 24 * 3600
+#: Rows looked at, and deleted, in one transaction.
+PAGE = 500
+#: Rows of sent jobs are deleted when they are so old, or so many; earlier by the scheduler.
+CLEARED, MANY = 900.0, 10_000
+
+
+#: The note of rows whose own notes are lost.
+FOUND = "found"
+
+
+@dataclass
+class Look:
+    """What was seen of a site's outbox."""
+
+    #: The notes of its rows.
+    notes: set[str] = field(default_factory=set)
+    #: What waits still, by its message, and its note.
+    waiting: list[tuple[Message, str]] = field(default_factory=list)
+
+
+class Relay:
+    """Sends what is left in the sites' outboxes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        broker: Broker,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        follower: Follower,
+    ) -> None:
+        self._settings, self._host, self._broker = settings, host, broker
+        self._ledger, self._dispatcher, self._follower = ledger, dispatcher, follower
+        self._notes = Notes(ledger)
+
+    # --- where the workers sweep, and no site's database is opened
+
+    def have_sites_looked_at(self, now: float) -> list[str]:
+        """Ask workers to look at the sites whose notes have waited too long; gives those sites.
+
+        Raises BrokerUnavailable.
+        """
+        by_site: dict[str, list[Note]] = {}
+        for note in self._notes.due(now):
+            by_site.setdefault(note.site, []).append(note)
+        known = {*self._host.sites()} if by_site else set()
+        asked = []
+        for site, notes in by_site.items():
+            if site not in known:
+                self._notes.forget(notes)
+            elif self._ask(site, notes[0].queue, at_front=True):
+                self._notes.put_off(notes, now)
+                asked.append(site)
+        return asked
+
+    def have_sites_cleared(self, now: float) -> None:
+        """Ask workers to clear sites with very old or very many rows of jobs that were sent.
+
+        Raises BrokerUnavailable.
+        """
+        for site in self._notes.with_settled([*self._host.sites()], now - CLEARED, MANY):
+            self._ask(site, "default", at_front=False)
+
+    def _ask(self, site: str, queue: str, *, at_front: bool) -> bool:
+        known = self._settings.queues.get(queue) or self._settings.queues["default"]
+        made = str(uuid4())
+        message = Message(
+            id=made, job_id=made, site=site, user=ADMINISTRATOR, method=RELAY_OUTBOX,
+            name=RELAY_OUTBOX, queue=known.name, timeout=known.timeout, enqueued_at=time.time(),
+            at_front=at_front,
+        )  # fmt: skip
+        try:
+            self._dispatcher.dispatch([Sending(message)])
+        except FrappeJobsError as error:
+            logger.warning("the outbox of %s is looked at later: %s", site, error)
+            return False
+        return True
+
+    # --- where all sites are visited
+
+    def visit_all(self) -> None:
+        """The same for each site; what fails there is logged.  Raises BrokerUnavailable."""
+        for site in self._host.sites():
+            try:
+                self.visit(site)
+            except BrokerUnavailable:
+                raise
+            except Exception as error:  # of its database: the others are visited
+                known = self._host.is_conflict(error) or self._host.is_out_of_reach(error)
+                logger.error(
+                    "the outbox of %s is looked at later: %s", site, shortened(str(error)),
+                    exc_info=not known,
+                )  # fmt: skip
+
+    def visit(self, site: str) -> None:
+        """Delete a site's rows of jobs that were sent; others of which Redis knows get a note.
+
+        Raises BrokerUnavailable, and what the site's database says.
+        """
+        now = time.time()
+        with self._host.session(site) as session:
+            look = self._look_at(session, now, sends=False)
+        noted = {one.id for one in self._notes.of(site, now)}
+        for message, note in look.waiting:
+            if note not in noted:
+                return self._notes.leave([Note(site, message.queue, 0.0, FOUND)])
+
+    # --- with the site open
+
+    def look(self, now: float | None = None) -> None:
+        """Send what the open site has committed and never sent, and delete the rows of the rest.
+
+        What cannot be sent now stays.  Raises what the site's database says.
+        """
+        session, now = self._host.require_current(), now or time.time()
+        try:
+            notes = self._notes.of(session.site, now - GRACE)
+            look = self._look_at(session, now, sends=True)
+            self._notes.forget([one for one in notes if _is_done(one, look, now)])
+        except BrokerError as error:
+            logger.warning("the outbox of %s is looked at later: %s", session.site, error)
+
+    def _look_at(self, session: Session, now: float, *, sends: bool) -> Look:
+        look, before, last = Look(), now - GRACE, None
+        settled = self._notes.settled(session.site, before)
+        session.commit()  # what it has read before would hide what was committed since
+        while True:
+            rows = self._host.outbox.read(session, before=before, after=last, limit=PAGE)
+            ours = [row for row in rows if self.is_ours(row, session.site, now)]
+            if done := self._see_to(session.site, ours, look, before, sends=sends):
+                self._host.outbox.delete(session, sorted(done))
+            session.commit()
+            if len(rows) < PAGE:
+                break
+            last = rows[-1]
+        self._notes.forget_settled(session.site, settled)
+        return look
+
+    def is_ours(self, row: Row, site: str, now: float) -> bool:
+        """Whether it was written here, and not too long ago.
+
+        Else it came with a backup, or a copy of another site: its job may have run already.
+        """
+        here = self._settings.bench_id, site
+        return (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
+
+    def _see_to(
+        self, site: str, rows: Sequence[Row], look: Look, before: float, *, sends: bool
+    ) -> list[str]:
+        """Send what is unsent if that is wanted; gives the messages whose rows are done with."""
+        look.notes |= {row.note for row in rows}
+        settled = self._notes.are_settled(site, [*{row.note for row in rows}])
+        rest = {row.message_id: row for row in rows if row.note not in settled}
+        known = {one.message.id: one for one in self._ledger.read_all(rest)}
+        unsent = self._ledger.unsent_of([*known])
+        new = {one: message for one in rest.keys() - known if (message := _message(rest[one]))}
+        done = {row.message_id for row in rows if row.note in settled} | known.keys() - unsent
+        if sends:
+            done |= self._send_again([known[one] for one, at in unsent.items() if at < before])
+            done |= self._send([row for row in rest.values() if row.message_id in new], new)
+        look.waiting += [
+            (message, rest[one].note)
+            for one in rest.keys() - done
+            if (message := known[one].message if one in known else new.get(one))
+        ]
+        return [*done]
+
+    def _send_again(self, unsent: Sequence[Record]) -> set[str]:
+        """Send what was recorded alone; one message too many does no harm."""
+        if not unsent:
+            return set()
+        lost = list(unsent)
+        if self._broker.is_searchable:
+            ids = {one.id for one in self._broker.lost([one.message for one in unsent])}
+            lost = [one for one in unsent if one.message.id in ids]
+        if lost:
+            send_again(self._ledger, self._broker, lost)
+        self._ledger.sent([one.message for one in unsent])
+        return {one.message.id for one in unsent}
+
+    def _send(self, rows: Sequence[Row], messages: dict[str, Message]) -> set[str]:
+        """Send what nobody knows of, the oldest first."""
+        dropped = {*self._ledger.dropped([row.message_id for row in rows])}
+        for message_id in dropped:
+            self._follower.never_sent(messages[message_id], CANCELLED_BEFORE)
+        sendings = [
+            Sending(messages[row.message_id], claim=row.claim, has_row=True)
+            for row in rows
+            if row.message_id not in dropped
+        ]
+        outcomes, error = send(self._dispatcher, sendings)
+        for sending in sendings:
+            message, outcome = sending.message, outcomes.get(sending.message.id)
+            if isinstance(outcome, str):
+                self._follower.never_sent(message, outcome)
+            elif outcome:
+                logger.warning(
+                    "%s is sent now: it was committed, and whoever did so is gone", message.name,
+                    extra={"action": "job_sent_late", "job": message.job_id},
+                )  # fmt: skip
+        if error:
+            logger.warning("jobs of an outbox are sent later: %s", error)
+        return dropped | outcomes.keys()
+
+
+def _message(row: Row) -> Message | None:
+    try:
+        return Message.from_json(row.message)
+    except BadMessage as error:  # or a later version's, for a newer worker to send
+        logger.error("the row of %s in the outbox cannot be read: %s", row.message_id, error)
+        return None
+
+
+def _is_done(note: Note, look: Look, now: float) -> bool:
+    """Whether its site need not be looked at for its sake."""
+    if note.id in look.notes:
+        return all(note.id != its for _, its in look.waiting)
+    # That nothing was found proves nothing: its transaction may be about to commit.
+    return note.at < now - FORGOTTEN and (note.id != FOUND or not look.waiting)
