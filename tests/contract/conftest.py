@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from acme.models import Base as AcmeBase
 from contract.standalone import Standalone
 from sqlalchemy import URL, create_engine, make_url, text
@@ -262,6 +263,22 @@ def host(server: Server, library: Any, make_sites: Callable[..., runtime.Runtime
             here.host, site, here.settings.sites_path / site, (AcmeBase, library.Base, Records)
         )
     return here.host
+
+
+@pytest.fixture(scope="module")
+def run_id(redis_url: str) -> Iterator[str]:
+    """In the name of each of our keys, which are removed at the end, all in one search."""
+    run_id = f"test-{uuid4().hex[:12]}"
+    yield run_id
+    with redis.Redis.from_url(redis_url) as server:
+        for key in server.scan_iter(f"*{run_id}*", count=10_000):
+            server.delete(key)
+
+
+@pytest.fixture
+def with_redis(redis_url: str, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAPPE_REDIS_QUEUE", redis_url)
+    monkeypatch.setenv("FRAPPE_BENCH_ID", f"{run_id}-{uuid4().hex[:12]}")
 
 
 @pytest.fixture

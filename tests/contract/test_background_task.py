@@ -13,10 +13,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import redis
 from acme import tasks
 from acme.models import Account
 from sqlalchemy import inspect, select, update
@@ -80,22 +78,6 @@ for line in sys.stdin:
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def server(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="module")
-def run_id(redis_url: str) -> Iterator[str]:
-    """In the name of each of our keys, which are removed at the end, all in one search."""
-    run_id = f"test-{uuid4().hex[:12]}"
-    yield run_id
-    with redis.Redis.from_url(redis_url) as server:
-        for key in server.scan_iter(f"*{run_id}*", count=10_000):
-            server.delete(key)
-
-
-@pytest.fixture
-def with_redis(redis_url: str, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRAPPE_REDIS_QUEUE", redis_url)
-    monkeypatch.setenv("FRAPPE_BENCH_ID", f"{run_id}-{uuid4().hex[:12]}")
 
 
 @pytest.fixture(autouse=True)

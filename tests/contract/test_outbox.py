@@ -9,13 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import redis
 from acme import tasks
 from acme.models import Account
 from contract.standalone import statements
@@ -62,22 +59,6 @@ with frappe.site("site1") as session:
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def server(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="module")
-def run_id(redis_url: str) -> Iterator[str]:
-    """In the name of each of our keys, which are removed at the end, all in one search."""
-    run_id = f"test-{uuid4().hex[:12]}"
-    yield run_id
-    with redis.Redis.from_url(redis_url) as server:
-        for key in server.scan_iter(f"*{run_id}*", count=10_000):
-            server.delete(key)
-
-
-@pytest.fixture
-def with_redis(redis_url: str, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRAPPE_REDIS_QUEUE", redis_url)
-    monkeypatch.setenv("FRAPPE_BENCH_ID", f"{run_id}-{uuid4().hex[:12]}")
 
 
 @pytest.fixture
