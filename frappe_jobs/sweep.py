@@ -8,7 +8,7 @@ its job begun, or ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from threading import Event
 
 from frappe_jobs.brokers.base import Broker
@@ -35,7 +35,8 @@ def sweep(settings: Settings, ledger: Ledger, broker: Broker, now: float) -> lis
     looked_for = now - RELIEF * settings.lease if broker.is_searchable else since
     suspects = ledger.suspects(settings.queues, waiting_since=since, looked_for=looked_for)
     unsent = ledger.unsent(now - settings.lease)
-    lost = [*_by_id([*unsent, *gone(ledger, broker, suspects)]).values()]
+    found = [*unsent, *gone(ledger, broker, suspects)]
+    lost = [*{one.message.id: one for one in found}.values()]
     is_or_may_be = "is" if broker.is_searchable else "may be"
     for record in lost:
         logger.warning(
@@ -85,7 +86,3 @@ def send_again(ledger: Ledger, broker: Broker, lost: Sequence[Record]) -> None:
     """Send the jobs' messages once more; one too many does no harm."""
     broker.send_again([one.message for one in lost])
     ledger.sent([one.message for one in lost])
-
-
-def _by_id(records: Iterable[Record]) -> dict[str, Record]:
-    return {one.message.id: one for one in records}

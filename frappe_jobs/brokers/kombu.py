@@ -145,7 +145,7 @@ class KombuBroker(Broker):
         ours = "let a worker of ours (frappe-jobs worker) serve the queue"
         options = conf.broker_transport_options
         limit = options.get("visibility_timeout", VISIBILITY_TIMEOUT)
-        if self._is_redis and message.timeout > limit:
+        if not self._settings.is_amqp and message.timeout > limit:
             broken.append(
                 f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
                 f"hands a message to a second one after {limit} s (visibility_timeout): {ours}, or "
@@ -163,10 +163,6 @@ class KombuBroker(Broker):
                 "priority only."
             )
         return broken
-
-    @property
-    def _is_redis(self) -> bool:
-        return not self._settings.is_amqp
 
     def depth(self, queue: str) -> int:
         with self._channel() as channel:
@@ -231,7 +227,9 @@ class KombuBroker(Broker):
         with self._channel() as channel:
             for queue in self._queues.values():
                 bound = queue(channel)
-                if self._is_redis:  # kombu deletes there what this process has bound, alone
+                if (
+                    not self._settings.is_amqp
+                ):  # kombu deletes there what this process has bound, alone
                     bound.declare()
                 bound.delete()
                 bound.exchange.delete()
@@ -297,14 +295,11 @@ class KombuBroker(Broker):
             raise BrokerUnavailable(f"{where} takes nothing: {said}") from None
         except redis.RedisError as error:
             raise as_ours(error, where, url) from None
-        except OperationalError as error:
-            if isinstance(error.__cause__, redis.RedisError):
-                raise as_ours(error.__cause__, where, url) from None
-            why = unreached(error, url)
-            raise BrokerUnavailable(f"{where} is out of reach: {why}") from None
         except socket.timeout:
             raise BrokerUnavailable(f"{where} is out of reach: it does not answer") from None
-        except OSError as error:
+        except (OperationalError, OSError) as error:
+            if isinstance(error.__cause__, redis.RedisError):
+                raise as_ours(error.__cause__, where, url) from None
             why = unreached(error, url)
             raise BrokerUnavailable(f"{where} is out of reach: {why}") from None
 

@@ -14,11 +14,7 @@ from frappe_jobs.servers.in_force import SettingsInForce
 BENCH_APPS: dict[Path, tuple[Celery, SettingsInForce]] = {}
 
 
-def sites_path_of(app: Celery) -> Path:
-    """The sites folder that the app was made or extended for."""
-    return next(path for path, (made, _) in BENCH_APPS.items() if made is app)
-
-
 def runtime_of(app: Celery) -> Runtime:
     """The runtime of the bench that the app was made or extended for."""
-    return runtime.of_sites_path(sites_path_of(app))
+    path = next(path for path, (made, _) in BENCH_APPS.items() if made is app)
+    return runtime.of_sites_path(path)

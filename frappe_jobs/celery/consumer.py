@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -35,7 +35,7 @@ class Consumer(SteadyConsumer):
         self.losses = losses(*self.connection_errors, *self.channel_errors)
         self._runtime = runtime_of(self.app)
         self._settings = self._runtime.in_force
-        self.kept_aside = KeptAside(self._keep_aside)
+        self.kept_aside = KeptAside(self._runtime.ledger.keep_aside)
 
     def connect(self) -> Any:
         connection = super().connect()
@@ -113,9 +113,6 @@ class Consumer(SteadyConsumer):
             self._runtime.cancel_from_outside(ids, REVOKED)
         except FrappeJobsError as error:  # the worker that gets the message tries again
             logger.error("what was revoked cannot be cancelled yet: %s", error)
-
-    def _keep_aside(self, *entries: Mapping[str, str]) -> None:
-        self._runtime.ledger.keep_aside(*entries)
 
     def _keep(self, message: Any, reason: str) -> None:
         self.kept_aside.keep(

@@ -43,12 +43,9 @@ class Escaping(logging.Formatter):
         record = copy(record)  # other handlers get it unchanged
         record.msg, record.args = escaped(text), ()
         if record.exc_info:
-            record.exc_text = _indented(self.formatException(record.exc_info))
+            trace = self.formatException(record.exc_info).split("\n")
+            record.exc_text = "\n".join(f"  {escaped(line)}" for line in trace)
         return self._formatter.format(record)
-
-
-def _indented(trace: str) -> str:
-    return "\n".join(f"  {escaped(line)}" for line in trace.split("\n"))
 
 
 def _put_before(logger: logging.Logger, **_: Any) -> None:

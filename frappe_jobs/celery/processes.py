@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -195,17 +195,11 @@ def _reap(pid: int) -> None:
 
 def look() -> list[Process]:
     """The system's table of processes; empty if it cannot be read."""
-    return [*_read()]
-
-
-def _read() -> Iterator[Process]:
     try:
         names = os.listdir(PROC)
     except OSError:
-        return
-    for name in names:
-        if name.isdecimal() and (line := _line(int(name))):
-            yield line
+        return []
+    return [line for name in names if name.isdecimal() and (line := _line(int(name)))]
 
 
 def _line(pid: int) -> Process | None:

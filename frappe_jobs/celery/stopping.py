@@ -105,16 +105,12 @@ class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
         self.enabled = issubclass(worker.pool_cls, TaskPool)
         if self.enabled:
             guard.begin()
-            worker_shutdown.connect(_leave_guard)
+            worker_shutdown.connect(lambda **_: guard.leave(), weak=False)
 
     def start(self, worker: Any) -> None:
         adopt_orphans()
         pause_together()
         stopping.listen(runtime_of(worker.app).settings.stop_grace or None)
-
-
-def _leave_guard(**_: object) -> None:
-    guard.leave()
 
 
 class Drain(bootsteps.StartStopStep):  # type: ignore[misc]

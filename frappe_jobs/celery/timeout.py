@@ -7,16 +7,13 @@ from importlib.util import find_spec
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-
-def _bases() -> tuple[type[Exception], ...]:
-    if find_spec("rq") is None:
-        return (SoftTimeLimitExceeded,)
-    return SoftTimeLimitExceeded, import_module("rq.timeouts").JobTimeoutException
-
+RQS = [import_module("rq.timeouts").JobTimeoutException] if find_spec("rq") else []
 
 #: Celery's exception, and RQ's as well if RQ is installed: apps written for RQ catch RQ's.
 JobTimeoutException: type[Exception] = type(
-    "JobTimeoutException", _bases(), {"__module__": __name__, "__doc__": "The job's time is over."}
+    "JobTimeoutException",
+    (SoftTimeLimitExceeded, *RQS),
+    {"__module__": __name__, "__doc__": "The job's time is over."},
 )
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from frappe_jobs.brokers.base import OnlineWorker
-from frappe_jobs.config import Queue, Settings
+from frappe_jobs.config import Settings
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
@@ -48,18 +48,13 @@ def check_queues(
     yield Finding("ok", f"Jobs that wait: {depths}.")
     queued = [record for record in suspects if record.status == QUEUED]
     for queue in settings.queues.values():
-        limit = longest_wait(queue)
+        limit = max(LONG_WAIT, queue.timeout)
         late = [
             record for record in queued
             if record.message.queue == queue.name and now - waits_since(record) > limit
         ]  # fmt: skip
         if late:
             yield _late(queue.name, limit, late, now)
-
-
-def longest_wait(queue: Queue) -> int:
-    """Seconds that a job may wait there before it is worth a warning."""
-    return max(LONG_WAIT, queue.timeout)
 
 
 def waits_since(record: Record) -> float:

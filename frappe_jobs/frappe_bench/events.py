@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,9 @@ logger = logging.getLogger(__name__)
 
 def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
     """Bring the scheduler's entries of the site in line, once, after the commit."""
-    db, site = frappe.local.db, frappe.local.site
-    if any(isinstance(one, _Change) for one in db.after_commit._functions):
-        return
-    db.after_commit.add(_Change(site))
-
-
-class _Change:
-    """The site's schedule is other than it was."""
-
-    def __init__(self, site: str) -> None:
-        self._site = site
-
-    def __call__(self) -> None:
-        bring_in_line(self._site)
+    waiting = frappe.local.db.after_commit
+    if not any(getattr(one, "func", None) is bring_in_line for one in waiting._functions):
+        waiting.add(partial(bring_in_line, frappe.local.site))
 
 
 def bring_in_line(site: str) -> None:

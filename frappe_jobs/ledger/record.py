@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,29 +83,19 @@ class Record:
     looked_for: float | None = None
 
 
+#: How each field is read; they are texts in Redis.
+READERS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("status", "worker", "reason", "error", "traceback", "stage"), str),
+    **dict.fromkeys(("attempt", "died"), int),
+    **dict.fromkeys(("started_at", "ended_at", "progress", "due", "looked_for"), float),
+    "result": json.loads,
+}
+
+
 def parse_record(fields: Mapping[str, str]) -> Record | None:
     try:
         message = Message.from_json(fields["envelope"])
     except (KeyError, BadMessage):  # there is none, or another version wrote it
         return None
-
-    def number(name: str) -> float | None:
-        return float(fields[name]) if name in fields else None
-
-    return Record(
-        message=message,
-        status=fields["status"],
-        attempt=int(fields.get("attempt", 0)),
-        died=int(fields.get("died", 0)),
-        worker=fields.get("worker"),
-        started_at=number("started_at"),
-        ended_at=number("ended_at"),
-        reason=fields.get("reason"),
-        error=fields.get("error"),
-        traceback=fields.get("traceback"),
-        result=json.loads(fields["result"]) if "result" in fields else None,
-        progress=number("progress"),
-        stage=fields.get("stage"),
-        due=number("due"),
-        looked_for=number("looked_for"),
-    )
+    read = {name: READERS[name](text) for name, text in fields.items() if name in READERS}
+    return Record(message, **read)

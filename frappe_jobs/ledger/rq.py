@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import redis
 
 from frappe_jobs.ledger.connection import connect
-from frappe_jobs.ledger.server import QUESTION_TIMEOUT
+from frappe_jobs.ledger.server import QUESTION_LIMITS
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ def look_at_rq(url: str, bench_id: str, queues: Iterable[str]) -> SeenOfRQ | Non
     """Read RQ's own keys; None where they cannot be read."""
     names = [*queues]
     try:
-        with connect(
-            url, socket_connect_timeout=QUESTION_TIMEOUT, socket_timeout=QUESTION_TIMEOUT
-        ) as client:
+        with connect(url, **QUESTION_LIMITS) as client:
             known: set[str] = set()
             waiting = {}
             for name in names:

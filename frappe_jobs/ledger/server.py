@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger.connection import connect
@@ -17,8 +15,8 @@ from frappe_jobs.servers.clock import ahead
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
-#: Seconds that it has to take a connection, and to answer.
-QUESTION_TIMEOUT = 2.0
+#: It has two seconds to take a connection, and to answer.
+QUESTION_LIMITS = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), 2.0)
 
 #: Parts of INFO, and settings beside them.
 SECTIONS = ("server", "memory", "persistence", "replication")
@@ -61,10 +59,7 @@ def look_at(url: str, prefix: str) -> RedisServer:
     Its permission to write is tried with a key of that prefix, which is gone a second later.
     """
     try:
-        with connect(
-            url, socket_connect_timeout=QUESTION_TIMEOUT, socket_timeout=QUESTION_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:  # fmt: skip
+        with connect(url, **QUESTION_LIMITS) as client:
             _allowed(lambda: {"pong": client.ping()})  # a full disk forbids even that
             return _describe(client, f"{prefix}trial")
     except ValueError as error:

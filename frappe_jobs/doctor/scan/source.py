@@ -77,6 +77,5 @@ class _Walk:
 
 def _is_for_types(node: ast.AST) -> bool:
     """``if TYPE_CHECKING:``, which nothing runs."""
-    if not isinstance(node, ast.If):
-        return False
-    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    names = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return isinstance(node, ast.If) and ast.unparse(node.test) in names

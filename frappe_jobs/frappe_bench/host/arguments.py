@@ -72,7 +72,7 @@ def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, A
     for name, value in [*document.__dict__.items()]:  # its meta comes there when it is asked for
         if name not in KEPT and (name.startswith("_") or name in MADE):
             continue
-        if _is_its_own(document, name) or travels(value):
+        if name == "flags" or document.meta.has_field(name) or travels(value):
             kept[name] = value
         else:
             logger.warning(
@@ -80,10 +80,6 @@ def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, A
                 document.doctype, document.get("name"), name, type(value).__name__,
             )  # fmt: skip
     return kept
-
-
-def _is_its_own(document: BaseDocument, name: str) -> bool:
-    return name == "flags" or document.meta.has_field(name)
 
 
 def _unpack(values: dict[str, Any]) -> BaseDocument:

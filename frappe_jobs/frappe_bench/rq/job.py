@@ -118,17 +118,9 @@ class BenchJob:
             return sent
         return found
 
-    @property
-    def origin(self) -> str:
-        return f"{runtime().settings.bench_id}:{self._record.message.queue}"
-
-    @property
-    def description(self) -> str:
-        return self._record.message.name
-
-    @property
-    def timeout(self) -> int:
-        return self._record.message.timeout
+    origin = property(lambda self: f"{runtime().settings.bench_id}:{self._record.message.queue}")
+    description = property(lambda self: self._record.message.name)
+    timeout = property(lambda self: self._record.message.timeout)
 
     @property
     def failure_ttl(self) -> int:
@@ -138,14 +130,8 @@ class BenchJob:
     def result_ttl(self) -> int:
         return int(frappe.conf.get("rq_results_ttl") or runtime().settings.results_ttl)
 
-    @property
-    def connection(self) -> Any:
-        return runtime().ledger.redis
-
-    @property
-    def worker_name(self) -> str | None:
-        return self._record.worker
-
+    connection = property(lambda self: runtime().ledger.redis)
+    worker_name = property(lambda self: self._record.worker)
     # --- when; naive and in UTC as RQ has it
 
     @property
@@ -193,13 +179,8 @@ class BenchJob:
         position: int | None = runtime().ledger.position(self._record.message)
         return position
 
-    @property
-    def exc_info(self) -> str | None:
-        return self._record.traceback or self._record.reason
-
-    @property
-    def result(self) -> Any:
-        return self.return_value()
+    exc_info = property(lambda self: self._record.traceback or self._record.reason)
+    result = property(lambda self: self.return_value())
 
     def return_value(self, refresh: bool = False) -> Any:
         if refresh or self._record.status in (QUEUED, STARTED):
@@ -277,9 +258,7 @@ class SyncJob:
     is_finished = property(lambda self: self._error is None)
     is_failed = property(lambda self: self._error is not None)
 
-    @property
-    def exc_info(self) -> str | None:
-        return repr(self._error) if self._error else None
+    exc_info = property(lambda self: repr(self._error) if self._error else None)
 
 
 def jobs(records: Sequence[Record]) -> list[BenchJob]:

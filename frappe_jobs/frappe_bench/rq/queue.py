@@ -73,8 +73,11 @@ class BenchQueue:
     @property
     def jobs(self) -> list[BenchJob]:
         """Those that wait, of all sites, the next one first."""
-        records = sorted(self._waiting(), key=_place)
-        return jobs(records)
+        return jobs(
+            sorted(
+                self._waiting(), key=lambda one: (not one.message.at_front, one.message.enqueued_at)
+            )
+        )
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[BenchJob]:
         return self.jobs[offset : offset + length if length >= 0 else None]
@@ -297,7 +300,3 @@ def _run_here(
         return SyncJob(job_id or "", function(*args, **call), None)
     except Exception:
         return SyncJob(job_id or "", None, sys.exc_info()[1])
-
-
-def _place(record: Record) -> tuple[bool, float]:
-    return not record.message.at_front, record.message.enqueued_at

@@ -57,7 +57,9 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     found: dict[str, Any] = {}
     if (retry := rest.pop("retry", None)) is not None:
-        found["retry"] = _retry(retry)
+        # Of what is none of RQ's the dispatcher says so.
+        is_rqs = isinstance(retry, rq.Retry)
+        found["retry"] = Retry(retry.max, retry.intervals) if is_rqs else retry
     if description := rest.pop("description", None):
         found["job_name"] = str(description)
     if ignored := sorted({*rest} - KNOWN - _named):
@@ -66,11 +68,6 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
             "enqueue_call was given %s: options of RQ's that are ignored here", ", ".join(ignored)
         )
     return found
-
-
-def _retry(retry: Any) -> Any:
-    """RQ's Retry as ours; of what is none of them the dispatcher says so."""
-    return Retry(retry.max, retry.intervals) if isinstance(retry, rq.Retry) else retry
 
 
 def positional(
