@@ -1,8 +1,8 @@
-"""Python values ↔ JSON, so that what arrives in the worker equals what was sent, type and all.
+"""Python values ↔ JSON, so that what arrives in the worker equals what was sent, type included.
 
-What JSON has itself travels as itself.  Everything else becomes an object with the key
-``__frappe_jobs__``, which names the type; a dict that JSON would change (other keys than text) or
-that could be taken for such an object travels as a list of pairs.
+JSON's own types travel as they are.  Everything else becomes an object with the key
+``__frappe_jobs__``, which names the type; a dict that JSON would change (with keys that are no
+texts) or that could be taken for such an object travels as a list of pairs.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from zoneinfo import ZoneInfo
 from frappe_jobs.errors import BadMessage, JobNotSerializable
 
 TAG = "__frappe_jobs__"
-#: An object with these keys and no others is for kombu's own JSON decoder.
+#: kombu's own JSON decoder takes an object with exactly these keys for a value of its own.
 KOMBUS = {"__type__", "__value__"}
 
-#: JSON's text form of a longer whole number is one that Python refuses to read or write.
+#: Python may refuse to read or write a longer whole number in JSON.
 LONGEST = 1000  # bits
-#: Two characters that JSON's escapes would join to one.
+#: Two characters that JSON's escapes would join into one.
 SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 Json = Any
@@ -35,7 +35,7 @@ Json = Any
 
 @dataclass(frozen=True)
 class Codec:
-    """How one type travels: ``encode`` gives values that are encoded in their turn."""
+    """How a type travels; what ``encode`` gives is encoded further."""
 
     name: str
     handles: Callable[[Any], bool]
@@ -46,11 +46,11 @@ class Codec:
 def of_type(
     kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any], name: str = ""
 ) -> Codec:
-    """A codec for exactly that type; a subclass may hold more than its parent, so it is refused."""
+    """A codec for exactly that type; subclasses are refused, as they may hold more."""
     return Codec(name or kind.__name__, lambda value: type(value) is kind, encode, decode)
 
 
-#: What makes a defaultdict's missing values, by name: nothing of an app's own.
+#: What may make a defaultdict's missing values, by name: only builtins.
 FACTORIES: dict[str | None, type | None] = {
     None: None, **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, dict)}
 }  # fmt: skip
@@ -65,7 +65,7 @@ def _is_plain_defaultdict(value: Any) -> bool:
 
 
 def _encode_moment(value: datetime | time) -> list[Any]:
-    """Text with offset, the name of its zone if it has one, and which of two equal wall times."""
+    """Its text with offset, the name of its zone if it has one, and its fold."""
     zone = getattr(value.tzinfo, "key", None)
     naive = value.replace(tzinfo=None) if zone else value
     return [naive.isoformat(), zone, value.fold]
@@ -109,8 +109,8 @@ CODECS = (
         lambda parts: defaultdict(FACTORIES[parts[0]], parts[1]),
     ),
     of_type(UUID, str, UUID),
-    # Of these only what JSON would change (_is_plain): nan, infinity, the longest numbers, halves
-    # of a character.
+    # Only values of these that JSON would change (_is_plain): nan, infinity, the longest numbers,
+    # halves of a character.
     of_type(float, repr, float),
     of_type(int, hex, lambda text: int(text, 16)),
     of_type(
@@ -122,21 +122,21 @@ CODECS = (
 
 
 class Arguments:
-    """The codecs of one host: the standard types and what the host adds (documents)."""
+    """A host's codecs: the standard types and what the host adds (documents)."""
 
     def __init__(self, extra: Iterable[Codec] = ()) -> None:
         self._codecs = (*CODECS, *extra)
         self._decoders = {codec.name: codec.decode for codec in self._codecs}
 
     def encode(self, arguments: Mapping[str, Any]) -> dict[str, Json]:
-        """The arguments as JSON carries them.
+        """The arguments as JSON.
 
-        Raises JobNotSerializable with the argument's name, the way to the value and its type.
+        Raises JobNotSerializable with the argument's name, the path to the value and its type.
         """
         if arguments.keys() == KOMBUS:
             raise JobNotSerializable(
                 "Arguments called '__type__' and '__value__', and no others, cannot travel: kombu "
-                "would take them for one value of its own."
+                "would take them for a value of its own."
             ).about(argument="__type__")
         return {name: self._encode(value, name, ()) for name, value in arguments.items()}
 
@@ -165,8 +165,8 @@ class Arguments:
             return dict(content) if kind == "dict" else self._decoders[kind](content)
         except BadMessage:
             raise
-        except Exception as error:  # whatever a hostile message makes a decoder do
-            raise BadMessage(f"An argument says it is a {kind!r}, and is none: {error!r}") from None
+        except Exception as error:  # a hostile message may make a decoder raise anything
+            raise BadMessage(f"An argument says it is a {kind!r}, but is none: {error!r}") from None
 
     def _encode(self, value: Any, path: str, above: tuple[int, ...]) -> Json:
         kind = type(value)
@@ -202,12 +202,12 @@ class Arguments:
 
 
 def _is_tagged(value: dict[str, Any]) -> bool:
-    """Whether a decoder, ours or kombu's, would take it for something else than a dict."""
+    """Whether a decoder, ours or kombu's, would take the dict for something else."""
     return TAG in value or value.keys() == KOMBUS
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it travels as itself."""
+    """Whether it travels as it is."""
     if type(value) is str:
         return value.isascii() or not SURROGATES.search(value)
     if type(value) is int:
@@ -220,5 +220,5 @@ def _is_plain(value: object) -> bool:
 def _shown(key: object) -> str:
     try:
         return repr(key)
-    except Exception:  # an object's own code; a number that is too long
+    except Exception:  # an object's own code, or a number that is too long
         return f"<{type(key).__name__}>"

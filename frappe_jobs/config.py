@@ -1,4 +1,4 @@
-"""The bench's settings: what its configuration and the environment say, checked and frozen."""
+"""The bench's settings from its configuration and the environment, checked and frozen."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from frappe_jobs.texts.masking import shown
 
 DEFAULT_TIMEOUT = 300
 
-#: Settings that were renamed, old key → new key. The old one is read for one version more.
+#: Settings that were renamed, old key → new key.  The old key is read for one more version.
 RENAMED: Mapping[str, str] = {}
 
-# --- what a value must look like; each returns the value or raises ValueError with what is legal
+# --- the types of values; each returns the value, or raises ValueError with what is legal
 
 
 def text(value: object) -> str:
@@ -84,9 +84,9 @@ def option(
     unit: str = "",
     is_kept: bool = False,
 ) -> Any:
-    """A setting: its key in common_site_config.json and what docs/settings says of it.
+    """A setting: its key in common_site_config.json and its line in docs/settings.md.
 
-    With ``is_kept`` a wrong value is kept as it is, for those few to refuse who need it.
+    With ``is_kept`` a wrong value is kept, and refused only by the code that needs it.
     """
     metadata = {"key": key, "doc": doc, "parse": parse, "unit": unit, "is_kept": is_kept}
     return field(default=default, metadata=metadata)
@@ -99,7 +99,7 @@ def number(key: str, default: int, unit: str, doc: str, *, at_least: int = 1) ->
 
 @dataclass(frozen=True)
 class Settings:
-    """What the configuration and the environment say. The fields with a key are the table."""
+    """What the configuration and the environment say.  The fields with a key are the table."""
 
     sites_path: Path
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Settings:
     redis_queue: str | None = option(
         "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named.")
     celery_broker_url: str | None = option(
-        "celery_broker_url", None, "The broker, if it is another one than 'redis_queue'.")
+        "celery_broker_url", None, "The broker, if it is not 'redis_queue'.")
     celery_result_backend: str | None = option(
         "celery_result_backend", None, "Celery's result backend; default: the records' Redis.")
     celery_app: str | None = option(
@@ -120,7 +120,7 @@ class Settings:
     workers: Mapping[str, Mapping[str, int]] | None = option(
         "workers", None, "Further queues, or other limits.", parse=parse_workers)
     background_workers: int = number(
-        "background_workers", 1, "processes", "Processes for each queue that does not say.")
+        "background_workers", 1, "processes", "Processes for each queue without its own number.")
     background_process_niceness: int = number(
         "background_process_niceness", 10, "steps of nice",
         "Added to a worker's niceness.", at_least=0)
@@ -132,22 +132,22 @@ class Settings:
         "rq_failed_jobs_limit", 1000, "jobs", "Failed jobs kept for each queue.")
     max_queued_jobs: int = number(
         "max_queued_jobs", 0, "jobs",
-        "Over so many waiting jobs enqueue refuses; 0: never.", at_least=0)
+        "enqueue refuses when so many jobs wait; 0: never.", at_least=0)
     max_message_size: int = number(
         "frappe_jobs_max_message_size", 10 * 1024 * 1024, "bytes",
-        "Largest job that is sent.", at_least=1024)
-    #: Whatever was given: where it is no number, only the jobs that need it do not run.
+        "The largest job that is sent.", at_least=1024)
+    #: As it was given: if it is no number, only the jobs that need it do not run.
     scheduler_interval: object = option(
         "scheduler_interval", 240, "How often the jobs of the event 'all' run.",
         parse=whole_number(1), unit="s", is_kept=True)
     timeout_grace: int = number(
-        "frappe_jobs_timeout_grace", 10, "s", "From a job's timeout to the kill, if it goes on.")
+        "frappe_jobs_timeout_grace", 10, "s", "From a job's timeout to its kill, if it goes on.")
     lease: int = number(
         "frappe_jobs_lease", 60, "s",
-        "How long a job is its worker's without a sign of life.", at_least=2)
+        "How long a job stays with a worker that gives no sign of life.", at_least=2)
     stop_grace: int = number(
         "frappe_jobs_stop_grace", 0, "s",
-        "From SIGTERM until a worker hands back what still runs; 0: as long as it may run.",
+        "From SIGTERM until a worker hands back what still runs; 0: never, it may finish.",
         at_least=0)
     redbeat_redis_url: str | None = option(
         "redbeat_redis_url", None, "Redis for the schedule; default: the records' Redis.")
@@ -161,14 +161,14 @@ class Settings:
         "How often a job is begun in all if its process dies.")
     max_reason: int = number(
         "frappe_jobs_max_reason", 4000, "characters",
-        "Longest reason of a job's end that is kept, and stage; of more, head and tail.",
+        "The longest reason or stage of a job that is kept; of more, head and tail.",
         at_least=200)
     max_traceback: int = number(
         "frappe_jobs_max_traceback", 100_000, "characters",
-        "Longest traceback of a job that is kept; of more, head and tail.", at_least=200)
+        "The longest traceback of a job that is kept; of more, head and tail.", at_least=200)
     max_result: int = number(
         "frappe_jobs_max_result", 1_000_000, "characters",
-        "Longest result of a job that is kept, as JSON; of more, head and tail as a text.",
+        "The longest result of a job that is kept, as JSON; of more, head and tail as a text.",
         at_least=200)
     background_task_days: int = number(
         "frappe_jobs_background_task_days", 7, "days",
@@ -191,17 +191,17 @@ class Settings:
 
     @property
     def bench_id(self) -> str:
-        """Frappe's: the configured one, else made from the path of the bench's folder."""
+        """As in Frappe, the configured id, else made from the path of the bench's folder."""
         return self.custom_bench_id or str(self.sites_path.parent).strip("/").replace("/", "-")
 
     @property
     def prefix(self) -> str:
-        """Begins the name of every key of ours in Redis."""
+        """Begins the name of each of our keys in Redis."""
         return f"frappe_jobs:{self.bench_id}:"
 
     @cached_property
     def queues(self) -> dict[str, Queue]:
-        """The bench's queues in Frappe's order: short, default, long, then the custom ones."""
+        """The bench's queues in Frappe's order: short, default, long, then its own."""
         limits = {"short": DEFAULT_TIMEOUT, "default": DEFAULT_TIMEOUT, "long": 1500}
         entries: dict[str, Mapping[str, int]] = {name: {} for name in limits}
         entries |= self.workers or {}
@@ -215,7 +215,7 @@ class Settings:
         }
 
     def queue(self, name: str | None) -> Queue:
-        """The queue of that name, ``default`` for none; raises UnknownQueue."""
+        """The queue of that name, ``default`` for None; raises UnknownQueue."""
         queues = self.queues
         if not name:
             return queues["default"]
@@ -235,7 +235,7 @@ def settings_table() -> tuple[Field[Any], ...]:
 
 
 def variable(key: str) -> str:
-    """The environment's name for a setting: FRAPPE_REDIS_QUEUE, as Frappe spells it."""
+    """A setting's environment variable: FRAPPE_REDIS_QUEUE, as Frappe spells it."""
     return key.upper() if key.startswith("frappe_") else f"FRAPPE_{key.upper()}"
 
 

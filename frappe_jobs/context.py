@@ -15,7 +15,7 @@ def require_session() -> Session:
 
 
 class Local:
-    """``local.site``: the name of the open site, None outside of one."""
+    """``local.site``: the name of the open site, or None."""
 
     @property
     def site(self) -> str | None:
@@ -24,7 +24,7 @@ class Local:
 
 
 class User:
-    """``session.user``: who the open site is open for, None outside of one."""
+    """``session.user``: the user for whom the site is open, or None."""
 
     @property
     def user(self) -> str | None:

@@ -1,7 +1,7 @@
 """When a cron expression is due next.
 
-croniter says what an expression means, and is asked about naive wall-clock times alone: on aware
-ones its versions differ. Time zones and the nights when clocks change are ours.
+croniter says what an expression means, but only for naive wall-clock times: for aware times its
+versions differ.  We handle time zones and the nights when clocks change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from frappe_jobs.errors import BadCron, shortened
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
-#: Frappe's frequencies that are an expression; its documentation uses their names as one.
+#: Frappe's frequencies that mean an expression; its documentation uses the names as expressions.
 NAMED = {
     "hourly": "0 * * * *",
     "daily": "0 0 * * *",
@@ -28,7 +28,7 @@ NAMED = {
     "yearly": "0 0 1 1 *",
     "annual": "0 0 1 1 *",
 }
-#: Longer than any expression that says nothing twice; bounds the time that a bad one takes.
+#: Longer than any expression without repetitions; limits the time that a bad expression takes.
 LONGEST = 1000
 LEGAL = (
     "Legal are five fields: minute 0-59, hour 0-23, day of month 1-31 or L, month 1-12 or jan-dec, "
@@ -45,20 +45,20 @@ def next_run(expression: str, after: datetime, zone: ZoneInfo) -> datetime:
     show them.  In the nights when clocks change:
 
     - If the hour field is ``*`` or ``*/n``, it is due whenever clocks show one of its times: twice
-      at one that comes twice, never at one that does not exist.
-    - Otherwise it is due once at each of its times: at the first coming of one that comes twice,
-      and at the end of the gap for one that does not exist.  Several in one gap, and one at its
-      very end, are due once together.
+      at a time that comes twice, never at a time that does not exist.
+    - Otherwise it is due once at each of its times: at the first coming of a time that comes twice,
+      and at the end of the gap for a time that does not exist.  Several times in a gap, and a time
+      at its very end, are due once together.
 
     A naive ``after`` is a wall-clock time of the zone.  A frequency's name (``annual``) may stand
     for its expression.  Raises BadCron, also for an expression such as ``0 0 31 2 *``.  Compare
-    times in UTC: Python calls one that comes twice equal to none of another zone.
+    times in UTC: in Python a time that comes twice equals no time of another zone.
     """
     return _next_run(_wall_times(expression), instant(after, zone), zone)
 
 
-# Many jobs share an expression, and the scheduler and migrate ask for all of them about one moment:
-# each is computed once.  In UTC no two moments are equal that a zone tells apart.
+# Many jobs share an expression, and the scheduler and migrate ask for all of them at about the same
+# time: each is computed once.  In UTC, different times that the zone shows alike stay different.
 @lru_cache(maxsize=1_000)
 def _next_run(times: _WallTimes, start: datetime, zone: ZoneInfo) -> datetime:
     due = _at_every_coming if times.every_hour else _at_first_coming
@@ -66,7 +66,7 @@ def _next_run(times: _WallTimes, start: datetime, zone: ZoneInfo) -> datetime:
 
 
 def check(expression: str) -> None:
-    """Raises BadCron, with the text and what is legal, for what is due never or not at all."""
+    """Raise BadCron, with the text and what is legal, if it is no expression or never due."""
     _wall_times(expression).check()
 
 
@@ -86,16 +86,16 @@ class _WallTimes:
         self._is_checked = False
 
     def check(self) -> None:
-        """Raises BadCron if none of them ever comes."""
+        """Raise BadCron if none of them ever comes."""
         if not self._is_checked:
             self._after(datetime(2000, 1, 1))
             self._is_checked = True
 
     def after(self, wall: datetime) -> datetime:
-        """The first of them strictly after that one; raises BadCron if there is none.
+        """The first of them strictly after ``wall``; raises BadCron if there is none.
 
-        Many jobs share an expression and are asked about at about the same time: what was answered
-        last holds for all times in between.
+        Many jobs share an expression and are asked about at about the same time: the last answer
+        holds for all times in between.
         """
         asked, answered = self._last
         if not asked <= wall < answered:
@@ -105,7 +105,7 @@ class _WallTimes:
 
     def _after(self, wall: datetime) -> datetime:
         try:
-            # A copy, for a croniter keeps its place.
+            # A copy: a croniter remembers its place.
             due: datetime = copy(self._times).get_next(datetime, start_time=wall)
         except ValueError:  # croniter's, or the end of the calendar
             raise BadCron(
@@ -115,7 +115,7 @@ class _WallTimes:
         return due
 
     def since(self, wall: datetime) -> datetime:
-        """The first of them at or after that one."""
+        """The first of them at or after ``wall``."""
         return self.after(wall - SECOND)
 
 
@@ -137,7 +137,7 @@ def _parsed(expression: str) -> _WallTimes | None:
     except (ValueError, TypeError):  # not all are croniter's own
         return None
     fields = times.expressions
-    # Newer ones know a seventh, the year; R draws another random time at each reading.
+    # Newer versions know a seventh field, the year; R means a new random time at each reading.
     is_fixed = len(fields) <= 6 and not any(field.startswith("r") for field in fields)
     return _WallTimes(expression, times) if is_fixed else None
 
@@ -154,21 +154,21 @@ class _Change(NamedTuple):
 
 
 def instant(after: datetime, zone: tzinfo) -> datetime:
-    """That time in UTC; a naive one is a wall-clock time of the zone."""
+    """That time in UTC; a naive time is a wall-clock time of the zone."""
     return (after if after.tzinfo else after.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _offsets(wall: datetime, zone: tzinfo) -> tuple[timedelta, timedelta]:
-    """The offsets from UTC that hold before and after the change that the time lies in.
+    """The offsets from UTC before and after the change that the time lies in.
 
-    They are the same where there is none.
+    They are the same if it lies in none.
     """
     first, second = (wall.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
     return first or timedelta(), second or timedelta()
 
 
 def _comings(wall: datetime, zone: tzinfo) -> list[datetime]:
-    """The instants at which clocks show that time: one, or two, or in a gap none."""
+    """The instants at which clocks show that time: one, or two, or none in a gap."""
     before, after = _offsets(wall, zone)
     if before < after:
         return []
@@ -193,13 +193,13 @@ def _change(wall: datetime, zone: tzinfo) -> _Change:
 def _at_first_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> datetime:
     local = start.astimezone(zone)
     wall = local.replace(tzinfo=None)
-    # In the second coming of a wall-clock hour all of its times have had their turn.
+    # In the second coming of an hour all of its times have already been due.
     due = times.since(_change(wall, zone).until) if local.fold else times.after(wall)
     return first_coming(due, zone)
 
 
 def first_coming(wall: datetime, zone: tzinfo) -> datetime:
-    """The first coming of a wall-clock time; the end of the gap for one that does not exist."""
+    """The first coming of a wall-clock time; the end of the gap if the time does not exist."""
     comings = _comings(wall, zone)
     return comings[0] if comings else _change(wall, zone).at
 
@@ -210,7 +210,7 @@ def _at_every_coming(times: _WallTimes, start: datetime, zone: tzinfo) -> dateti
     due = times.after(wall)
     if not local.fold and len(_comings(wall, zone)) == 2:
         change = _change(wall, zone)
-        if due >= change.until:  # clocks go back before they show it
+        if due >= change.until:  # clocks go back before that time
             due = times.since(change.since)
     while not (comings := _comings(due, zone)):
         due = times.since(_change(due, zone).since)

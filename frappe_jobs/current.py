@@ -23,7 +23,7 @@ class CurrentJob:
     queue: str
     attempt: int
     message: Message
-    #: Who holds the job's lease: this process.
+    #: The name by which this process holds the job's lease.
     holder: str
 
 
@@ -31,7 +31,7 @@ _current: ContextVar[CurrentJob | None] = ContextVar("job", default=None)
 
 
 def current_job() -> CurrentJob | None:
-    """The job that this code runs in; None outside of one."""
+    """The job that this code runs in, or None."""
     return _current.get()
 
 
@@ -39,7 +39,7 @@ def current_job() -> CurrentJob | None:
 def running(
     message: Message, kwargs: Mapping[str, Any], attempt: int, holder: str
 ) -> Iterator[None]:
-    """Within, ``current_job`` gives this one; ``kwargs`` may be filled in later."""
+    """Inside, ``current_job`` gives this job; ``kwargs`` may be filled in later."""
     job = CurrentJob(
         id=message.job_id, site=message.site, user=message.user, method=message.method,
         kwargs=kwargs, queue=message.queue, attempt=attempt, message=message, holder=holder,

@@ -1,8 +1,8 @@
-"""The embedded server: a real Redis (or Valkey) of a sites folder's own, run when asked for.
+"""The embedded server: a real Redis (or Valkey) for a sites folder, run only when asked for.
 
-Its data and its Unix socket lie in ``.frappe_jobs/`` there, which its owner alone may enter: nobody
-else can answer in its place, and there is no password that somebody could be told.  Other shells
-find it by that folder.
+Its data and its Unix socket lie in ``.frappe_jobs/`` there, which only its owner may enter: nobody
+else can answer in its place, and there is no password to give away.  Other shells find it by that
+folder.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ START_TIMEOUT = 10.0
 #: Seconds that it has to answer.
 ANSWER_TIMEOUT = 1.0
 
-#: Held by who starts the server, then by the server itself for as long as it lives.
+#: Held by the process that starts the server, then by the server itself as long as it lives.
 LOCK = "lock"
 LOG = "server.log"
-#: A link to its socket: beside it, or in a folder of the socket's own.
+#: A link to its socket, beside it or in a folder of the socket's own.
 WHERE, SOCKET = "socket", "server.sock"
-#: How such a folder's name begins, and in it a link to the one whose server it is.
+#: How such a folder's name begins, and in it a link to the folder whose server it is.
 PREFIX, WHOSE = "frappe_jobs-", "of"
 
-#: A socket's path may have so many bytes on every system; Linux takes four more.
+#: A socket's path may have this many bytes on every system; Linux allows four more.
 PATH_LIMIT = 103
 
 #: The servers that this process has started; they live on when it ends.
@@ -47,10 +47,10 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def start(sites_path: Path) -> str:
-    """Start the folder's server, unless it runs already; returns its URL.
+    """Start the folder's server, unless it already runs; returns its URL.
 
-    It stays until ``stop``.  Raises ConfigError where no server is installed, or the folder is
-    another user's; BrokerUnavailable where it does not start, or runs and does not answer.
+    It runs until ``stop``.  Raises ConfigError if no server is installed, or if the folder is
+    another user's; BrokerUnavailable if it does not start, or runs and does not answer.
     """
     folder = _folder(sites_path)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -58,7 +58,7 @@ def start(sites_path: Path) -> str:
     folder.chmod(0o700)
     with (folder / LOCK).open("ab") as lock:
         answered = time.monotonic()
-        while not _take(lock, fcntl.LOCK_EX):  # of two shells, one starts it
+        while not _take(lock, fcntl.LOCK_EX):  # only one of two shells starts it
             if said := _info(folder):
                 answered = time.monotonic()
             if _is_ready(said):
@@ -71,7 +71,7 @@ def start(sites_path: Path) -> str:
 
 
 def _start(folder: Path, lock: IO[bytes]) -> None:
-    """The lock goes on to the server: it is free when that has ended, however it ends."""
+    """Start it; the server inherits the lock, which is free when it has ended, however it ends."""
     command = [os.path.abspath(server_binary()), "-"]
     with tempfile.TemporaryFile() as configuration, (folder / LOG).open("ab") as log:
         configuration.write(_configuration(_place(folder)))
@@ -86,7 +86,7 @@ def _start(folder: Path, lock: IO[bytes]) -> None:
     lock.flush()
     answered = time.monotonic()
     while not _is_ready(said := _info(folder)):
-        if said:  # that it still reads its data
+        if said:  # it still reads its data
             answered = time.monotonic()
         elif process.poll() is not None or time.monotonic() - answered > START_TIMEOUT:
             process.kill()
@@ -97,16 +97,16 @@ def _start(folder: Path, lock: IO[bytes]) -> None:
 def running(sites_path: Path) -> str | None:
     """The URL of the folder's server if it runs.
 
-    Raises ConfigError where the folder is another user's.
+    Raises ConfigError if the folder is another user's.
     """
     folder = _folder(sites_path)
     return _url(_socket(folder)) if _runs(folder) else None
 
 
 def stop(sites_path: Path) -> bool:
-    """Stop the folder's server; its data and its address stay. False if none ran.
+    """Stop the folder's server; its data and its address stay.  False if none ran.
 
-    Raises ConfigError where the folder is another user's, BrokerUnavailable where it does not end.
+    Raises ConfigError if the folder is another user's, BrokerUnavailable if it does not end.
     """
     folder = _folder(sites_path)
     if not folder.is_dir() or not _is_locked(folder):
@@ -120,7 +120,7 @@ def stop(sites_path: Path) -> bool:
         if time.monotonic() > deadline:
             raise _silent(folder)
         Event().wait(0.02)
-    for process in [one for one in _started if one.pid == pid]:
+    for process in [process for process in _started if process.pid == pid]:
         process.wait(START_TIMEOUT)
         _started.remove(process)
     return True
@@ -128,9 +128,9 @@ def stop(sites_path: Path) -> bool:
 
 def _silent(folder: Path) -> BrokerUnavailable:
     return BrokerUnavailable(
-        f"The embedded server of {folder.parent} runs, and does not answer: process "
+        f"The embedded server of {folder.parent} runs, but does not answer: process "
         f"{(folder / LOCK).read_text() or 'unknown'}. See {folder / LOG}; once that process is "
-        "gone it can be started again."
+        "gone, the server can be started again."
     )
 
 
@@ -139,9 +139,9 @@ def _folder(sites_path: Path) -> Path:
 
 
 def _runs(folder: Path) -> bool:
-    """Whether it runs; what answers is this folder's only where its lock is held.
+    """Whether it runs; only if this folder's lock is held, what answers is its server.
 
-    A copy of a folder has the link to the socket of the other one.
+    A copy of a folder has a link to the original's socket.
     """
     if not folder.is_dir():
         return False
@@ -152,7 +152,7 @@ def _runs(folder: Path) -> bool:
 def _refuse_another_users(folder: Path) -> None:
     if (owner := folder.stat().st_uid) != os.geteuid():
         raise ConfigError(
-            f"{folder} belongs to user {owner}, whose embedded server it is: run this as that user."
+            f"{folder} belongs to user {owner}, as does its embedded server: run this as that user."
         )
 
 
@@ -167,17 +167,17 @@ def _take(lock: IO[bytes], kind: int) -> bool:
 def _is_locked(folder: Path) -> bool:
     try:
         with (folder / LOCK).open("rb") as lock:
-            return not _take(lock, fcntl.LOCK_SH)  # who else asks holds it as well
+            return not _take(lock, fcntl.LOCK_SH)  # shared: others may ask at the same time
     except FileNotFoundError:
         return False
 
 
 def _place(folder: Path) -> Path:
-    """Where the server that is about to start has its socket: where it was, if that is still good.
+    """Where the server that is about to start gets its socket: where it was, if that still works.
 
-    In the folder, unless its path is too long, is not text, or its file system has no sockets:
-    then in a folder of its own, which stays when the server is stopped, so that nobody else can
-    take its name while workers look for the server there.
+    In the folder, unless its path is too long or no text, or its file system has no sockets: then
+    in a folder of its own, which stays when the server is stopped, so nobody else can take its name
+    while workers look for the server there.
     """
     inside = folder / SOCKET
     if _can_be(inside):
@@ -201,7 +201,7 @@ def _place(folder: Path) -> Path:
 
 
 def _remove_orphans(parent: Path) -> None:
-    """Of sockets' own folders those whose sites folder is gone."""
+    """Remove sockets' own folders whose sites folder is gone."""
     for own in parent.glob(f"{PREFIX}*"):
         if _is_private(own) and (whose := _link(own / WHOSE)) and not os.path.exists(whose):
             shutil.rmtree(own, ignore_errors=True)
@@ -221,7 +221,7 @@ def _can_be(path: Path) -> bool:
 
 
 def _socket(folder: Path) -> Path:
-    """Where the folder's server has its socket, or had it last."""
+    """Where the folder's server has its socket, or last had it."""
     return folder / (_link(folder / WHERE) or SOCKET)
 
 
@@ -240,7 +240,7 @@ def _point(link: Path, target: str) -> None:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether nobody else can have put something there: a folder of ours, and no link to one."""
+    """Whether nobody else can have put something there: our own folder, and no link to one."""
     try:
         status = folder.lstat()
     except OSError:
@@ -254,7 +254,7 @@ def _url(path: Path) -> str:
 
 
 def _configuration(path: Path) -> bytes:
-    """By standard input, as whatever a folder's name holds has no meaning there."""
+    """Its configuration, for standard input: no character of a folder's name is special there."""
     quoted = "".join(f"\\x{byte:02x}" for byte in os.fsencode(path))
     return (
         f'port 0\nunixsocket "{quoted}"\nunixsocketperm 700\nappendonly yes\n'
@@ -263,7 +263,7 @@ def _configuration(path: Path) -> bytes:
 
 
 def server_binary() -> str:
-    """The server that this machine has; raises ConfigError where there is none."""
+    """The server that this machine has; raises ConfigError if there is none."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -282,7 +282,7 @@ def _is_ready(said: Mapping[str, str]) -> bool:
 
 
 def _info(folder: Path) -> Mapping[str, str]:
-    """What the server says of itself, also while it still reads its data; nothing if none does."""
+    """The server's INFO, also while it still reads its data; empty if it does not answer."""
     path = _socket(folder)
     if path.parent != folder and not _is_private(path.parent):
         return {}
@@ -294,7 +294,7 @@ def _info(folder: Path) -> Mapping[str, str]:
             connection.sendall(b"INFO\r\nQUIT\r\n")
             while part := connection.recv(65536):
                 reply += part
-    except OSError:  # or its path has become too long
+    except OSError:  # also if its path has become too long
         return {}
     lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
     return {name: value for name, separator, value in lines if separator}

@@ -1,4 +1,4 @@
-"""The error tree. Every class explains itself: its docstring is its default message.
+"""The error tree.  Each class's docstring is its default message.
 
 FrappeJobsError
 ├── ConfigError        UnknownQueue, BadWorkers, BrokerNotConfigured
@@ -29,14 +29,14 @@ _repr.maxstring = _repr.maxother = 100
 
 
 def shortened(value: object) -> str:
-    """For a message: its repr, without the middle of what is long."""
+    """The value's repr for a message, without its middle if it is long."""
     return _repr.repr(value)
 
 
 class FrappeJobsError(Exception):
     """Something in frappe_jobs went wrong."""
 
-    #: What the message speaks of, for programs: ``error.details["queue"]``.
+    #: The values in the message, for programs: ``error.details["queue"]``.
     details: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
@@ -76,11 +76,11 @@ class BrokerNotConfigured(ConfigError):
 
     @classmethod
     def beside(cls, environment: Mapping[str, str]) -> BrokerNotConfigured:
-        """The same, where Celery's own variable is set, which holds for other apps than ours."""
+        """The error, with a hint if Celery's own variable is set, which is for other apps."""
         if not environment.get("CELERY_BROKER_URL"):
             return cls()
         return cls(
-            f"{cls()} CELERY_BROKER_URL holds for other apps; ours: FRAPPE_CELERY_BROKER_URL."
+            f"{cls()} CELERY_BROKER_URL is for other apps; ours is FRAPPE_CELERY_BROKER_URL."
         )
 
 
@@ -109,11 +109,11 @@ class MethodNotAllowed(JobError):
 
 
 class BadMessage(JobError):
-    """A message on the broker is damaged, or is not one of ours."""
+    """A message on the broker is damaged, or is not ours."""
 
 
 class ForgedMessage(BadMessage):
-    """A message bears the id of another job's."""
+    """A message has the id of another job's message."""
 
 
 class LaterVersion(BadMessage):
@@ -121,7 +121,7 @@ class LaterVersion(BadMessage):
 
 
 class JobNotFound(JobError):
-    """There is no such job: it never was, belongs to another site, or was cleared away."""
+    """There is no such job: it never existed, belongs to another site, or was deleted."""
 
 
 class JobFailed(JobError):
@@ -129,11 +129,11 @@ class JobFailed(JobError):
 
 
 class JobTimeout(JobError):
-    """The job had not ended when the time given to wait() was over. It goes on."""
+    """The job had not ended when the timeout of wait() was over. It goes on."""
 
 
 class RetryBackgroundJobError(JobError):
-    """A method wants to be rolled back and run again (Frappe's class of that name)."""
+    """A method raises it to be rolled back and run again (Frappe's class of that name)."""
 
 
 class ScheduleError(FrappeJobsError):
@@ -181,7 +181,7 @@ class DoesNotExistError(HostError):
 
 
 class PermissionError(HostError):
-    """That is not for this user to do (Frappe's class of that name)."""
+    """This user may not do that (Frappe's class of that name)."""
 
 
 class DatabaseUnavailable(HostError):
@@ -193,15 +193,15 @@ class RecordNotWritten(HostError):
 
 
 class TransactionConflict(HostError):
-    """Another transaction was in the way (SQLite). Roll back, and do all of it again."""
+    """Another transaction was in the way (SQLite). Roll back, and run the transaction again."""
 
 
 class TransactionEnded(HostError):
-    """The database has ended the transaction; what was written in it is gone. Roll it back."""
+    """The database has ended the transaction; what it wrote is gone. Roll it back."""
 
 
 class BrokerError(FrappeJobsError):
-    """The broker refused."""
+    """The broker refused the call."""
 
 
 class BrokerUnavailable(BrokerError):
@@ -217,4 +217,4 @@ class QueueOverloaded(BrokerError):
 
 
 class GuestWarning(UserWarning):
-    """In a team's own Celery app one of our promises does not hold on the team's workers."""
+    """With a team's own Celery app, a promise does not hold on the team's workers."""

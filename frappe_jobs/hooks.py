@@ -1,4 +1,4 @@
-"""What Frappe reads of an app that is installed on its sites."""
+"""What Frappe reads about an app that is installed on its sites."""
 
 app_name = "frappe_jobs"
 app_title = "Frappe Jobs"

@@ -1,4 +1,4 @@
-"""The caller's handle on a job, and who makes the handles."""
+"""The caller's handle on a job, and what makes the handles."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 from frappe_jobs.message import Message, Sending
 
-#: Jobs whose records end in one round trip.
+#: How many jobs are ended in a round trip.
 CHUNK = 500
 
 
 class Follower(Protocol):
-    """Keeps records of some jobs beside the ledger's: those of tracked jobs."""
+    """Keeps records of tracked jobs, besides the ledger's."""
 
     def settle_if_possible(self, messages: Iterable[Message]) -> None:
-        """Have them say how these jobs have ended, now or later."""
+        """Write into their records how these jobs have ended, now or later."""
 
     def requeued(self, message: Message) -> None:
-        """Have one say that its job, which has ended, waits as that message."""
+        """Write into its record that its job, which had ended, now waits as that message."""
 
     def never_sent(self, message: Message, why: object) -> None:
-        """Have one say that its job waits for nothing."""
+        """Write into its record that the message was not sent, and why."""
 
 
 class Job:
-    """A job as it was when it was last looked at.
+    """A job as it was when it was last read.
 
-    ``status`` is one of ``queued``, ``started``, ``finished``, ``failed``, ``cancelled``; it, the
+    ``status`` is ``queued``, ``started``, ``finished``, ``failed`` or ``cancelled``; it, the
     ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read.
     """
 
@@ -47,12 +47,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The caller's ``job_id``, or the one that was made for it."""
+        """The caller's ``job_id``, or a generated id."""
         return self._record.message.job_id
 
     @property
     def message_id(self) -> str:
-        """The id of this sending; ``celery.result.AsyncResult`` knows it."""
+        """The id of this sending; it is Celery's task id, for ``celery.result.AsyncResult``."""
         return self._record.message.id
 
     @property
@@ -77,7 +77,7 @@ class Job:
 
     @property
     def user(self) -> str:
-        """Who it runs as: who enqueued it."""
+        """The user that it runs as: the one who enqueued it."""
         return self._record.message.user
 
     @property
@@ -102,7 +102,7 @@ class Job:
 
     @property
     def reason(self) -> str | None:
-        """Why it failed or was cancelled, for people; None as long as it did not."""
+        """Why it failed or was cancelled, for people; else None."""
         return self._record.reason
 
     @property
@@ -112,17 +112,17 @@ class Job:
 
     @property
     def result(self) -> Any:
-        """What the method returned; None before its end, and where JSON cannot carry it."""
+        """What the method returned; None before its end, and if JSON cannot carry it."""
         return self._jobs.arguments.decode_value(self._record.result)
 
     @property
     def attempt(self) -> int:
-        """How often a worker has begun with it."""
+        """How often a worker has begun it."""
         return self._record.attempt
 
     @property
     def enqueued_at(self) -> float:
-        """Seconds since 1970, as all times here."""
+        """When it was enqueued, in seconds since 1970, like all times here."""
         return self._record.message.enqueued_at
 
     @property
@@ -142,12 +142,12 @@ class Job:
 
     @property
     def stage(self) -> str | None:
-        """What it does, as the job last published it."""
+        """What it is doing, as the job last published it."""
         return self._record.stage
 
     @property
     def position(self) -> int | None:
-        """How many jobs wait before it in its queue now, of all sites; None if it does not wait."""
+        """How many jobs of all sites now wait before it in its queue; None if it does not wait."""
         return self._jobs.ledger.position(self._record.message)
 
     def get_status(self) -> str:
@@ -168,7 +168,7 @@ class Job:
     def wait(self, timeout: float | None = None) -> Any:
         """Return the job's result once it has ended.
 
-        Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after so many
+        Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after that many
         seconds (the job goes on), JobNotFound once it is no longer kept.
         """
         self._take(self._jobs.ledger.wait(self.message_id, timeout))
@@ -181,9 +181,9 @@ class Job:
         return self.result
 
     def cancel(self) -> bool:
-        """End it without its effect: a waiting job never starts, a running one is killed.
+        """End it without its effect: a waiting job never starts, a running job is killed.
 
-        False, and nothing changed, if it had ended before.
+        False, and nothing is changed, if it had already ended.
         """
         if self.unsent:
             self.refresh()
@@ -193,23 +193,23 @@ class Job:
         return ended
 
     def requeue(self) -> Job:
-        """Send an ended job once more, with the same id and arguments; returns it in its new place.
+        """Send an ended job once more, with the same id and arguments; returns its new handle.
 
         Raises JobError while it waits or runs.
         """
         self.refresh()
         if self.status in OPEN:
-            raise JobError(f"Job {self.id} is {self.status}; only one that has ended is run again.")
+            raise JobError(f"Job {self.id} is {self.status}; only ended jobs can be run again.")
         return self._jobs.requeue(self._record.message)
 
     def delete(self) -> None:
-        """Remove what is known of it; one that waits or runs is cancelled before."""
+        """Remove what is known of it; if it waits or runs, it is cancelled before."""
         self.cancel()
         self._jobs.ledger.forget(self._record.message)
 
 
 class Jobs:
-    """Makes the handles, and does what they are asked to."""
+    """Makes the handles, and does their work."""
 
     def __init__(
         self, ledger: Ledger, broker: Broker, arguments: Arguments, follower: Follower
@@ -226,13 +226,13 @@ class Jobs:
         return self.of(self.ledger.read(message.id) or Record(message, QUEUED))
 
     def waiting(self, message: Message, *, unsent: str | None = None) -> Job:
-        """The handle on a message's job, as if it waited; ``unsent`` says why it does not yet."""
+        """The handle on a message's job as waiting; ``unsent`` says why it was not sent yet."""
         return Job(Record(message, QUEUED), self, unsent)
 
     def cancel_waiting(self, messages: Sequence[Message], reason: str) -> list[Message]:
-        """Cancel those of the jobs that still wait, and free their ids; gives them.
+        """Cancel the jobs of these that still wait, and free their ids; gives them.
 
-        Where the broker does not let go of a message, the worker that gets it drops it.
+        If the broker cannot remove a message, the worker that gets it drops it.
         """
         ended: list[Message] = []
         for start in range(0, len(messages), CHUNK):
@@ -245,7 +245,7 @@ class Jobs:
         return ended
 
     def stop(self, message: Message) -> bool:
-        """Cancel the job, also where it runs: its process is killed; False if it had ended."""
+        """Cancel the job even if it runs: its process is killed; False if it had ended."""
         if not self.ledger.cancel([message], "cancelled while it ran")[0]:
             return False
         self._broker.stop(message)
@@ -253,7 +253,7 @@ class Jobs:
         return True
 
     def requeue(self, ended: Message) -> Job:
-        """Send a job that has ended once more, as a new message; what was known of it is gone."""
+        """Send an ended job once more, as a new message; the old message's record is removed."""
         message = ended.again(at=time.time())
         self._follower.requeued(message)
         try:

@@ -1,4 +1,4 @@
-"""Which methods a job may run, and whether the arguments fit: dotted path ↔ object."""
+"""Dotted path ↔ method: which methods a job may run, and whether the arguments fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound
 
-#: Functions of no installed app that may run all the same, by their path (``register``).
+#: Functions that may run though they live in no installed app, by their path (``register``).
 _registered: dict[str, Callable[..., Any]] = {}
 
 
@@ -19,7 +19,7 @@ def register(method: Callable[..., Any]) -> Callable[..., Any]:
 
     The worker must import the module that registers it, for example from an app's ``hooks.py``.
     """
-    # A decorator comes before the name leads to the function, so path_of would not find it yet.
+    # While a decorator runs, the path does not lead to the function yet, so not path_of.
     path = _path(method)
     if "<" in path:
         raise _unreachable(method, path)
@@ -28,7 +28,7 @@ def register(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def path_of(method: Callable[..., Any]) -> str:
-    """The dotted path that leads to this function; raises MethodNotFound where none does.
+    """The dotted path that leads to this function; raises MethodNotFound if none does.
 
     A lambda, a nested function or an object under another name has none: no worker would find it.
     """
@@ -53,7 +53,7 @@ def resolve(path: str, apps: Collection[str]) -> Callable[..., Any]:
     app, _, rest = path.partition(".")
     if not rest or any(not part.isidentifier() or _is_dunder(part) for part in path.split(".")):
         raise MethodNotFound(
-            f"{path!r} is no dotted path of a method such as 'app.module.function'."
+            f"{path!r} is no dotted path of a method, such as 'app.module.function'."
         )
     if app not in apps:
         raise MethodNotAllowed(
@@ -80,7 +80,7 @@ def require_origin(method: object, path: str, apps: Collection[str]) -> None:
 
 
 def check_arguments(method: Callable[..., Any], path: str, arguments: Mapping[str, Any]) -> None:
-    """Raise ArgumentError where the method would refuse these keywords."""
+    """Raise ArgumentError if the method would refuse these keywords."""
     required, taken = _keywords(method)
     if required <= arguments.keys() and (taken is None or arguments.keys() <= taken):
         return
@@ -91,24 +91,33 @@ def check_arguments(method: Callable[..., Any], path: str, arguments: Mapping[st
         raise ArgumentError(f"{path}{signature}: {error}.") from None
 
 
-@lru_cache(maxsize=10_000)  # reading a signature costs more than all else that is checked
+@lru_cache(maxsize=10_000)  # reading a signature costs more than all other checks
 def _keywords(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str] | None]:
-    """The keywords that a method needs, and those that it takes; None: any."""
+    """The keywords that a method needs, and the keywords that it takes; None: any."""
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):  # written in C, or a signature that cannot be read
         return frozenset(), None
-    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    required = frozenset(one.name for one in named if one.default is one.empty)
-    if any(one.kind is one.POSITIONAL_ONLY and one.default is one.empty for one in parameters):
+    named = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    required = frozenset(
+        parameter.name for parameter in named if parameter.default is parameter.empty
+    )
+    if any(
+        parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty
+        for parameter in parameters
+    ):
         required |= {""}  # which no keywords satisfy
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return required, None
-    return required, frozenset(one.name for one in named)
+    return required, frozenset(parameter.name for parameter in named)
 
 
 def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
-    """Call a hook with those of the arguments that it takes, as Frappe's ``frappe.call`` does."""
+    """Call a hook with the arguments that it takes of these, as Frappe's ``frappe.call`` does."""
     taken = _names(method)
     if taken is None:
         return method(**arguments)
@@ -119,13 +128,13 @@ def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
 def _names(method: Callable[..., Any]) -> frozenset[str] | None:
     """The names of a hook's parameters; None: it takes any."""
     parameters = inspect.signature(method).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
     return frozenset(parameters)
 
 
 def _path(method: object) -> str:
-    """Where the object says it is; with "<" in it where no path leads."""
+    """The path that the object claims; with "<" in it if there is none."""
     module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", None)
     return f"{module or '<no module>'}.{name or '<no name>'}"
 

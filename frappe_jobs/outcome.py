@@ -11,7 +11,7 @@ from frappe_jobs.texts.error_text import described, traceback_of, type_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: its result as JSON carries it, or its error and what people read."""
+    """How an attempt ended: with its result, as JSON, or with its error and the text for people."""
 
     result: Any = None
     text: str = "null"  # the result as JSON
@@ -23,17 +23,15 @@ class Outcome:
     could_not_begin: bool = False  # the site's database was away
 
     def bare(self, refused: Exception) -> Outcome:
-        """The same end without what could not be written."""
+        """The same outcome without what could not be written."""
         if self.error is None:
             return replace(self, result=None, text="null")
-        reason = (
-            f"{type(self.error).__name__}; what it says could not be kept: {described(refused)}"
-        )
+        reason = f"{type(self.error).__name__}; its text could not be kept: {described(refused)}"
         return replace(self, error=JobFailed(reason), reason=reason)
 
     def failure(self) -> dict[str, str]:
         """The fields of the record that say what went wrong."""
         error = self.error or JobFailed()
-        # Whoever asks Celery for the result has the error raised, and is not to be interrupted.
+        # Celery raises the error in a caller that asks for the result: it must be an Exception.
         kind = error if isinstance(error, Exception) else JobFailed()
         return {"reason": self.reason, "error": type_of(kind), "traceback": traceback_of(error)}

@@ -1,7 +1,7 @@
 """The composition root: settings → host, broker, ledger, and what works with them.
 
-It stands below what it puts together with Celery, Frappe or SQLAlchemy: each of those parts is
-named in one table, and loaded when it is first needed.
+It stands below the parts that use Celery, Frappe or SQLAlchemy: a table names each of them,
+and each is loaded when it is first needed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The parts that know somebody else's library, by module and name.
+#: The parts that use other libraries, by module and name.
 ADAPTERS = {
     "app": "frappe_jobs.celery.app:app_for",
     "host of a bench": "frappe_jobs.frappe_bench.host.host:BenchHost",
@@ -60,13 +60,13 @@ ADAPTERS = {
 
 
 def load(part: str) -> Any:
-    """That part of the table; raises ModuleNotFoundError where its library is not there."""
+    """That part of the table; raises ModuleNotFoundError if its library is not installed."""
     module, _, name = ADAPTERS[part].partition(":")
     return getattr(import_module(module), name)
 
 
 class Runtime:
-    """Everything of one bench in this process, each part made when it is first needed."""
+    """All parts of a bench in this process, each made when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -86,7 +86,7 @@ class Runtime:
 
     @property
     def in_force(self) -> SettingsInForce:
-        """The same with the servers in force: a team's own Celery app brings its own broker."""
+        """The settings with the servers in force: a team's own Celery app brings its own broker."""
         return self._app_and_settings[1]
 
     @cached_property
@@ -106,7 +106,7 @@ class Runtime:
         return host
 
     def _schedule_changed(self, site: str) -> None:
-        """The records are committed: what is wrong now, the scheduler's own comparison mends."""
+        """Bring the entries in line; if that fails, the scheduler's comparison does it later."""
         try:
             self.sync.compare([site])
         except FrappeJobsError as error:
@@ -117,7 +117,7 @@ class Runtime:
         return self.make_ledger()
 
     def make_ledger(self) -> Ledger:
-        """One with connections of its own."""
+        """A ledger with connections of its own."""
         return Ledger(self.in_force)
 
     @cached_property
@@ -175,7 +175,7 @@ class Runtime:
 
     @cached_property
     def executor(self) -> Executor:
-        # Reading what a server says may take as long once more, before a try counts as given up.
+        # Reading a server's answer may take as long again before a try counts as given up.
         away = AwaySites(self.ledger, 2.0 * self.settings.db_connect_timeout + 1)
         markers = self.host.done_markers if self.settings.done_markers else None
         return Executor(self.host, self.ledger, self.jobs, self.tracking, away, markers)
@@ -187,7 +187,7 @@ class Runtime:
     def killed(self, message: Message, reason: str, holder: str | None = None) -> None:
         """End a job whose process was killed, and have its on_failure called, once.
 
-        Not where it runs elsewhere than with that holder by now.
+        Does nothing if the job now runs with another holder.
         """
         ended = self.end_from_outside(message, FAILED, reason, holder)
         if ended and message.on_failure:
@@ -198,9 +198,9 @@ class Runtime:
             self._send_soon(report)
 
     def _send_soon(self, message: Message) -> None:
-        """Record it; a thread sends it, as nothing in a worker's main loop waits for a broker.
+        """Record it; a thread sends it, as a worker's main loop never waits for a broker.
 
-        Where that fails, the workers' sweep sends it.
+        If that fails, the workers' sweep sends it.
         """
 
         def send() -> None:
@@ -214,11 +214,11 @@ class Runtime:
             threading.Thread(target=send, daemon=True, name="report").start()
 
     def cancel_from_outside(self, message_ids: Sequence[str], reason: str) -> None:
-        """Cancel those of the jobs that wait, from a worker's parent; their messages are dropped.
+        """Cancel the jobs of these that wait, from a worker's parent; their messages are dropped.
 
         Raises BrokerUnavailable.
         """
-        waiting = [one.message for one in self.ledger.read_all(message_ids)]
+        waiting = [record.message for record in self.ledger.read_all(message_ids)]
         ended = self.ledger.cancel(waiting, reason, waiting_only=True)
         for message in compress(waiting, ended):
             self._settle_soon(message)
@@ -226,14 +226,14 @@ class Runtime:
     def end_from_outside(
         self, message: Message, status: str, reason: str, holder: str | None = None
     ) -> bool:
-        """End a job from a worker's parent, which leaves its record to a process that may fork."""
+        """End a job from a worker's parent; a job of its own writes its Background Task later."""
         ended = self.ledger.end(message, status, {"reason": reason}, holder=holder)
         if ended:
             self._settle_soon(message)
         return ended
 
     def _settle_soon(self, message: Message) -> None:
-        """Of a tracked job: a thread asks for it, as that is a message as well."""
+        """Have a tracked job's end written; a thread does it, as it sends a message."""
         if message.task_id:
             settle = partial(self.task_upkeep.settle_soon, message.site, message.queue)
             threading.Thread(target=settle, daemon=True, name="settle").start()
@@ -253,14 +253,14 @@ def current() -> Runtime:
 
 
 def use(sites_path: str | Path) -> Runtime:
-    """Make that sites folder the one of this process."""
+    """Make that sites folder this process's."""
     global _current
     _current = of_sites_path(Path(sites_path).resolve())
     return _current
 
 
 def of_sites_path(sites_path: Path) -> Runtime:
-    """The runtime of that sites folder, one in this process; raises ConfigError."""
+    """The only runtime of that sites folder in this process; raises ConfigError."""
     with _lock:
         if sites_path not in _runtimes:
             _runtimes[sites_path] = Runtime(load_settings(sites_path))

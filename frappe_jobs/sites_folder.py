@@ -1,4 +1,4 @@
-"""The files of a sites folder: found, read as Frappe reads them, written whole or not at all."""
+"""Find a sites folder's files, read them as Frappe does, write them as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def find_sites_path() -> Path:
     """``SITES_PATH``, else the current folder, else its ``sites/``; raises ConfigError."""
     if named := os.environ.get("SITES_PATH"):
         if not Path(named).is_dir():
-            raise ConfigError(f"SITES_PATH is {named!r}, and that is no folder.")
+            raise ConfigError(f"SITES_PATH is {named!r}, which is no folder.")
         return Path(named).resolve()
     for folder in (Path.cwd(), Path.cwd() / "sites"):
         if any((folder / name).is_file() for name in (COMMON_CONFIG, APPS)):
             return folder
     raise ConfigError(
         f"No sites folder: neither {Path.cwd()} nor its 'sites' holds a {COMMON_CONFIG} or an "
-        f"{APPS}. Go there, or set SITES_PATH."
+        f"{APPS}. Go to the sites folder, or set SITES_PATH."
     )
 
 
 def is_frappe_bench(sites_path: Path) -> bool:
-    """Whether Frappe itself runs on that sites folder: its apps.txt names it, and it is there."""
+    """Whether Frappe runs on that sites folder: its apps.txt names it, and it is installed."""
     path = f"{sites_path}/{APPS}"
     return "frappe" in app_names(path, version_of(path)) and find_spec("frappe") is not None
 
@@ -49,7 +49,7 @@ class Sites:
         self._folder = folder
 
     def names(self) -> list[str]:
-        """Sorted: the folders in it that hold a site_config.json."""
+        """The sorted names of the folders that hold a site_config.json."""
         names = (path.parent.name for path in self._folder.glob(f"*/{SITE_CONFIG}"))
         return sorted(filter(self.has, names))
 
@@ -61,12 +61,12 @@ class Sites:
         )
 
     def require(self, site: str) -> None:
-        """Raise SiteNotFound where it is none, also for a name that climbs out of the folder."""
+        """Raise SiteNotFound if it is no site, also for a name that leads out of the folder."""
         if not self.has(site):
             raise SiteNotFound.named(site, self.names())
 
     def config(self, site: str) -> Mapping[str, Any]:
-        """Frappe's conf: the common configuration and the site's own over it.
+        """Frappe's conf: the site's configuration over the common one.
 
         Raises SiteNotFound.
         """
@@ -82,7 +82,7 @@ class Sites:
     def installed_apps(self, site: str) -> Sequence[str]:
         """``installed_apps`` of the site's configuration, else every line of apps.txt.
 
-        As in Frappe a line that begins with ``#`` is none.
+        As in Frappe a line that begins with ``#`` is a comment.
         """
         apps = self.config(site).get("installed_apps")
         if apps is None:
@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
 
 
 def version_of(path: str) -> tuple[int, ...] | None:
-    """What changes whenever the file does; None while it is not there."""
+    """A value that changes whenever the file does; None while there is no file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -148,7 +148,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def write_object(path: Path, changes: Mapping[str, Any], remove: Iterable[str] = ()) -> None:
-    """Set these keys of the JSON object in that file; who reads it meanwhile sees all or none.
+    """Set these keys of the JSON object in that file; readers see all the changes or none.
 
     Raises ConfigError.
     """
@@ -159,10 +159,10 @@ def write_object(path: Path, changes: Mapping[str, Any], remove: Iterable[str] =
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put that text into the file; who reads it meanwhile sees all of it or what was there.
+    """Put that text into the file; readers see all of it or what was there before.
 
-    The file's owner, its mode and a link to it stay, and nobody may read the text sooner than the
-    file that it becomes.  Raises ConfigError.
+    The file's owner, its mode and a link to it stay, and only users who may read the file could
+    ever read the draft.  Raises ConfigError.
     """
     path = Path(os.path.realpath(path))
     try:

@@ -9,7 +9,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-#: Seconds of processor time that one look at the machine's slowness takes.
+#: Seconds of processor time that a look at the machine's slowness takes.
 SAMPLE = 0.03
 
 #: A machine that is slower still counts as broken.
@@ -21,8 +21,8 @@ def wait_until(
 ) -> Value:
     """Return the condition's value as soon as it is true.
 
-    Raises TimeoutError, with the value it had last, after so many seconds of an idle machine: one
-    that is busy with other things has as many times longer as it is slower.
+    Raises TimeoutError, with the last value, after that many seconds on an idle machine; a busy
+    machine that is n times slower has n times longer.
     """
     began = time.monotonic()
     slower, next_look = 1.0, timeout / 2

@@ -1,4 +1,4 @@
-"""The port to what carries the messages."""
+"""The port of a broker, which carries the messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import Message, Sending
 
-#: Under this name a worker says of itself what a broker's ``workers`` gives.
+#: The name in a worker's statistics of what ``Broker.workers`` gives.
 PRESENCE = "frappe_jobs"
 
 
@@ -20,9 +20,9 @@ class Alarm(BrokerUnavailable):
 
 
 def refuse_while_blocked(_reason: str) -> None:
-    """Raise Alarm, where RabbitMQ says to who sends that it reads nothing more of it.
+    """Raise Alarm: RabbitMQ has said that it reads no more from this connection.
 
-    Who went on would wait for an answer until the alarm is over.
+    A caller that went on would wait for an answer until the alarm is over.
     """
     raise Alarm
 
@@ -32,16 +32,16 @@ class OnlineWorker:
     """A worker that answers, as it describes itself."""
 
     name: str
-    #: Those of the bench that it serves.
+    #: The bench's queues that it serves.
     queues: Sequence[str]
     processes: int
-    #: Seconds by which its clock is ahead of ours; negative: behind; 0 where nobody can tell.
+    #: Seconds by which its clock is ahead of ours; negative: behind; 0 if that cannot be told.
     ahead: float
 
 
 @dataclass(frozen=True)
 class BrokerServer:
-    """What carries the messages, as it describes itself: "RabbitMQ 3.10.8"."""
+    """A broker's server, as it describes itself: "RabbitMQ 3.10.8"."""
 
     name: str
     #: Why it takes no messages now, in its own words; None as a rule.
@@ -49,13 +49,13 @@ class BrokerServer:
 
 
 class Recorder(Protocol):
-    """What keeps the records of the messages: the ledger."""
+    """Keeps the records of the messages: the ledger."""
 
     def record(self, sendings: Sequence[Sending]) -> Sequence[int]:
         """Write the records of these sendings, in order, and push what is to be pushed.
 
-        Gives for each what became of it, a ``Recorded``: it is not sent where that is false, nor if
-        it was KNOWN and is in an outbox, as somebody else has sent it from there.
+        Gives a ``Recorded`` for each.  A message is not sent if that is false, nor if it is KNOWN and
+        in an outbox: then another process has sent it from there.
         """
 
     def sent(self, messages: Sequence[Message]) -> None:
@@ -63,34 +63,34 @@ class Recorder(Protocol):
 
 
 class Broker(ABC):
-    """One broker, as seen by the bench that owns the queues on it."""
+    """A broker, as the bench that owns the queues on it sees it."""
 
-    #: Whether it can be asked which messages it still has, and let go of one of them.
+    #: Whether it can be asked which messages it still has, and can remove single messages.
     is_searchable: bool
 
     @abstractmethod
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         """Record the messages, then hand them to the broker, in order, in as few round trips.
 
-        False for each that the recorder did not let pass.  Raises BrokerUnavailable or
-        NotSupportedByBroker, whose details hold under ``sent`` the messages that the broker has;
-        the records of the others may be there without one, and say that the job waits.
+        False for each that the recorder refused.  Raises BrokerUnavailable or NotSupportedByBroker,
+        with the messages that the broker has in ``details["sent"]``; of the others there may be
+        records that say that the job waits.
         """
 
     @abstractmethod
     def send_again(self, messages: Sequence[Message]) -> None:
-        """Hand messages to the broker whose records are there; raises BrokerUnavailable."""
+        """Hand messages to the broker that already have records; raises BrokerUnavailable."""
 
     @abstractmethod
     def lost(self, messages: Sequence[Message]) -> list[Message]:
-        """Those of these messages that the broker has no longer, neither waiting nor at a worker.
+        """The messages of these that the broker no longer has, neither waiting nor at a worker.
 
-        None of them where it cannot tell.  One that a worker is about to take, or has just let go
-        of, may seem to be lost.
+        None of them if it cannot tell.  A message that a worker is about to take, or has just let
+        go of, may seem to be lost.
         """
 
     def broken_promises(self, message: Message) -> list[str]:
-        """What cannot be kept of what this message asks for, in words; [] as a rule."""
+        """What of this message's options cannot be kept, in words; [] as a rule."""
         return []
 
     @abstractmethod
@@ -118,14 +118,14 @@ class Broker(ABC):
 
     @abstractmethod
     def discard(self, messages: Sequence[Message]) -> set[str]:
-        """Take waiting messages away, in one pass over each queue; gives the ids of those it took.
+        """Remove waiting messages, in one pass over each queue; gives the ids of those removed.
 
-        The others are with a worker already, or this broker cannot be searched.
+        The others are already with a worker, or this broker cannot be searched.
         """
 
     @abstractmethod
     def forget(self) -> None:
-        """Delete the bench's queues, with what waits there; raises BrokerUnavailable."""
+        """Delete the bench's queues with their messages; raises BrokerUnavailable."""
 
     @abstractmethod
     def stop(self, message: Message) -> None:
@@ -133,7 +133,7 @@ class Broker(ABC):
 
     @abstractmethod
     def server(self) -> BrokerServer:
-        """Ask it what it is; raises BrokerUnavailable, also if it is silent for some seconds."""
+        """What server it is; raises BrokerUnavailable, also if it is silent for some seconds."""
 
     @abstractmethod
     def workers(self) -> list[OnlineWorker]:
@@ -141,13 +141,13 @@ class Broker(ABC):
 
     @abstractmethod
     def served(self) -> set[str]:
-        """The queues that workers online serve, of whichever bench, by their names on the broker.
+        """The queues of any bench that online workers serve, by their names on the broker.
 
         Takes about a second.
         """
 
     def consumers(self) -> dict[str, int]:
-        """How many processes of the workers online serve each queue of theirs."""
+        """How many processes of online workers serve each queue."""
         counts: Counter[str] = Counter()
         for worker in self.workers():
             counts.update(dict.fromkeys(worker.queues, worker.processes))

@@ -1,4 +1,4 @@
-"""Celery's remote control for one question or order, on a connection that is given."""
+"""Celery's remote control for a single command, on a given connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kombu.messaging import Producer
 
 
 class OneTry(Producer):
-    """kombu's mailbox has a message sent again and again, for ever if need be."""
+    """A producer that tries once, where kombu's mailbox would try for ever."""
 
     def publish(self, *arguments: Any, retry: bool = False, **options: Any) -> Any:
         publish: Any = super().publish
@@ -20,7 +20,7 @@ class OneTry(Producer):
 
 
 class Mailbox(kombu.pidbox.Mailbox):
-    """kombu's, which sends by that connection, not by one of a pool that may wait for ever."""
+    """kombu's mailbox, but it uses that connection, not a pool's, which may wait for ever."""
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Any]:
@@ -29,6 +29,6 @@ class Mailbox(kombu.pidbox.Mailbox):
 
 
 class Control(celery.app.control.Control):  # type: ignore[misc]
-    """Celery's, with that mailbox."""
+    """Celery's remote control, with that mailbox."""
 
     Mailbox = Mailbox

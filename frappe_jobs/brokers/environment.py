@@ -1,7 +1,7 @@
-"""Celery's own variables in the environment: they are for other apps, and do not move ours.
+"""Celery's own variables in the environment: they are for other apps, and do not change ours.
 
-Celery reads them before its configuration.  Obeyed by a worker that happens to have them, and by
-nothing that sends, they would part the two.
+Celery prefers them to its configuration.  A worker that happens to have them would then use another
+broker than the processes that send.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url import read_url
 from frappe_jobs.texts.masking import masked
 
-#: Each of them, and our setting in its place.
+#: Each of them, and our setting for the same.
 VARIABLES = {
     "CELERY_BROKER_URL": "celery_broker_url",
     "CELERY_BROKER_READ_URL": "celery_broker_url",
@@ -26,7 +26,7 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Overruled:
-    """A variable that would say something else than our configuration."""
+    """A variable that differs from our configuration."""
 
     what: str
     cure: str
@@ -36,9 +36,9 @@ class Overruled:
 
 
 def overruled(settings: SettingsInForce) -> Iterator[Overruled]:
-    """Those that are set; none in a team's own Celery app, which goes by them.
+    """The variables that differ; none for a team's own Celery app, which uses them.
 
-    Raises ConfigError where the configuration names no broker, or one that cannot be read.
+    Raises ConfigError if the configuration names no broker, or a URL that cannot be read.
     """
     if settings.is_guest:
         return
@@ -51,12 +51,12 @@ def overruled(settings: SettingsInForce) -> Iterator[Overruled]:
             yield Overruled(
                 f"{name} is in the environment ({masked(said)}) and has no effect on frappe_jobs: "
                 f"{role} {masked(ours)}, by the configuration.",
-                f"Unset it, or set {key!r} ({variable(key)}) for all who send, run and schedule.",
+                f"Unset it, or set {key!r} ({variable(key)}), which holds for every process.",
             )
 
 
-def _is_same(one: str, other: str) -> bool:
+def _is_same(url: str, other: str) -> bool:
     try:
-        return one == other or read_url(one) == read_url(other)
+        return url == other or read_url(url) == read_url(other)
     except ValueError:
         return False

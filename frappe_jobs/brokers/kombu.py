@@ -1,4 +1,4 @@
-"""What every broker does by Celery's own producer."""
+"""What every broker does with Celery's own producer."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from frappe_jobs.servers.sockets import IDLE
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
-#: kombu's own, in seconds, where the app says nothing.
+#: kombu's default, in seconds.
 VISIBILITY_TIMEOUT = 3600
 
-#: Messages recorded, then sent, in one go.
+#: How many messages are recorded, then sent, at a time.
 CHUNK = 100
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
-#: Seconds in which a broker must answer who asks it something.
+#: Seconds within which a broker must answer a question.
 QUESTION_TIMEOUT = 2.0
 
 
 class KombuBroker(Broker):
-    """A broker by way of a Celery app's connections; Redis and RabbitMQ say what differs."""
+    """A broker through a Celery app's connections; Redis and RabbitMQ say what differs."""
 
     #: The priorities of Celery's messages: at the front, and all others.
     at_front: int
@@ -54,17 +54,17 @@ class KombuBroker(Broker):
     def __init__(self, app: Celery, settings: SettingsInForce) -> None:
         self._app = app
         self._settings = settings
-        #: By name on the broker, whatever a team's own app knows.
+        #: By name on the broker; a team's own app need not know them.
         self._queues = {queue.name: queue for queue in queues(settings)}
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
-        # Record first, message second: a record without a message can be found and mended, a
-        # message without a record could run a job that nobody knows of.
+        # Record first, message second: a record without a message can be found and mended, but a
+        # message without a record could run an unknown job.
         allowed: list[bool] = []
         sent: list[Message] = []
         try:
             with self._producer() as producer:
-                # Chunk by chunk, so that no record is without its message for long.
+                # In chunks, so that no record is without its message for long.
                 for start in range(0, len(sendings), CHUNK):
                     chunk = sendings[start : start + CHUNK]
                     recorded = recorder.record(chunk)
@@ -92,7 +92,7 @@ class KombuBroker(Broker):
                 self._send(message, producer)
 
     def _send(self, message: Message, producer: Any) -> None:
-        """Celery's own way, with all who listen to it: signals, OpenTelemetry, Sentry."""
+        """Send it Celery's own way, which its listeners see: signals, OpenTelemetry, Sentry."""
         self._app.tasks[TASK].apply_async(
             args=(message.arguments,), producer=producer, **self.options(message)
         )
@@ -107,8 +107,8 @@ class KombuBroker(Broker):
             "soft_time_limit": message.timeout,
             "time_limit": message.timeout + self._settings.timeout_grace,
             "headers": {HEADER: message.header()},
-            "ignore_result": self._settings.keeps_results,  # Celery's part in it
-            # Their text forms cost more than the rest of the message, and may hold secrets.
+            "ignore_result": self._settings.keeps_results,  # then Celery need not keep it
+            # The arguments as text cost more than the rest of the message, and may hold secrets.
             "argsrepr": "",
             "kwargsrepr": "",
             "retry_policy": RETRY_POLICY,
@@ -124,7 +124,7 @@ class KombuBroker(Broker):
         time_limits: tuple[int, int] | None,
     ) -> Any:
         options: dict[str, Any] = {"retry_policy": RETRY_POLICY}
-        if at_front or queue is not None:  # Celery 5.6 sends it without the app's default priority
+        if at_front or queue is not None:  # Celery 5.6 would not use the app's default priority
             options["priority"] = self.at_front if at_front else self.ordinary
         if time_limits:
             options["soft_time_limit"], options["time_limit"] = time_limits
@@ -138,7 +138,7 @@ class KombuBroker(Broker):
             return send(kwargs=dict(arguments), producer=producer, **options)
 
     def broken_promises(self, message: Message) -> list[str]:
-        """In a team's own app its settings stay; on workers of ours every promise holds."""
+        """A team's own app keeps its settings; on our own workers every promise holds."""
         if not self._settings.is_guest:
             return []
         conf, broken = self._app.conf, []
@@ -159,8 +159,8 @@ class KombuBroker(Broker):
             )
         if message.at_front and len(options.get("priority_steps", (0, 1))) < 2:
             broken.append(
-                f"{message.name} cannot go to the front: the app's 'priority_steps' knows one "
-                "priority only."
+                f"{message.name} cannot go to the front: the app's 'priority_steps' has only one "
+                "priority."
             )
         return broken
 
@@ -168,13 +168,13 @@ class KombuBroker(Broker):
         with self._channel() as channel:
             try:
                 declared = channel.queue_declare(self.queue_name(queue), passive=True)
-            except ChannelError:  # nobody has declared it yet, or (Redis) nothing is in it
+            except ChannelError:  # it was not declared yet, or (Redis) is empty
                 return 0
             return int(declared.message_count)
 
     def stop(self, message: Message) -> None:
         with self._connection(**CONNECT_POLICY) as connection:
-            # A worker's processes outlive a SIGTERM, which may be meant for their group.
+            # A worker's processes ignore SIGTERM, which may be sent to their whole group.
             Control(self._app).revoke(
                 message.id, terminate=True, signal="SIGKILL", connection=connection
             )
@@ -185,7 +185,7 @@ class KombuBroker(Broker):
 
     @abstractmethod
     def _server(self, connection: Any) -> BrokerServer:
-        """What answers at that connection of kombu's."""
+        """The server at that connection of kombu's."""
 
     def workers(self) -> list[OnlineWorker]:
         asked = time.time()
@@ -197,7 +197,7 @@ class KombuBroker(Broker):
         return {queue for presence in presences for queue in presence.get("queues", ())}
 
     def _answers(self) -> list[tuple[str, Any, float]]:
-        """What each worker says of itself, of whichever bench, and when that came."""
+        """The statistics of each worker of any bench: (name, statistics, when they came)."""
         replies: list[tuple[str, Any, float]] = []
 
         def note(reply: dict[str, Any]) -> None:
@@ -227,22 +227,20 @@ class KombuBroker(Broker):
         with self._channel() as channel:
             for queue in self._queues.values():
                 bound = queue(channel)
-                if (
-                    not self._settings.is_amqp
-                ):  # kombu deletes there what this process has bound, alone
+                if not self._settings.is_amqp:  # kombu deletes only what this process has bound
                     bound.declare()
                 bound.delete()
                 bound.exchange.delete()
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
-        """A channel of kombu's; of a broker that is down it is said within a second."""
+        """A channel of kombu's; raises BrokerUnavailable within a second if the broker is down."""
         with self._connection(**CONNECT_POLICY) as connection:
             yield connection.default_channel
 
     @contextmanager
     def _producer(self) -> Iterator[Any]:
-        """Celery's own, from its pool, on a connection that somebody used a moment ago, or anew."""
+        """Celery's own producer from its pool; its connection was just used, or is made anew."""
         with self._reaching(), self._app.producer_or_acquire() as producer:
             connection = producer.connection
             if time.monotonic() - getattr(connection, "used_at", math.inf) > IDLE:
@@ -257,7 +255,7 @@ class KombuBroker(Broker):
 
     @contextmanager
     def _connection(self, **policy: Any) -> Iterator[Any]:
-        """A connection for one question; each of its answers comes in time, or is an error."""
+        """A connection for a question; each answer comes in time, or is an error."""
         with self._reaching():
             connection = self._app.connection_for_write(
                 connect_timeout=QUESTION_TIMEOUT, transport_options=self.limits
@@ -266,11 +264,11 @@ class KombuBroker(Broker):
                 connection.ensure_connection(**policy)
                 yield connection
             except BaseException:
-                connection.collect()  # without a word to a server that may not read it
+                connection.collect()  # without a goodbye, which the server may not read
                 raise
             connection.release()
 
-    #: kombu's transport options by which whoever asks does not wait for ever.
+    #: kombu's transport options that keep a question from waiting for ever.
     limits: Mapping[str, Any] = {}
 
     @contextmanager
@@ -281,7 +279,7 @@ class KombuBroker(Broker):
         try:
             yield
         except Alarm as error:
-            raise BrokerUnavailable(f"{where} takes nothing: {error}") from None
+            raise BrokerUnavailable(f"{where} refuses: {error}") from None
         except amqp.PreconditionFailed as error:
             raise NotSupportedByBroker(
                 f"{where} has a queue of our name that was declared otherwise: "
@@ -289,10 +287,10 @@ class KombuBroker(Broker):
                 "give the bench another 'bench_id'."
             ) from None
         except (amqp.AccessRefused, amqp.NotAllowed) as error:  # the user, or its virtual host
-            raise BrokerUnavailable(f"{where} lets us not in: {error.reply_text}") from None
+            raise BrokerUnavailable(f"{where} refuses the login: {error.reply_text}") from None
         except (amqp.AMQPError, amqp.MessageNacked) as error:
             said = str(error) or type(error).__name__
-            raise BrokerUnavailable(f"{where} takes nothing: {said}") from None
+            raise BrokerUnavailable(f"{where} refuses: {said}") from None
         except redis.RedisError as error:
             raise as_ours(error, where, url) from None
         except socket.timeout:
@@ -310,7 +308,7 @@ def _is_to_be_sent(sending: Sending, recorded: int) -> bool:
 
 
 def _refuse_what_workers_refuse(task: Any, app: Celery) -> None:
-    """Raise ArgumentError if that app's workers would not read how the task is serialized.
+    """Raise ArgumentError if that app's workers do not accept the task's serializer.
 
     It would be kept aside there, and its caller would wait for ever.
     """

@@ -14,9 +14,9 @@ from frappe_jobs.message import Message
 
 #: No queue has this name: a message for it is confirmed, and goes nowhere.
 NOWHERE = "frappe_jobs.nowhere"
-#: Seconds in which RabbitMQ confirms a message that goes nowhere, unless it takes none.
+#: Seconds within which RabbitMQ confirms a message that goes nowhere, unless it takes none.
 CONFIRM_NOTHING = 1.0
-#: Seconds in which it has to confirm a job.
+#: Seconds within which it must confirm a job.
 CONFIRM_TIMEOUT = 5.0
 
 
@@ -27,7 +27,7 @@ class RabbitBroker(KombuBroker):
     at_front = 1
     ordinary = 0
 
-    # A connection that RabbitMQ has blocked is not even closed by it.
+    # RabbitMQ does not even close a connection that it has blocked.
     limits = {
         "read_timeout": QUESTION_TIMEOUT,
         "write_timeout": QUESTION_TIMEOUT,
@@ -35,11 +35,11 @@ class RabbitBroker(KombuBroker):
     }
 
     def options(self, message: Message) -> dict[str, Any]:
-        # The attempts are ours (_send).
+        # We make the attempts (_send).
         return {**super().options(message), "confirm_timeout": CONFIRM_TIMEOUT, "retry": False}
 
     def _send(self, message: Message, producer: Any) -> None:
-        """As kombu's own attempts, but that a server that takes no messages ends them at once."""
+        """Attempts like kombu's own, but an alarm ends them at once."""
 
         def attempt() -> None:
             try:
@@ -59,7 +59,7 @@ class RabbitBroker(KombuBroker):
         return set()
 
     def _server(self, connection: Any) -> BrokerServer:
-        # To one that only reads, RabbitMQ tells nothing of its alarms.
+        # RabbitMQ tells only a connection that sends of its alarms.
         said = connection.connection.server_properties
         name = f"{said.get('product', 'AMQP')} {said.get('version', '')}".rstrip()
         channel = connection.default_channel
@@ -68,6 +68,6 @@ class RabbitBroker(KombuBroker):
                 channel.prepare_message(b"?"), routing_key=NOWHERE, confirm_timeout=CONFIRM_NOTHING
             )
         except (socket.timeout, Alarm):
-            connection.connection.collect()  # it would not read that we close it, either
+            connection.connection.collect()  # it would not read a goodbye, either
             return BrokerServer(name, str(Alarm()))
         return BrokerServer(name)

@@ -1,9 +1,9 @@
 """Redis as the broker.
 
-What has no public interface in kombu, and is used here alone: the form of a pushed message, the
-name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
-(``Channel._size``), that they are pushed at its left end and popped at its right, that a message
-that waits is JSON with its Celery headers inside, and where those are that a worker holds
+Only this module uses these, which have no public interface in kombu: the form of a pushed message,
+the name of the list that holds a priority's messages (``Channel._q_for_pri``), how many there are
+(``Channel._size``), that they are pushed at its left end and popped at its right, that a waiting
+message is JSON with its Celery headers inside, and where the messages are that a worker holds
 (``unacked_key``).
 """
 
@@ -33,16 +33,16 @@ from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
 
-#: Messages pushed in one go, or looked at while lost ones are searched for.
+#: How many messages are pushed, or searched, at a time.
 CHUNK = 500
-#: And so many once more, which may have moved on since the last look.
+#: How many are searched again, as they may have moved on since the last look.
 OVERLAP = 100
-#: So often that, where the messages are that have waited longest, before all are looked at.
+#: How many chunks of the longest waiting messages are searched before all messages are.
 LONGEST = 4
 
-#: Messages that one step looks at while some are taken away; Redis does nothing else meanwhile.
+#: How many messages a step of ``discard`` looks at; Redis does nothing else meanwhile.
 WINDOW = 200
-#: Seconds after which the ids of a search that was broken off are gone.
+#: Seconds after which the ids of an interrupted search are gone.
 DISCARD_TTL = 600
 
 # wanted: a set of message ids; first, last: the places of the list that are looked at
@@ -65,16 +65,16 @@ if #answer > 1 then redis.call('LREM', list, #answer - 1, wanted) end
 return answer
 """
 
-#: The rest of a Celery message's body: nothing that hangs on the job.
+#: The rest of a Celery message's body: nothing follows the job.
 EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
-#: The settings of the app by which it wants more of a message than we make.
+#: The app's settings that may ask for more in a message than we make.
 SETTINGS = ("task_always_eager", "task_send_sent_event", "task_compression", "task_protocol")
 
-#: Where a message's JSON is filled in with JSON, not with text inside of quotes.
+#: Gaps in a message's JSON that are filled with JSON, not with text inside quotes.
 GAPS = {"shadow": "%(name)s", "timelimit": "[%(hard)d,%(soft)d]", HEADER: "%(ours)s"}
 
-#: What a tracer puts itself in the place of, to see what is sent, and the files of the originals.
+#: What a tracer replaces, to see what is sent, and the files of the originals.
 WATCHED = (
     (Celery, "send_task", celery.app.base.__file__),
     (Task, "apply_async", celery.app.task.__file__),
@@ -93,7 +93,7 @@ class RedisBroker(KombuBroker):
         super().__init__(app, settings)
         self._forms: dict[tuple[str, bool], str] = {}
         self._lists: dict[tuple[str, bool], str] = {}
-        #: Whether the app's settings leave the message to us, and as of which values.
+        #: Whether the app's settings let us make the message, and for which values.
         self._is_left_to_us: tuple[bool, list[Any]] | None = None
 
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
@@ -101,18 +101,18 @@ class RedisBroker(KombuBroker):
             return super().publish(sendings, recorder)
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
-            chunk = [self._with_push(one) for one in sendings[start : start + CHUNK]]
+            chunk = [self._with_push(sending) for sending in sendings[start : start + CHUNK]]
             try:
                 written += map(bool, recorder.record(chunk))
             except BrokerUnavailable as error:
                 went = zip(sendings, written, strict=False)
-                raise error.about(sent=[one.message for one, ok in went if ok]) from None
+                raise error.about(sent=[sending.message for sending, ok in went if ok]) from None
         return written
 
     def _may_push(self) -> bool:
-        """Whether the message may be put beside its record, past Celery's own producer.
+        """Whether the message may be pushed with its record, without Celery's own producer.
 
-        Not where somebody listens there, or the app wants more of a message than we make.
+        Not if something listens to that, or if the app asks for more in a message than we make.
         """
         return (
             not before_task_publish.receivers
@@ -123,7 +123,7 @@ class RedisBroker(KombuBroker):
 
     def _do_settings_allow(self) -> bool:
         conf = self._app.conf
-        # Each look into Celery's settings takes longer than all else that is asked here.
+        # A look into Celery's settings takes longer than all other checks here.
         values = [conf.changes.get(name) for name in SETTINGS]
         if self._is_left_to_us is None or self._is_left_to_us[1] != values:
             allowed = (
@@ -142,8 +142,8 @@ class RedisBroker(KombuBroker):
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.
 
-        The exchange is "", Redis's default: what kombu takes back from a lost worker goes through
-        its exchange, and a named one without a binding would swallow it.
+        The exchange is "", Redis's default: kombu puts back a lost worker's message through its
+        exchange, and a named exchange without a binding would swallow it.
         """
         body = f"[[{message.arguments_json}],{{}},{EMBED}]"
         return self._form(message.queue, message.at_front) % {
@@ -156,7 +156,7 @@ class RedisBroker(KombuBroker):
         }
 
     def _form(self, queue: str, at_front: bool) -> str:
-        """What all messages of that queue share, with gaps for the rest; made once."""
+        """What all messages of that queue have in common, with gaps for the rest; made once."""
         if (queue, at_front) not in self._forms:
             headers = {
                 "lang": "py", "task": TASK, "id": "%(id)s", "shadow": 0, "eta": None,
@@ -216,7 +216,7 @@ class RedisBroker(KombuBroker):
                 for _, held in server.hscan_iter(f"{options.get('global_keyprefix', '')}{unacked}"):
                     missing.pop(str(_id(held)), None)
 
-            # What is read while others take from it: a message that moves on is found further on.
+            # Others take from the lists meanwhile: a message that moves on is found further on.
             strike_out_what_workers_hold()
             for strike_out in (_strike_out_what_waits_longest, _strike_out_what_waits):
                 for key in lists:
@@ -229,7 +229,7 @@ class RedisBroker(KombuBroker):
         for message in messages:
             by_list[self._list_of(message)].append(message.id)
         with self._channel() as channel:
-            # Another client than the channel's, which would put the prefix before the key again.
+            # Not the channel's client, which would put the prefix before the key again.
             server: Any = redis.Redis(connection_pool=channel.pool)
             return {taken for key, ids in by_list.items() for taken in _take_away(server, key, ids)}
 
@@ -238,7 +238,7 @@ def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:
     """Remove these messages from the list, in one pass from its newest end.
 
     Others push and pop meanwhile: each step is one script, and a push moves what was not looked at
-    further on, so that none is missed.
+    further on, so none is missed.
     """
     wanted = f"{key}:discard:{uuid4()}"
     with server.pipeline() as pipe:
@@ -252,7 +252,7 @@ def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:
         seen, *taken = discard(keys=[key, wanted], args=[start, start + WINDOW - 1])
         if not seen:
             break
-        yield from (one.decode() for one in taken)
+        yield from (message_id.decode() for message_id in taken)
         start += seen - len(taken)
         left -= len(taken)
     server.delete(wanted)
@@ -264,9 +264,9 @@ def _is_original(owner: Any, name: str, file: str) -> bool:
 
 
 def _strike_out_what_waits_longest(server: Any, key: str, missing: dict[str, Message]) -> None:
-    """From the old end on, where what is looked for is.
+    """Search from the old end, where most lost messages would be.
 
-    Workers take from there: who takes many at once moves others past this look.
+    Workers take from there: if many are taken at once, others move past this search.
     """
     for chunk in range(LONGEST):
         end = -1 - chunk * CHUNK
@@ -275,7 +275,7 @@ def _strike_out_what_waits_longest(server: Any, key: str, missing: dict[str, Mes
 
 
 def _strike_out_what_waits(server: Any, key: str, missing: dict[str, Message]) -> None:
-    """From the new end on: a push moves what was not looked at further on, so none is missed."""
+    """Search from the new end: a push moves unseen messages further on, so none is missed."""
     start = 0
     while missing and (waiting := server.lrange(key, start, start + CHUNK - 1)):
         for raw in waiting:
@@ -284,7 +284,7 @@ def _strike_out_what_waits(server: Any, key: str, missing: dict[str, Message]) -
 
 
 def _id(raw: bytes) -> object:
-    """The message's id; of one that a worker holds, which is the first of three, too."""
+    """The message's id; what a worker holds is a list, with the message first."""
     try:
         value = json.loads(raw)
         return (value[0] if isinstance(value, list) else value)["headers"]["id"]

@@ -1,6 +1,6 @@
-"""What becomes of an entry of the schedule beside its record: the record is the truth.
+"""What is to be done about an entry of the schedule, as its record, which is the truth, says.
 
-All times are in seconds since 1970, and now is by Redis's clock, by which jobs are due.
+All times are in seconds since 1970, and ``now`` is by Redis's clock, by which jobs are due.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from frappe_jobs.cron import UTC
 from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.scheduler.entry import Entry, Put, Stored
 
-#: Seconds until a site that is paused, or a job whose queue is full, is looked at again.
+#: Seconds until a paused site, or a job whose queue is full, is looked at again.
 PAUSED = 30.0
 
-#: Seconds by which the clocks of several machines may differ; what lies further ahead was written
-#: by one that was wrong.
+#: Seconds by which the clocks of several machines may differ; a time further ahead was written by
+#: a wrong clock.
 TOLERANCE = 60.0
 
 
-#: What is to be scheduled on a site, by the name of its type.
+#: What is to be scheduled on a site, by the names of the types.
 Wanted = Mapping[str, tuple[Entry, JobType]]
 
 
@@ -32,84 +32,86 @@ class Differences:
     missing: Sequence[str]
     changed: Sequence[str]
     left_over: Sequence[str]
-    #: When each entry that is there is due, in seconds since 1970.
+    #: When each present entry is due, in seconds since 1970.
     due: Mapping[str, float]
-    #: Why, of those that cannot be read.
+    #: Why an entry cannot be read.
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    #: Their due time is of a clock that was ahead.
+    #: A clock that was ahead wrote their due time.
     ahead: Sequence[str] = ()
-    #: So is what their record says of their last execution.
+    #: A clock that was ahead wrote the last execution into their record.
     ran_ahead: Sequence[str] = ()
-    #: Their record says another last execution than it did, and so another due time.
+    #: The last execution in their record has changed, and so has their due time.
     moved: Sequence[str] = ()
 
 
 def compare(
     wanted: Wanted, present: Mapping[str, Stored], now: float
 ) -> tuple[Differences, list[Put]]:
-    """Where a site's entries are not as they should be, and what is to be written for it."""
+    """Where a site's entries are not as they should be, and what is to be written."""
     puts: list[Put] = []
     missing: list[str] = []
     changed: list[str] = []
     ahead: list[str] = []
     moved: list[str] = []
-    for name, (entry, one) in wanted.items():
+    for name, (entry, record) in wanted.items():
         stored = present.get(name)
         if stored is None or stored.entry != entry or stored.due is None:
-            puts.append(put_for(entry, one, stored, now))
+            puts.append(put_for(entry, record, stored, now))
             if stored is None:
                 missing.append(name)
             elif not stored.why:
                 changed.append(name)
-        elif put := mended(entry, one, stored, now):
+        elif put := mended(entry, record, stored, now):
             puts.append(put)
             if put.due != stored.due:
                 (ahead if stored.due > _next(entry, now) else moved).append(name)
     found = Differences(
         missing=missing, changed=changed, ahead=ahead, moved=moved,
-        ran_ahead=[name for name, (_, one) in wanted.items() if is_ahead(one.last_execution, now)],
+        ran_ahead=[
+            name for name, (_, record) in wanted.items() if is_ahead(record.last_execution, now)
+        ],
         left_over=[name for name in present if name not in wanted],
-        due={name: one.due for name, one in present.items() if one.due is not None},
-        unreadable={name: one.why for name, one in present.items() if one.why},
+        due={name: stored.due for name, stored in present.items() if stored.due is not None},
+        unreadable={name: stored.why for name, stored in present.items() if stored.why},
     )  # fmt: skip
     return found, puts
 
 
 def is_ahead(at: datetime | None, now: float) -> bool:
-    """Whether only a clock that was wrong can have written it."""
+    """Whether only a wrong clock can have written it."""
     return at is not None and at.timestamp() > now + TOLERANCE
 
 
-def due_time(entry: Entry, one: JobType, now: float) -> float:
-    """When it is due by its record alone; what lies in the future counts as now."""
-    since = one.last_execution or one.creation
+def due_time(entry: Entry, record: JobType, now: float) -> float:
+    """When it is due by its record alone; a last execution in the future counts as now."""
+    since = record.last_execution or record.creation
     return _next(entry, max(0.0, min(since.timestamp(), now)) if since else now)
 
 
-def put_for(entry: Entry, one: JobType, stored: Stored | None, now: float) -> Put:
-    """What is to be written for one that is not there, or is another one now."""
+def put_for(entry: Entry, record: JobType, stored: Stored | None, now: float) -> Put:
+    """What is to be written for an entry that is missing or has changed."""
     known = stored or Stored(None)
-    last = _last(one)
-    return Put(entry, due_time(entry, one, now), None, known.queued, last, known.epoch)
+    last = _last(record)
+    return Put(entry, due_time(entry, record, now), None, known.queued, last, known.epoch)
 
 
-def mended(entry: Entry, one: JobType, stored: Stored, now: float) -> Put | None:
-    """What is to be written for one that is there as its record says, but for its times.
+def mended(entry: Entry, record: JobType, stored: Stored, now: float) -> Put | None:
+    """What is to be written for an entry that is as its record says, except for its times.
 
     None: nothing.  A due time that has been queued is never given again.
     """
-    was, last = stored.due or 0.0, _last(one)
+    was, last = stored.due or 0.0, _last(record)
 
     def put(due: float, queued: float | None) -> Put:
         return Put(entry, due, was, queued, last, stored.epoch)
 
-    if was > _next(entry, now):  # no later time can be the next one
+    if was > _next(entry, now):  # its next time cannot be later than that
         return _set_back(entry, stored, now, last)
     if _was_set_back(stored.last, last):
-        due = due_time(entry, one, now)
+        due = due_time(entry, record, now)
         if due < was and due != stored.queued:
             return put(due, None)
-    elif last is not None and was <= last <= now:  # it has run since, by another way
+    elif last is not None and was <= last <= now:  # it has run since, but not by the scheduler
         return put(_next(entry, last), max(was, stored.queued or 0.0))
     if not _is_looked_at(stored, now) or stored.last != last:
         return put(was, stored.queued)
@@ -117,9 +119,9 @@ def mended(entry: Entry, one: JobType, stored: Stored, now: float) -> Put | None
 
 
 def _set_back(entry: Entry, stored: Stored, now: float, last: float | None) -> Put:
-    """The clock was ahead and was set back, so that its times come again.
+    """The clock was ahead and was set back, so its times come again.
 
-    As in the nights when clocks change: where every hour counts a time is due at each coming, else
+    As in the nights when clocks change: if every hour counts, a time is due at each coming, else
     only once.
     """
     known = [at for at in (last, stored.queued) if at is not None and at <= now]
@@ -130,7 +132,7 @@ def _set_back(entry: Entry, stored: Stored, now: float, last: float | None) -> P
 
 
 def _was_set_back(before: float | None, last: float | None) -> bool:
-    """Whether somebody else than a run may have changed the record's last execution."""
+    """Whether something other than a run may have changed the record's last execution."""
     if before is None or last is None:
         return before is not last
     return last < before - 1.0
@@ -142,8 +144,8 @@ def _is_looked_at(stored: Stored, now: float) -> bool:
     return score is not None and due <= score <= max(due, now + PAUSED + TOLERANCE)
 
 
-def _last(one: JobType) -> float | None:
-    return one.last_execution.timestamp() if one.last_execution else None
+def _last(record: JobType) -> float | None:
+    return record.last_execution.timestamp() if record.last_execution else None
 
 
 def _next(entry: Entry, after: float) -> float:

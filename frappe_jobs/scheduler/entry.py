@@ -1,4 +1,4 @@
-"""A scheduled job as RedBeat's entry: what is written, and what of it can be read again."""
+"""A scheduled job as RedBeat's entry: how it is written, and how it is read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from frappe_jobs.errors import BadEntry, FrappeJobsError, shortened
 from frappe_jobs.message import TASK, to_json
 from frappe_jobs.scheduler.frequency import Schedule
 
-#: Of what is written.  Entries of another version are made anew, never guessed at.
+#: The version of what is written.  Entries of another version are made anew, never guessed at.
 VERSION = 1
 
-#: Characters of a definition, and of each text in it; a record's are far shorter.
+#: The most characters of a definition, and of each text in it; real ones are far shorter.
 LONGEST = 20_000
 LONGEST_TEXT = 2_000
 
-#: Seconds; more than any offset that means something.
+#: Seconds; more than any sensible offset.
 LONGEST_OFFSET = 10**7
 
-#: What may be wrong with a text that is none of ours.
+#: The errors that reading a text which is not ours may raise.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError)
 
 
@@ -31,7 +31,7 @@ class Entry:
     """A scheduled job of a site, as the scheduler knows it."""
 
     site: str
-    #: Of its Scheduled Job Type.
+    #: The name of its Scheduled Job Type.
     name: str
     method: str
     queue: str
@@ -44,7 +44,7 @@ class Entry:
         return f"{self.site}:{self.name}"
 
     def next_run(self, after: datetime) -> datetime:
-        """The first time strictly after that one at which it is due, in its zone."""
+        """The first time strictly after ``after`` at which it is due, in its zone."""
         return self.schedule.next_run(after, ZoneInfo(self.zone))
 
     def to_json(self) -> str:
@@ -60,7 +60,7 @@ class Entry:
 
     @classmethod
     def from_json(cls, text: str) -> Entry:
-        """Read what to_json wrote; raises BadEntry, which says why, for anything else."""
+        """Read what ``to_json`` wrote; raises BadEntry, which says why, for anything else."""
         if len(text) > LONGEST:
             raise BadEntry(f"it is {len(text):,} characters long")
         try:
@@ -70,7 +70,7 @@ class Entry:
             if kind != "frappe_jobs":
                 raise BadEntry(f"its schedule is {shortened(kind)}, as RedBeat's own entries have")
             if version != VERSION:
-                raise BadEntry(f"its version is {shortened(version)}; what is read here: {VERSION}")
+                raise BadEntry(f"its version is {shortened(version)}; we read only {VERSION}")
             zone = parts.pop("zone")
             entry = cls(**definition["kwargs"], schedule=Schedule(**parts), zone=zone)
             entry.check()
@@ -83,10 +83,10 @@ class Entry:
         return entry
 
     def check(self) -> None:
-        """Raise BadEntry or BadCron for what no scheduler could use."""
+        """Raise BadEntry or BadCron if no scheduler could use it."""
         for text in (self.site, self.name, self.method, self.queue, self.zone):
             if not isinstance(text, str) or not text or len(text) > LONGEST_TEXT:
-                raise BadEntry(f"{shortened(text)} is none of its texts")
+                raise BadEntry(f"{shortened(text)} is no text, or is too long")
         for number in (self.schedule.offset, self.schedule.every):
             if type(number) is not int or number < 0 or self.schedule.offset > LONGEST_OFFSET:
                 raise BadEntry(f"{shortened(number)} is no number of seconds")
@@ -100,21 +100,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Due:
-    """An entry whose time has come: since when, in seconds since 1970."""
+    """An entry whose time has come, and its due time, in seconds since 1970."""
 
     entry: Entry
     at: float
-    #: When it is due next, after the moment of the look.
+    #: When it is next due, after the look.
     next_at: float = field(default=0.0, compare=False)
-    #: The due time of it that was queued last.
+    #: Its due time that was queued last.
     queued: float | None = field(default=None, compare=False)
-    #: How often the clock was set back under it, so that due times come again.
+    #: How often the clock was set back, so that its due times come again.
     epoch: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies in Redis for a scheduled job, as far as it can be read."""
+    """What Redis has for a scheduled job, as far as it can be read."""
 
     entry: Entry | None
     #: Why its entry cannot be read.
@@ -124,7 +124,7 @@ class Stored:
     score: float | None = None
     #: The due time that was queued last.
     queued: float | None = None
-    #: What its record said of its last execution when they were compared last.
+    #: The last execution in its record at the last comparison.
     last: float | None = None
     epoch: int = 0
 
@@ -135,7 +135,7 @@ class Put:
 
     entry: Entry
     due: float
-    #: Its times are written only while this is its due time; None: in any case.
+    #: Its times are written only if this is still its due time; None: in any case.
     was: float | None = None
     queued: float | None = None
     last: float | None = None

@@ -1,6 +1,6 @@
-"""The ``scheduler_events`` of the apps' hooks, as scheduled jobs; what is wrong with them, said.
+"""The ``scheduler_events`` of the apps' hooks as scheduled jobs, and what is wrong with them.
 
-Nothing is imported here: whether a method exists is for the caller to see.
+Nothing is imported here: the caller checks whether a method exists.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ CRON = FREQUENCIES["cron"].name
 
 
 def scheduled_jobs(hooks: Mapping[str, Any]) -> tuple[list[ScheduledJob], list[Finding]]:
-    """The jobs that each app's ``scheduler_events`` name, in their order, and what is wrong.
+    """The jobs that each app's ``scheduler_events`` name, in order, and what is wrong with them.
 
-    An app's value is a dict, or a list of them where its hooks were merged.  What is wrong is left
-    out, and the rest stays.  A job that two apps name is one.
+    An app's value is a dict, or a list of dicts if its hooks were merged.  What is wrong is left
+    out, and the rest stays.  A job that two apps name is given once.
     """
     jobs: dict[ScheduledJob, None] = {}
     findings = []
@@ -38,7 +38,7 @@ def _of_app(app: str, value: object) -> Iterator[ScheduledJob | Finding]:
     place = f"App {app!r}: scheduler_events"
     for events in _listed(value):
         if not isinstance(events, Mapping):
-            yield _finding(place, events, f"Give it a dict, of: {', '.join(FREQUENCIES)}.")
+            yield _finding(place, events, f"Give it a dict with: {', '.join(FREQUENCIES)}.")
             continue
         for event, entries in events.items():
             yield from _of_event(app, f"{place}[{shortened(event)}]", event, entries)
@@ -68,7 +68,7 @@ def _of_event(app: str, place: str, event: str, value: object) -> Iterator[Sched
 def _of_expression(
     app: str, place: str, expression: str, methods: object
 ) -> Iterator[ScheduledJob | Finding]:
-    """A frequency's name in place of an expression means that frequency."""
+    """A frequency's name instead of an expression means that frequency."""
     if expression in FREQUENCIES and FREQUENCIES[expression].name != CRON:
         yield from _of_methods(app, place, FREQUENCIES[expression].name, "", methods)
         return
@@ -91,7 +91,7 @@ def _of_methods(
 
 
 def _listed(value: object) -> Sequence[object]:
-    """As Frappe's hooks have it: one thing may stand for a list of it."""
+    """As in Frappe's hooks, a single value may stand for a list of it."""
     return value if isinstance(value, (list, tuple)) else [value]
 
 

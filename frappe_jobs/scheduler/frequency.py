@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 from frappe_jobs.cron import NAMED, UTC, check, comes_every_hour, first_coming, instant, next_run
 from frappe_jobs.errors import ConfigError, UnknownFrequency, shortened
 
-#: Seconds; whatever is longer than any day comes at each midnight.
+#: Seconds; an interval longer than any day means each midnight.
 LONGEST_STEP = 2 * 24 * 3600
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """One of Frappe's frequencies: how its record spells it, when it is due, on which queue."""
+    """One of Frappe's frequencies: its name in records, when it is due, on which queue."""
 
     name: str
-    #: Empty for All (made from ``scheduler_interval``) and Cron (its own).
+    #: Empty for All (made from ``scheduler_interval``) and Cron (the record's own).
     expression: str
     queue: str = "default"
 
@@ -37,7 +37,7 @@ FREQUENCIES = {item.name.lower().replace(" ", "_"): item for item in _TABLE}
 
 
 def frequency_named(name: str) -> Frequency:
-    """By the event's name or the record's, ``hourly_long`` or ``Hourly Long``.
+    """The frequency by its event's name or the record's: ``hourly_long`` or ``Hourly Long``.
 
     Raises UnknownFrequency.
     """
@@ -55,8 +55,8 @@ def queue_of(frequency: str) -> str:
 def offset_of(frequency: str, site: str, method: str) -> int:
     """Seconds by which a job runs later than its frequency says; the same on every machine.
 
-    A ``Long`` one by 1 to 600 s, made from site and method, so that not all begin at once; a
-    ``Maintenance`` one by 0 to 59 minutes, made from the site: all of a site's together.
+    ``Long`` jobs by 1 to 600 s, computed from site and method, so that not all begin at once;
+    ``Maintenance`` jobs by 0 to 59 minutes, computed from the site, so a site's jobs come together.
     """
     if frequency.endswith(" Long"):
         return 1 + _hash(f"{site}:{method}") % 600
@@ -92,12 +92,12 @@ class Schedule:
         cron_format: str = "",
         interval: object = 240,
     ) -> Schedule:
-        """The schedule of a job, as its record names it.
+        """The schedule of a job, as its record says.
 
         As in Frappe a ``cron_format`` wins over the frequency's own expression.  ``interval`` is
-        the setting ``scheduler_interval``, for All: whole minutes are ``*/n * * * *`` as in
+        the setting ``scheduler_interval``, for All: whole minutes become ``*/n * * * *`` as in
         Frappe, so they begin anew with each hour.  Raises UnknownFrequency, BadCron, and
-        ConfigError for an interval that is none.
+        ConfigError for a wrong interval.
         """
         known = frequency_named(frequency)
         if known.name == "All" and not cron_format:
@@ -118,14 +118,14 @@ class Schedule:
 
     @property
     def comes_again(self) -> bool:
-        """Whether a time that clocks show twice is due twice, as every hour counts."""
+        """Whether a time that clocks show twice is due twice, because every hour counts."""
         return bool(self.every) or comes_every_hour(self.expression)
 
     def next_run(self, after: datetime, zone: ZoneInfo) -> datetime:
         """The first time strictly after ``after`` at which the job is due, in that zone.
 
-        The offset is real time, added to what the expression says: where a clock changes in
-        between, the job still comes that many seconds later.
+        The offset is real time after the expression's: even if the clock changes in between, the
+        job comes that many seconds later.
         """
         if self.every:
             return _from_midnight(self.every, instant(after, zone), zone).astimezone(zone)

@@ -1,4 +1,4 @@
-"""What the clock makes due becomes jobs, by the same door as everyone else's."""
+"""Scheduled jobs that are due are enqueued, the same way as all other jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from frappe_jobs.scheduler.entry import Due, Entry
 
 logger = logging.getLogger(__name__)
 
-#: Frappe's settings that keep the scheduler from a site, and what each is called.
+#: Frappe's settings that stop a site's schedule, and the word for each.
 INACTIVE = {
     "pause_scheduler": "paused",
     "disable_scheduler": "disabled",
@@ -31,61 +31,61 @@ INACTIVE = {
 
 
 class Scheduling:
-    """Queues the scheduled jobs of the sites that are active."""
+    """Queues the scheduled jobs of the active sites."""
 
     def __init__(self, settings: Settings, host: Host, dispatcher: Dispatcher) -> None:
         self._settings, self._host, self._dispatcher = settings, host, dispatcher
 
     def inactive(self, site: str) -> str | None:
-        """Why nothing is queued for that site: its configuration says so; None if it is active."""
+        """Why that site's scheduled jobs are not queued; None if it is active."""
         try:
             conf = self._settings.sites.config(site)
-        except FrappeJobsError as error:  # gone, or its file is half written
+        except FrappeJobsError as error:  # it is gone, or its file is half written
             return str(error)
         if word := next((word for key, word in INACTIVE.items() if conf.get(key)), None):
             return word
         return self._host.schedule.inactive(site)
 
     def asleep(self, due: Iterable[Due]) -> set[str]:
-        """Those sites of these for which nothing is queued now."""
-        return {site for site in {one.entry.site for one in due} if self._is_asleep(site)}
+        """The sites of these for which nothing is queued now."""
+        return {site for site in {job.entry.site for job in due} if self._is_asleep(site)}
 
     def _is_asleep(self, site: str) -> bool:
         try:
             return self.inactive(site) is not None
-        except Exception as error:  # one site's trouble is its own
+        except Exception as error:  # a site's trouble must not stop the others
             logger.exception("nothing is queued for %s for now: %s", site, error)
             return True
 
     def queue(self, due: Iterable[Due], now: float) -> tuple[list[Due], list[Due]]:
-        """Queue each due time once, whoever asks; gives those dealt with, and those that must wait.
+        """Queue each due time once, however often asked; gives (done, those that must wait).
 
-        A job that still waits or runs is not queued again; one whose queue is full must wait.
-        Raises BrokerUnavailable; all may be asked for once more then.
+        A job that still waits or runs is not queued again; a job whose queue is full must wait.
+        Raises BrokerUnavailable; then all may be asked for again.
         """
         by_queue: dict[str, list[Due]] = defaultdict(list)
-        for one in due:
-            by_queue[one.entry.queue].append(one)
+        for job in due:
+            by_queue[job.entry.queue].append(job)
         done: list[Due] = []
         full: list[Due] = []
         for some in by_queue.values():
             waiting = self._queue_some(some, now)
             full += waiting
-            done += [one for one in some if one not in waiting] if waiting else some
+            done += [job for job in some if job not in waiting] if waiting else some
         return done, full
 
     def _queue_some(self, some: Sequence[Due], now: float) -> Sequence[Due]:
-        """Those of one queue; gives those that must wait.  Raises BrokerUnavailable."""
+        """Queue jobs of a single queue; gives those that must wait.  Raises BrokerUnavailable."""
         try:
-            self._dispatcher.dispatch([self._sending(one, now) for one in some])
+            self._dispatcher.dispatch([self._sending(job, now) for job in some])
         except BrokerUnavailable:
             raise
-        except BrokerError as error:  # the queue is full, or its broker does not take it so
+        except BrokerError as error:  # the queue is full, or was declared otherwise
             logger.error("%s scheduled jobs wait: %s", len(some), error)
             return some
         except Exception as error:
-            if len(some) > 1:  # of one of them: it keeps no other from its queue
-                return [left for one in some for left in self._queue_some([one], now)]
+            if len(some) > 1:  # a single job's fault must not stop the others
+                return [left for job in some for left in self._queue_some([job], now)]
             entry = some[0].entry
             logger.exception(
                 "%s on %s is not queued, and tried again later: %s",
@@ -104,12 +104,12 @@ class Scheduling:
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
             on_failure=call.on_failure,
         )  # fmt: skip
-        # Where a clock was set back the same time may come again.
+        # After a clock was set back the same time may come again.
         again = f":{due.epoch}" if due.epoch else ""
         return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}{again}")
 
     def _queue_of(self, entry: Entry) -> Queue:
-        """The default one if its own is not configured any more."""
+        """The entry's queue; the default queue if that is no longer configured."""
         try:
             return self._settings.queue(entry.queue)
         except UnknownQueue as error:

@@ -1,4 +1,4 @@
-"""Records of a site that are kept for some days only: old ones are cleared away."""
+"""Delete a site's records that are kept only for some days."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DONE_MARKERS_FOR = timedelta(days=30)
 
 
 def clear_old_records(settings: Settings, host: Host, upkeep: TaskUpkeep, now: datetime) -> None:
-    """Clear what is too old on every site; one that is out of reach has its turn another day."""
+    """Delete old records on every site; a site that is out of reach has its turn another day."""
     logs_before = now - timedelta(days=settings.scheduled_job_log_days)
     for site in host.sites():
         try:

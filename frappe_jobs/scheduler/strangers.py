@@ -1,15 +1,15 @@
-"""What lies under the schedule's keys in Redis and is none of ours."""
+"""What lies under the schedule's keys in Redis and is not ours."""
 
 from __future__ import annotations
 
 from frappe_jobs.scheduler.timetable import Timetable, of_its_kind, raw
 
-#: How a key is told that holds something else than ours would.
+#: How the fault of a key of another type begins.
 KIND = "it is a "
 
 
 def strangers(timetable: Timetable) -> dict[str, str]:
-    """Such keys, and what the schedule holds that is no site's; each with what is wrong with it.
+    """Keys of another type, and entries of the schedule that are no site's, each with its fault.
 
     Raises BrokerUnavailable.
     """
@@ -39,7 +39,7 @@ def strangers(timetable: Timetable) -> dict[str, str]:
 
 
 def remove_strangers(timetable: Timetable) -> None:
-    """Delete such keys, and take such entries out; a comparison makes anew what ours is.
+    """Delete such keys, and remove such entries; a comparison makes ours anew.
 
     Raises BrokerUnavailable.
     """

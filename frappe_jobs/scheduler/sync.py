@@ -1,6 +1,6 @@
-"""The schedule in line with what is wanted: hooks → the sites' records → the scheduler's entries.
+"""Bring the schedule in line: hooks → the sites' records → the scheduler's entries.
 
-The records are the truth.  The entries are derived from them, so they can be made anew at any time.
+The records are the truth.  The entries are made from them, so they can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str], Callable[..., Any]]
 
-#: Times that a migrate plans anew because another one was quicker; each time one of them has ended.
+#: How often a migrate plans anew because another was quicker; each time, another has finished.
 MIGRATE_TRIES = 10
 
 
@@ -46,7 +46,7 @@ class Plan:
 
     site: str
     add: Sequence[ScheduledJob]
-    #: Of these the frequency or the expression is another one now; what else they say stays.
+    #: Their frequency or expression has changed; all else in the record stays.
     change: Sequence[tuple[JobType, ScheduledJob]]
     remove: Sequence[JobType]
     unchanged: Sequence[JobType]
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Sync:
-    """Brings a bench's schedule in line."""
+    """Brings a bench's records and entries in line."""
 
     def __init__(self, settings: Settings, host: Host, timetable: Timetable) -> None:
         self._settings, self._host, self._timetable = settings, host, timetable
@@ -62,9 +62,9 @@ class Sync:
     def plan(self, site: str, types: Iterable[JobType] | None = None) -> Plan:
         """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable.
 
-        Who has read the site's types already can hand them in.
+        ``types`` are the site's types, if they were already read.
         """
-        # In the open site: there are modules that ask its database while they are imported.
+        # With the site open: some modules use its database while they are imported.
         return self._host.read(site, lambda: self._plan(site, types))
 
     def _plan(self, site: str, types: Iterable[JobType] | None) -> Plan:
@@ -83,20 +83,20 @@ class Sync:
                 schedule_of(job, site, self._settings.scheduler_interval)
             except ConfigError as error:  # its record may stay
                 found.append(
-                    _not_scheduled(job, error, "It is in force as soon as that is mended.")
+                    _not_scheduled(job, error, "It will be scheduled once that is mended.")
                 )
         types = self._host.schedule.job_types(site) if types is None else types
-        present = [one for one in types if not one.has_event]
-        kept = {(one.method, one.frequency, one.cron_format): one for one in present}
+        present = [record for record in types if not record.has_event]
+        kept = {(record.method, record.frequency, record.cron_format): record for record in present}
         add = [job for key, job in wanted.items() if key not in kept]
-        remove = [one for key, one in kept.items() if key not in wanted]
+        remove = [record for key, record in kept.items() if key not in wanted]
         change = _same_job(remove, add)
         return Plan(
             site,
             add=[job for job in add if job not in change.values()],
-            change=[(one, change[one.name]) for one in remove if one.name in change],
-            remove=[one for one in remove if one.name not in change],
-            unchanged=[one for key, one in kept.items() if key in wanted],
+            change=[(record, change[record.name]) for record in remove if record.name in change],
+            remove=[record for record in remove if record.name not in change],
+            unchanged=[record for key, record in kept.items() if key in wanted],
             refused=found,
         )
 
@@ -110,7 +110,7 @@ class Sync:
     def migrate(self, site: str) -> Plan:
         """Bring the site's records in line with the hooks, then its entries; gives what was done.
 
-        Any number may do it at once.  Raises DatabaseUnavailable, BrokerUnavailable.
+        Any number of processes may do it at once.  Raises DatabaseUnavailable, BrokerUnavailable.
         """
         for left in reversed(range(MIGRATE_TRIES)):
             plan = self.plan(site)
@@ -125,22 +125,22 @@ class Sync:
     def apply(self, plan: Plan) -> None:
         """Change the site's records as planned, then its entries.
 
-        Raises DatabaseUnavailable, BrokerUnavailable, and RecordNotWritten if the records are not
-        those of the plan any more: nothing was changed then.
+        Raises DatabaseUnavailable, BrokerUnavailable, and RecordNotWritten if the records have
+        changed since the plan: then nothing was changed.
         """
         ticket = self._timetable.ticket(plan.site)
-        names = [one.name for one in plan.remove]
-        change = {one.name: job for one, job in plan.change}
+        names = [record.name for record in plan.remove]
+        change = {record.name: job for record, job in plan.change}
         types = self._host.schedule.change_job_types(plan.site, plan.add, change, names)
         if not self._bring_in_line(plan.site, types, ticket):
-            # Whose ticket is later may have read the records before this was committed.
+            # A process with a later ticket may have read the records before this was committed.
             self.compare([plan.site])
 
     def compare(self, sites: Iterable[str] | None = None) -> Mapping[str, str]:
-        """Bring the entries of these sites, of all unless named, in line with their records.
+        """Bring the entries of these sites (all unless named) in line with their records.
 
-        A site that cannot be read keeps its entries, one that is gone loses them.  Gives which
-        sites could not be compared, and why.  Raises BrokerUnavailable.
+        A site that cannot be read keeps its entries, a site that is gone loses them.  Gives the
+        sites that could not be compared, and why.  Raises BrokerUnavailable.
         """
         if sites is None:
             sites = self._host.sites()
@@ -156,7 +156,7 @@ class Sync:
             except FrappeJobsError as error:
                 failed[site] = str(error)
                 logger.error("the schedule of %s stays as it is: %s", site, error)
-            except Exception as error:  # of its database, or its apps: the others are compared
+            except Exception as error:  # its database's or apps': the other sites are compared
                 failed[site] = f"{type(error).__name__}: {error}"
                 known = self._host.is_conflict(error) or self._host.is_out_of_reach(error)
                 logger.error(
@@ -166,28 +166,31 @@ class Sync:
         return failed
 
     def forget(self, site: str) -> None:
-        """Take all of the site's entries away.  Raises BrokerUnavailable."""
+        """Remove all of the site's entries.  Raises BrokerUnavailable."""
         ticket = self._timetable.ticket(site)
         self._timetable.put(site, ticket, [*self._timetable.stored(site)], [])
 
     def differences(self, site: str, wanted: Wanted) -> Differences:
-        """What a comparison would mend; nothing is changed.  Raises BrokerUnavailable."""
+        """What ``compare`` would mend; nothing is changed.  Raises BrokerUnavailable."""
         return comparison.compare(wanted, self._timetable.stored(site), self._timetable.now())[0]
 
     def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> bool:
-        """False, and nothing is changed, where somebody has a later ticket."""
+        """False, and nothing is changed, if another process has a later ticket."""
         now, present = self._timetable.now(), self._timetable.stored(site)
         types = self._set_clocks_right(site, types, present, now)
-        # In the open site: there are modules that ask its database while they are imported.
+        # With the site open: some modules use its database while they are imported.
         wanted, refused = self._host.read(site, lambda: self.wanted(site, types))
-        for one, error in refused:
+        for record, error in refused:
             logger.error(
-                "%s on %s is not scheduled: %s", shortened(one.method or one.name), site, error
+                "%s on %s is not scheduled: %s",
+                shortened(record.method or record.name),
+                site,
+                error,
             )
         found, puts = comparison.compare(wanted, present, now)
         if not self._timetable.put(site, ticket, found.left_over, puts):
             return False
-        changed = {one.entry.name: one.due for one in puts}
+        changed = {put.entry.name: put.due for put in puts}
         dues = {name: at for name, at in {**found.due, **changed}.items() if name in wanted}
         self._note_next_times(site, types, dues, changed)
         return True
@@ -195,39 +198,40 @@ class Sync:
     def _set_clocks_right(
         self, site: str, types: Sequence[JobType], present: Mapping[str, Stored], now: float
     ) -> Sequence[JobType]:
-        """The same, the last executions that lie in the future changed, as their records are.
+        """Correct last executions that lie in the future, in the records too; gives the types.
 
-        A clock that was ahead has written them; it was about the due time that was queued last.
+        A clock that was ahead wrote them; the true time was about the due time queued last.
         """
         times: dict[str, datetime] = {}
-        for one in types:
-            if is_ahead(one.last_execution, now):
-                queued = present[one.name].queued if one.name in present else None
+        for record in types:
+            if is_ahead(record.last_execution, now):
+                queued = present[record.name].queued if record.name in present else None
                 at = queued if queued is not None and queued <= now else now
-                times[one.name] = datetime.fromtimestamp(at, UTC)
+                times[record.name] = datetime.fromtimestamp(at, UTC)
         if not times:
             return types
         logger.warning(
-            "%s: %s scheduled jobs had their last execution in the future, by a clock that was "
-            "ahead", site, len(times),
+            "%s: %s scheduled jobs had their last execution in the future: a clock was ahead",
+            site, len(times),
         )  # fmt: skip
         self._host.schedule.set_last_executions(site, times)
         return [
-            replace(one, last_execution=times.get(one.name, one.last_execution)) for one in types
+            replace(record, last_execution=times.get(record.name, record.last_execution))
+            for record in types
         ]
 
     def _note_next_times(
         self, site: str, types: Sequence[JobType], dues: Mapping[str, float], changed: Iterable[str]
     ) -> None:
-        """Write them into the records where they have changed, or are told too late there."""
+        """Write the due times into the records if they have changed, or are too late there."""
         wrong: dict[str, datetime | None] = {}
-        for one in types:
-            at = dues.get(one.name)
+        for record in types:
+            at = dues.get(record.name)
             due = None if at is None else datetime.fromtimestamp(at, UTC)
-            noted = one.next_execution
+            noted = record.next_execution
             is_early = due is None or noted is None or noted > due
-            if noted != due and (is_early or one.name in changed):
-                wrong[one.name] = due
+            if noted != due and (is_early or record.name in changed):
+                wrong[record.name] = due
         if wrong:
             self._host.schedule.note_next_executions(site, wrong)
 
@@ -236,53 +240,53 @@ class Sync:
     ) -> tuple[Wanted, list[tuple[JobType, FrappeJobsError]]]:
         """What is to be scheduled, by name; and what cannot be, and why.
 
-        To be asked with the site open: there are modules that use its database at their import.
+        Call it with the site open: some modules use its database while they are imported.
         """
         zone, resolve = self._zone(site), self._host.methods.resolver(site)
         wanted: dict[str, tuple[Entry, JobType]] = {}
         refused = []
-        for one in types:
+        for record in types:
             try:
-                if not one.stopped:
-                    wanted[one.name] = self._entry(site, one, zone, resolve), one
+                if not record.stopped:
+                    wanted[record.name] = self._entry(site, record, zone, resolve), record
             except FrappeJobsError as error:
-                refused.append((one, error))
-            except Exception as error:  # of a record that somebody has written into by SQL
+                refused.append((record, error))
+            except Exception as error:  # SQL may have written anything into the record
                 wrong = ScheduleError(f"{type(error).__name__}: {shortened(str(error))}")
-                refused.append((one, wrong))
+                refused.append((record, wrong))
         return wanted, refused
 
-    def entry(self, site: str, one: JobType) -> Entry:
-        """What the scheduler knows of it; raises FrappeJobsError that says why it cannot be run."""
+    def entry(self, site: str, record: JobType) -> Entry:
+        """The scheduler's entry for it; raises FrappeJobsError, which says why it cannot run."""
 
         def entry() -> Entry:
-            return self._entry(site, one, self._zone(site), self._host.methods.resolver(site))
+            return self._entry(site, record, self._zone(site), self._host.methods.resolver(site))
 
         return self._host.read(site, entry)
 
-    def next_times(self, site: str, one: JobType, count: int) -> list[datetime]:
+    def next_times(self, site: str, record: JobType, count: int) -> list[datetime]:
         """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
-        entry, times = self.entry(site, one), [datetime.now(UTC)]
+        entry, times = self.entry(site, record), [datetime.now(UTC)]
         while len(times) <= count:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
     def zone(self, site: str) -> ZoneInfo:
-        """The site's time zone; UTC, and it is logged, where what names it names none."""
+        """The site's time zone; UTC, with an error in the log, if it names none that exists."""
         return self._host.read(site, lambda: self._zone(site))
 
-    def _entry(self, site: str, one: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
-        if one.fault:
-            raise ScheduleError(f"its record cannot be read: {one.fault}")
-        entry = entry_of(one, site, self._settings.scheduler_interval, zone)
-        if not one.method:
+    def _entry(self, site: str, record: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
+        if record.fault:
+            raise ScheduleError(f"its record cannot be read: {record.fault}")
+        entry = entry_of(record, site, self._settings.scheduler_interval, zone)
+        if not record.method:
             raise ScheduleError(
                 "neither it nor its Scheduler Event names a method, and no app's hook "
                 "'scheduled_against' has one for the event's doctype."
             )
-        entry.check()  # what Redis could not give back must not be put there
-        if not one.is_script:
-            resolve(one.method)
+        entry.check()  # what could not be read again must not be put into Redis
+        if not record.is_script:
+            resolve(record.method)
         return entry
 
     def _zone(self, site: str) -> ZoneInfo:
@@ -300,18 +304,18 @@ def schedule_of(job: ScheduledJob | JobType, site: str, interval: object) -> Sch
     )
 
 
-def entry_of(one: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:
-    """What the scheduler knows of it; raises ScheduleError, ConfigError.
+def entry_of(record: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:
+    """The scheduler's entry for it; raises ScheduleError, ConfigError.
 
     ``interval`` is the setting ``scheduler_interval``.
     """
-    schedule = schedule_of(one, site, interval)
-    queue = one.queue or queue_of(one.frequency)
-    return Entry(site, one.name, one.method, queue, schedule, zone.key)
+    schedule = schedule_of(record, site, interval)
+    queue = record.queue or queue_of(record.frequency)
+    return Entry(site, record.name, record.method, queue, schedule, zone.key)
 
 
 def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
-    """That zone, else the site's ``time_zone``, else UTC; raises ConfigError."""
+    """The zone of that name, else the site's ``time_zone``, else UTC; raises ConfigError."""
     name = name or settings.sites.config(site).get("time_zone") or "UTC"
     try:
         return ZoneInfo(name)
@@ -325,15 +329,15 @@ def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
 def _same_job(
     removed: Sequence[JobType], added: Sequence[ScheduledJob]
 ) -> Mapping[str, ScheduledJob]:
-    """By their names those that are removed only because their method has another schedule now.
+    """The new jobs, by the names of the records that they replace: only the schedule has changed.
 
-    Where a method has several, nobody can say which became which.
+    If a method has several schedules, it cannot be told which became which.
     """
     return {
-        one.name: new[0]
-        for one in removed
-        if len(new := [job for job in added if job.method == one.method]) == 1
-        and sum(other.method == one.method for other in removed) == 1
+        record.name: new[0]
+        for record in removed
+        if len(new := [job for job in added if job.method == record.method]) == 1
+        and sum(other.method == record.method for other in removed) == 1
     }
 
 

@@ -1,8 +1,8 @@
-"""What Redis knows of the schedule: RedBeat's entries, who leads, what is due.
+"""What Redis knows of the schedule: RedBeat's entries, which scheduler leads, what is due.
 
 The entries are RedBeat's: a hash with a ``definition`` and a ``meta`` for each, and a sorted set of
-their due times.  They are derived from the sites' records, so all of it may be lost, and what
-cannot be read is made anew.
+their due times.  They are made from the sites' records, so all of it may be lost, and what cannot
+be read is made anew.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from frappe_jobs.scheduler.timetable_scripts import LET_GO, LOOK, MOVE, REPLACE,
 
 __all__ = ["Due", "Entry", "Look", "Put", "Sighting", "Stored", "TakenOut", "Timetable"]
 
-#: Entries that one call reads, or writes.
+#: Entries that a call reads or writes.
 CHUNK = 500
 
-#: Seconds since 1970, of the calendar's last year.
+#: Seconds since 1970: a time in the calendar's last year.
 LATEST = 253_370_764_800.0
 
 Answer = TypeVar("Answer")
@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class TakenOut:
-    """What lay in the schedule and is looked at no more: its key, and why."""
+    """An entry that was removed from the schedule: its key, and why."""
 
     key: str
     why: str
@@ -43,13 +43,13 @@ class TakenOut:
 
 @dataclass(frozen=True)
 class Look:
-    """What a scheduler sees: whether it leads, since this very look, what is due and what next."""
+    """What a scheduler sees: whether it leads, whether it just began to, and what is due."""
 
     leads: bool
     is_new: bool = False
     due: Sequence[Due] = ()
     next_at: float | None = None
-    #: By Redis's clock; and when somebody has looked last.
+    #: The time by Redis's clock, and of the last look of any scheduler.
     now: float = 0.0
     last: float | None = None
     taken_out: Sequence[TakenOut] = ()
@@ -59,7 +59,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Sighting:
-    """The last look of a scheduler that leads: whose, when by Redis's clock, and by its own."""
+    """A leader's last look: whose it was, when by Redis's clock, and when by its own."""
 
     token: str
     at: float
@@ -67,11 +67,11 @@ class Sighting:
 
 
 class Timetable(Connected):
-    """The entries of one bench."""
+    """The entries of a bench."""
 
     def __init__(self, url: str, prefix: str) -> None:
         super().__init__(url)
-        #: RedBeat's settings that lead to the same keys.
+        #: RedBeat, with our settings for it, uses the same keys.
         self.key_prefix = f"{prefix}redbeat:"
         self.schedule_key = f"{self.key_prefix}:schedule"
         self.lock_key = f"{self.key_prefix}:lock"
@@ -82,11 +82,11 @@ class Timetable(Connected):
     def look(
         self, token: str, lock: float, now: float | None = None, *, clock: float | None = None
     ) -> Look:
-        """Lead for so many seconds more, or begin to; and see what is due, in one round trip.
+        """Lead for that many more seconds, or begin to; and see what is due, in one round trip.
 
-        At most 500 entries, the longest due first; none while another one leads.  What is due is
-        so by Redis's clock, unless a time is given; ``clock`` is the looker's own, to be noted.
-        What cannot be read, or is no site's, is taken out of the schedule.
+        At most 500 entries, the longest due first; none while another scheduler leads.  ``now`` is
+        the time by Redis's clock unless given; ``clock`` is the caller's own, to be noted.  What
+        cannot be read, or is no site's, is removed from the schedule.
         """
         clock = now if clock is None else clock
         arguments = [
@@ -99,7 +99,7 @@ class Timetable(Connected):
             return Look(leads=False)
         is_new, at, last, coming, wrong, lost, *found = rest
         due, bad = self._read_due(found, float(at))
-        taken_out = [TakenOut(key, "it is no site's, or not whole") for key in lost]
+        taken_out = [TakenOut(key, "it is no site's, or incomplete") for key in lost]
         if bad:
             found = [raw(text) for key, definition, _ in bad for text in (key, definition)]
             self._script(TAKE_OUT)(keys=[self.schedule_key], args=found)
@@ -110,7 +110,7 @@ class Timetable(Connected):
     def _read_due(
         self, found: Sequence[str], now: float
     ) -> tuple[list[Due], list[tuple[str, str, str]]]:
-        """What is due; and key, definition and fault of each that cannot be."""
+        """What is due; and the key, definition and fault of each entry that cannot be used."""
         due, bad = [], []
         after = datetime.fromtimestamp(now, UTC)
         rows = (found[start::5] for start in range(5))
@@ -129,7 +129,7 @@ class Timetable(Connected):
 
     @reachable
     def move(self, moves: Iterable[tuple[Due, float, float]]) -> None:
-        """Set each one's next due time, and when to look at it: then, or as long as it may wait."""
+        """Set the next due time of each, and when to look at it: then, or later if it must wait."""
         arguments: list[Any] = []
         for due, next_at, look_at in moves:
             is_over = next_at != due.at and due.at > (due.queued or 0.0)
@@ -142,18 +142,18 @@ class Timetable(Connected):
 
     @reachable
     def let_go(self, token: str) -> None:
-        """Lead no longer, so that another one may at once."""
+        """Stop leading, so that another scheduler may lead at once."""
         self._script(LET_GO)(keys=[self.lock_key], args=[token])
 
     @reachable
     def leader(self) -> str | None:
-        """The token of who leads; None if nobody does."""
+        """The token of the scheduler that leads; None if none does."""
         found = of_its_kind(lambda: self.redis.get(self.lock_key), None)
         return None if found is None else str(found)
 
     @reachable
     def last_look(self) -> Sighting | None:
-        """Which scheduler led last, and when; None if none ever did, or nobody can tell."""
+        """Which scheduler led last, and when; None if none ever did, or that cannot be read."""
         found: dict[str, str] = of_its_kind(lambda: self.redis.hgetall(self.seen_key), {})
         at, clock = _seconds(found.get("at")), _seconds(found.get("clock"))
         if at is None or clock is None:
@@ -162,30 +162,26 @@ class Timetable(Connected):
 
     @reachable
     def now(self) -> float:
-        """The time by Redis's clock, in seconds since 1970; due times go by it."""
+        """The time by Redis's clock, in seconds since 1970; jobs are due by it."""
         seconds, microseconds = self.redis.time()
         return float(seconds + microseconds / 1e6)
 
     @reachable
     def ticket(self, site: str) -> int:
-        """To be taken before the site's records are read, and handed in with what follows."""
+        """A number to take before the site's records are read, and to give to ``put`` after."""
         return int(self._script(TICKET)(keys=[raw(self._ticket_key(site))]))
 
     def replace(
         self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
     ) -> bool:
-        """Take these entries of the site away, and add or replace those, each with its due time.
-
-        As ``put`` does.
-        """
+        """Remove these entries of the site, and write those, each with its due time, as ``put``."""
         return self.put(site, ticket, remove, [Put(entry, due) for entry, due in put.items()])
 
     @reachable
     def put(self, site: str, ticket: int, remove: Sequence[str], puts: Sequence[Put]) -> bool:
-        """Take these entries of the site away, and write those.
+        """Remove these entries of the site, and write those; each 500 entries are one step.
 
-        False where somebody has taken a later ticket: he knows better what the records say.  Each
-        500 entries are one step.
+        False if another process has a later ticket: it has read newer records.
         """
         keys = [
             self.schedule_key, raw(self.site_key(site)), raw(self._ticket_key(site)),
@@ -194,10 +190,10 @@ class Timetable(Connected):
         for start in range(0, max(len(puts), len(remove)), CHUNK):
             names = [raw(name) for name in remove[start : start + CHUNK]]
             arguments = [str(ticket), raw(site), len(names), *names]
-            for one in puts[start : start + CHUNK]:
+            for put in puts[start : start + CHUNK]:
                 arguments += (
-                    one.entry.name, one.entry.to_json(), _text(one.was), repr(one.due),
-                    _text(one.queued), str(one.epoch), _text(one.last),
+                    put.entry.name, put.entry.to_json(), _text(put.was), repr(put.due),
+                    _text(put.queued), str(put.epoch), _text(put.last),
                 )  # fmt: skip
             if not self._script(REPLACE)(keys=keys, args=arguments):
                 return False
@@ -209,15 +205,15 @@ class Timetable(Connected):
         return {str(site) for site in self.members(self.sites_key)}
 
     def of_site(self, site: str) -> dict[str, tuple[Entry, float] | None]:
-        """The site's entries and when each is due, by name; None for one that cannot be read."""
+        """The site's entries and when each is due, by name; None if an entry cannot be read."""
         return {
-            name: None if one.entry is None or one.due is None else (one.entry, one.due)
-            for name, one in self.stored(site).items()
+            name: None if stored.entry is None or stored.due is None else (stored.entry, stored.due)
+            for name, stored in self.stored(site).items()
         }
 
     @reachable
     def stored(self, site: str) -> dict[str, Stored]:
-        """All that lies in Redis for the site's scheduled jobs, by name."""
+        """All that Redis has for the site's scheduled jobs, by name."""
         names = sorted(self.members(self.site_key(site)))
         keys = [self._key(f"{site}:{name}") for name in names]
         with self.redis.pipeline(transaction=False) as pipe:
@@ -228,7 +224,7 @@ class Timetable(Connected):
         return dict(zip(names, map(self._stored, keys, found[::2], found[1::2]), strict=True))
 
     def _stored(self, key: str, values: Any, score: Any) -> Stored:
-        if isinstance(values, Exception):  # of another kind
+        if isinstance(values, Exception):  # the key is of another type
             return Stored(None, str(values))
         text, due, queued, last, epoch = values
         entry, why = None, ""
@@ -246,7 +242,7 @@ class Timetable(Connected):
         )  # fmt: skip
 
     def members(self, key: str) -> set[str]:
-        """Of the set under that key; none if it is no set."""
+        """The members of the set under that key; none if it is no set."""
         found: set[str] = of_its_kind(lambda: self.redis.smembers(raw(key)), set())
         return found
 
@@ -254,7 +250,7 @@ class Timetable(Connected):
         return self.key_prefix + entry_id
 
     def site_key(self, site: str) -> str:
-        """Of the set of the site's entries' names."""
+        """The key of the set of the names of the site's entries."""
         return f"{self.key_prefix}:site:{site}"
 
     def _ticket_key(self, site: str) -> str:
@@ -262,12 +258,12 @@ class Timetable(Connected):
 
 
 def raw(text: str) -> bytes:
-    """As it stands in Redis, also where it is no UTF-8; not all of redis-py's parts see to that."""
+    """The bytes as in Redis, even if they are no UTF-8, which redis-py does not always handle."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """What that reads; something else where the key is of another kind."""
+    """What that reads, or ``otherwise`` if the key is of another type."""
     try:
         return read()
     except redis.ResponseError as error:
@@ -292,4 +288,4 @@ def _text(seconds: float | None) -> str:
 def _redbeat_time(seconds: float) -> dict[str, Any]:
     at = datetime.fromtimestamp(seconds, UTC)
     parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
-    return {"__type__": "datetime", "timezone": "UTC"} | {one: getattr(at, one) for one in parts}
+    return {"__type__": "datetime", "timezone": "UTC"} | {part: getattr(at, part) for part in parts}

@@ -1,4 +1,4 @@
-"""What a schedule says, in words: for people who do not read cron.
+"""A schedule in words, for people who do not read cron.
 
 The values are croniter's own reading of the expression, so the words say what will happen.
 """
@@ -15,16 +15,16 @@ from croniter import croniter
 from frappe_jobs.cron import NAMED
 from frappe_jobs.scheduler.frequency import Schedule
 
-#: More times of day than so many are not told one by one.
+#: More times of day than this are not listed.
 MOST_TIMES = 6
 NTH = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", "l": "last"}
 
-#: Of a field: its values, "*" alone for any.
+#: The values of a field; only "*" for any.
 Values = Sequence[Any]
 
 
 def in_words(schedule: Schedule) -> str:
-    """``at 09:00 on Monday to Friday``; of a schedule whose expression can be read."""
+    """Such as ``at 09:00 on Monday to Friday``; the schedule's expression must be valid."""
     if schedule.every:
         return f"every {schedule.every} seconds, counted from midnight"
     text = expression_in_words(schedule.expression)
@@ -32,25 +32,25 @@ def in_words(schedule: Schedule) -> str:
 
 
 def expression_in_words(expression: str) -> str:
-    """The same, of a cron expression or a frequency's name."""
+    """The same for a cron expression or a frequency's name."""
     read = croniter(NAMED.get(expression.lower(), expression), 0.0)
     minutes, hours, days, months, weekdays, *rest = read.expanded
     time = _time(rest[0] if rest else [0], minutes, hours)
     day = _day(days, weekdays, read.nth_weekday_of_month)
     if not day and time.startswith("at ") and "every" not in time:
         day = "every day"
-    month = "" if _any(months) else f"in {_listed(months, lambda one: month_name[one])}"
+    month = "" if _any(months) else f"in {_listed(months, lambda number: month_name[number])}"
     return " ".join(filter(None, (time, day, month)))
 
 
 def _time(seconds: Values, minutes: Values, hours: Values) -> str:
     times = list(product(hours, minutes, seconds))
     if len(times) <= MOST_TIMES and "*" not in (*hours, *minutes, *seconds):
-        return f"at {_joined([_clock(*one) for one in times])}"
+        return f"at {_joined([_clock(*at) for at in times])}"
     parts = [_every("hour", hours, 24), _every("minute", minutes, 60)]
     if list(seconds) != [0]:
         parts.append(_every("second", seconds, 60))
-    # From the finest on; that it is every one of a coarser unit need not be said.
+    # From the finest unit on; "every" of a coarser unit need not be said.
     said = [part for n, part in enumerate(parts[::-1]) if n == 0 or not part.startswith("every ")]
     if _any(hours) and not said[-1].startswith("every "):
         said.append("every hour")
@@ -69,7 +69,7 @@ def _every(unit: str, values: Values, size: int) -> str:
 
 
 def _step(values: Values, size: int) -> int | None:
-    """Their distance, if they go round evenly from 0 on."""
+    """Their distance, if they divide the unit evenly from 0 on."""
     if len(values) < 2 or values[0] != 0:
         return None
     steps = {after - before for before, after in pairwise([*values, size])}
@@ -77,27 +77,27 @@ def _step(values: Values, size: int) -> int | None:
 
 
 def _day(days: Values, weekdays: Values, nth: Mapping[int, Any]) -> str:
-    """Where both are given, either will do; but beside ``5#2`` croniter heeds nothing else."""
+    """If both are given, one of them is enough; but with ``5#2`` croniter ignores all others."""
     found = []
     if nth:
         days, weekdays = ["*"], sorted(nth)
     if not _any(days):
-        numbers = [one for one in days if one != "l"]
+        numbers = [day for day in days if day != "l"]
         named = [f"day{'s' * (len(numbers) > 1)} {_listed(numbers, str)}"] if numbers else []
         named += ["the last day"] if "l" in days else []
         found.append(f"on {' and '.join(named)} of the month")
     if not _any(weekdays):
         named = [
-            f"the {NTH[one]} {_weekday(day)} of the month"
+            f"the {NTH[week]} {_weekday(day)} of the month"
             for day in weekdays
-            for one in sorted(nth.get(day, ()), key=str)
+            for week in sorted(nth.get(day, ()), key=str)
         ]
         found.append(f"on {_joined(named or [_listed(weekdays, _weekday)])}")
     return " or ".join(found)
 
 
 def _any(values: Values) -> bool:
-    return "*" in values  # also beside others, as in "*,5"
+    return "*" in values  # also with others, as in "*,5"
 
 
 def _weekday(number: int) -> str:
@@ -109,13 +109,13 @@ def _clock(hour: int, minute: int, second: int) -> str:
 
 
 def _listed(values: Values, name: Callable[[int], str]) -> str:
-    """``1, 2 and 9 to 12``: three and more in a row are a range."""
+    """``1, 2 and 9 to 12``: three or more in a row are a range."""
     runs: list[list[int]] = []
-    for one in sorted(values):
-        if runs and one == runs[-1][-1] + 1:
-            runs[-1].append(one)
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
         else:
-            runs.append([one])
+            runs.append([value])
     parts: list[str] = []
     for run in runs:
         parts += [f"{name(run[0])} to {name(run[-1])}"] if len(run) > 2 else map(name, run)

@@ -1,7 +1,7 @@
-"""The settings that are in force: the same, and where the messages, records and schedule lie.
+"""The settings in force: the configuration's, and where messages, records and schedule lie.
 
-A team's own Celery app brings its own broker; what asks for a server takes this type, so that it
-cannot be handed what only the configuration says.
+A team's own Celery app brings its own broker.  Code that needs a server takes this type, so it
+cannot be given the mere configuration.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from frappe_jobs.texts.masking import masked, shown
 
 @dataclass(frozen=True)
 class SettingsInForce(Settings):
-    """A bench's settings with the servers that hold for it."""
+    """A bench's settings with its servers."""
 
     #: Whether the Celery app is a team's own, extended with ours.
     is_guest: bool = False
 
     @classmethod
     def of(cls, settings: Settings, **changes: object) -> SettingsInForce:
-        """Those of an app of ours, or with what an app changes in them."""
-        values: dict[str, Any] = {one.name: getattr(settings, one.name) for one in fields(Settings)}
+        """The settings for an app of ours, with these changes."""
+        names = (item.name for item in fields(Settings))
+        values: dict[str, Any] = {name: getattr(settings, name) for name in names}
         return cls(**values | changes)
 
     @classmethod
     def of_guest(cls, settings: Settings, broker_url: str) -> SettingsInForce:
-        """Those of a team's own app, whose broker that is."""
+        """The settings for a team's own app with that broker."""
         return cls.of(settings, celery_broker_url=broker_url, is_guest=True)
 
     @property
     def broker_url(self) -> str:
-        """As it was written; raises BrokerNotConfigured, ConfigError where it cannot be read."""
+        """As it was written; raises BrokerNotConfigured, or ConfigError if it cannot be read."""
         name = "celery_broker_url" if self.celery_broker_url else "redis_queue"
         url: str | None = getattr(self, name)
         if not url:
             raise BrokerNotConfigured.beside(os.environ)
         if self.is_guest and url.partition(":")[0] in AMQP_SCHEMES:
-            return url  # only the app itself reads that
+            return url  # only the app itself reads it
         return self._readable(name, url)
 
     def _readable(self, name: str, url: str) -> str:
-        """That URL, of the setting of that name; raises ConfigError."""
+        """The URL of the setting of that name, if it can be read; raises ConfigError."""
         try:
             read_url(url)
         except ValueError as error:
@@ -65,7 +66,7 @@ class SettingsInForce(Settings):
 
     @property
     def redis_url(self) -> str:
-        """Where the records live: beside the messages if the broker is Redis."""
+        """Where the records are: with the messages if the broker is Redis."""
         if not self.is_amqp:
             return self.broker_url
         if self.redis_queue and self.redis_queue.partition(":")[0] not in AMQP_SCHEMES:
@@ -77,7 +78,7 @@ class SettingsInForce(Settings):
 
     @property
     def schedule_url(self) -> str:
-        """Where the schedule lives, RedBeat's entries."""
+        """Where the schedule is: RedBeat's entries."""
         url = self.redbeat_redis_url
         if url is None:
             return self.redis_url

@@ -1,27 +1,27 @@
-"""How long whatever of ours speaks to Redis or RabbitMQ waits for it.
+"""How long our connections wait for Redis or RabbitMQ.
 
-Libraries have limits of their own, or none, from one version to the next: a network that swallows
-packets without a word would hold a worker, or who enqueues, for ever.
+Libraries have other limits, or none, depending on their version: a network that silently swallows
+packets would block a worker, or a caller of ``enqueue``, for ever.
 """
 
 from __future__ import annotations
 
 import socket
 
-#: Seconds until a server must have taken a connection.
+#: Seconds until a server must have accepted a connection.
 CONNECT_TIMEOUT = 3.0
 
-#: Seconds until it must have answered, or taken what it was sent.
+#: Seconds until it must have answered, or accepted what it was sent.
 ANSWER_TIMEOUT = 5.0
 
-#: A connection that nobody used for so many seconds is made anew, or asked first whether it is
-#: there: who balances loads drops such ones after 30 seconds or more, and may not say so.
+#: A connection that was idle for so many seconds is made anew, or first checked: load balancers
+#: drop idle connections after 30 seconds or more, perhaps silently.
 IDLE = 10.0
 
-#: Seconds between two signs of life of RabbitMQ and of who is connected; two missing ones end it.
+#: Seconds between two heartbeats of RabbitMQ and of its client; two missing ones end a connection.
 HEARTBEAT = 10
 
-#: Where Linux, the BSDs and macOS have them: the system finds out by itself as well.
+#: Options on Linux, the BSDs and macOS by which the system notices a lost connection, too.
 KEEPALIVE = {
     getattr(socket, name): value
     for name, value in {
@@ -33,7 +33,7 @@ KEEPALIVE = {
     if hasattr(socket, name)
 }
 
-#: All that as redis-py, kombu and RedBeat spell it; a Unix socket has the first alone.
+#: All that as redis-py, kombu and RedBeat spell it; only the first applies to a Unix socket.
 REDIS_LIMITS = {
     "socket_timeout": ANSWER_TIMEOUT,
     "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -41,7 +41,7 @@ REDIS_LIMITS = {
     "socket_keepalive_options": KEEPALIVE,
 }
 
-#: As kombu hands it to py-amqp.
+#: As kombu gives it to py-amqp.
 AMQP_LIMITS = {
     "read_timeout": ANSWER_TIMEOUT,
     "write_timeout": ANSWER_TIMEOUT,

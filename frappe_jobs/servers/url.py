@@ -1,8 +1,8 @@
-"""A server's URL: read here alone, and spelled for each who connects, or refused.
+"""A server's URL: read only here, and then spelled for each library, or refused.
 
-redis-py, kombu and Celery's result backend each read a URL in a way of their own: what one takes,
-another refuses with a TypeError, or passes over in silence.  So they get a plain URL, which all
-read alike, and its options as the arguments and settings that each of them has.
+redis-py, kombu and Celery's result backend each read URLs differently: an option that one accepts,
+another refuses with a TypeError, or ignores.  So each gets a plain URL, which all read alike, and
+the options as its own arguments and settings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5
 #: Where the next URL begins, in a list of RabbitMQ's nodes.
 NEXT_URL = re.compile(r";(?=[\w+.-]+://)")
 
-#: Begins the arguments that redis-py has for TCP alone; the oldest refuses them on a Unix socket.
+#: How redis-py's arguments for TCP begin; its oldest versions refuse them on a Unix socket.
 TCP_ALONE = ("socket_connect_timeout", "socket_keepalive")
 
 #: The longest that a Unix socket's path, and a virtual host's name, may be.
@@ -42,20 +42,20 @@ SOCKET_PATH_LIMIT, VIRTUAL_HOST_LIMIT = 107, 255
 
 @dataclass(frozen=True)
 class ServerURL:
-    """What a URL says, whoever connects."""
+    """What a URL says."""
 
     scheme: str
     username: str | None = None
     password: str | None = None
     host: str = ""
     port: int = 0
-    #: Of a Unix socket; then there is no host.
+    #: The path of a Unix socket; then there is no host.
     path: str = ""
     database: int = 0
     virtual_host: str = "/"
-    #: By redis-py's names, or of RabbitMQ by kombu's; typed.
+    #: By redis-py's names, for RabbitMQ by kombu's; typed.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: By redis-py's names, all of them that matter; None where nothing is encrypted.
+    #: All TLS options, by redis-py's names; None if nothing is encrypted.
     tls: Mapping[str, Any] | None = None
     #: The other nodes of the same RabbitMQ.
     others: tuple[ServerURL, ...] = ()
@@ -65,7 +65,7 @@ class ServerURL:
         return self.scheme in AMQP_SCHEMES
 
     def for_redis_py(self, **defaults: Any) -> dict[str, Any]:
-        """The arguments of ``redis.Redis.from_url``; what the URL says wins over the defaults."""
+        """The arguments of ``redis.Redis.from_url``; the URL's options win over the defaults."""
         if self.path:
             where = f"unix://{self._credentials}{quote(self.path)}?db={self.database}"
         else:
@@ -73,7 +73,7 @@ class ServerURL:
         return {"url": where} | self.options_over(defaults) | dict(self.tls or {})
 
     def options_over(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults that a connection of its kind has, and its own options over them."""
+        """The defaults that its kind of connection takes, and its own options over them."""
         if self.path:
             defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
         return {**defaults, **self.options}
@@ -86,7 +86,7 @@ class ServerURL:
         if not self.is_amqp:
             return f"{self.scheme}://{self._credentials}{self._address}/{self.database}"
         scheme, host = "amqps" if self.tls else self.scheme, self._address
-        if ":" in self.host:  # py-amqp wants the brackets that kombu would take off
+        if ":" in self.host:  # py-amqp needs the brackets that kombu would remove
             host = quote(f"[{self.host}]") + f":{self.port}"
         url = f"{scheme}://{self._credentials}{host}/{quote(self.virtual_host)}"
         return ";".join([url, *(other.for_celery() for other in self.others)])
@@ -120,22 +120,23 @@ class ServerURL:
 
 @lru_cache(maxsize=64)
 def read_url(text: str) -> ServerURL:
-    """Read it; of RabbitMQ it may be a list of nodes, with ``;`` between them.
+    """Read it; for RabbitMQ it may be a list of nodes, with ``;`` between them.
 
-    Raises ValueError, which says what is legal, and quotes nothing of it that may be a password.
+    Raises ValueError, which says what is legal, and quotes nothing that may be a password.
     """
-    first, *rest = (_read_one(one) for one in NEXT_URL.split(text))
+    first, *rest = (_read_one(part) for part in NEXT_URL.split(text))
     if not rest:
         return first
-    if not all(one.is_amqp for one in (first, *rest)):
+    if not all(node.is_amqp for node in (first, *rest)):
         raise ValueError("one URL; only RabbitMQ's nodes may be a list")
     shared = ("options", "tls", "virtual_host")
-    if any(getattr(one, name) != getattr(first, name) for one in rest for name in shared):
+    if any(getattr(node, name) != getattr(first, name) for node in rest for name in shared):
         raise ValueError("a list of nodes with the same options and virtual host")
-    if first.tls and first.tls["ssl_check_hostname"] and {one.host for one in rest} != {first.host}:
+    is_one_host = {node.host for node in rest} == {first.host}
+    if first.tls and first.tls["ssl_check_hostname"] and not is_one_host:
         raise ValueError(
-            "one URL, or a list with ssl_check_hostname=false: a node's certificate can be checked "
-            "against one host's name only"
+            "one URL, or a list with ssl_check_hostname=false: the nodes' certificates can be "
+            "checked against a single host name only"
         )
     return ServerURL(**{**vars(first), "others": tuple(rest)})
 
@@ -143,16 +144,16 @@ def read_url(text: str) -> ServerURL:
 def _read_one(text: str) -> ServerURL:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in SCHEMES:
-        legal = ", ".join(f"{one}://" for one in SCHEMES)
-        raise ValueError(f"a URL that begins with {legal}; another is not supported")
+        legal = ", ".join(f"{known}://" for known in SCHEMES)
+        raise ValueError(f"a URL that begins with {legal}; others are not supported")
     if not text.isprintable() or " " in text or "#" in text:
         raise ValueError("a URL without spaces and '#', which are spelled %20 and %23")
     found = re.fullmatch(r"([^/?]*)([^?]*)(?:\?(.*))?", rest)
     authority, path, query = found.groups(default="") if found else ("", "", "")
     if "@" in path + query:
         raise ValueError(
-            "a URL whose '@' stands before the host alone; in a password '/' is spelled %2F, and "
-            "'?' %3F, elsewhere '@' is %40"
+            "a URL with an '@' only before the host; in a password '/' is spelled %2F, and '?' "
+            "%3F, elsewhere '@' is %40"
         )
     credentials, _, address = authority.rpartition("@")
     username, password = _credentials(credentials)
@@ -211,7 +212,7 @@ def _socket(address: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _database_of(path: str, options: dict[str, Any]) -> int:
-    """The last part of its path, or its option ``db``."""
+    """The database: its path, or its option ``db``."""
     try:
         numbers = {database(path[1:])} if path[1:] else set()
     except ValueError as error:

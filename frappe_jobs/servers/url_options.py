@@ -1,4 +1,4 @@
-"""What may stand behind the ``?`` of a server's URL, and what it means."""
+"""What may stand after the ``?`` of a server's URL, and what it means."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _verification(text: str) -> str:
     known = ("required", "optional", "none")
     if (word := text.lower().removeprefix("cert_")) not in known:
         raise ValueError("required or none")
-    return "none" if word == "none" else "required"  # to a client both others mean that
+    return "none" if word == "none" else "required"  # for a client "optional" means that, too
 
 
 def _file(text: str) -> str:
@@ -79,7 +79,7 @@ AMQP_OPTIONS: Parsers = {
     "heartbeat": _whole_seconds, "connect_timeout": _seconds, "ssl": _yes_or_no
 }  # fmt: skip
 
-#: Other spellings: kombu's of a database, RabbitMQ's own of the certificates.
+#: Other spellings: kombu's for the database, RabbitMQ's own for the certificates.
 ALIASES = {
     "virtual_host": "db", "connection_timeout": "connect_timeout", "cacertfile": "ssl_ca_certs",
     "cafile": "ssl_ca_certs", "certfile": "ssl_certfile", "keyfile": "ssl_keyfile",
@@ -87,7 +87,7 @@ ALIASES = {
 
 
 def decoded(text: str) -> str:
-    """Without its ``%…``; raises ValueError."""
+    """The text with its ``%…`` decoded; raises ValueError."""
     try:
         return unquote(text, errors="strict")
     except UnicodeError:
@@ -95,7 +95,7 @@ def decoded(text: str) -> str:
 
 
 def read_options(scheme: str, query: str) -> dict[str, Any]:
-    """All of its options, by their own names; raises ValueError."""
+    """All of its options, by our names for them; raises ValueError."""
     own: Parsers = AMQP_OPTIONS if scheme in AMQP_SCHEMES else REDIS_OPTIONS
     known = SOCKET_OPTIONS if scheme in SOCKET_SCHEMES else {**own, **TLS_OPTIONS}
     options: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def read_options(scheme: str, query: str) -> dict[str, Any]:
         spelled, _, value = part.partition("=")
         name = ALIASES.get(spelled, spelled)
         if name not in known:
-            named = spelled if re.fullmatch(r"\w{1,40}", spelled) else "another"
+            named = spelled if re.fullmatch(r"\w{1,40}", spelled) else "others"
             raise ValueError(f"a URL with the options {', '.join(known)} only, not {named!r}")
         try:
             parsed = known[name](decoded(value))
@@ -116,17 +116,17 @@ def read_options(scheme: str, query: str) -> dict[str, Any]:
 
 
 def take_tls(scheme: str, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Take them out of the options: how the connection is encrypted, and the server verified."""
+    """Remove from the options, and return, how to encrypt the connection and verify the server."""
     given = {name: options.pop(name) for name in TLS_OPTIONS if name in options}
     is_encrypted = scheme in ("rediss", "amqps")
     if options.pop("ssl", is_encrypted) != is_encrypted:
         if is_encrypted:
-            raise ValueError("a URL without ssl=false, or one that begins with amqp://")
+            raise ValueError("a URL without ssl=false, or with amqp://")
         is_encrypted = True
     if not is_encrypted:
         if given:
             secure = "amqps" if scheme in AMQP_SCHEMES else "rediss"
-            raise ValueError(f"a URL that begins with {secure}:// where it has {min(given)!r}")
+            raise ValueError(f"a URL that begins with {secure}:// if it has {min(given)!r}")
         return None
     is_checked = given.get("ssl_cert_reqs") != "none"
     tls = {"ssl_cert_reqs": "required"} | given
@@ -136,21 +136,21 @@ def take_tls(scheme: str, options: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _check_files(tls: Mapping[str, Any]) -> None:
-    """Raises ValueError for a file that could not be used: nobody says that well later."""
+    """Raise ValueError for a file that cannot be used: later errors would not say it so well."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, certificate, key = map(tls.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
     if key and not certificate:
-        raise ValueError("a URL with 'ssl_certfile' where it has 'ssl_keyfile'")
+        raise ValueError("a URL with 'ssl_certfile' if it has 'ssl_keyfile'")
     try:
         if authorities:
             context.load_verify_locations(authorities)
-    except OSError as error:  # also where it is no certificate
+    except OSError as error:  # also if it is no certificate
         raise ValueError(f"a URL whose 'ssl_ca_certs' is a file of certificates: {error}") from None
     try:
         if certificate:
             context.load_cert_chain(certificate, key, password=lambda: "")  # else OpenSSL would ask
     except OSError as error:
         raise ValueError(
-            "a URL whose 'ssl_certfile' is a certificate, with its key, which is not encrypted, "
-            f"there or in 'ssl_keyfile': {error}"
+            "a URL whose 'ssl_certfile' is a certificate, with an unencrypted key in the same file "
+            f"or in 'ssl_keyfile': {error}"
         ) from None

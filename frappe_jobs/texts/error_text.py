@@ -1,4 +1,4 @@
-"""Texts that jobs bring along, of any length and any characters, as others can take them."""
+"""Make texts that jobs bring, of any length and characters, fit for servers, logs and people."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from types import TracebackType
 
 from frappe_jobs.errors import JobFailed
 
-#: Of an error's own text and of what it carries, so many characters and bytes go into logs and to
-#: whoever listens; what is kept of a job has limits of its own.
+#: Characters of an error's text, and bytes of its pickle, that may go into logs and to listeners of
+#: Celery's signals; what is kept of a job has limits of its own.
 LONGEST_LOGGED = 20_000
 
 
 def safe(text: str) -> str:
-    """The text as Redis and every database take it.
+    """The text as Redis and every database accept it.
 
     Halves of characters and NUL are written as backslash escapes.
     """
@@ -24,7 +24,7 @@ def safe(text: str) -> str:
 
 
 def bounded(text: str, limit: int) -> str:
-    """The text in so many characters: of a longer one head and tail, and what is missing."""
+    """The text; if it is longer than the limit, its head and tail, and how much is left out."""
     if len(text) <= limit:
         return text
     said = f" … [of {len(text):,} characters the middle is left out] … "
@@ -33,10 +33,10 @@ def bounded(text: str, limit: int) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Its type and what it says of itself."""
+    """Its type and its text."""
     try:
         text = str(error)
-    except BaseException as broken:  # noqa: B036 - its code is the job's, and may do anything
+    except BaseException as broken:  # noqa: B036 - it runs the job's code, which may do anything
         text = f"<its text cannot be made: {type(broken).__name__}>"
     return f"{type(error).__name__}: {text}"
 
@@ -47,7 +47,7 @@ def type_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Its traceback with its causes, as Python prints it; as much as can be made of it."""
+    """Its traceback with its causes, as Python prints it, as far as that can be made."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: B036 - as above
@@ -55,10 +55,10 @@ def traceback_of(error: BaseException) -> str:
 
 
 def presentable(error: BaseException) -> Exception:
-    """The error itself, or a JobFailed in its place that has its traceback.
+    """The error itself, or a JobFailed with its traceback if code that handles it would fail.
 
-    That is where those who handle errors would trip over it: it is no Exception, has no text or a
-    damaged one, cannot be pickled, or is very large.
+    That is so if it is no Exception, has no text or a damaged one, cannot be pickled, or is very
+    large.
     """
     if isinstance(error, Exception) and _can_be_carried(error):
         return error
@@ -77,19 +77,19 @@ def _can_be_carried(error: Exception) -> bool:
 
 
 def let_go(error: BaseException) -> None:
-    """Drop what the frames of an error and of those that led to it hold, once nobody needs it.
+    """Drop what the frames of an error and of its causes hold, once it is not needed any more.
 
-    An error that a local variable names keeps its frames, and their values, until Python's
-    collector comes by, which goes by the number of objects and not by their size.
+    An error in a local variable keeps its frames, and their values, until Python's garbage
+    collector runs, which depends on the number of objects and not on their size.
     """
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            _clear(one.__traceback__)
-            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        linked = waiting.pop()
+        if isinstance(linked, BaseException) and id(linked) not in seen:
+            seen.add(id(linked))
+            _clear(linked.__traceback__)
+            waiting += [linked.__cause__, linked.__context__, *getattr(linked, "exceptions", ())]
 
 
 def _clear(trace: TracebackType | None) -> None:
@@ -99,5 +99,5 @@ def _clear(trace: TracebackType | None) -> None:
         except RuntimeError:  # it still runs
             pass
         else:
-            trace.tb_frame.f_locals  # noqa: B018 - a copy that somebody asked for is made anew
+            trace.tb_frame.f_locals  # noqa: B018 - renews a copy that was taken of them
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""What a check found: said, never printed."""
+"""What a check found; nothing is printed here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to tell the operator: how bad, what happened and to which value, the cure."""
+    """What to tell the operator: how bad, what is wrong with which value, and the cure."""
 
     level: Level
     what: str

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-#: Nobody nests a setting or an argument deeper; Python's own limits differ from version to version.
+#: No real setting or argument nests deeper; Python's own limits differ between versions.
 DEEPEST = 200
 
-#: What holds something else.
+#: Types that hold other values.
 HOLDERS = (dict, list, tuple)
 
 
 def parse_json(text: str) -> Any:
     """The value of that text; raises ValueError that says what is wrong with it.
 
-    That is a JSONDecodeError, with line and column, unless it is JSON that Python could not hold.
+    It is a JSONDecodeError, with line and column, unless the text is JSON that Python cannot hold.
     """
     try:
         value = json.loads(text)
@@ -36,13 +36,13 @@ def _too_deep() -> ValueError:
 
 
 def is_too_deep(value: object, deepest: int) -> bool:
-    """Whether lists and objects nest over so many levels; asks without recursion."""
+    """Whether lists and objects nest over that many levels; works without recursion."""
     level: list[Any] = [value]
-    for _ in range(deepest - 1):  # asked of each message: what holds nothing is left out at once
-        level = [item for one in level for item in inside(one) if isinstance(item, HOLDERS)]
+    for _ in range(deepest - 1):  # it runs for each message, so plain values are dropped at once
+        level = [item for part in level for item in inside(part) if isinstance(item, HOLDERS)]
         if not level:
             return False
-    return any(True for one in level for _ in inside(one))
+    return any(True for part in level for _ in inside(part))
 
 
 def inside(value: object) -> Iterable[object]:

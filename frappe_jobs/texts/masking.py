@@ -1,19 +1,19 @@
-"""URLs and settings for people to read: no password in them."""
+"""URLs and settings for people to read, without passwords."""
 
 from __future__ import annotations
 
 import re
 
 SCHEME = re.compile(r"[\w+.-]+://")
-#: Where another URL begins, in a broker's list of servers.
+#: Where another URL begins in a broker's list of servers.
 NEXT_URL = re.compile(r"(?<=[;,\s])(?=[\w+.-]+://)")
 SECRET_PARAMETER = re.compile(r"(?i)((?:^|[?&;\s])[\w-]*(?:password|passwd|pwd|secret)=)[^&;#\s]+")
 
 
 def masked(url: str) -> str:
-    """The URL, or the list of them, with ``***`` for each password, for people to read.
+    """The URL, or the list of URLs, with ``***`` for each password, for people to read.
 
-    In doubt it hides too much: a password may hold any character, escaped as it should be or not.
+    In doubt it hides too much: a password may hold any character, escaped or not.
     """
     return "".join(_masked(part) for part in NEXT_URL.split(url))
 
@@ -29,10 +29,10 @@ def _masked(url: str) -> str:
 
 
 def shown(key: str, value: object) -> str:
-    """A setting's value for people to read: no password in it."""
+    """A setting's value for people to read, without passwords."""
     if re.search("password|secret", key):
         return "***"
     if isinstance(value, str):
         return repr(masked(value))
-    # What stands where a URL should may hold one.
+    # A wrong value in the place of a URL may hold a password.
     return f"a {type(value).__name__}" if re.search("url|redis|backend", key) else repr(value)

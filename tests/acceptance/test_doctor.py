@@ -91,7 +91,7 @@ def test_fix_mends_what_is_safe_says_so_and_leaves_nothing_of_it(bench):
         ({"redis_queue": "redis://127.0.0.1:1"}, "Redis at redis://127.0.0.1:1 is out of reach"),
         ({"celery_broker_url": "amqp://127.0.0.1:1//"}, "The broker amqp://127.0.0.1:1// is out"),
         ({"redis_queue": None}, "No broker is configured"),
-        ({"redis_queue": "http://127.0.0.1"}, "is not supported"),
+        ({"redis_queue": "http://127.0.0.1"}, "are not supported"),
         ({"workers": 3}, "'workers' must be"),
         ({"frappe_jobs_celery_app": "nope"}, "importing it failed"),
     ],

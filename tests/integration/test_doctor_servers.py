@@ -268,7 +268,7 @@ class TestRabbitMQ:
 
     @pytest.mark.parametrize(
         ("change", "said"),
-        [(("5672", "1"), "is out of reach"), (("guest@", "geheim@"), "lets us not in")],
+        [(("5672", "1"), "is out of reach"), (("guest@", "geheim@"), "refuses the login")],
     )
     def test_one_that_is_down_or_refuses_us_is_an_error(self, make_bench, amqp_url, change, said):
         bench = make_bench(celery_broker_url=amqp_url.replace(*change))

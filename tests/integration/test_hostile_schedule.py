@@ -168,7 +168,7 @@ RECORDS = {
     "cron_format = 5, frequency = 'Cron'": "is no cron expression",
     "frequency = 'Sometimes'": "no frequency 'Sometimes'",
     "method = 5": "no dotted path",
-    "method = x'ff00'": "none of its texts",
+    "method = x'ff00'": "is no text",
     "method = 'no.such.method'": "no.such.method",
     "last_execution = 'yesterday'": "ValueError",
     "last_execution = '0000-00-00 00:00:00'": "ValueError",

@@ -84,7 +84,7 @@ class TestRedis:
         on_server("yes")
         run_one(make_bench(redis_queue=server.url.replace("/0", "/3") + client_certificate))
         line = refused(make_bench(redis_queue=server.url))
-        assert "is out of reach" in line and "certificate of ours? Then name it: ssl_cert" in line
+        assert "is out of reach" in line and "for our certificate? Then name it: ssl_cert" in line
 
     @pytest.mark.parametrize(
         ("wrong", "said"),
@@ -92,7 +92,7 @@ class TestRedis:
             ("another authority", "Name the authority that signed its certificate: ssl_ca_certs."),
             ("no authority", "Name the authority that signed its certificate: ssl_ca_certs."),
             ("another host", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
-            ("no TLS", "Does it speak TLS alone? Then it is rediss://."),
+            ("no TLS", "Does it speak only TLS? Then use rediss://."),
         ],
     )
     def test_what_is_wrong_is_said_in_one_line(self, make_bench, server, tmp_path, wrong, said):
@@ -151,8 +151,8 @@ class TestRabbitMQ:
             ("another authority", "Name the authority that signed its certificate: ssl_ca_certs."),
             ("no authority", "Name the authority that signed its certificate: ssl_ca_certs."),
             ("another host", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
-            ("no certificate of ours", "Does it ask for a certificate of ours?"),
-            ("no TLS", "Does it speak TLS alone? Then it is amqps://."),
+            ("no certificate of ours", "Does it ask for our certificate?"),
+            ("no TLS", "Does it speak only TLS? Then use amqps://."),
         ],
     )
     def test_what_is_wrong_is_said_in_one_line(

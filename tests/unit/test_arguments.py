@@ -337,5 +337,5 @@ def test_a_hostile_form_that_is_endlessly_deep_is_a_bad_message(
 
 
 def test_a_bad_message_says_what_it_claimed_to_be() -> None:
-    with pytest.raises(BadMessage, match="says it is a 'UUID', and is none: ValueError"):
+    with pytest.raises(BadMessage, match="says it is a 'UUID', but is none: ValueError"):
         ARGUMENTS.decode({"x": {TAG: "UUID", "value": "1"}})

@@ -470,7 +470,7 @@ def test_a_sites_path_that_is_no_folder_is_an_error_and_no_reason_to_look_elsewh
     write(sites, {})
     monkeypatch.chdir(sites)
     monkeypatch.setenv("SITES_PATH", "/no/such")
-    with pytest.raises(ConfigError, match="SITES_PATH is '/no/such', and that is no folder"):
+    with pytest.raises(ConfigError, match="SITES_PATH is '/no/such', which is no folder"):
         find_sites_path()
 
 
@@ -478,7 +478,7 @@ def test_no_sites_folder_is_an_error_that_says_where_was_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="Go there, or set SITES_PATH") as bad:
+    with pytest.raises(ConfigError, match="Go to the sites folder, or set SITES_PATH") as bad:
         load_settings()
     assert str(tmp_path) in str(bad.value)
 
