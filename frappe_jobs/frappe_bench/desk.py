@@ -1,4 +1,4 @@
-"""The Desk's pages of jobs and workers: Frappe's own, on what our queues say."""
+"""The Desk's pages of jobs and workers: Frappe's own, with our queues' data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from frappe_jobs.frappe_bench.rq import transport
 from frappe_jobs.frappe_bench.rq.job import STATUSES, BenchJob
 from frappe_jobs.ledger.record import Record
 
-# Frappe imports this module when one of the pages is opened, and theirs with it.
+# Frappe imports this module, and the pages' own modules, when a page is opened.
 if transport.is_installed():
     transport.install_in_what_is_loaded()
 
@@ -30,9 +30,9 @@ class RQJob(rq_job.RQJob):  # type: ignore[misc]
 
     @staticmethod
     def get_list(args: Any = None, **asked: Any) -> list[Any]:
-        """A page of the site's jobs, read as far as it is shown; on RQ as Frappe does it.
+        """A page of the site's jobs; only those are read.  On RQ as Frappe does it.
 
-        Frappe 15 asks in one dict, later ones by keywords.
+        Frappe 15 gives a dict, later versions give keywords.
         """
         asked = {**(args or {}), **asked}
         _require_permission("RQ Job", asked)
@@ -42,11 +42,14 @@ class RQJob(rq_job.RQJob):  # type: ignore[misc]
         found: Iterable[Record] = _records(asked.get("filters"))
         if " asc" in (asked.get("order_by") or ""):
             found = reversed([*found])
-        return [rq_job.serialize_job(BenchJob(one)) for one in islice(found, start, start + length)]
+        return [
+            rq_job.serialize_job(BenchJob(record))
+            for record in islice(found, start, start + length)
+        ]
 
     @staticmethod
     def get_count(args: Any = None, **asked: Any) -> int:
-        """How many there are, of the site."""
+        """How many jobs the site has."""
         asked = {**(args or {}), **asked}
         _require_permission("RQ Job", asked)
         if not transport.is_installed():
@@ -64,14 +67,14 @@ class RQWorker(rq_worker.RQWorker):  # type: ignore[misc]
 
     @staticmethod
     def get_list(args: Any = None, **asked: Any) -> list[Any]:
-        """A page of them, as Frappe makes it."""
+        """A page of the workers, as Frappe makes it."""
         asked = {**(args or {}), **asked}
         _require_permission("RQ Worker", asked)
         return list(frappe.call(rq_worker.RQWorker.get_list, args=asked, **asked))
 
     @staticmethod
     def get_count(args: Any = None, **asked: Any) -> int:
-        """How many there are."""
+        """How many workers there are."""
         asked = {**(args or {}), **asked}
         _require_permission("RQ Worker", asked)
         return int(frappe.call(rq_worker.RQWorker.get_count, args=asked, **asked))
@@ -102,16 +105,16 @@ def remove_failed_jobs() -> None:
 
 
 def _require_permission(doctype: str, asked: Mapping[str, Any]) -> None:
-    """Raise Frappe's PermissionError, unless its query asks, which has looked at that itself.
+    """Raise Frappe's PermissionError, unless Frappe's query asks, which has checked it itself.
 
-    The Desk's list view hands on what a browser sends, and Frappe takes ``user`` out of that.
+    The Desk's list view passes on what a browser sends, but Frappe removes ``user`` from that.
     """
     if "user" not in asked:
         frappe.has_permission(doctype, throw=True)
 
 
 def _records(asked: Any) -> Iterator[Record]:
-    """The site's jobs that the page's filters let pass, latest first."""
+    """The site's jobs that match the page's filters, latest first."""
     here, filters = runtime(), make_filter_dict(asked or [])
     queues = rq_job._eval_filters(filters.get("queue"), [*here.settings.queues])
     names = rq_job._eval_filters(filters.get("status"), rq_job.JOB_STATUSES)

@@ -1,7 +1,7 @@
-"""Our doctypes and our field, made on the open site only where its Frappe has none of the name.
+"""Our doctypes and our field, made on the open site unless its Frappe has them itself.
 
-So their files are not called as Frappe's own sync looks for them.  They are of our module: an
-uninstall removes them with it.
+So their files do not have the names that Frappe's own sync looks for.  They belong to our module:
+an uninstall removes them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELD = {
 
 
 def make() -> None:
-    """Make what is missing, and bring in line what is ours."""
+    """Make what is missing, and update what is ours."""
     if MODULE.lower().replace(" ", "_") not in frappe.local.module_app:
         frappe.clear_cache()
         frappe.setup_module_map()
@@ -53,7 +53,7 @@ def remove_field() -> None:
     """Remove our field, its column, and the Scheduled Job Types that belong to an event."""
     key = {name: FIELD[name] for name in ("dt", "fieldname", "module")}
     field = frappe.db.get_value("Custom Field", key)
-    if field is None:  # it is Frappe's own, or was never made
+    if field is None:  # the field is Frappe's own, or was never made
         return
     for name in frappe.get_all(
         SCHEDULED_JOB_TYPE, {"scheduler_event": ("is", "set")}, pluck="name"

@@ -1,4 +1,4 @@
-"""Our errors as who uses Frappe's functions expects them: each is Frappe's or redis-py's, too."""
+"""Our errors as callers of Frappe's functions expect them: each is also Frappe's or redis-py's."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from redis.exceptions import ConnectionError
 from frappe_jobs import errors
 from frappe_jobs.errors import BrokerUnavailable, QueueOverloaded, UnknownQueue
 
-#: Frappe's own error of a queue that is full; 15.50 has none, 15.72 has.
+#: Frappe's own error for a full queue; 15.50 has none, 15.72 has.
 FRAPPES_QUEUE_OVERLOADED: Any = getattr(frappe, "QueueOverloaded", Exception)
 
 
 class QueueUnavailable(BrokerUnavailable, ConnectionError):
-    """The broker is out of reach; for who expects redis-py's error, it is that one as well."""
+    """The broker is out of reach; it is also the error of redis-py that callers expect."""
 
 
 class QueueFull(QueueOverloaded, FRAPPES_QUEUE_OVERLOADED):  # type: ignore[misc]
-    """The queue is full; for who expects Frappe's error of it, it is that one as well."""
+    """The queue is full; it is also the error of Frappe that callers expect."""
 
 
 class PermissionError(errors.PermissionError, frappe.PermissionError):  # type: ignore[misc]
-    """That is not for this user to do; over HTTP 403."""
+    """This user may not do that; over HTTP 403."""
 
 
 class JobError(errors.JobError, frappe.ValidationError):  # type: ignore[misc]
-    """That cannot be done with the job as it stands; over HTTP 417."""
+    """That cannot be done with the job in its status; over HTTP 417."""
 
 
 @contextmanager
 def frappes_errors() -> Iterator[None]:
-    """Raise ours as who uses Frappe's functions expects them."""
+    """Raise our errors as callers of Frappe's functions expect them."""
     try:
         yield
     except BrokerUnavailable as error:
@@ -45,7 +45,7 @@ def frappes_errors() -> Iterator[None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Have a refusal shown in the Desk; any other error is one of the server's, and is logged."""
+    """Show a refusal in the Desk; any other error is the server's, and is logged."""
     try:
         yield
     except errors.PermissionError as error:

@@ -1,4 +1,4 @@
-"""What Frappe tells us: a Scheduled Job Type has changed, the app comes or goes."""
+"""Frappe's events: a Scheduled Job Type has changed, the app is installed or uninstalled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
     """Bring the scheduler's entries of the site in line, once, after the commit."""
     waiting = frappe.local.db.after_commit
-    if not any(getattr(one, "func", None) is bring_in_line for one in waiting._functions):
+    if not any(getattr(call, "func", None) is bring_in_line for call in waiting._functions):
         waiting.add(partial(bring_in_line, frappe.local.site))
 
 
 def bring_in_line(site: str) -> None:
-    """What cannot be done now, the scheduler's own comparison does within minutes."""
+    """Bring the entries in line; if that fails, the scheduler does it within minutes."""
     if way_in.state(_sites_path()) != "on":
         return
     try:
@@ -44,9 +44,9 @@ def after_migrate() -> None:
 
 
 def after_install() -> None:
-    """The bench goes to Celery with the first site that the app is installed on, unless it is off.
+    """Switch the bench to Celery with the first site that gets the app, unless it was switched off.
 
-    Who has switched it off switches it on.
+    Then only ``use-celery on`` switches it on.
     """
     doctypes.make()
     tables.make()
@@ -54,14 +54,14 @@ def after_install() -> None:
     if state == "undecided":
         way_in.switch_on(_sites_path())
     elif state == "off":
-        click.echo("frappe_jobs: the bench stays on RQ. It goes to Celery by: bench use-celery on")
+        click.echo("frappe_jobs: the bench stays on RQ. To switch it: bench use-celery on")
     bring_in_line(frappe.local.site)
 
 
 def before_uninstall() -> None:
-    """The site's entries leave the scheduler; with the last site the bench goes back to RQ.
+    """Remove the site's entries from the scheduler; with the last site switch the bench to RQ.
 
-    Nothing of the bench's stays on its servers then, unless somebody still uses it.
+    Then nothing of the bench stays on its servers, unless it is still used.
     """
     doctypes.remove_field()
     tables.remove()
@@ -71,7 +71,7 @@ def before_uninstall() -> None:
         return
     if way_in.state(_sites_path()) == "on":
         way_in.switch_off(_sites_path(), remember=False)
-        transport.uninstall()  # what the rest of the uninstall enqueues
+        transport.uninstall()  # the rest of the uninstall enqueues jobs on RQ
     _leave()
 
 
@@ -80,9 +80,9 @@ def _leave() -> None:
     waiting = here.ledger.waiting_in_all()
     if waiting or leaving.who_is_there(here.broker, here.timetable):
         click.echo(
-            f"frappe_jobs: on its servers stays what is of this bench, {waiting} jobs that wait "
-            "among it. Once its workers and its scheduler are stopped it is removed by: bench "
-            "use-celery off --forget"
+            f"frappe_jobs: this bench's data stays on its servers, with {waiting} jobs that wait. "
+            "Once its workers and its scheduler are stopped, remove it: bench use-celery off "
+            "--forget"
         )
     else:
         leaving.forget(here.in_force, here.broker)

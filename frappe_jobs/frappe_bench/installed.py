@@ -1,4 +1,4 @@
-"""Whether sites of the bench have the app: what lies in ``apps.txt`` alone switches nothing."""
+"""Whether sites of the bench have the app: being in ``apps.txt`` alone switches nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APP = "frappe_jobs"
 
 
 def anywhere(*, but: str | None = None, unknown: bool) -> bool:
-    """Whether a site has it, that one apart; a site that cannot be asked has it if ``unknown``."""
+    """Whether a site, except ``but``, has it; ``unknown`` is the answer of an unreachable site."""
     return any(_has_it(site, unknown) for site in runtime().host.sites() if site != but)
 
 

@@ -1,4 +1,4 @@
-"""Frappe's own Scheduled Job Types, as the scheduler needs them; the site is open."""
+"""Frappe's own Scheduled Job Types, as the scheduler needs them; a site must be open."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ logger = logging.getLogger(__name__)
 DOCTYPE = "Scheduled Job Type"
 EVENT = "Scheduler Event"
 LOG = "Scheduled Job Log"
-#: Frappe's own function behind a scheduled job, which keeps the log.
+#: Frappe's own function that runs a scheduled job, and keeps its log.
 RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
-#: By what it finds the record: in Frappe 15 by the method, later by this.
+#: The argument by which later versions find the record; Frappe 15 finds it by the method.
 NAME = "scheduled_job_type"
 FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
-#: Ours, where Frappe's finds a method's only one: a Scheduler Event's may be another one's, too.
+#: Ours, if Frappe's finds the record by the method: several records of events may share a method.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
 
 
 class SiteSchedule:
-    """What the scheduler asks of the open site."""
+    """The open site's part of the schedule."""
 
     def inactive(self) -> str | None:
-        """Frappe's own reasons, beside those in its configuration."""
+        """Frappe's own reasons, besides those in the site's configuration."""
         if not cint(frappe.db.get_single_value("System Settings", "enable_scheduler")):
             return "disabled in its System Settings"
         return None if schedule_jobs_based_on_activity() else "dormant"
@@ -61,7 +61,7 @@ class SiteSchedule:
         return [_readable_job_type(row, zone) for row in rows]
 
     def set_last_executions(self, times: Mapping[str, datetime]) -> None:
-        """In place of times that a wrong clock has written."""
+        """Replace times that a wrong clock wrote."""
         zone = _zone()
         for name, at in times.items():
             naive = at.astimezone(zone).replace(tzinfo=None)
@@ -75,25 +75,25 @@ class SiteSchedule:
         for name in (*change, *remove):
             frappe.delete_doc(DOCTYPE, name)
         for job in (*add, *change.values()):
-            expression = [job.cron_format] if job.cron_format else []  # else Frappe's own none
+            expression = [job.cron_format] if job.cron_format else []  # else Frappe's own default
             frappes.insert_single_event(job.frequency, job.method, *expression)
         frappe.db.commit()
         return self.job_types()
 
 
 class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
-    """Frappe's, with the times at which our scheduler runs it; a Long one's offset is fixed.
+    """Frappe's, with the times of our scheduler; the offset of a ``Long`` job is fixed.
 
-    It may belong to a Scheduler Event: no migrate deletes it then.
+    It may belong to a Scheduler Event: then no migrate deletes it.
     """
 
     name: Any
     method: Any
 
     def autoname(self) -> None:
-        """As Frappe does; of an event's the method may be the event's.
+        """As Frappe does; if it belongs to an event, its method may be the event's.
 
-        Where Frappe names a record after its method, an event's name says whose it is.
+        If Frappe names a record after its method, the event's name is added.
         """
         if event := self.get("scheduler_event"):
             self.method = self.method or method_of_event(frappe.get_doc(EVENT, event))
@@ -109,7 +109,7 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
                 self.name = f"{self.name}-{event}"
 
     def validate(self) -> None:
-        """As Frappe does; and an expression counts for every frequency, so it must be one."""
+        """As Frappe does; and the expression must be valid, as it counts for every frequency."""
         super().validate()
         if self.cron_format:
             try:
@@ -119,11 +119,11 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
 
     @property
     def rq_job_id(self) -> str:
-        """By which it is known whether it waits or runs."""
+        """The id by which Frappe sees whether its job waits or runs."""
         return scheduled_call(self.name, self.method).job_id
 
     def enqueue(self, force: bool = False) -> bool:
-        """As Frappe does, and one of an event as well where Frappe's could not find it."""
+        """As Frappe does; also for an event's record, which Frappe's function may not find."""
         call = scheduled_call(self.name, self.method)
         if call.method == RUN:
             return bool(super().enqueue(force))
@@ -135,7 +135,7 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
         return True
 
     def get_next_execution(self) -> datetime:
-        """Naive, in the site's time zone, as all of its times."""
+        """Naive, in the site's time zone, like all of its times."""
         zone = _zone()
         schedule = Schedule.of(
             self.frequency, self.method, frappe.local.site,
@@ -155,7 +155,7 @@ def run_scheduled_job(job_type: str) -> None:
 
 
 def scheduled_call(name: str, method: str) -> ScheduledCall:
-    """How the scheduler runs it."""
+    """The call with which the scheduler runs it."""
     if FINDS_BY_NAME:
         return ScheduledCall(RUN, name, {"job_type": method, NAME: name}, SCHEDULED_JOB_FAILED)
     is_of_event = name != ".".join(method.split(".")[-2:])
@@ -172,7 +172,7 @@ def method_of_event(event: Any) -> str | None:
 
 
 def clear_events(all_events: list[str]) -> None:
-    """Frappe's own end of sync_jobs, which deletes what no hook names; not what is of an event."""
+    """Frappe's last step of sync_jobs, which deletes what no hook names, but no event's records."""
     of_events: list[str] = []
     if frappe.get_meta(DOCTYPE).has_field("scheduler_event"):
         of_events = frappe.get_all(DOCTYPE, {"scheduler_event": ("is", "set")}, pluck="method")
@@ -180,14 +180,14 @@ def clear_events(all_events: list[str]) -> None:
 
 
 _clear_events = frappes.clear_events
-# Where it gets but the hooks' methods; later it gets the hooks, and keeps what is of an event.
+# In versions that give it only the hooks' methods; later ones keep an event's records themselves.
 if "all_events" in signature(_clear_events).parameters:
-    # Each sync_jobs loads this class before it clears, on whatever queue the bench is.
+    # Each sync_jobs loads this class before it deletes, also while the bench is on RQ.
     frappes.clear_events = clear_events
 
 
 def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback: Any) -> None:
-    """End the log of a run whose process was killed, as nobody else did."""
+    """End the log of a run whose process was killed, which could not do it."""
     found: dict[str, Any] = job.kwargs["kwargs"]
     name = found.get(NAME) or found["job_type"]
     if not FINDS_BY_NAME and job.kwargs.get("method") == RUN:
@@ -198,7 +198,7 @@ def note_failure(job: Any, _connection: Any, _type: Any, value: Any, _traceback:
 
 
 def _zone() -> ZoneInfo:
-    """The site's; UTC where its System Settings name none that there is, as for its jobs."""
+    """The site's time zone; UTC if its System Settings name none that exists, as for its jobs."""
     try:
         return ZoneInfo(str(get_system_timezone()))
     except (ValueError, OSError, LookupError):
@@ -206,7 +206,7 @@ def _zone() -> ZoneInfo:
 
 
 def _readable_job_type(row: Any, zone: ZoneInfo) -> JobType:
-    """One that somebody has written into by SQL keeps no other from being scheduled."""
+    """A record that SQL has damaged must not keep others from being scheduled."""
     try:
         return _job_type(row, zone)
     except (AttributeError, TypeError, ValueError) as error:
@@ -234,7 +234,7 @@ def _job_type(row: Any, zone: ZoneInfo) -> JobType:
 def _queue_of(frequency: object) -> str:
     try:
         return queue_of(str(frequency))
-    except UnknownFrequency:  # it is told where its entry is made
+    except UnknownFrequency:  # making its entry reports it
         return ""
 
 

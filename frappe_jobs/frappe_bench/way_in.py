@@ -1,4 +1,4 @@
-"""How a process of the bench comes to send its jobs to Celery: ``extra_config``, and its switch.
+"""How the bench's processes come to send their jobs to Celery: ``extra_config``, and its switch.
 
 Frappe calls the functions in ``extra_config`` of common_site_config.json whenever it opens a site.
 """
@@ -15,18 +15,18 @@ from frappe_jobs.sites_folder import COMMON_CONFIG, read_common, write_object
 
 KEY = "extra_config"
 WAY_IN = f"{__name__}.use_celery"
-#: In the bench's configuration: the bench stays on RQ, though the app is there.
+#: The key that keeps the bench on RQ though the app is installed.
 OFF = "frappe_jobs_off"
 
 
 def use_celery() -> dict[str, Any]:
-    """Have this process's jobs go to Celery; what ``extra_config`` names."""
+    """Send this process's jobs to Celery; ``extra_config`` names this function."""
     transport.install()
     return {}
 
 
 def state(sites_path: Path) -> str:
-    """``on``, ``off``, or ``undecided``: nobody has said yet."""
+    """``on``, ``off``, or ``undecided``: it was switched neither on nor off."""
     config = read_common(sites_path)
     if WAY_IN in _named(config):
         return "on"
@@ -34,7 +34,7 @@ def state(sites_path: Path) -> str:
 
 
 def switch_on(sites_path: Path) -> bool:
-    """Name our function in the bench's configuration, beside others; False if it was there."""
+    """Add our function to ``extra_config``, beside others; False if it was there."""
     config = read_common(sites_path)
     named = _named(config)
     if WAY_IN in named:
@@ -48,12 +48,13 @@ def switch_on(sites_path: Path) -> bool:
 
 
 def switch_off(sites_path: Path, *, remember: bool = True) -> bool:
-    """Take our function out again; False if it was not there.
+    """Remove our function from ``extra_config``; False if it was not there.
 
-    With ``remember`` the bench says that it stays on RQ, so that no worker switches it on again.
+    With ``remember`` the configuration notes that the bench stays on RQ, so no worker switches it
+    on again.
     """
     config = read_common(sites_path)
-    left = [one for one in _named(config) if one != WAY_IN]
+    left = [path for path in _named(config) if path != WAY_IN]
     was_on = WAY_IN in _named(config)
     changes: dict[str, Any] = {OFF: True} if remember else {}
     gone = [] if remember else [OFF]
@@ -71,7 +72,7 @@ def _named(config: Mapping[str, Any]) -> list[str]:
     value = config.get(KEY) or []
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(path, str) for path in value):
         return value
     raise ConfigError(
         f"{KEY!r} in {COMMON_CONFIG} must be a dotted path or a list of them; not {value!r}."

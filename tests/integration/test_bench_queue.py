@@ -226,7 +226,7 @@ class TestWhatRQsCallersGive:
         for _ in range(2):
             queue.enqueue_call(tasks.add, ttl=9, meta={"x": 1}, result_ttl=5, failure_ttl=5)
         assert [record.getMessage() for record in caplog.records] == [
-            "enqueue_call was given meta, ttl: options of RQ's that are ignored here"
+            "enqueue_call was given meta, ttl: RQ's options, which are ignored here"
         ]
 
 

@@ -1,1 +1,1 @@
-"""RQ's face: what Frappe's own code asks of a queue, a job, a worker."""
+"""RQ's interface: what Frappe's own code uses of a queue, a job, a worker."""

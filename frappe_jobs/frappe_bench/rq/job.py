@@ -1,4 +1,4 @@
-"""A job of ours that answers as RQ's do, for Frappe and the apps written for it."""
+"""Our job with the interface of RQ's, for Frappe and the apps written for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _is(status: JobStatus) -> property:
 
 
 class BenchJob:
-    """The look-alike; its record is as it was when it was last read."""
+    """A job that looks like RQ's; its record is as it was when it was last read."""
 
     args = ()
     func = staticmethod(execute_job)
@@ -46,10 +46,10 @@ class BenchJob:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        #: For what an app keeps on its job; it stays in this process.
+        #: What an app keeps on its job; it stays in this process.
         self.meta: dict[str, Any] = {}
 
-    # --- which one
+    # --- its identity
 
     @property
     def id(self) -> str:
@@ -84,8 +84,8 @@ class BenchJob:
     def fetch_many(
         cls, job_ids: Iterable[str], connection: Any = None, serializer: Any = None
     ) -> list[BenchJob | None]:
-        """For each id its newest job, None where there is none."""
-        found = [runtime().ledger.find(*site_and_id(one)) for one in job_ids]
+        """For each id its newest job, or None."""
+        found = [runtime().ledger.find(*site_and_id(job_id)) for job_id in job_ids]
         return [None if record is None else cls(record) for record in found]
 
     @classmethod
@@ -96,7 +96,7 @@ class BenchJob:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """As Frappe's enqueue hands them to RQ."""
+        """As Frappe's enqueue gives them to RQ."""
         message = self._record.message
         return {
             "site": message.site,
@@ -132,7 +132,7 @@ class BenchJob:
 
     connection = property(lambda self: runtime().ledger.redis)
     worker_name = property(lambda self: self._record.worker)
-    # --- when; naive and in UTC as RQ has it
+    # --- its times, naive and in UTC as with RQ
 
     @property
     def created_at(self) -> datetime:
@@ -146,11 +146,11 @@ class BenchJob:
 
     @property
     def ended_at(self) -> datetime | None:
-        """None also for one that was cancelled before it began, as with RQ."""
+        """None also if it was cancelled before it began, as with RQ."""
         record = self._record
         return _rqs_time(record.ended_at) if record.ended_at and record.started_at else None
 
-    # --- how it stands
+    # --- its status
 
     def get_status(self, refresh: bool = True) -> JobStatus | None:
         """None once it is no longer kept."""
@@ -164,7 +164,7 @@ class BenchJob:
         return STATUSES[self._record.status]
 
     def refresh(self) -> None:
-        """Raises RQ's NoSuchJobError once it is no longer kept."""
+        """Raise RQ's NoSuchJobError once it is no longer kept."""
         if self.get_status() is None:
             raise NoSuchJobError(f"No such job: {self.id}")
 
@@ -207,26 +207,26 @@ class BenchJob:
         return self.meta
 
     def save_meta(self) -> None:
-        """Nothing: what is in ``meta`` stays in this process."""
+        """Does nothing: what is in ``meta`` stays in this process."""
 
     def save(self, *_: Any, **__: Any) -> None:
-        """Nothing: the record is the ledger's."""
+        """Does nothing: the record is the ledger's."""
 
-    # --- what is done to it
+    # --- what can be done to it
 
     def cancel(self, *_: Any, **__: Any) -> None:
-        """Take it away from its queue; raises RQ's InvalidJobOperation unless it waits or runs."""
+        """Remove it from its queue; raises RQ's InvalidJobOperation unless it waits or runs."""
         if not self._job.cancel():
             raise InvalidJobOperation(f"Cannot cancel job: {self.id} has ended.")
 
     def stop(self) -> None:
-        """Kill it where it runs; raises RQ's InvalidJobOperation unless it does."""
+        """Kill it; raises RQ's InvalidJobOperation unless it runs."""
         if self.get_status() != JobStatus.STARTED:
             raise InvalidJobOperation("Job is not currently executing")
         self._job.cancel()
 
     def delete(self, *_: Any, **__: Any) -> None:
-        """Remove its record and, if it waits, its message; one that runs is stopped."""
+        """Remove its record and, if it waits, its message; if it runs, it is stopped."""
         self._job.delete()
 
     def requeue(self, at_front: bool = False) -> BenchJob:
@@ -242,7 +242,7 @@ class BenchJob:
 
 
 class SyncJob:
-    """What ``is_async=False`` gives while tests run: the job was called here, and has ended."""
+    """What ``is_async=False`` gives in tests: the job was called here, and has ended."""
 
     def __init__(self, job_id: str, result: Any, error: BaseException | None) -> None:
         self.id, self._result, self._error = job_id, result, error
@@ -262,7 +262,7 @@ class SyncJob:
 
 
 def jobs(records: Sequence[Record]) -> list[BenchJob]:
-    """The look-alikes of these records."""
+    """The jobs of these records."""
     return [BenchJob(record) for record in records]
 
 
@@ -273,8 +273,8 @@ def stop(connection: Any, job_id: str, serializer: Any = None) -> None:
 
 @contextmanager
 def as_rqs_current(job: BenchJob) -> Iterator[None]:
-    """Have ``rq.get_current_job()`` find it meanwhile."""
-    if (stack := getattr(rq.job, "_job_stack", None)) is not None:  # empty, it is false
+    """Inside, ``rq.get_current_job()`` finds it."""
+    if (stack := getattr(rq.job, "_job_stack", None)) is not None:  # an empty stack is false
         stack.push(job)
         try:
             yield

@@ -1,4 +1,4 @@
-"""A queue of ours that answers as RQ's do: what Frappe's own enqueue and its pages use of it."""
+"""Our queue with the interface of RQ's, as far as Frappe's own enqueue and pages use it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from frappe_jobs.outbox.sending import TAKEN
 
 
 class BenchQueue:
-    """One queue of the bench, by Frappe's name for it."""
+    """A queue of the bench, by Frappe's name for it."""
 
     def __init__(self, name: str, is_async: bool = True) -> None:
         self._queue = name
@@ -42,7 +42,7 @@ class BenchQueue:
 
     @property
     def name(self) -> str:
-        """As Frappe spells it: the bench's id before the queue."""
+        """As in Frappe, the bench's id before the queue."""
         return f"{runtime().settings.bench_id}:{self._queue}"
 
     @property
@@ -58,11 +58,11 @@ class BenchQueue:
     def __hash__(self) -> int:
         return hash(self._queue)
 
-    # --- what waits
+    # --- the jobs that wait
 
     @property
     def count(self) -> int:
-        """Later Frappes ask for it at every enqueue: whether the queue is full, or starved."""
+        """Later versions of Frappe ask at every enqueue, whether the queue is full or starved."""
         with frappes_errors():
             waiting: int = runtime().ledger.waiting(self._queue)
         return waiting
@@ -72,12 +72,10 @@ class BenchQueue:
 
     @property
     def jobs(self) -> list[BenchJob]:
-        """Those that wait, of all sites, the next one first."""
-        return jobs(
-            sorted(
-                self._waiting(), key=lambda one: (not one.message.at_front, one.message.enqueued_at)
-            )
-        )
+        """The jobs that wait, of all sites, the next job first."""
+        waiting = ((record.message, record) for record in self._waiting())
+        in_order = sorted(waiting, key=lambda pair: (not pair[0].at_front, pair[0].enqueued_at))
+        return jobs([record for _, record in in_order])
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[BenchJob]:
         return self.jobs[offset : offset + length if length >= 0 else None]
@@ -95,7 +93,7 @@ class BenchQueue:
         return BenchJob(record) if record else None
 
     def empty(self) -> int:
-        """Remove what waits, and its messages; gives how many jobs it took."""
+        """Remove the jobs that wait, and their messages; gives how many."""
         here = runtime()
         messages = [record.message for record in self._waiting()]
         taken = here.jobs.cancel_waiting(messages, "purged")
@@ -115,7 +113,7 @@ class BenchQueue:
     canceled_job_registry = property(lambda self: Registry(self._queue, CANCELLED))
     deferred_job_registry = scheduled_job_registry = property(lambda self: Registry(self._queue))
 
-    # --- what is put in
+    # --- enqueueing
 
     def enqueue_call(
         self,
@@ -131,14 +129,14 @@ class BenchQueue:
     ) -> BenchJob | SyncJob | None:
         """Send what Frappe's enqueue gives, or any function with keywords.
 
-        None where Frappe's ``deduplicate`` looked the id up, and another process took it since.
-        RQ's ``retry`` and ``description`` are served, further options of RQ's are named once in
-        the log, and ``depends_on`` raises ArgumentError.
+        None if Frappe's ``deduplicate`` looked the id up, and another process took it since then.
+        RQ's ``retry`` and ``description`` work, its other options are named once in the log, and
+        ``depends_on`` raises ArgumentError.
         """
         call = dict(kwargs or {})
         if not self.is_async:
             return _run_here(func, args or (), call, job_id)
-        if func not in (execute_job, BenchJob.func_name):  # later Frappes name it
+        if func not in (execute_job, BenchJob.func_name):  # later versions give its path
             call = {"method": func, "kwargs": call}
         method, arguments = call["method"], dict(call.get("kwargs") or {})
         positional(method, args, arguments)
@@ -170,7 +168,7 @@ class BenchQueue:
         return job and BenchJob(job._record)
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
-        """RQ's short form: the options among the keywords, the rest is the function's."""
+        """RQ's short form: some keywords are options, the others are the function's."""
         options = {name: kwargs.pop(name) for name in RQS_OWN if name in kwargs}
         if "job_timeout" in options:
             options["timeout"] = options.pop("job_timeout")
@@ -179,18 +177,18 @@ class BenchQueue:
 
 
 class Registry:
-    """The jobs of a queue in one state; of none, if no job of ours is ever in it."""
+    """The jobs of a queue in a state; no jobs, if ours are never in it."""
 
     def __init__(self, queue: str, status: str | None = None) -> None:
         self._queue, self._status = queue, status
 
     def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
-        """The latest ones first."""
+        """The ids of its jobs, latest first."""
         if self._status is None:
             return []
         here = runtime()
         found = here.listing.latest(here.host.sites(), [self._status], [self._queue])
-        ids = [id_of(one.message.site, one.message.job_id) for one in found]
+        ids = [id_of(record.message.site, record.message.job_id) for record in found]
         return ids[start : end + 1 if end >= 0 else None]
 
     @property
@@ -204,7 +202,7 @@ class Registry:
         return getattr(job, "id", job) in self.get_job_ids()
 
     def remove(self, job: Any, pipeline: Any = None, delete_job: bool = False) -> None:
-        """Forget the job; unless ``delete_job``, nothing: its record says where it is."""
+        """Forget the job if ``delete_job``; else do nothing: its record says where it is."""
         if delete_job:
             (job if isinstance(job, BenchJob) else BenchJob.fetch(job)).delete()
 
@@ -217,16 +215,16 @@ def require_broker() -> None:
     here = runtime()
     here.ledger.redis.ping()
     try:
-        here.broker.server()  # which need not be the Redis that keeps the records
+        here.broker.server()  # it need not be the Redis that keeps the records
     except BrokerUnavailable as error:
         raise QueueUnavailable(str(error)) from None
 
 
-# --- of Frappe's deduplicate, which looks first and sends then, both steps become one
+# --- Frappe's deduplicate first looks and then sends; here both become a single step
 
 
 def note_look_up(job_id: str) -> None:
-    """Frappe's enqueue found that nothing of that id waits or runs, and will send it."""
+    """Note that Frappe's enqueue looks for a job of that id, and will send it if there is none."""
     frappe.local.frappe_jobs_looked_up = {*_looked_up(), job_id}
 
 
@@ -242,17 +240,17 @@ def _looked_up() -> set[str]:
     return getattr(frappe.local, "frappe_jobs_looked_up", None) or set()
 
 
-# --- sent, a tracked job with its record
+# --- sending; a tracked job with its record
 
 
 def _send(sending: Sending) -> Any:
-    """The job, None where its id is claimed and taken; a tracked one is sent at the commit."""
+    """Send the job; None if its id was claimed and is taken.  Tracked jobs wait for the commit."""
     here, message = runtime(), sending.message
     if message.task_id is None:
         return here.dispatcher.dispatch([sending])[0]
     if not _is_after_commit():
         return here.background_tasks.enqueue([sending], here.host.require_current())[0]
-    # Frappe's enqueue_after_commit: nobody commits what is written from here on.
+    # In Frappe's enqueue_after_commit nothing commits what is written from here on.
     if sending.claim and here.ledger.is_taken(message):
         return None
     here.tracking.requeued(message)
@@ -267,7 +265,7 @@ def _send(sending: Sending) -> Any:
 
 
 def _is_after_commit() -> bool:
-    """Whether this is called by what waited for the commit of the open transaction."""
+    """Whether this is called by a callback of the open transaction's commit."""
     frame: FrameType | None = sys._getframe()
     while frame := frame and frame.f_back:
         is_of_callbacks = frame.f_code is CallbackManager.run.__code__
@@ -276,13 +274,13 @@ def _is_after_commit() -> bool:
     return False
 
 
-# --- what Frappe has its callbacks do
+# --- what Frappe's callbacks do
 
 
 def keep_few_failed_jobs(*_: Any) -> None:
-    """Forget the oldest failed jobs of the open site that are over its own limit, queue by queue.
+    """Forget the open site's oldest failed jobs over its own limit, for each queue.
 
-    As RQ's callback for a failed job.
+    A callback for a failed job, with RQ's signature.
     """
     here, limit = runtime(), int(frappe.conf.get("rq_failed_jobs_limit") or 0)
     for queue in here.settings.queues if limit else ():
@@ -294,7 +292,7 @@ def keep_few_failed_jobs(*_: Any) -> None:
 def _run_here(
     func: Callable[..., Any] | str, args: Sequence[Any], call: dict[str, Any], job_id: str | None
 ) -> SyncJob:
-    """Frappe's way in its tests (``is_async=False``): as RQ does, the error stays in the job."""
+    """For Frappe's tests (``is_async=False``): as with RQ, an error stays in the job."""
     function = frappe.get_attr(func) if isinstance(func, str) else func
     try:
         return SyncJob(job_id or "", function(*args, **call), None)

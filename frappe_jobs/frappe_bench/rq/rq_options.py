@@ -1,4 +1,4 @@
-"""What callers of Frappe's and RQ's queues give, as options of ours."""
+"""The options that callers of Frappe's and RQ's queues give, as ours."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from frappe_jobs.message import Retry
 
 logger = logging.getLogger(__name__)
 
-#: Options of ours that Frappe's enqueue takes for arguments of the method.
+#: Our options, which Frappe's enqueue takes for arguments of the method.
 OURS = ("track_job", "retry", "at_front_when_starved")
 
-#: What Frappe's own enqueue_doc has run.
+#: The method that Frappe's own enqueue_doc enqueues.
 FRAPPES_RUN_DOC_METHOD = "frappe.utils.background_jobs.run_doc_method"
 
-#: The path of queue.keep_few_failed_jobs, as the host knows it.
+#: The host's path for queue.keep_few_failed_jobs.
 KEEP_FEW_FAILED_JOBS = "frappe_jobs.keep_few_failed_jobs"
 
-#: For RQ a timeout of -1 is none.
+#: Seconds, for RQ's timeout of -1: none.
 ENDLESS = 365 * 24 * 3600
 
-#: Among the keywords of RQ's enqueue those that are not the function's.
+#: The keywords of RQ's enqueue that are not the function's.
 RQS_OWN = (
     "timeout", "job_timeout", "at_front", "job_id", "on_success", "on_failure", "on_stopped",
     "retry", "description", "depends_on", "meta", "ttl", "result_ttl", "failure_ttl", "pipeline",
 )  # fmt: skip
 
-#: Settings of the bench say how long jobs are kept; Frappe names them with every job.
+#: The bench's settings say how long jobs are kept; Frappe gives these with every job.
 KNOWN = {"result_ttl", "failure_ttl"}
 
-#: Those of RQ's options that have been named in the log.
+#: RQ's options that have already been named in the log.
 _named: set[str] = set()
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of RQ's options that we have as well; what else there is, is said once.
+    """RQ's options that we have as well; the others are logged once.
 
-    Raises ArgumentError for ``depends_on``: the job would run before the other one.
+    Raises ArgumentError for ``depends_on``: the job would run before the other job.
     """
     rest = {name: value for name, value in options.items() if value is not None}
     if rest.pop("depends_on", None):
         raise ArgumentError(
-            "'depends_on' is RQ's, and no job waits for another one here: enqueue it at the end of "
+            "'depends_on' is RQ's, and jobs do not wait for others here: enqueue it at the end of "
             "the other job, or as its on_success."
         )
     found: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     if ignored := sorted({*rest} - KNOWN - _named):
         _named.update(ignored)
         logger.warning(
-            "enqueue_call was given %s: options of RQ's that are ignored here", ", ".join(ignored)
+            "enqueue_call was given %s: RQ's options, which are ignored here", ", ".join(ignored)
         )
     return found
 
@@ -73,7 +73,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def positional(
     method: Callable[..., Any] | str, values: Sequence[Any] | None, arguments: dict[str, Any]
 ) -> None:
-    """Put arguments without a name among those with one; raises ArgumentError for too many."""
+    """Add positional arguments to the named ones; raises ArgumentError for too many."""
     if not values:
         return
     signature = inspect.signature(_function_behind(method, arguments))
@@ -83,14 +83,14 @@ def positional(
         raise ArgumentError(f"{method} cannot be given {values!r}: {error}.") from None
     for name in named:
         if signature.parameters[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-            raise ArgumentError(f"{method} must be given {name!r} without a name; a job cannot.")
+            raise ArgumentError(f"{method} takes {name!r} only by position; a job cannot do that.")
         if name in arguments:
             raise ArgumentError(f"{method} is given {name!r} twice.")
     arguments.update(named)
 
 
 def taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Those options of ours that came as arguments, unless the method has one of that name."""
+    """Remove and return our options among the arguments, unless the method has such a parameter."""
     found = [name for name in OURS if name in arguments]
     if not found:
         return {}
@@ -101,7 +101,7 @@ def taken_out(method: Callable[..., Any] | str, arguments: dict[str, Any]) -> di
 def _function_behind(
     method: Callable[..., Any] | str, arguments: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """What gets the arguments in the end: behind Frappe's enqueue_doc the document's method."""
+    """The function that gets the arguments in the end: with enqueue_doc the document's method."""
     if method == FRAPPES_RUN_DOC_METHOD:
         found = getattr(get_controller(arguments["doctype"]), arguments["doc_method"] or "", None)
         method = found if callable(found) else method
@@ -110,19 +110,19 @@ def _function_behind(
 
 
 def seconds(timeout: Any) -> int | None:
-    """As RQ reads it: a number, ``"600"``, ``"10m"``, or -1 for no timeout."""
+    """A timeout as RQ reads it: a number, ``"600"``, ``"10m"``, or -1 for no timeout."""
     found = parse_timeout(timeout)
     return ENDLESS if found is not None and found < 0 else found and int(found)
 
 
 def function_of(callback: Any) -> Callable[..., Any] | str | None:
-    """What is in RQ's Callback."""
+    """The function in RQ's Callback."""
     function: Callable[..., Any] | str | None = getattr(callback, "func", callback)
     return function
 
 
 def kept(on_failure: Callable[..., Any] | str | None) -> Callable[..., Any] | str | None:
-    """Without Frappe's default, which keeps few failed jobs: the ledger does, by the same limit.
+    """Drop Frappe's default, which limits failed jobs: the ledger does so, by the same limit.
 
     Unless the site has a limit of its own.
     """

@@ -1,6 +1,6 @@
-"""What stands in the place of Frappe's functions of these names, with their signatures.
+"""Our functions that take the place of Frappe's, with the same names and signatures.
 
-Imported by every process of the bench: what needs Celery is loaded when something is enqueued.
+Every process of the bench imports this: what needs Celery is loaded when something is enqueued.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from frappe_jobs.frappe_bench.rq.transport import install_in_what_is_loaded
 
 logger = logging.getLogger(__name__)
 
-#: Frappe's own enqueue: with deduplicate it looks a job up, to send it where none is open.
+#: Frappe's own enqueue: with deduplicate it first looks whether such a job waits or runs.
 ENQUEUE = background_jobs.enqueue.__code__
 
-#: Frappe's own, which tells who looks at a page.
+#: Frappe's own publish_progress, which tells the browser.
 tell = realtime.publish_progress
 
 
 def get_queue(qtype: str, is_async: bool = True) -> Any:
-    """The queue; raises Frappe's ValidationError for one that does not exist.
+    """The queue; raises Frappe's ValidationError if it does not exist.
 
-    During a migrate it raises redis-py's ConnectionError where no job can be sent: Frappe's enqueue
+    During a migrate it raises redis-py's ConnectionError if no job can be sent: Frappe's enqueue
     then calls the method itself.
     """
     background_jobs.validate_queue(qtype)
@@ -45,14 +45,14 @@ def get_queues(connection: Any = None) -> list[Any]:
 
 
 def get_job(job_id: str) -> Any:
-    """The newest job of that id on the open site, None if none is known."""
+    """The newest job of that id on the open site; None if none is known."""
     if sys._getframe(1).f_code is ENQUEUE:
         _room("rq.queue").note_look_up(job_id)
     return _room("rq.queue").BenchQueue("default").fetch_job(background_jobs.create_job_id(job_id))
 
 
 def get_workers(queue: Any = None) -> list[Any]:
-    """The workers online: those of that queue, or all of the bench."""
+    """The online workers of that queue, or of the whole bench."""
     found: list[Any] = _room("rq.workers").workers(queue)
     return found
 
@@ -64,7 +64,7 @@ def get_running_jobs_in_queue(queue: Any) -> list[Any]:
 
 
 def is_scheduler_running() -> bool:
-    """Whether a scheduler leads, on whatever machine; Frappe asks for a lock of this one."""
+    """Whether a scheduler leads, on any machine; Frappe would look at a lock on this machine."""
     return _room("host.session").runtime().timetable.leader() is not None
 
 
@@ -76,7 +76,7 @@ def publish_progress(
     description: str | None = None,
     task_id: str | None = None,
 ) -> None:
-    """As Frappe's, and the job that runs here says so of itself."""
+    """Like Frappe's; and the progress of the job that runs here is noted."""
     tell(percent, title, doctype, docname, description, task_id)
     if "frappe_jobs.execute" not in sys.modules:  # no job of ours runs here
         return

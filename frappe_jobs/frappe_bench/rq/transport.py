@@ -1,7 +1,7 @@
-"""Our queues under Frappe's own functions: the names that they look up when they are called.
+"""Our queues under Frappe's own functions: we replace names that those look up at each call.
 
-``frappe.enqueue`` and all that is built on it stay Frappe's, whatever its version; code that had
-imported them by name before is served as well.
+``frappe.enqueue`` and all that is built on it stay Frappe's, in every version; so code that has
+imported them by name works as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-#: In each of Frappe's modules the names that are ours there.
+#: The names that we replace in each of Frappe's modules.
 SEAMS: dict[str, dict[str, str]] = {
     "frappe.utils.background_jobs": {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
@@ -44,10 +44,10 @@ SEAMS: dict[str, dict[str, str]] = {
     },
 }
 
-#: From these, modules that are imported later take names; they are imported before.
+#: Modules that are imported later take names from these, so these are imported first.
 SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler")
 
-#: What was there before, to be put back.
+#: Frappe's own, to be put back.
 _originals: dict[tuple[str, str], Any] = {}
 
 
@@ -59,7 +59,7 @@ def install() -> None:
 
 
 def install_in_what_is_loaded() -> None:
-    """In those of Frappe's modules that are imported by now."""
+    """Do so in those of Frappe's modules that are already imported."""
     for name, seams in SEAMS.items():
         if module := sys.modules.get(name):
             for attribute, path in seams.items():
@@ -75,7 +75,7 @@ def _replace(module: Any, attribute: str, path: str) -> None:
 
 
 def uninstall() -> None:
-    """Put back what was there: RQ carries what this process enqueues from now on."""
+    """Put back Frappe's own: from now on this process's jobs go to RQ."""
     for (name, attribute), original in _originals.items():
         setattr(sys.modules[name], attribute, original)
     _originals.clear()

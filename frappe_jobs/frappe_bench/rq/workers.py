@@ -1,4 +1,4 @@
-"""The workers that are online, answering as RQ's do."""
+"""The online workers, with the interface of RQ's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq.job import BenchJob
 from frappe_jobs.ledger.record import STARTED
 
-#: Seconds in which workers answer.
+#: Seconds within which workers answer.
 INSPECT_TIMEOUT = 1.0
 
 
 class BenchWorker:
-    """One worker process, as it answered when it was asked."""
+    """A worker process, as it answered."""
 
     def __init__(
         self, name: str, queues: list[str], stats: dict[str, Any], running: list[BenchJob]
@@ -50,20 +50,20 @@ class BenchWorker:
 
 
 def workers(queue: Any = None) -> list[BenchWorker]:
-    """Those that serve that queue, all of the bench without one."""
+    """The workers that serve that queue; without a queue all of the bench."""
     here = runtime()
     control = here.app.control
     served = control.inspect(timeout=INSPECT_TIMEOUT).active_queues() or {}
-    known = [*served]  # whoever is named is not waited for any longer than it takes
+    known = [*served]  # with the workers' names Celery does not wait longer than needed
     stats = (
         control.inspect(destination=known, timeout=INSPECT_TIMEOUT).stats() or {} if known else {}
     )
-    ours = {f"{here.settings.bench_id}:{one}" for one in here.settings.queues}
+    ours = {f"{here.settings.bench_id}:{queue_name}" for queue_name in here.settings.queues}
     wanted = {queue.name} if queue is not None else ours
     jobs = running()
     found = []
     for name, queues in sorted(served.items()):
-        names = [one["name"] for one in queues if one["name"] in ours]
+        names = [entry["name"] for entry in queues if entry["name"] in ours]
         if wanted & {*names}:
             its = [job for job in jobs if (job.worker_name or "").startswith(f"{name}/")]
             found.append(BenchWorker(name, names, stats.get(name, {}), its))
@@ -73,4 +73,6 @@ def workers(queue: Any = None) -> list[BenchWorker]:
 def running(queues: Iterable[str] = ()) -> list[BenchJob]:
     """The jobs that run now, of all sites."""
     here = runtime()
-    return [BenchJob(one) for one in here.listing.latest(here.host.sites(), [STARTED], [*queues])]
+    return [
+        BenchJob(record) for record in here.listing.latest(here.host.sites(), [STARTED], [*queues])
+    ]

@@ -1,4 +1,4 @@
-"""The record of a tracked job, as Frappe's people have it in their hands."""
+"""The record of a tracked job, as a document of Frappe's."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class BackgroundTask(Document):  # type: ignore[misc]
     status: str
 
     def load_from_db(self) -> None:
-        """Its values, and what the job says of itself now; a record may be behind while it runs."""
+        """Its values, and what the job says now: while it runs, the record may be behind."""
         super().load_from_db()
         self.look()
 
     def look(self) -> None:
-        """Take over what the job says of itself now."""
+        """Take over what the job says now."""
         if self.status in OPEN:
             known = runtime().background_tasks.live(frappe.local.site, [self.message_id])
             self.update(columns_of(known.get(self.message_id, {})))
 
     def cancel(self) -> bool:
-        """End the job without its effect: a waiting one never starts, a running one is killed.
+        """End the job without its effect: a waiting job never starts, a running job is killed.
 
-        False, and nothing changed, if it had ended before.  For its user, and Administrator.
+        False, and nothing is changed, if it had already ended.  For its user and Administrator.
         """
         with refusals():
             did: bool = runtime().background_tasks.cancel(self, BenchSession())
         self.look()
-        if did and self.status in OPEN:  # nobody knows of its job
+        if did and self.status in OPEN:  # its job is lost
             self.status = CANCELLED
         return did
 
     def run_again(self) -> Any:
-        """Have a job that failed or was cancelled run again, when this transaction commits.
+        """Run a job that failed or was cancelled again, when this transaction commits.
 
-        For its user, and Administrator; raises JobError if it waits, runs, or is completed.
+        For its user and Administrator; raises JobError if it waits, runs, or is completed.
         """
         with refusals():
             job = runtime().background_tasks.run_again(self, BenchSession())
@@ -52,7 +52,7 @@ class BackgroundTask(Document):  # type: ignore[misc]
         return job
 
     def validate(self) -> None:
-        """Nobody makes one by hand, nor changes one: it says what is sent to a worker."""
+        """Refuse: it says what was sent to a worker, so nobody makes or changes it by hand."""
         frappe.throw(frappe._("A Background Task is made by enqueue(…, track_job=True)."))
 
     def on_trash(self) -> None:
@@ -67,19 +67,19 @@ class BackgroundTask(Document):  # type: ignore[misc]
 
 @frappe.whitelist(methods=["POST"])  # type: ignore[untyped-decorator]
 def cancel(name: str) -> bool:
-    """What the button does."""
+    """The button Cancel Job."""
     return _of_user(name).cancel()
 
 
 @frappe.whitelist(methods=["POST"])  # type: ignore[untyped-decorator]
 def run_again(name: str) -> str:
-    """What the button does; gives the task's id."""
+    """The button Run Again; gives the task's id."""
     _of_user(name).run_again()
     return name
 
 
 def _of_user(name: str) -> BackgroundTask:
-    """As it is stored, whatever a browser says of it; refuses who may not see it."""
+    """The task as it is stored, whatever a browser sent; refuses users who may not see it."""
     task: BackgroundTask = frappe.get_doc(DOCTYPE, name)
     task.check_permission("read")
     return task

@@ -13,13 +13,13 @@ class SchedulerEvent(Document):  # type: ignore[misc]
     """Its Scheduled Job Types are made by people or apps, and no migrate deletes them."""
 
     def on_update(self) -> None:
-        """Those of its schedules that had its method before have the new one."""
+        """Give its new method to its schedules that had the old method."""
         before = self.get_doc_before_save()
         old, new = before and method_of_event(before), method_of_event(self)
         if not old or not new or old == new:
             return
         filters = {"scheduler_event": self.name, "method": old}
         for name in frappe.get_all(SCHEDULED_JOB_TYPE, filters, pluck="name"):
-            one = frappe.get_doc(SCHEDULED_JOB_TYPE, name)
-            one.method = new
-            one.save()
+            job_type = frappe.get_doc(SCHEDULED_JOB_TYPE, name)
+            job_type.method = new
+            job_type.save()
