@@ -98,22 +98,14 @@ def _keywords(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):  # written in C, or a signature that cannot be read
         return frozenset(), None
-    named = [
-        parameter
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    required = frozenset(
-        parameter.name for parameter in named if parameter.default is parameter.empty
-    )
-    if any(
-        parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty
-        for parameter in parameters
-    ):
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    taken = frozenset(item.name for item in parameters if item.kind in by_name)
+    needed = [item for item in parameters if item.default is item.empty]
+    required = taken & {item.name for item in needed}
+    if any(item.kind is item.POSITIONAL_ONLY for item in needed):
         required |= {""}  # which no keywords satisfy
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return required, None
-    return required, frozenset(parameter.name for parameter in named)
+    takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters)
+    return required, None if takes_any else taken
 
 
 def call(method: Callable[..., Any], /, **arguments: Any) -> Any:

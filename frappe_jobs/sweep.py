@@ -78,10 +78,7 @@ def _missing(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list
 
 def _unmoved(ledger: Ledger, records: Sequence[Record]) -> list[Record]:
     """The jobs that were not begun, ended or put back since they were read."""
-    now = {
-        record.message.id: record
-        for record in ledger.read_all([record.message.id for record in records])
-    }
+    now = _by_id(ledger.read_all([record.message.id for record in records]))
     return [record for record in records if now.get(record.message.id) == record]
 
 

@@ -42,10 +42,8 @@ class RQJob(rq_job.RQJob):  # type: ignore[misc]
         found: Iterable[Record] = _records(asked.get("filters"))
         if " asc" in (asked.get("order_by") or ""):
             found = reversed([*found])
-        return [
-            rq_job.serialize_job(BenchJob(record))
-            for record in islice(found, start, start + length)
-        ]
+        page = islice(found, start, start + length)
+        return [rq_job.serialize_job(BenchJob(record)) for record in page]
 
     @staticmethod
     def get_count(args: Any = None, **asked: Any) -> int:

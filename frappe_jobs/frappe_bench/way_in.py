@@ -50,8 +50,7 @@ def switch_on(sites_path: Path) -> bool:
 def switch_off(sites_path: Path, *, remember: bool = True) -> bool:
     """Remove our function from ``extra_config``; False if it was not there.
 
-    With ``remember`` the configuration notes that the bench stays on RQ, so no worker switches it
-    on again.
+    With ``remember`` the configuration keeps the bench on RQ, so no worker switches it on again.
     """
     config = read_common(sites_path)
     left = [path for path in _named(config) if path != WAY_IN]

@@ -67,9 +67,7 @@ def compare(
                 (ahead if stored.due > _next(entry, now) else moved).append(name)
     found = Differences(
         missing=missing, changed=changed, ahead=ahead, moved=moved,
-        ran_ahead=[
-            name for name, (_, record) in wanted.items() if is_ahead(record.last_execution, now)
-        ],
+        ran_ahead=[name for name, (_, job) in wanted.items() if is_ahead(job.last_execution, now)],
         left_over=[name for name in present if name not in wanted],
         due={name: stored.due for name, stored in present.items() if stored.due is not None},
         unreadable={name: stored.why for name, stored in present.items() if stored.why},

@@ -73,6 +73,5 @@ def workers(queue: Any = None) -> list[BenchWorker]:
 def running(queues: Iterable[str] = ()) -> list[BenchJob]:
     """The jobs that run now, of all sites."""
     here = runtime()
-    return [
-        BenchJob(record) for record in here.listing.latest(here.host.sites(), [STARTED], [*queues])
-    ]
+    found = here.listing.latest(here.host.sites(), [STARTED], [*queues])
+    return [BenchJob(record) for record in found]
