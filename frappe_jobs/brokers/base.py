@@ -54,8 +54,8 @@ class Recorder(Protocol):
     def record(self, sendings: Sequence[Sending]) -> Sequence[int]:
         """Write the records of these sendings, in order, and push what is to be pushed.
 
-        Gives a ``Recorded`` for each.  A message is not sent if that is false, nor if it is KNOWN and
-        in an outbox: then another process has sent it from there.
+        Gives a ``Recorded`` for each: if it is false the message is not sent, nor if it is KNOWN
+        and in an outbox, from which another process has then sent it.
         """
 
     def sent(self, messages: Sequence[Message]) -> None:

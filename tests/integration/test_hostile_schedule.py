@@ -173,7 +173,7 @@ RECORDS = {
     "last_execution = 'yesterday'": "ValueError",
     "last_execution = '0000-00-00 00:00:00'": "ValueError",
     "creation = 5": "Error",
-    "queue = x'ff'": "texts",
+    "queue = x'ff'": "is no text",
 }
 
 
