@@ -78,7 +78,8 @@ def _missing(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list
 
 def _unmoved(ledger: Ledger, records: Sequence[Record]) -> list[Record]:
     """The jobs that were not begun, ended or put back since they were read."""
-    now = _by_id(ledger.read_all([record.message.id for record in records]))
+    read = ledger.read_all([record.message.id for record in records])
+    now = {record.message.id: record for record in read}
     return [record for record in records if now.get(record.message.id) == record]
 
 

@@ -73,9 +73,8 @@ class BenchQueue:
     @property
     def jobs(self) -> list[BenchJob]:
         """The jobs that wait, of all sites, the next job first."""
-        waiting = ((record.message, record) for record in self._waiting())
-        in_order = sorted(waiting, key=lambda pair: (not pair[0].at_front, pair[0].enqueued_at))
-        return jobs([record for _, record in in_order])
+        records = sorted(self._waiting(), key=lambda record: record.message.enqueued_at)
+        return jobs(sorted(records, key=lambda record: not record.message.at_front))
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[BenchJob]:
         return self.jobs[offset : offset + length if length >= 0 else None]

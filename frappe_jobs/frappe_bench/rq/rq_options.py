@@ -57,7 +57,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     found: dict[str, Any] = {}
     if (retry := rest.pop("retry", None)) is not None:
-        # Of what is none of RQ's the dispatcher says so.
+        # The dispatcher refuses what is neither RQ's nor ours.
         is_rqs = isinstance(retry, rq.Retry)
         found["retry"] = Retry(retry.max, retry.intervals) if is_rqs else retry
     if description := rest.pop("description", None):
