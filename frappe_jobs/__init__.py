@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         is_job_enqueued,
         new_doc,
         publish_progress,
+        resume,
         site,
+        step,
     )
     from frappe_jobs.context import conf, db, local, session
     from frappe_jobs.errors import FrappeJobsError, JobFailed, JobTimeout, RetryBackgroundJobError
@@ -44,7 +46,7 @@ _ROOMS = {
         "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "get_recent_tasks",
         "is_job_enqueued",
         # In a job
-        "get_current_job", "publish_progress",
+        "get_current_job", "publish_progress", "step", "resume",
         # Sites and documents
         "site", "get_doc", "new_doc", "get_all",
     ),
@@ -62,7 +64,7 @@ __all__ = [
     "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "enqueue_many", "get_all",
     "get_current_job", "get_doc", "get_job", "get_job_status", "get_jobs", "get_queues_timeout",
     "get_recent_tasks", "is_job_enqueued", "local", "new_doc", "publish_progress", "register",
-    "session", "site",
+    "resume", "session", "site", "step",
 ]  # fmt: skip
 
 

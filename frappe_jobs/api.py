@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Task
 from celery.local import Proxy
@@ -16,6 +16,8 @@ from frappe_jobs import runtime
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import Options
+from frappe_jobs.effects import run as effects
+from frappe_jobs.effects.loop import Loop
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.host.session import Session
@@ -25,6 +27,8 @@ from frappe_jobs.message import Retry, Sending
 from frappe_jobs.methods import path_of
 
 Method = Callable[..., Any] | str
+Value = TypeVar("Value")
+Row = TypeVar("Row")
 
 #: The names of enqueue's options, in an item of enqueue_many.
 OPTIONS = {item.name for item in fields(Options)}
@@ -229,6 +233,41 @@ def publish_progress(percent: float, stage: str | None = None, **further: Any) -
         here.ledger.note(job.message, fields, holder=job.holder)
         about = further.get("doctype"), further.get("docname")
         here.tracking.note_progress(job.message, float(percent), stage, *about)
+
+
+def step(name: str, method: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
+    """Call the method and commit, once for the job that runs here, however often it runs.
+
+    A later run of the job passes it over and returns what it has returned: JSON, of up to 10,000
+    characters, else ArgumentError.  A step that has failed is done again.  Outside of a job it is
+    a plain call, and commits nothing.
+    """
+    here = effects.current()
+    return here.step(name, method, *args, **kwargs) if here else method(*args, **kwargs)
+
+
+def resume(
+    rows: Iterable[Row] | Callable[[Any], Iterable[Row]],
+    key: Callable[[Row], Any] | None = None,
+    *,
+    name: str = "rows",
+    every: int = 100,
+    seconds: float = 5.0,
+) -> Iterator[Row]:
+    """The rows, each once for the job that runs here, however often it is interrupted.
+
+    Commits after so many rows or seconds, and behind the last one, each time with the place where
+    it is; a later run of the job goes on behind it.  When the job's worker stops, or its timeout
+    is near, it commits, and the job is queued again to go on there: that counts as no retry.
+
+    Rows come in the same order each time.  Without ``key`` so many are passed over as were done;
+    with it, such as ``lambda row: row.name``, all up to the one that was done last.  A function in
+    place of the rows is given that key, None at first, and reads those behind it.  A second loop
+    of a job needs another ``name``.  Outside of a job it is a plain loop, and commits nothing.
+    """
+    if here := effects.current():
+        return Loop(here, name, key, every, seconds).run(rows)
+    return iter(rows(None) if callable(rows) else rows)
 
 
 def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,6 +14,7 @@ from uuid import uuid4
 from frappe_jobs import current
 from frappe_jobs.background_task import record as task_record
 from frappe_jobs.background_task.tracking import Tracking
+from frappe_jobs.effects.run import Effects, LeaseLost, PutOff, running
 from frappe_jobs.errors import (
     BadMessage,
     BrokerUnavailable,
@@ -24,7 +24,7 @@ from frappe_jobs.errors import (
     RetryBackgroundJobError,
     TransactionConflict,
 )
-from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
+from frappe_jobs.host.done_markers import AlreadyDone, DoneMarkers
 from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Jobs
@@ -46,8 +46,8 @@ CONFLICT_RETRIES = 5
 TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
 #: Seconds between two attempts to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
-#: Characters of a result's JSON up to which it is kept with the done marker.
-LONGEST_MARKED = 10_000
+#: Seconds after which a worker that was told to stop takes no more messages.
+UNTIL_IT_TAKES_NOTHING = 1
 
 
 class RunAgain(Exception):
@@ -56,10 +56,6 @@ class RunAgain(Exception):
     def __init__(self, delay: int) -> None:
         super().__init__(delay)
         self.delay = delay
-
-
-class LeaseLost(Exception):
-    """The run is no longer the one that counts, so it must not commit."""
 
 
 class Executor:
@@ -84,6 +80,7 @@ class Executor:
         holder: str,
         timed_out: type[BaseException],
         leave: Callable[[], object] = lambda: None,
+        must_stop: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Run the message's method and return its result as JSON carries it.
 
@@ -91,10 +88,11 @@ class Executor:
         record before this returns or raises the method's own error.  Raises RunAgain where another
         attempt is due, where somebody else holds the lease, and where its site's database was away.
         ``timed_out`` is what the worker raises in a job at its timeout.  ``leave`` ends what the
-        job has started, where its run has failed.  Nothing is run, and None returned, if the record
-        says that the job has ended.
+        job has started, where its run has failed.  ``must_stop`` says whether the worker stops as
+        soon as it can.  Nothing is run, and None returned, if the record says that the job has
+        ended.
         """
-        return Execution(self, message, holder, timed_out, leave).go()
+        return Execution(self, message, holder, timed_out, leave, must_stop).go()
 
 
 class Execution:
@@ -107,19 +105,18 @@ class Execution:
         holder: str,
         timed_out: type[BaseException],
         leave: Callable[[], object],
+        must_stop: Callable[[], bool],
     ) -> None:
         self._host, self._ledger, self._jobs = parts.host, parts.ledger, parts.jobs
         self._tracking, self._away = parts.tracking, parts.away
         self._markers = parts.markers
         self._message, self._timed_out, self._leave = message, timed_out, leave
-        self._holder = holder
+        self._holder, self._must_stop = holder, must_stop
         #: That no other run has: who asks the ledger twice is told the same twice.
         self._id = uuid4().hex
         self._retries = 0
         self._kwargs: dict[str, Any] = {}
         self._has_returned = False
-        #: Whether a commit was asked for that holds its done marker.
-        self._is_marked = False
 
     def go(self) -> Any:
         message = self._message
@@ -170,7 +167,8 @@ class Execution:
             else:  # what became of the job stands
                 _log_and_go_on("closing the site", message)
         if outcome.run_again_in is not None:
-            raise RunAgain(outcome.run_again_in) from outcome.error
+            cause = None if isinstance(outcome.error, PutOff) else outcome.error
+            raise RunAgain(outcome.run_again_in) from cause
         if outcome.error:
             raise outcome.error
         return outcome.result
@@ -181,23 +179,27 @@ class Execution:
         """Whatever the method raises is in the outcome; raises LeaseLost."""
         message, kwargs = self._message, self._kwargs
         session.writes_first = self._met_conflict()
+        effects = Effects(
+            message, self._id, session, self._ledger, self._host.arguments, self._markers,
+            attempt.may_have_run, self._must_stop,
+        )  # fmt: skip
         here = current.running(message, kwargs, attempt.number, self._holder)
-        with here, self._host.running(message, kwargs):
+        with here, running(effects), self._host.running(message, kwargs):
             try:
-                done = self._done_before(session) if attempt.may_have_run else None
-                outcome = done or self._run_method(session)
+                done = self._done_before(effects) if attempt.may_have_run else None
+                outcome = done or self._run_method(session, effects)
             except BaseException as error:  # noqa: B036 - it is in the outcome
                 session.rollback()
                 if isinstance(error, LeaseLost):
                     raise
-                outcome = self._what_became_of_it(session, error)
+                outcome = self._what_became_of_it(effects, error)
             if outcome.run_again_in is None:
                 if outcome.error:
                     self._log_error(outcome.error)
                 self._call_after_hooks(outcome)
         return outcome
 
-    def _run_method(self, session: Session) -> Outcome:
+    def _run_method(self, session: Session, effects: Effects) -> Outcome:
         message, kwargs = self._message, self._kwargs
         self._tracking.begin(message, session)
         kwargs.update(self._host.arguments.decode(message.arguments))
@@ -206,7 +208,7 @@ class Execution:
             self._call_hook(path, transaction_type="job")
         value = method(**kwargs)
         self._has_returned = True
-        return self._commit(session, value)
+        return self._commit(session, effects, value)
 
     def _met_conflict(self) -> bool:
         """Whether others changed what its last attempt had read, so that it reads later now."""
@@ -216,14 +218,13 @@ class Execution:
             return False
         return record is not None and record.error == TRANSACTION_CONFLICT
 
-    def _commit(self, session: Session, value: Any) -> Outcome:
+    def _commit(self, session: Session, effects: Effects, value: Any) -> Outcome:
         """The end of a method that has returned: that it is done is committed with its work."""
         message = self._message
         result, text = self._as_json(value)
         said = None if result is None else text
         is_written = self._tracking.complete(message, session, said)
-        markers = self._markers
-        session.commit(partial(self._mark, markers, session, text) if markers else None)
+        effects.commit(text)
         if not is_written:
             is_written = self._tracking.ended(message, task_record.COMPLETED, result=said)
         return Outcome(result, text, value, is_written=is_written)
@@ -250,30 +251,11 @@ class Execution:
             text = json.dumps(result)
         return result, text
 
-    # --- the done marker: what was committed is not done again
+    # --- what is done is not done again
 
-    def _mark(self, markers: DoneMarkers, session: Session, text: str) -> None:
-        """Add the done marker to what is about to be committed.
-
-        Raises LeaseLost, and nothing may be committed, where the job runs elsewhere by now, or has
-        ended.
-        """
-        if not self._is_held():
-            raise LeaseLost
-        self._is_marked = True
-        kept = text if len(text) <= LONGEST_MARKED else None
-        markers.add(session, DoneMarker(self._message.id, self._id, kept))
-
-    def _is_held(self) -> bool:
-        try:
-            return self._ledger.is_held(self._message, self._id)
-        except BrokerUnavailable:  # then the marker alone sees to it that one run commits
-            return True
-
-    def _done_before(self, session: Session) -> Outcome | None:
+    def _done_before(self, effects: Effects) -> Outcome | None:
         """The end of a job whose work is committed already; None: it is not."""
-        message = self._message
-        marker = self._markers.find(session, message.id) if self._markers else None
+        message, marker = self._message, effects.done()
         if marker is None:
             return None
         logger.warning(
@@ -284,33 +266,30 @@ class Execution:
         result = json.loads(text)
         said = None if result is None else text
         is_written = self._tracking.ended(message, task_record.COMPLETED, result=said)
-        return Outcome(
-            result,
-            text,
-            self._host.arguments.decode_value(result),
-            is_written=is_written,
-        )
+        value = self._host.arguments.decode_value(result)
+        return Outcome(result, text, value, is_written=is_written)
 
-    def _what_became_of_it(self, session: Session, error: BaseException) -> Outcome:
+    def _what_became_of_it(self, effects: Effects, error: BaseException) -> Outcome:
         """The outcome of a run that raised, after its rollback.
 
         Where the commit was asked for, its reply may be lost, or a call that waited for it may
         have raised: the database knows whether the work is committed.
         """
-        never_reached = self._host.is_out_of_reach(error) and not session.was_connected
-        if not self._is_marked:
-            may_be_committed = self._has_returned
-            return self._tracked(
-                self._failure(error, never_reached, may_be_committed=may_be_committed)
-            )
+        if isinstance(error, PutOff):
+            delay = UNTIL_IT_TAKES_NOTHING if self._must_stop() else 0
+            return self._tracked(Outcome(error=error, reason="put off", run_again_in=delay))
+        is_lost = self._host.is_out_of_reach(error)
+        never_reached = is_lost and not effects.session.was_connected
+        if not effects.is_marked:
+            failure = self._failure(error, never_reached, may_be_committed=self._has_returned)
+            return self._tracked(failure)
         try:
-            done = self._done_before(session)
+            done = self._done_before(effects)
         except Exception as away:  # asked again when the message comes back
             return self._failure(away, never_reached=True)
         if done is None:
             return self._tracked(self._failure(error, never_reached))
-        by_another = isinstance(error, (AlreadyDone, self._timed_out))
-        if by_another or self._host.is_out_of_reach(error):
+        if is_lost or isinstance(error, (AlreadyDone, self._timed_out)):
             return done
         return self._tracked(Outcome(error=error, reason=described(error)))
 
@@ -422,6 +401,8 @@ class Execution:
                 {"result": outcome.text} if is_done else outcome.failure(),
                 is_written=outcome.is_written, holder=self._holder, call=self._id,
             )  # fmt: skip
+        if isinstance(outcome.error, PutOff):
+            return self._put_off(outcome.run_again_in)
         # The record first: a worker that is killed before the retry is sent still holds its own
         # message, which comes back.
         self._ledger.wait_for_retry(
@@ -431,6 +412,15 @@ class Execution:
         logger.warning(
             "%s is run again in %s s: %s", message.name, outcome.run_again_in, outcome.reason,
             extra={"action": "job_retried", "job": message.job_id},
+        )  # fmt: skip
+        return False
+
+    def _put_off(self, delay: int) -> bool:
+        message = self._message
+        self._ledger.wait_for_retry(message, delay, {}, holder=self._holder, counts=False)
+        logger.info(
+            "%s is put off, and goes on where it is", message.name,
+            extra={"action": "job_put_off", "job": message.job_id},
         )  # fmt: skip
         return False
 

@@ -45,7 +45,7 @@ from frappe_jobs.celery.servers import (
 )
 from frappe_jobs.celery.silence import Silence
 from frappe_jobs.celery.standstill import Standstill
-from frappe_jobs.celery.stopping import Drain, TakeSignals
+from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
@@ -103,8 +103,9 @@ class Execute(Task):  # type: ignore[misc]
         try:
             holder = lease.holder(self.request.hostname, os.getpid())
             result = runtime.executor.execute(
-                message, holder=holder, timed_out=SoftTimeLimitExceeded, leave=child.leave_nothing()
-            )
+                message, holder=holder, timed_out=SoftTimeLimitExceeded,
+                leave=child.leave_nothing(), must_stop=stopping.must_stop,
+            )  # fmt: skip
             # Celery would log the result, and send it to everyone who listens to events.
             return None if runtime.in_force.keeps_results else result
         except ForgedMessage as error:

@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+from mmap import mmap
 from typing import Any
 
 from celery import bootsteps
@@ -50,6 +51,16 @@ class Stopping:
         self.in_loop = False
         self._told_at = 0.0
         self._read, self._write = -1, -1
+        #: One byte: 1 once it was told.
+        self._shared: bytearray | mmap = bytearray(1)
+
+    def share(self) -> None:
+        """Have the processes that are forked from here on see whether it was told."""
+        self._shared = mmap(-1, 1)
+
+    def must_stop(self) -> bool:
+        """Whether this worker, or the one whose process this is, was told to stop."""
+        return self._shared[0] == 1
 
     def listen(self, grace: float | None) -> None:
         """Handle the signals; ``grace`` is the seconds from the first signal to handing back."""
@@ -68,6 +79,7 @@ class Stopping:
         now = time.monotonic()
         if not self.told:
             self.told, self._told_at = True, now
+            self._shared[0] = 1
             os.write(self._write, b"1")
             if not self.in_loop:
                 state.should_stop = 0
@@ -104,6 +116,7 @@ class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(worker, **options)
         self.enabled = issubclass(worker.pool_cls, TaskPool)
         if self.enabled:
+            stopping.share()
             guard.begin()
             worker_shutdown.connect(lambda **_: guard.leave(), weak=False)
 

@@ -15,9 +15,10 @@ class AlreadyDone(Exception):
 
 @dataclass(frozen=True)
 class DoneMarker:
-    """That the work of a message is committed."""
+    """That something is committed: the work of a message, a step of it, so much of a loop."""
 
-    message_id: str
+    #: The message's id, and behind it the name of the step or of the loop.
+    name: str
     #: The run that did it, as the ledger's records name it.
     run: str
     #: As JSON; None where it was too long to be kept here.
@@ -25,22 +26,30 @@ class DoneMarker:
 
 
 class DoneMarkers(ABC):
-    """The done markers of a site's database, at most one of each message."""
+    """The done markers of a site's database, at most one of each name."""
 
     @abstractmethod
-    def add(self, session: Session, marker: DoneMarker) -> None:
-        """Add it in the session's transaction; makes the table if need be.
+    def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
+        """Add it in the session's transaction, or change it if it is still as ``before``.
 
-        Waits for another transaction that adds the message's marker at this moment.  Raises
-        AlreadyDone, and the transaction can only be rolled back.
+        Makes the table if need be.  Waits for another transaction that does the same at this
+        moment.  Raises AlreadyDone if that one was quicker; then the transaction can only be rolled
+        back.
         """
 
     @abstractmethod
-    def find(self, session: Session, message_id: str) -> DoneMarker | None:
-        """The marker of that message if one is committed, and roll the transaction back.
+    def look(self, session: Session, name: str) -> DoneMarker | None:
+        """The marker of that name as the session's transaction sees it.
 
         Raises DatabaseUnavailable, or the database's own error.
         """
+
+    def find(self, session: Session, name: str) -> DoneMarker | None:
+        """The same, and roll the transaction back."""
+        try:
+            return self.look(session, name)
+        finally:
+            session.rollback()
 
     @abstractmethod
     def clear(self, site: str, before: datetime) -> int:

@@ -77,8 +77,10 @@ class Apps:
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError as error:
-                if error.name != name or name.endswith(".hooks"):
+                if not f"{name}.".startswith(f"{error.name}."):  # the app's own import
                     logger.exception("%s cannot be imported", name)
+                elif name.endswith(".hooks"):  # an app need not have tasks
+                    logger.error("%s cannot be imported: there is no %r", name, error.name)
             except Exception:  # an app's own code must not keep the worker from the other apps
                 logger.exception("%s cannot be imported", name)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 from itertools import count
+from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
@@ -15,7 +16,7 @@ from frappe_jobs.standalone.models import DONE_MARKERS
 from frappe_jobs.standalone.records import has_tables, need_tables
 from frappe_jobs.standalone.sqlite import BLIND
 
-MESSAGE_ID, DONE_AT = DONE_MARKERS.c.message_id, DONE_MARKERS.c.done_at
+NAME, DONE_AT = DONE_MARKERS.c.name, DONE_MARKERS.c.done_at
 
 #: Rows deleted in one transaction.
 CHUNK = 1_000
@@ -27,38 +28,34 @@ class SiteDoneMarkers(DoneMarkers):
     def __init__(self, engine_of: Callable[[str], Engine]) -> None:
         self._engine_of = engine_of
 
-    def add(self, session: Session, marker: DoneMarker) -> None:
+    def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
         need_tables(session.db)
-        now = datetime.now(timezone.utc)
-        row = insert(DONE_MARKERS).values(
-            message_id=marker.message_id, run=marker.run, result=marker.result, done_at=now
-        )
+        values = {"run": marker.run, "result": marker.result, "done_at": datetime.now(timezone.utc)}
+        statement: Any = insert(DONE_MARKERS).values(name=marker.name, **values)
+        if before:
+            is_it = (NAME == before.name) & (DONE_MARKERS.c.result == before.result)
+            statement = update(DONE_MARKERS).values(values).where(is_it)
         try:
-            session.db.execute(row.execution_options(**{BLIND: True}))
+            if session.db.execute(statement.execution_options(**{BLIND: True})).rowcount == 0:
+                raise AlreadyDone
         except IntegrityError:
             raise AlreadyDone from None
 
-    def find(self, session: Session, message_id: str) -> DoneMarker | None:
+    def look(self, session: Session, name: str) -> DoneMarker | None:
         need_tables(session.db)
-        try:
-            row = session.db.execute(
-                select(MESSAGE_ID, DONE_MARKERS.c.run, DONE_MARKERS.c.result).where(
-                    MESSAGE_ID == message_id
-                )
-            ).first()
-            return DoneMarker(*row) if row else None
-        finally:
-            session.rollback()
+        columns = select(NAME, DONE_MARKERS.c.run, DONE_MARKERS.c.result)
+        row = session.db.execute(columns.where(NAME == name)).first()
+        return DoneMarker(*row) if row else None
 
     def clear(self, site: str, before: datetime) -> int:
         engine = self._engine_of(site)
         if not has_tables(engine):
             return 0
-        old = select(MESSAGE_ID).where(DONE_AT < before).order_by(DONE_AT).limit(CHUNK)
+        old = select(NAME).where(DONE_AT < before).order_by(DONE_AT).limit(CHUNK)
         for gone in count(step=CHUNK):
             with engine.begin() as connection:
                 if ids := [*connection.scalars(old)]:
-                    connection.execute(delete(DONE_MARKERS).where(MESSAGE_ID.in_(ids)))
+                    connection.execute(delete(DONE_MARKERS).where(NAME.in_(ids)))
             if len(ids) < CHUNK:
                 return gone + len(ids)
         return 0

@@ -265,7 +265,7 @@ class ScheduledJobLog(Record, Base):
 DONE_MARKERS = Table(
     "frappe_jobs_done_marker",
     Base.metadata,
-    Column("message_id", PATH_TYPE, primary_key=True),
+    Column("name", PATH_TYPE, primary_key=True),
     Column("run", String(140), nullable=False),
     Column("result", LONG_TEXT),
     Column("done_at", Instant, nullable=False, index=True),

@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 from frappe_jobs.celery import guard
+from frappe_jobs.testing import wait_until
 
 #: Whom a kill meets: a process that runs jobs, a worker's parent alone, a worker with all it has.
 CHILD, PARENT, GROUP = "child", "parent", "group"
@@ -77,10 +78,19 @@ class Crew(AbstractContextManager["Crew"]):
             kill(random.choice(children))
             return CHILD
         kind = PARENT if kind == CHILD else kind  # it has none yet, or just lost its only one
+        if kind == GROUP:  # which one that was just started has yet to make
+            wait_until(lambda: os.getpgid(pid) == pid, 10)
         (os.killpg if kind == GROUP else os.kill)(pid, signal.SIGKILL)
         self._workers[place].process.wait(10)
         self._workers[place] = self._start()
         return kind
+
+    def replace_one(self, random: Random) -> None:
+        """SIGTERM to one of them; another one takes its place once it has ended."""
+        place = random.randrange(len(self._workers))
+        self._workers[place].process.send_signal(signal.SIGTERM)
+        assert self._workers[place].process.wait(60) == 0
+        self._workers[place] = self._start()
 
     def stop(self, *, to_group: bool, times: int, pause: float) -> list[int]:
         """SIGTERM to each of them, so often, so many seconds apart; their exit statuses."""

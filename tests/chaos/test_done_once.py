@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ PAIRS = [
 ]
 #: Rows that the jobs add to: few enough that two often meet.
 ROWS = 20
+#: Rows of a loop after which it commits.
+BATCH = 100
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
@@ -95,3 +98,44 @@ def test_each_job_counts_once(
         f"with their result; {said} were found done; {time.monotonic() - began:.0f} s"
     )
     assert (total, ends) == (jobs, Counter({(FINISHED, True): jobs}))
+
+
+def test_each_row_of_a_long_loop_counts_once(
+    scene: Any, rows: None, pair: Any, random: Any, size: Callable[..., Any], found: Any
+) -> None:
+    """SIGTERM to its worker, kill -9, and a timeout that is near, again and again."""
+    count, stops, kills = size((30_000, 6, 6), (2_000, 1, 1))
+    begun = scene.bench.path / "begun"
+    killed: Counter[str] = Counter()
+    how = ["stop"] * stops + ["kill"] * kills
+    random.shuffle(how)
+    began = time.monotonic()
+    seconds = size(0.0, 0.002)
+    with Crew(scene.bench, "--concurrency", "1", "--quiet", size=1) as crew:
+        job = frappe.enqueue(once.long_loop, count=count, rows=ROWS, seconds=seconds, timeout=10)
+        for number, what in enumerate(how):
+            far = count * (number + 1) // (len(how) + 1)
+            wait_until(lambda far=far: _lines(begun) >= far, 120)
+            if what == "kill":
+                killed[crew.kill(random)] += 1
+            else:
+                crew.replace_one(random)
+                killed["SIGTERM"] += 1
+        assert job.wait(300) == count
+        crew.assert_alive()
+        put_off = job.attempt - 1 - kills
+    with frappe.site("site1") as session:
+        total = session.db.scalar(text("SELECT sum(balance) FROM account"))
+    twice = _lines(begun) - count
+    hit = ", ".join(f"{many} {kind}" for kind, many in sorted(killed.items()))
+    found(
+        f"{pair[0]}: a loop of {count:,} rows that each add 1, {hit}, a timeout of 10 s, put off "
+        f"{put_off} times: the sum is {total:,}; {twice} rows were begun twice; "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    assert (total, job.attempt > stops) == (count, True)
+    assert twice <= BATCH * kills
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,8 @@ from frappe_jobs import runtime
 from frappe_jobs.background_task.record import record_of as record_for
 from frappe_jobs.config import load_settings
 from frappe_jobs.dispatch import Options
-from frappe_jobs.execute import LONGEST_MARKED
+from frappe_jobs.effects.run import LONGEST_RESULT
+from frappe_jobs.execute import RunAgain
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Record
 from frappe_jobs.message import Message, Sending
@@ -81,7 +83,7 @@ def balance() -> int:
 
 def markers() -> list[str]:
     with frappe.site("site1") as session:
-        return [*session.db.scalars(select(DONE_MARKERS.c.message_id))]
+        return [*session.db.scalars(select(DONE_MARKERS.c.name))]
 
 
 def process_lost(message: Message) -> None:
@@ -93,6 +95,15 @@ def process_lost(message: Message) -> None:
     ledger.redis.delete(key)
     started = {"status": "started", "attempt": 1, "worker": HERE, "run": "a run"}
     ledger.redis.hset(key, mapping=waiting | started)
+    ledger.redis.zadd(ledger._key("open", message.site), {message.id: message.enqueued_at})
+
+
+def again(message: Message) -> None:
+    """As after a retry: the job waits once more."""
+    ledger = runtime.current().ledger
+    key = ledger._key("record", message.id)
+    ledger.redis.hset(key, mapping={"status": "queued", "attempt": 1})
+    ledger.redis.persist(key)
     ledger.redis.zadd(ledger._key("open", message.site), {message.id: message.enqueued_at})
 
 
@@ -217,7 +228,7 @@ class TestOneThatMayHaveRun:
         assert balance() == 5
 
     def test_of_a_long_result_the_end_is_known(self) -> None:
-        message = recorded(once.deposit_and_return, size=LONGEST_MARKED + 1)
+        message = recorded(once.deposit_and_return, size=LONGEST_RESULT + 1)
         process_lost(message)
         assert run(message, THERE) is None
         assert (balance(), record_of(message).status) == (5, FINISHED)
@@ -251,7 +262,7 @@ class TestTheCommit:
         """Redis was flushed while the job ran, so that the database alone can tell."""
         message = recorded(once.deposit)
         with here.host.session("site1") as other:
-            here.host.done_markers.add(other, DoneMarker(message.id, "another run", "7"))
+            here.host.done_markers.put(other, DoneMarker(message.id, "another run", "7"))
         assert run(message) == 7
         assert (balance(), record_of(message).status) == (0, FINISHED)
 
@@ -260,9 +271,9 @@ class TestTheTable:
     def test_a_marker_is_added_once(self, here: runtime.Runtime) -> None:
         markers, marker = here.host.done_markers, DoneMarker("a message", "a run", "1")
         with here.host.session("site1") as session:
-            markers.add(session, marker)
+            markers.put(session, marker)
         with pytest.raises(AlreadyDone), here.host.session("site1") as session:
-            markers.add(session, marker)
+            markers.put(session, marker)
         with here.host.session("site1") as session:
             assert markers.find(session, "a message") == marker
             assert markers.find(session, "A message") is None
@@ -274,7 +285,106 @@ class TestTheTable:
         found, now = here.host.done_markers, datetime.now(timezone.utc)
         with here.host.session("site1") as session:
             for number in range(8):
-                found.add(session, DoneMarker(str(number), "a run", None))
+                found.put(session, DoneMarker(str(number), "a run", None))
         assert found.clear("site1", now - timedelta(days=1)) == 0
         assert found.clear("site1", now + timedelta(days=1)) == 8
         assert markers() == []
+
+
+class TestSteps:
+    def test_a_step_that_is_done_is_passed_over(self) -> None:
+        message = recorded(once.in_steps, fail_at=2)
+        with pytest.raises(ValueError):
+            run(message)
+        assert (balance(), len(markers())) == (2, 2)
+        again(message)
+        assert run(message, THERE) == [1, 2, 3]
+        assert balance() == 3
+
+    def test_what_a_step_does_before_it_fails_is_rolled_back(self) -> None:
+        message = recorded(once.in_steps, fail_at=0)
+        with pytest.raises(ValueError):
+            run(message)
+        assert (balance(), markers()) == (0, [])
+
+    def test_a_step_is_done_once_in_a_run(self) -> None:
+        assert run(recorded(once.same_step_twice)) == [1, 1]
+        assert balance() == 1
+
+    def test_a_result_that_is_too_long_is_an_error_before_anything_is_committed(self) -> None:
+        message = recorded(once.long_step, size=LONGEST_RESULT + 1)
+        with pytest.raises(frappe.FrappeJobsError, match="up to 10,000 are kept"):
+            run(message)
+        assert balance() == 0
+
+    def test_outside_of_a_job_it_is_a_plain_call(self) -> None:
+        with frappe.site("site1"):
+            assert frappe.step("a step", max, 1, 2) == 2
+            assert [*frappe.resume([1, 2])] == [1, 2]
+            assert [*frappe.resume(lambda last: [last, 3])] == [None, 3]
+        assert markers() == []
+
+
+class TestLoops:
+    @pytest.mark.parametrize("rows", ["list", "keys", "function"])
+    def test_it_goes_on_behind_what_is_committed(self, rows: str) -> None:
+        message = recorded(once.loop, rows=rows, count=10, every=3, fail_at=8)
+        with pytest.raises(ValueError):
+            run(message)
+        assert balance() == 6  # two whole batches
+        again(message)
+        assert run(message, THERE) == 10
+        assert balance() == 10
+
+    def test_when_its_worker_must_stop_it_is_put_off(self, here: runtime.Runtime) -> None:
+        message = recorded(once.loop, rows="list", count=10, every=100)
+        for number in range(1, 10):
+            with pytest.raises(RunAgain):
+                here.executor.execute(
+                    message, holder=HERE, timed_out=TimeoutError, must_stop=lambda: True
+                )
+            assert balance() == number
+        record = record_of(message)
+        assert (record.status, record.reason, record.died) == ("queued", None, 0)
+        assert run(message) == 10
+        assert balance() == 10
+
+    def test_when_its_timeout_is_near_it_is_put_off(self) -> None:
+        message = recorded(once.loop, rows="list", count=10, every=100, seconds=0.3)
+        message = replace(message, timeout=2)
+        runs = 0
+        while True:
+            runs += 1
+            try:
+                run(message)
+                break
+            except RunAgain:
+                pass
+        assert (balance(), runs > 1) == (10, True)
+
+    def test_a_row_that_is_gone_is_an_error(self) -> None:
+        message = recorded(once.loop, rows="keys", count=10, every=3, fail_at=4, gone=3)
+        for text in ("4", "is not among its rows any more"):
+            with pytest.raises((ValueError, frappe.FrappeJobsError), match=text):
+                run(message)
+            again(message)
+        assert balance() == 3
+
+    def test_two_loops_of_one_name_are_an_error(self) -> None:
+        with pytest.raises(frappe.FrappeJobsError, match="another"):
+            run(recorded(once.two_loops))
+
+    def test_a_loop_that_is_over_is_passed_over(self) -> None:
+        message = recorded(once.loop, rows="list", count=4, every=3, fail_behind=True)
+        with pytest.raises(ValueError):
+            run(message)
+        again(message)
+        run(message)
+        assert balance() == 4
+
+    def test_of_two_runs_that_know_nothing_of_each_other_one_commits_a_batch(self) -> None:
+        message = recorded(once.loop_twice_at_once, count=6)
+        with pytest.raises(RunAgain):
+            run(message)
+        assert run(message) == 6
+        assert balance() == 6

@@ -26,7 +26,7 @@ TIERS = (
     "host brokers.base brokers.environment current scheduler.frequency scheduler.words"
     " scheduler.events",
     "ledger",
-    "job outcome sweep",
+    "job outcome effects sweep",
     "dispatch",
     "outbox",
     "background_task",

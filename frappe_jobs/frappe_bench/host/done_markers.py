@@ -25,28 +25,31 @@ class BenchDoneMarkers(DoneMarkers):
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    def add(self, session: Session, marker: DoneMarker) -> None:
+    def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
         tables.need(TABLE)
+        if before:
+            frappe.db.sql(
+                f"update `{TABLE}` set run = %s, result = %s, done_at = %s "
+                "where name = %s and result = %s",
+                (marker.run, marker.result, time.time(), before.name, before.result),
+            )
+            if frappe.db._cursor.rowcount == 0:
+                raise AlreadyDone
+            return
         try:
             frappe.db.sql(
-                f"insert into `{TABLE}` (message_id, run, result, done_at) values (%s, %s, %s, %s)",
-                (marker.message_id, marker.run, marker.result, time.time()),
+                f"insert into `{TABLE}` (name, run, result, done_at) values (%s, %s, %s, %s)",
+                (marker.name, marker.run, marker.result, time.time()),
             )
         except Exception as error:
             if frappe.db.is_primary_key_violation(error) or frappe.db.is_duplicate_entry(error):
                 raise AlreadyDone from None
             raise
 
-    def find(self, session: Session, message_id: str) -> DoneMarker | None:
+    def look(self, session: Session, name: str) -> DoneMarker | None:
         tables.need(TABLE)
-        try:
-            rows = frappe.db.sql(
-                f"select message_id, run, result from `{TABLE}` where message_id = %s",
-                (message_id,),
-            )
-            return DoneMarker(*rows[0]) if rows else None
-        finally:
-            session.rollback()
+        rows = frappe.db.sql(f"select name, run, result from `{TABLE}` where name = %s", (name,))
+        return DoneMarker(*rows[0]) if rows else None
 
     def clear(self, site: str, before: datetime) -> int:
         return self._read(site, lambda: _clear(before.timestamp()))
@@ -57,11 +60,11 @@ def _clear(before: float) -> int:
         return 0
     for gone in count(step=CHUNK):
         ids = frappe.db.sql(
-            f"select message_id from `{TABLE}` where done_at < %s order by done_at limit {CHUNK}",
+            f"select name from `{TABLE}` where done_at < %s order by done_at limit {CHUNK}",
             (before,), pluck=True,
         )  # fmt: skip
         if ids:
-            frappe.db.sql(f"delete from `{TABLE}` where message_id in %s", (tuple(ids),))
+            frappe.db.sql(f"delete from `{TABLE}` where name in %s", (tuple(ids),))
             frappe.db.commit()
         if len(ids) < CHUNK:
             return gone + len(ids)

@@ -13,7 +13,7 @@ OUTBOX = "__frappe_jobs_outbox"
 _MARIADB = {
     DONE_MARKERS: [
         f"""create table if not exists `{DONE_MARKERS}` (
-            message_id varchar(255) character set utf8mb4 collate utf8mb4_bin primary key,
+            name varchar(255) character set utf8mb4 collate utf8mb4_bin primary key,
             run varchar(140) not null,
             result longtext character set utf8mb4,
             done_at double not null,
@@ -36,7 +36,7 @@ _MARIADB = {
 _POSTGRES = {
     DONE_MARKERS: [
         f"""create table if not exists `{DONE_MARKERS}` (
-            message_id varchar(255) primary key,
+            name varchar(255) primary key,
             run varchar(140) not null,
             result text,
             done_at double precision not null

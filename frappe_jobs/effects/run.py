@@ -1,0 +1,150 @@
+"""One run of a job: what it has written, and its steps, are committed with a done marker each."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from frappe_jobs.arguments import Arguments
+from frappe_jobs.errors import ArgumentError, BrokerUnavailable
+from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
+from frappe_jobs.host.session import Session
+from frappe_jobs.ledger import Ledger
+from frappe_jobs.message import Message
+
+#: Characters of a result's JSON up to which it is kept with a done marker.
+LONGEST_RESULT = 10_000
+#: Characters of a step's name; of longer ones a hash is kept.
+LONGEST_NAME = 140
+
+
+# No Exceptions, as a method that catches those does not mean these.
+
+
+class LeaseLost(BaseException):
+    """The run is no longer the one that counts, so it must not commit."""
+
+
+class PutOff(BaseException):
+    """The job is to go on in another run: its worker stops, or its time is nearly over."""
+
+
+@dataclass
+class Effects:
+    """Those of one run of a job."""
+
+    message: Message
+    #: That no other run has; it is in the job's record while the run counts.
+    run: str
+    session: Session
+    ledger: Ledger
+    arguments: Arguments
+    #: None where they are turned off.
+    markers: DoneMarkers | None
+    #: Whether a run before may have committed something.
+    may_have_run: bool
+    #: Whether the worker is to stop soon.
+    must_stop: Callable[[], bool] = lambda: False
+    #: Whether a commit was asked for that holds the job's own done marker.
+    is_marked: bool = False
+    #: When the run began, by the monotonic clock.
+    began: float = field(default_factory=time.monotonic)
+    #: The names of its steps and loops so far.
+    names: set[str] = field(default_factory=set)
+
+    # --- the whole job
+
+    def commit(self, text: str) -> None:
+        """Commit the work of a method that has returned, with the done marker if it has written.
+
+        ``text`` is its result as JSON.  Raises LeaseLost or AlreadyDone, and nothing is committed.
+        """
+        self.session.commit((lambda: self._mark(text)) if self.markers else None)
+
+    def _mark(self, text: str) -> None:
+        self._require_lease()
+        self.is_marked = True
+        if self.markers:
+            kept = text if len(text) <= LONGEST_RESULT else None
+            self.markers.put(self.session, DoneMarker(self.message.id, self.run, kept))
+
+    def done(self) -> DoneMarker | None:
+        """The marker of a job whose work is committed; its transaction is rolled back."""
+        return self._find(self.message.id)
+
+    def _find(self, name: str) -> DoneMarker | None:
+        return self.markers.find(self.session, name) if self.markers else None
+
+    def _require_lease(self) -> None:
+        """Raise LeaseLost where the job runs elsewhere by now, or has ended."""
+        try:
+            is_held = self.ledger.is_held(self.message, self.run)
+        except BrokerUnavailable:  # the marker alone sees to it that one run commits
+            return
+        if not is_held:
+            raise LeaseLost
+
+    # --- a step
+
+    def step(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What ``frappe_jobs.step`` does."""
+        key = self.key(name)
+        if (self.may_have_run or name in self.names) and (known := self.look(key)):
+            return self.arguments.decode_value(json.loads(known.result or "null"))
+        self.names.add(name)
+        value = method(*args, **kwargs)
+        text = json.dumps(self.arguments.encode_value(value, "result"))
+        if len(text) > LONGEST_RESULT:
+            raise ArgumentError(
+                f"The step {name!r} has returned {len(text):,} characters of JSON; up to "
+                f"{LONGEST_RESULT:,} are kept. Return less, such as the name of a document."
+            )
+        self.commit_with(DoneMarker(key, self.run, text), None)
+        return value
+
+    def commit_with(self, marker: DoneMarker, before: DoneMarker | None) -> None:
+        """Commit with that marker, in place of the one before.
+
+        Raises LeaseLost, or PutOff where another run was quicker, and nothing is committed.
+        """
+        if self.markers:
+            self._require_lease()
+            try:
+                self.markers.put(self.session, marker, before)
+            except AlreadyDone:  # by a run that had stood still; this one goes on behind it
+                raise PutOff from None
+        self.session.commit()
+
+    def look(self, key: str) -> DoneMarker | None:
+        """The marker, as the transaction that is open sees it."""
+        return self.markers.look(self.session, key) if self.markers else None
+
+    def key(self, name: str) -> str:
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(f"A step's name must be a text that is not empty; not {name!r}.")
+        short = name if len(name) <= LONGEST_NAME else sha256(name.encode()).hexdigest()
+        return f"{self.message.id} {short}"
+
+
+_current: ContextVar[Effects | None] = ContextVar("effects", default=None)
+
+
+def current() -> Effects | None:
+    """Those of the job that runs here; None outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def running(effects: Effects) -> Iterator[None]:
+    """Within, ``current`` gives these."""
+    token = _current.set(effects)
+    try:
+        yield
+    finally:
+        _current.reset(token)
