@@ -16,7 +16,7 @@ class Together:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._things: list[Any] = []
-        self._was_shown = self._is_over = False
+        self._was_shown = False
 
     def takes(self, keeper: Keeper) -> bool:
         """Whether more of that keeper may be added."""
@@ -28,14 +28,21 @@ class Together:
 
     def before(self) -> None:
         """The callback before the commit."""
-        if not self._is_over:  # else there was none: they were handed in after one
+        if not self._was_shown:  # nor where there was none: they were handed in after one
             self._was_shown = True
             self._keeper.before(self._things)
 
     def after(self) -> None:
         """The callback after it."""
-        self._was_shown = self._is_over = True
+        self._was_shown = True
         self._keeper.after(self._things)
+
+
+def show(db: Any) -> None:
+    """Show keepers now what waits for the commit of that database's transaction."""
+    for call in [*db.after_commit._functions]:
+        if isinstance(its := getattr(call, "__self__", None), Together):
+            its.before()
 
 
 def wait(db: Any, keeper: Keeper, thing: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -18,6 +20,7 @@ from frappe_jobs.frappe_bench.errors import QueueUnavailable, frappes_errors
 from frappe_jobs.frappe_bench.host import bound
 from frappe_jobs.frappe_bench.host.job_id import id_of, site_and_id
 from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq.at_commit import is_before_commit
 from frappe_jobs.frappe_bench.rq.job import BenchJob, SyncJob, jobs
 from frappe_jobs.frappe_bench.rq.rq_options import (
     RQS_OWN,
@@ -134,6 +137,9 @@ class BenchQueue:
         """
         call = dict(kwargs or {})
         if not self.is_async:
+            if is_before_commit():
+                frappe.db.after_commit.add(partial(_run_here, func, args or (), call, job_id))
+                return None
             return _run_here(func, args or (), call, job_id)
         if func not in (execute_job, BenchJob.func_name):  # later versions give its path
             call = {"method": func, "kwargs": call}
@@ -161,6 +167,8 @@ class BenchQueue:
             host.require_current(),
             is_checked=False,
         )
+        if (user := call.get("user")) and user != message.user:  # who enqueued it, not who commits
+            message = replace(message, user=user)
         sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
         with frappes_errors():
             job = _send(sending)
@@ -243,8 +251,13 @@ def _looked_up() -> set[str]:
 
 
 def _send(sending: Sending) -> Any:
-    """Send the job; None if its id was claimed and is taken.  Tracked jobs wait for the commit."""
+    """Send the job; None if its id was claimed and is taken.  Tracked jobs wait for the commit.
+
+    None as well for a job that is put into the outbox, before the commit.
+    """
     here, message = runtime(), sending.message
+    if message.task_id is None and is_before_commit():
+        return here.at_commit.send([sending], here.host.require_current())
     if message.task_id is None:
         return here.dispatcher.dispatch([sending])[0]
     if not _is_after_commit():

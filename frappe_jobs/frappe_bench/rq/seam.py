@@ -35,6 +35,9 @@ def get_queue(qtype: str, is_async: bool = True) -> Any:
     background_jobs.validate_queue(qtype)
     if frappe.local.flags.in_migrate:
         _room("rq.queue").require_broker()
+    caller = sys._getframe(1)
+    if is_async and caller.f_code is ENQUEUE and caller.f_locals.get("enqueue_after_commit"):
+        _room("rq.at_commit").see_to_calls()
     return _room("rq.queue").BenchQueue(qtype, is_async)
 
 

@@ -1,0 +1,54 @@
+"""Frappe's own ``enqueue_after_commit``: what it has wait for the commit is composed before it.
+
+Frappe's enqueue leaves a call behind that puts the job into its queue after the commit.  Made before
+the commit instead, in the transaction, it leaves the job in the site's outbox.
+"""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import Any
+
+import frappe
+
+from frappe_jobs.frappe_bench.host import at_commit
+from frappe_jobs.frappe_bench.host.session import runtime
+from frappe_jobs.frappe_bench.rq.seam import ENQUEUE
+
+#: The calls that it leaves behind.
+CALLS = {one for one in ENQUEUE.co_consts if isinstance(one, CodeType)}
+
+
+def see_to_calls() -> None:
+    """Have the calls that wait for the commit of the open transaction made before it."""
+    waiting = frappe.local.db.before_commit
+    if _make_calls not in waiting._functions:
+        waiting.add(_make_calls)
+
+
+def is_before_commit() -> bool:
+    """Whether it is such a call from where this is asked, so that a job waits for the commit."""
+    return bool(getattr(frappe.local, "frappe_jobs_before_commit", False))
+
+
+def _make_calls() -> None:
+    here, db = runtime(), frappe.local.db
+    calls = [one for one in db.after_commit._functions if _is_frappes(one)]
+    is_kept = here.settings.outbox and here.host.outbox.make_ready(here.host.require_current())
+    if not calls or not is_kept:
+        return
+    others = [one for one in db.after_commit._functions if not _is_frappes(one)]
+    db.after_commit.reset()
+    db.after_commit._functions.extend(others)
+    frappe.local.frappe_jobs_before_commit = True
+    try:
+        for call in calls:
+            call()
+    finally:
+        frappe.local.frappe_jobs_before_commit = False
+    # Not behind what waits already: a job's done marker counts what was written before it.
+    at_commit.show(db)
+
+
+def _is_frappes(call: Any) -> bool:
+    return getattr(call, "__code__", None) in CALLS
