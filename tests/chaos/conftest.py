@@ -15,6 +15,7 @@ import pytest
 from chaos import clock, report
 from chaos.runs import Runs, Verdict, judge
 from chaos.servers import RabbitMQ
+from contract.conftest import Server, server
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
@@ -44,9 +45,36 @@ def random(request: pytest.FixtureRequest) -> Random:
     return Random(f"{SEED} {request.node.nodeid}")
 
 
+SERVERS = {
+    "sqlite": None,
+    "postgres": ("POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/postgres"),
+    "mariadb": ("MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306"),
+}
+#: Each database on each broker; in the short form each once.
+PAIRS = [
+    (database, broker)
+    for broker in ("redis", "rabbitmq")
+    for database in SERVERS
+    if IS_FULL or (database == "mariadb") == (broker == "rabbitmq")
+]
+
+
 @pytest.fixture(params=["redis", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
+def pair(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def database(pair: Any) -> Iterator[Server]:
+    if (where := SERVERS[pair[0]]) is None:
+        yield Server("sqlite")
+    else:
+        yield from server(pair[0], *where)
 
 
 @pytest.fixture

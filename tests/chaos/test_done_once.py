@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from acme import once, tasks
-from chaos.conftest import IS_FULL
 from chaos.crew import Crew
-from contract.conftest import Server, server
+from contract.conftest import Server
 from sqlalchemy import text
 
 import frappe_jobs as frappe
@@ -25,40 +24,15 @@ from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
-SERVERS = {
-    "sqlite": None,
-    "postgres": ("POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/postgres"),
-    "mariadb": ("MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306"),
-}
-#: Each database on each broker; in the short form each once.
-PAIRS = [
-    (database, broker)
-    for broker in ("redis", "rabbitmq")
-    for database in SERVERS
-    if IS_FULL or (database == "mariadb") == (broker == "rabbitmq")
-]
 #: Rows that the jobs add to: few enough that two often meet.
 ROWS = 20
 #: Rows of a loop after which it commits.
 BATCH = 100
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
-def pair(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def broker(pair: Any) -> str:
     return str(pair[1])
-
-
-@pytest.fixture
-def database(pair: Any) -> Iterator[Server]:
-    if (where := SERVERS[pair[0]]) is None:
-        yield Server("sqlite")
-    else:
-        yield from server(pair[0], *where)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Frappe's own ``enqueue_after_commit``: what it has wait for the commit is composed before it.
 
-Frappe's enqueue leaves a call behind that puts the job into its queue after the commit.  Made before
-the commit instead, in the transaction, it leaves the job in the site's outbox.
+Frappe's enqueue leaves a call behind that puts the job into its queue after the commit.  Made in
+the transaction, just before the commit, it leaves the job in the site's outbox.
 """
 
 from __future__ import annotations
