@@ -175,7 +175,7 @@ def _errors_text(names: list[str]) -> str:
     return (
         "All are in `frappe_jobs.errors`; names of the package as well are\n"
         f"{listed}.\n"
-        "Each has `details`, a mapping with what its text speaks of.\n"
+        "Each has `details`, a mapping with the values in its text.\n"
     )
 
 

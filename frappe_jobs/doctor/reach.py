@@ -19,7 +19,7 @@ MESSAGES, RECORDS, SCHEDULE, RESULTS = "messages", "records", "schedule", "resul
 EFFECTS = {
     MESSAGES: "no job can be sent or run",
     RECORDS: "no job can be sent or run",
-    SCHEDULE: "nothing is queued by the clock",
+    SCHEDULE: "no scheduled job is queued",
     RESULTS: "Celery's results are lost",
 }
 

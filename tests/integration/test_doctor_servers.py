@@ -245,7 +245,7 @@ class TestReach:
         )
         found = self.said(bench)
         schedule, results = one(found, "127.0.0.1:1/4"), one(found, "127.0.0.1:1/5")
-        assert "nothing is queued by the clock" in schedule.what
+        assert "no scheduled job is queued" in schedule.what
         assert schedule.cure == "Start it, or correct redbeat_redis_url."
         assert "results are lost" in results.what and "celery_result_backend" in results.cure
         assert one(found, "The scheduler was not checked").level == "warning"
