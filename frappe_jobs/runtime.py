@@ -101,11 +101,11 @@ class Runtime:
                 "pip install 'frappe_jobs[standalone]'. On a Frappe bench use the bench's own "
                 "Python, and list frappe in apps.txt."
             ) from None
-        host: Host = adapter(self.settings, self._schedule_changed, lambda: self.background_tasks)
+        host: Host = adapter(self.settings, self.schedule_changed, lambda: self.background_tasks)
         host.methods.own[RELAY_OUTBOX] = lambda: self.relay.look()
         return host
 
-    def _schedule_changed(self, site: str) -> None:
+    def schedule_changed(self, site: str) -> None:
         """Bring the entries in line; if that fails, the scheduler's comparison does it later."""
         try:
             self.sync.compare([site])
@@ -118,7 +118,7 @@ class Runtime:
 
     def make_ledger(self) -> Ledger:
         """A ledger with connections of its own."""
-        return Ledger(self.in_force)
+        return Ledger(self.in_force, is_searchable=self.broker.is_searchable)
 
     @cached_property
     def listing(self) -> Listing:

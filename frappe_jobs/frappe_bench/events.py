@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ import click
 import frappe
 
 from frappe_jobs.deploy import leaving
-from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench import doctypes, installed, way_in
 from frappe_jobs.frappe_bench.host import tables
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq import transport
-
-logger = logging.getLogger(__name__)
 
 
 def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
@@ -28,13 +24,8 @@ def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
 
 
 def bring_in_line(site: str) -> None:
-    """Bring the entries in line; if that fails, the scheduler does it within minutes."""
-    if way_in.state(_sites_path()) != "on":
-        return
-    try:
-        runtime().sync.compare([site])
-    except FrappeJobsError as error:
-        logger.error("the schedule of %s is brought in line later: %s", site, error)
+    if way_in.state(_sites_path()) == "on":
+        runtime().schedule_changed(site)
 
 
 def after_migrate() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from frappe_jobs.ledger.keys import BenchRedis
-from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.texts.error_text import bounded, safe
 
 
 class Fields(BenchRedis):
     """Writes the fields of records."""
 
-    def __init__(self, settings: SettingsInForce) -> None:
-        super().__init__(settings)
-        #: So many characters are kept of these texts.
-        self.longest = {
+    @cached_property
+    def longest(self) -> Mapping[str, int]:
+        """So many characters are kept of these texts."""
+        settings = self._settings
+        return {
             "reason": settings.max_reason, "stage": settings.max_reason,
             "error": settings.max_reason, "traceback": settings.max_traceback,
             "result": settings.max_result,

@@ -155,4 +155,4 @@ class Jobs(Fields, Lost):
 
         Where the messages cannot be looked at, it may be lost.
         """
-        return self._settings.claim_ttl if self._settings.is_amqp else -1
+        return -1 if self._is_searchable else self._settings.claim_ttl

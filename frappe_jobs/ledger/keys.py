@@ -27,29 +27,25 @@ class JobKeys(NamedTuple):
 
 
 class BenchRedis(Connected):
-    """One bench's part of a Redis."""
+    """One bench's part of a Redis; ``is_searchable`` is what its broker says of itself."""
 
-    def __init__(self, settings: SettingsInForce) -> None:
+    def __init__(self, settings: SettingsInForce, *, is_searchable: bool = True) -> None:
         super().__init__(settings.redis_url)
-        self._settings = settings
+        self._settings, self._is_searchable = settings, is_searchable
         self._prefix = settings.prefix
 
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
     def _keys(self, message: Message) -> JobKeys:
+        made = message.job_id == message.id  # no pointer: a key that an access list allows
         return JobKeys(
             record=self._key("record", message.id), open=self._key("open", message.site),
             waiting=self._key("waiting", message.queue), ended=self._key("ended", message.site),
             failed=self._key("failed", message.queue),
-            pointer=self._pointer(message),
+            pointer=self._prefix if made else self._key("job", message.site, message.job_id),
             lease=self._key("lease", message.id), running=self._key("running"),
         )  # fmt: skip
-
-    def _pointer(self, message: Message) -> str:
-        """A made id has none: then a key that an access list allows."""
-        made = message.job_id == message.id
-        return self._prefix if made else self._key("job", message.site, message.job_id)
 
 
 def rank(message: Message) -> float:

@@ -26,7 +26,7 @@ def ledger(bench):
 @pytest.fixture
 def on_rabbitmq(ledger):
     """The ledger of a bench whose messages nobody can search."""
-    return Ledger(replace(ledger._settings, celery_broker_url="amqp://127.0.0.1//"))
+    return Ledger(ledger._settings, is_searchable=False)
 
 
 def claimed(ledger, job_id, **values):
