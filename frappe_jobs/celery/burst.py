@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state
 
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import is_idle
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -19,10 +19,8 @@ INTERVAL = 0.2
 LOOKS = 2
 
 
-class Burst(bootsteps.StartStopStep):  # type: ignore[misc]
+class Burst(ConsumerStep):
     """Stop the worker once its queues are empty and all that it took is done, retries included."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, burst: bool = False, **options: Any) -> None:
         super().__init__(consumer, **options)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery import bootsteps
 from celery.worker.state import task_ready
 
 from frappe_jobs.celery import mailbox
@@ -16,6 +15,7 @@ from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
 from frappe_jobs.celery.request import REVOKED, NoJob
 from frappe_jobs.celery.silence import hang_up
 from frappe_jobs.celery.steady import SteadyConsumer
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.celery.transport import guard, losses
 from frappe_jobs.errors import FrappeJobsError
@@ -124,10 +124,8 @@ class Consumer(SteadyConsumer):
         self.kept_aside.keep(queue, reason, body=raw)
 
 
-class Keeping(bootsteps.StartStopStep):  # type: ignore[misc]
+class Keeping(ConsumerStep):
     """Keep aside what could not be kept before, and sum up what was not logged."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)

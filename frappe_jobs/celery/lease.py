@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from celery import bootsteps
-
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
 from frappe_jobs.celery.processes import end, send_signal
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.runtime import Runtime
 
@@ -41,10 +40,8 @@ def holder(hostname: str, pid: int) -> str:
     return f"{hostname}/{IDENTITY}/{pid}"
 
 
-class LeaseKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
+class LeaseKeeper(ConsumerStep):
     """Renews the leases of what this worker runs, and looks for what dead workers left (Redis)."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         runtime = runtime_of(consumer.app)

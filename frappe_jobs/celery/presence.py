@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from celery import bootsteps
-
 from frappe_jobs.brokers.base import PRESENCE
+from frappe_jobs.celery.step import ConsumerStep
 
 
-class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
+class Presence(ConsumerStep):
     """Add its queues and its clock to Celery's ``inspect stats``."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def info(self, consumer: Any) -> dict[str, Any]:
         queues = [queue.name for queue in getattr(consumer.task_consumer, "queues", ())]

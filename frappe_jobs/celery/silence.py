@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from celery import bootsteps
 from kombu.transport import redis
 
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.servers.sockets import ANSWER_TIMEOUT
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,8 @@ INTERVAL = 1.0
 LATE = 3.0
 
 
-class Silence(bootsteps.StartStopStep):  # type: ignore[misc]
+class Silence(ConsumerStep):
     """Have the consumer reconnect when Redis has fallen silent."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         channel = consumer.task_consumer.channel

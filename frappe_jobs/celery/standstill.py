@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from celery import bootsteps
 from kombu.transport import redis
 
 from frappe_jobs.celery.silence import channels
+from frappe_jobs.celery.step import ConsumerStep
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,8 @@ SHUT = 15
 END = 120
 
 
-class Standstill(bootsteps.StartStopStep):  # type: ignore[misc]
+class Standstill(ConsumerStep):
     """Watch from a thread of its own while the consumer is in its loop."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     _thread: threading.Thread | None = None
 

@@ -25,6 +25,7 @@ from frappe_jobs.celery import guard
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
 from frappe_jobs.celery.processes import adopt_orphans, end, pause_together, reap_orphans
+from frappe_jobs.celery.step import ConsumerStep
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +127,8 @@ class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
         stopping.listen(runtime_of(worker.app).settings.stop_grace or None)
 
 
-class Drain(bootsteps.StartStopStep):  # type: ignore[misc]
+class Drain(ConsumerStep):
     """Once told to stop: take nothing more, and begin Celery's shutdown when the jobs are done."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)

@@ -7,9 +7,10 @@ import threading
 import time
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery
 
 from frappe_jobs.celery.apps import runtime_of
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.sweep import sweep
 
@@ -19,10 +20,8 @@ logger = logging.getLogger(__name__)
 RELAY = 2
 
 
-class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
+class Sweeper(ConsumerStep):
     """Sweeps from a thread of its own: a long queue takes its time."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     _thread: threading.Thread | None = None
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from celery import bootsteps
 from celery.utils.time import maybe_iso8601
 from celery.worker import state
 from kombu.common import QoS
 
+from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.stopping import stopping
 
 #: How many messages are fetched before the worker's loop goes on: waiting retries set no limit.
@@ -98,10 +98,8 @@ class Taking(QoS):
         return False
 
 
-class TakeByHand(bootsteps.StartStopStep):  # type: ignore[misc]
+class TakeByHand(ConsumerStep):
     """Have a worker on RabbitMQ take its messages by hand, if it runs Celery's loop."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         if takes_by_hand(consumer, consumer.connection):

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import bootsteps
 from kombu.asynchronous.timer import Timer
+
+from frappe_jobs.celery.step import ConsumerStep
 
 #: Seconds between two looks; the worker's loop wakes that often anyway.
 INTERVAL = 2.0
 
 
-class DropTimers(bootsteps.StartStopStep):  # type: ignore[misc]
+class DropTimers(ConsumerStep):
     """Have the worker's loop drop them while it runs."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)

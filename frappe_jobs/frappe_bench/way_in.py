@@ -39,10 +39,7 @@ def switch_on(sites_path: Path) -> bool:
     named = _named(config)
     if WAY_IN in named:
         return False
-    given = config.get(KEY)
-    value = WAY_IN if not named else [*named, WAY_IN]
-    if isinstance(given, list):
-        value = [*named, WAY_IN]
+    value = [*named, WAY_IN] if named or isinstance(config.get(KEY), list) else WAY_IN
     write_object(sites_path / COMMON_CONFIG, {KEY: value}, remove=[OFF])
     return True
 

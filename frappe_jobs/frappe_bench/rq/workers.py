@@ -33,9 +33,7 @@ class BenchWorker:
     def queue_names(self) -> list[str]:
         return self._queues
 
-    @property
-    def queues(self) -> list[str]:
-        return self._queues
+    queues = property(queue_names)
 
     def get_state(self) -> str:
         return "busy" if self._running else "idle"
