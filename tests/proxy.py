@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from urllib.parse import urlsplit
 
@@ -43,6 +44,9 @@ class Proxy(AbstractContextManager["Proxy"]):
         self._swallows: set[str] = set()
         self._frozen: set[str] = set()
         self._idle_after, self._resets = 0.0, False
+        self._is_cut: Callable[[bytes], bool] = lambda data: False
+        #: How many replies were cut off.
+        self.cut = 0
         self._ends = False
         self._woken, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True, name="proxy")
@@ -106,6 +110,11 @@ class Proxy(AbstractContextManager["Proxy"]):
         """
         with self._changing(keeps=True):
             self._idle_after, self._resets = after, reset
+
+    def cut_off(self, is_cut: Callable[[bytes], bool]) -> None:
+        """Let what it names through to the server, and close its connection at the reply."""
+        with self._changing(keeps=True):
+            self._is_cut = is_cut
 
     @property
     def open(self) -> int:
@@ -177,7 +186,8 @@ class Proxy(AbstractContextManager["Proxy"]):
                 self._accept()
             elif fd in ends and ends[fd][1].fileno() == fd:  # no change closed it meanwhile
                 flow, end = ends[fd]
-                self.swallowed += flow.move(end, event, self._swallows)
+                self.swallowed += flow.move(end, event, self._swallows, self._is_cut)
+                self.cut += flow.is_cut
                 if flow.is_over:
                     flow.close()
                     self._flows.discard(flow)
@@ -234,9 +244,13 @@ class _Flow:
         #: So many bytes go to the client still; None is no limit.
         self.left: int | None = None
         self.last_moved = time.monotonic()
+        #: Its next reply is cut off; it was.
+        self.is_to_be_cut = self.is_cut = False
 
     @property
     def is_over(self) -> bool:
+        if self.is_cut:
+            return True
         if self.is_lost:
             return len(self._ended) == len(self._ends)
         return bool(self._ended) and not any(self._waiting.values())
@@ -255,7 +269,13 @@ class _Flow:
                 wishes.append((end, events))
         return wishes
 
-    def move(self, end: socket.socket, event: int, swallows: set[str]) -> int:
+    def move(
+        self,
+        end: socket.socket,
+        event: int,
+        swallows: set[str],
+        is_cut: Callable[[bytes], bool],
+    ) -> int:
         """Do what that end is ready for; gives how many bytes were swallowed."""
         other, direction = self._ends[end]
         swallowed = 0
@@ -264,6 +284,8 @@ class _Flow:
                 del self._waiting[end][: end.send(self._waiting[end])]
             if event & ~select.POLLOUT and end not in self._ended:
                 data = end.recv(65536)
+                self.is_cut = direction == DOWN and self.is_to_be_cut
+                self.is_to_be_cut |= direction == UP and is_cut(data)
                 if direction in swallows:
                     self.is_lost = True
                 if direction == DOWN and self.left is not None and len(data) > self.left:

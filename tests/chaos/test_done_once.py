@@ -6,6 +6,8 @@ and the record that says that the job has ended.
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import pytest
 from acme import once, tasks
 from chaos.crew import Crew
 from contract.conftest import Server
+from proxy import Proxy
 from sqlalchemy import text
 
 import frappe_jobs as frappe
@@ -24,8 +27,11 @@ from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
+PORTS = {"postgres": 5432, "mariadb": 3306}
 #: Rows that the jobs add to: few enough that two often meet.
 ROWS = 20
+#: As the drivers send it; "SET AUTOCOMMIT = 0" is none.
+COMMIT = re.compile(rb"\bCOMMIT\0?$")
 #: Rows of a loop after which it commits.
 BATCH = 100
 
@@ -113,3 +119,34 @@ def test_each_row_of_a_long_loop_counts_once(
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize("pair", [("postgres", "redis"), ("mariadb", "redis")], ids="-".join)
+def test_a_commit_whose_reply_is_lost_counts_once(
+    scene: Any, rows: None, pair: Any, random: Any, size: Callable[..., Any], found: Any
+) -> None:
+    jobs = size(2_000, 60)
+    file = scene.bench.sites / "site1" / "site_config.json"
+    config = json.loads(file.read_text())
+    began = time.monotonic()
+    with Proxy(f"x://{config['db_host']}:{config.get('db_port') or PORTS[pair[0]]}") as proxy:
+        scene.bench.write("site1/site_config.json", config | {"db_port": proxy.port})
+        proxy.cut_off(lambda data: bool(COMMIT.search(data)) and random.random() < 0.5)
+        with Crew(scene.bench, "--concurrency", "2", "--quiet", size=1) as crew:
+            sent = frappe.enqueue_many(
+                {"method": once.count, "number": number, "rows": ROWS} for number in range(jobs)
+            )
+            scene.wait_for_all(300, crew.assert_alive)
+            said = crew.logs.count("was done before")
+        cut = proxy.cut
+        scene.bench.write("site1/site_config.json", config)
+    with frappe.site("site1") as session:
+        total = session.db.scalar(text("SELECT sum(balance) FROM account"))
+    ends = Counter((job.get_status(), job.result == n) for n, job in enumerate(sent))
+    found(
+        f"{pair[0]}: {jobs:,} jobs that add 1, {cut:,} commits whose reply was cut off: the sum is "
+        f"{total:,}, {ends[FINISHED, True]:,} finished with their result; {said:,} were found "
+        f"done; {time.monotonic() - began:.0f} s"
+    )
+    assert (total, ends) == (jobs, Counter({(FINISHED, True): jobs}))
+    assert cut > jobs / 4

@@ -168,6 +168,7 @@ def test_one_that_takes_no_messages_is_worked_for_until_there_are_none(bench, wo
         killed = frappe.enqueue(tasks.sleep_on, timeout=1, seconds=60, on_failure=tasks.on_failure)
         waiting = [frappe.enqueue(tasks.ping) for _ in range(20)]
         node.control("set_vm_memory_high_watermark", "0.0000001")
+        wait_until(lambda: runtime.current().broker.server().alarm, WANTED)
         until.touch()
         assert [job.wait(WANTED) for job in waiting] == ["pong"] * 20
         wait_until(lambda: killed.get_status() == "failed", WANTED)

@@ -153,3 +153,12 @@ def test_it_drops_idle_connections_with_and_without_a_word(way, connect):
         new.recv(1)
     way.drop_idle(0, reset=True)
     assert echoes(connect())
+
+
+def test_the_reply_to_what_is_named_is_cut_off(way, connect):
+    way.cut_off(lambda data: data == b"COMMIT")
+    client = connect()
+    assert echoes(client)
+    client.sendall(b"COMMIT")
+    assert client.recv(100) == b""
+    assert way.cut == 1
