@@ -60,10 +60,6 @@ def _pairs(value: Mapping[Any, Any]) -> list[list[Any]]:
     return [[key, item] for key, item in value.items()]
 
 
-def _is_plain_defaultdict(value: Any) -> bool:
-    return type(value) is defaultdict and value.default_factory in FACTORIES.values()
-
-
 def _encode_moment(value: datetime | time) -> list[Any]:
     """Its text with offset, the name of its zone if it has one, and its fold."""
     zone = getattr(value.tzinfo, "key", None)
@@ -104,7 +100,7 @@ CODECS = (
     of_type(deque, lambda value: [list(value), value.maxlen], lambda parts: deque(*parts)),
     Codec(
         "defaultdict",
-        _is_plain_defaultdict,
+        lambda value: type(value) is defaultdict and value.default_factory in FACTORIES.values(),
         lambda value: [getattr(value.default_factory, "__name__", None), _pairs(value)],
         lambda parts: defaultdict(FACTORIES[parts[0]], parts[1]),
     ),

@@ -101,7 +101,10 @@ class RedisBroker(KombuBroker):
             return super().publish(sendings, recorder)
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
-            chunk = [self._with_push(sending) for sending in sendings[start : start + CHUNK]]
+            chunk = [
+                replace(one, push=(self._list_of(one.message), self._raw(one.message)))
+                for one in sendings[start : start + CHUNK]
+            ]
             try:
                 written += map(bool, recorder.record(chunk))
             except BrokerUnavailable as error:
@@ -134,10 +137,6 @@ class RedisBroker(KombuBroker):
             )
             self._is_left_to_us = allowed, values
         return self._is_left_to_us[0]
-
-    def _with_push(self, sending: Sending) -> Sending:
-        message = sending.message
-        return replace(sending, push=(self._list_of(message), self._raw(message)))
 
     def _raw(self, message: Message) -> str:
         """The message as kombu's producer would push it.

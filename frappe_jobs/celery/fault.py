@@ -7,7 +7,7 @@ and ends it, and then every other worker that gets the message.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -249,12 +249,9 @@ def _may_hold_objects(body: Any) -> bool:
 
 
 def _is_json(value: object) -> bool:
-    kinds = (str, int, float, list, dict, type(None))
-    return all(isinstance(part, kinds) for part in _everything_in(value))
-
-
-def _everything_in(value: object) -> Iterable[object]:
     level: list[Any] = [value]
     while level:
-        yield from level
+        if not all(isinstance(part, (str, int, float, list, dict, type(None))) for part in level):
+            return False
         level = [item for part in level for item in inside(part)]
+    return True

@@ -63,15 +63,11 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
 
     def ensure_connected(self, connection: Any) -> Any:
         """The connection, once the broker accepts it; a signal to stop still ends the worker."""
-
-        def on_error(error: Exception, interval: float) -> None:
-            self._waiting.say(error)
-
         # Nothing is sent on it; and its options, as JSON, are part of the worker's statistics.
         connection.transport_options.pop("on_blocked", None)
         connection.ensure_connection(
-            on_error, None, interval_start=STEP, interval_step=STEP, interval_max=LONGEST,
-            callback=leave_if_told,
+            lambda error, _: self._waiting.say(error), None, interval_start=STEP,
+            interval_step=STEP, interval_max=LONGEST, callback=leave_if_told,
         )  # fmt: skip
         self.first_connection_attempt = False
         # Celery's loop lets its timers raise these, and logs all others.

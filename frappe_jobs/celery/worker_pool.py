@@ -107,8 +107,10 @@ class WorkerPool:
             if self._stops:
                 self._status = 1
                 continue
-            print(f"{_which(pid, member)} ended with {code}: it is started again",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            who = f"scheduler {pid}"
+            if isinstance(member, Worker):
+                who = f"worker {pid} ({','.join(member.queues)})"
+            print(f"{who} ended with {code}: it is started again", file=sys.stderr, flush=True)
             now = time.monotonic()
             self._waiting.append((now if now - since > PAUSE else now + PAUSE, member))
 
@@ -118,9 +120,3 @@ class WorkerPool:
         for pid, (_, member) in [*self._running.items()]:
             is_worker = isinstance(member, Worker)  # beat takes no SIGQUIT
             send_signal(pid, signal.Signals(number) if is_worker else signal.SIGTERM)
-
-
-def _which(pid: int, member: Member) -> str:
-    if isinstance(member, Worker):
-        return f"worker {pid} ({','.join(member.queues)})"
-    return f"scheduler {pid}"

@@ -79,16 +79,13 @@ def say_what_is_left(sites_path: Path) -> None:
         click.echo(_line(finding))
 
 
-def in_benchs_words(finding: Finding) -> Finding:
-    """The same finding; commands that ``bench`` has too are shown as ``bench …``."""
-    return replace(finding, cure=OF_BENCH.sub(r"bench\1 \2", finding.cure))
-
-
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
     try:
         here = runtime.use(bench.settings.sites_path)
         found = examine(parts_of(here), bench.named_sites(), fix=fix)
-        return [in_benchs_words(finding) for finding in found] if here.is_bench else found
+        if here.is_bench:
+            found = [replace(one, cure=OF_BENCH.sub(r"bench\1 \2", one.cure)) for one in found]
+        return found
     except ConfigError as error:  # nothing can be checked before that is mended
         return [Finding("error", str(error))]
 

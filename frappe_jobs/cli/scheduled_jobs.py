@@ -47,7 +47,10 @@ def scheduled_jobs() -> None:
 def list_them(bench: Bench, style: str) -> None:
     """List the scheduled jobs, the next due first; times are in each site's zone."""
     here = runtime.use(bench.settings.sites_path)
-    rows = [row for site in bench.chosen_sites() for row in _rows(here, site)]
+    rows: list[dict[str, Any]] = []
+    for site in bench.chosen_sites():
+        entries, zone = here.timetable.of_site(site), here.sync.zone(site)
+        rows += [_row(site, job, entries, zone) for job in here.host.schedule.job_types(site)]
     show(sorted(rows, key=_next_time), COLUMNS, style)
 
 
@@ -208,11 +211,6 @@ def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
     raise DoesNotExistError(
         f"{name!r} names {len(found)} scheduled jobs of {site}: {known}. See scheduled-jobs list."
     )
-
-
-def _rows(here: runtime.Runtime, site: str) -> list[dict[str, Any]]:
-    entries, zone = here.timetable.of_site(site), here.sync.zone(site)
-    return [_row(site, job, entries, zone) for job in here.host.schedule.job_types(site)]
 
 
 def _row(site: str, job: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:

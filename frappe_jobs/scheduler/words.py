@@ -46,7 +46,8 @@ def expression_in_words(expression: str) -> str:
 def _time(seconds: Values, minutes: Values, hours: Values) -> str:
     times = list(product(hours, minutes, seconds))
     if len(times) <= MOST_TIMES and "*" not in (*hours, *minutes, *seconds):
-        return f"at {_joined([_clock(*at) for at in times])}"
+        clocks = (f"{h:02}:{m:02}" + (f":{s:02}" if s else "") for h, m, s in times)
+        return f"at {_joined([*clocks])}"
     parts = [_every("hour", hours, 24), _every("minute", minutes, 60)]
     if list(seconds) != [0]:
         parts.append(_every("second", seconds, 60))
@@ -102,10 +103,6 @@ def _any(values: Values) -> bool:
 
 def _weekday(number: int) -> str:
     return day_name[(number - 1) % 7]  # cron's week begins on Sunday
-
-
-def _clock(hour: int, minute: int, second: int) -> str:
-    return f"{hour:02}:{minute:02}" + (f":{second:02}" if second else "")
 
 
 def _listed(values: Values, name: Callable[[int], str]) -> str:

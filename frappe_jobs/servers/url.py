@@ -68,15 +68,10 @@ class ServerURL:
         """The arguments of ``redis.Redis.from_url``; the URL's options win over the defaults."""
         if self.path:
             where = f"unix://{self._credentials}{quote(self.path)}?db={self.database}"
+            defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
         else:
             where = f"{self.scheme}://{self._credentials}{self._address}/{self.database}"
-        return {"url": where} | self.options_over(defaults) | dict(self.tls or {})
-
-    def options_over(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults that its kind of connection takes, and its own options over them."""
-        if self.path:
-            defaults = {key: defaults[key] for key in defaults if not key.startswith(TCP_ALONE)}
-        return {**defaults, **self.options}
+        return {"url": where, **defaults, **self.options, **(self.tls or {})}
 
     def for_celery(self) -> str:
         """The URL as kombu and Celery's result backend read it, without the options."""

@@ -106,7 +106,7 @@ class BenchHost(Host):
         self.methods.own |= {
             RUN_DOC_METHOD: run_doc_method,
             SCHEDULED_JOB_FAILED: note_failure,
-            AFTER_JOB_CALLBACKS: run_after_job_callbacks,
+            AFTER_JOB_CALLBACKS: lambda: frappe.local.job.after_job.run(),
             KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
             SETTLE_BACKGROUND_TASKS: self._settle_background_tasks,
         }
@@ -262,11 +262,6 @@ def drop_deaf_cache() -> None:
 def run_doc_method(doctype: str, name: Any, doc_method: str, **kwargs: Any) -> Any:
     """Load the document and call its method, as Frappe's own function does."""
     return getattr(frappe.get_doc(doctype, name), doc_method)(**kwargs)
-
-
-def run_after_job_callbacks() -> None:
-    """What the job has put into ``frappe.local.job.after_job``, as the last of its hooks."""
-    frappe.local.job.after_job.run()
 
 
 def _log_error(method: str) -> None:

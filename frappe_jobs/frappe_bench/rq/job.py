@@ -134,11 +134,7 @@ class BenchJob:
     worker_name = property(lambda self: self._record.worker)
     # --- its times, naive and in UTC as with RQ
 
-    @property
-    def created_at(self) -> datetime:
-        return _rqs_time(self._record.message.enqueued_at)
-
-    enqueued_at = created_at
+    created_at = enqueued_at = property(lambda self: _rqs_time(self._record.message.enqueued_at))
 
     @property
     def started_at(self) -> datetime | None:
