@@ -109,6 +109,33 @@ def test_hooks_callbacks_and_after_job(bench: FrappeBench, worker: Process, note
     assert [one["success"] for one in read_notes(notes) if "success" in one] == [first]
 
 
+@pytest.mark.parametrize("commits", [False, True])
+def test_what_a_job_writes_is_committed_once(
+    bench: FrappeBench, worker: Process, notes: Path, commits: bool
+) -> None:
+    """Its process is killed between its commit and the record of its end."""
+    text = uuid4().hex
+    found = bench.call(
+        WAIT + f"job = wait(frappe.enqueue('probe.tasks.write_and_die', text={text!r}, "
+        f"path={str(notes)!r}, commits={commits}, queue='short'))\nfrappe.db.commit()\n"
+        f"answer = [job.is_finished, job.result, frappe.db.count('ToDo', "
+        f"{{'description': {text!r}}})]"
+    )
+    assert found == [True, text, 1]
+    assert sum("text" in one for one in read_notes(notes)) == 1
+
+
+def test_a_job_that_only_reads_leaves_no_done_marker(bench: FrappeBench, worker: Process) -> None:
+    count = "frappe.db.sql('select count(*) from `__frappe_jobs_done`')[0][0]"
+    found = bench.call(
+        WAIT + f"before = {count}\nwait(frappe.enqueue('probe.tasks.look'))\n"
+        f"frappe.db.commit()\nafter = {count}\n"
+        "wait(frappe.enqueue('probe.tasks.write_todo', text='x'))\nfrappe.db.commit()\n"
+        f"answer = [after - before, {count} - after]"
+    )
+    assert found == [0, 1]
+
+
 def test_a_deadlock_is_tried_again_as_the_same_user(
     bench: FrappeBench, worker: Process, notes: Path
 ) -> None:
