@@ -240,7 +240,7 @@ class Jobs:
             did = self.ledger.cancel(chunk, reason, waiting_only=True)
             ended += [message for message, done in zip(chunk, did, strict=True) if done]
         if ended:
-            self.ledger.forget_dropped(self._broker.discard(ended))
+            self._broker.discard(ended)
             self._follower.settle_if_possible(ended)
         return ended
 

@@ -124,7 +124,7 @@ class BackgroundTasks:
             return self._jobs.of(known).cancel()
         if task.status in ENDED:
             return False
-        self._ledger.drop(task.message_id)
+        self._ledger.bury([message_of(session.site, task.header, task.arguments)])
         try:
             lost = {task.task_id: task.message_id}
             self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")

@@ -10,9 +10,10 @@ from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.ends import Ends
 from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.kept_aside import KeptAside
+from frappe_jobs.ledger.lost import Lost
 
 
-class Ledger(Jobs, Ends, KeptAside):
+class Ledger(Jobs, Ends, Lost, KeptAside):
     """The records of one bench."""
 
     @reachable

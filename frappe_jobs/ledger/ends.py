@@ -12,9 +12,9 @@ from uuid import uuid4
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
-from frappe_jobs.ledger.lost import DROPPED_TTL, Lost
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
 from frappe_jobs.ledger.scripts import END
+from frappe_jobs.ledger.tombstones import Tombstones
 from frappe_jobs.message import Message, to_json
 
 #: What Celery calls the ends of a job, and what an error is for it that nobody raised.
@@ -22,7 +22,7 @@ CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 
-class Ends(Fields, Lost):
+class Ends(Fields, Tombstones):
     """How a job ends."""
 
     @reachable
@@ -45,12 +45,9 @@ class Ends(Fields, Lost):
         The end of a tracked job is noted among those that its Background Task does not say yet,
         unless it does (``is_written``).
         """
-        ended = bool(
+        return bool(
             self._ended(message, status, fields or {}, waiting_only, is_written, holder, call)
         )
-        if not ended and holder:  # who ran its message lets go of it
-            self._was_dropped(message)
-        return ended
 
     @reachable
     def cancel(
@@ -58,21 +55,13 @@ class Ends(Fields, Lost):
     ) -> list[bool]:
         """End these jobs as cancelled, in one round trip; what ``end`` says of each.
 
-        Their messages may lie on the broker for longer than the records are kept: until
-        ``forget_dropped`` a worker that gets one drops it, whether or not there is a record.
+        Their messages may lie on the broker for longer than the records are kept: a worker that
+        gets one drops it.
         """
         with self.redis.pipeline(transaction=False) as pipe:
             for one in messages:
                 self._ended(one, CANCELLED, {"reason": reason}, waiting_only, client=pipe)
-                pipe.set(self._key("dropped", one.id), "", ex=DROPPED_TTL, nx=True)
-            replies = pipe.execute()
-        ended, marked = [bool(reply) for reply in replies[::2]], replies[1::2]
-        self.forget_dropped(
-            one.id
-            for one, done, ours in zip(messages, ended, marked, strict=True)
-            if ours and not done
-        )
-        return ended
+            return [bool(reply) for reply in pipe.execute()]
 
     @reachable
     def forget(self, message: Message) -> None:
@@ -105,7 +94,8 @@ class Ends(Fields, Lost):
             message.id, time.time(), status, ttl, self._settings.failed_jobs_limit,
             int(waiting_only), self._prefix, *self._celery_result(message, status, fields),
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
-            holder or "", call or uuid4().hex, *chain.from_iterable(fields.items()),
+            holder or "", call or uuid4().hex,
+            *self._tombstone(message, status != CANCELLED), *chain.from_iterable(fields.items()),
         ]  # fmt: skip
         return self._script(END)(keys=self._keys(message), args=arguments, client=client)
 

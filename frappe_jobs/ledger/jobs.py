@@ -11,21 +11,22 @@ from uuid import uuid4
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.lost import DROPPED_TTL, Lost
+from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, name_of
 from frappe_jobs.message import Message, Recorded, Sending, to_json
 
 
-class Jobs(Fields, Lost):
+class Jobs(Fields, Records, Tombstones):
     """What happens to a job until it ends."""
 
     @reachable
     def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[Recorded]:
         """Write the records of messages that are about to be sent.
 
-        REFUSED for each whose job's id is taken where it claims it, or that is in an outbox and was
-        dropped: nothing was written for that one.
+        REFUSED for each whose job's id is taken where it claims it, or that is in an outbox and has
+        a tombstone: nothing was written for that one.
         ``anew``: these records were lost, and their jobs may have run.
         """
         rows: list[list[Any]] = []
@@ -37,11 +38,11 @@ class Jobs(Fields, Lost):
                 repr(message.enqueued_at), repr(rank(message)),
                 self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "", int(anew),
-                self._key("dropped", message.id) if sending.has_row else "",
+                hour_of(message), name_of(message) if sending.has_row else "",
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
-        tail = time.time(), DROPPED_TTL
+        tail = time.time(), WHILE_IT_WAITS
         return [Recorded(one) for one in self._script(RECORD)(args=[*head, *texts, *tail])]
 
     @reachable
@@ -59,10 +60,8 @@ class Jobs(Fields, Lost):
             run or uuid4().hex, *message.marks(),
         ]  # fmt: skip
         found = self._script(START)(keys=keys, args=arguments)
-        if found[0] == 0:
-            self._was_dropped(message)
         if found[0] == -1:
-            if self._was_dropped(message):
+            if self.buried([message]):
                 return Refusal()
             self.record([Sending(message)], anew=True)
             found = self._script(START)(keys=keys, args=arguments)

@@ -9,12 +9,12 @@ OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
 
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
-#        anew: 1 where its record was lost; dropped: the mark of a message that no worker may run
-#        ('': it is in no outbox)
+#        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
+#        the name of it ('': it is in no outbox)
 # Behind the sendings each one's envelope and what to push to that list ('': nothing), which cost
-# more inside of the JSON; at last the time now, and the seconds for which such a mark is kept.
-# gives for each 1, or 0 where its job's id is taken, or its due time has been queued, or it was
-#       dropped; 2 where it was recorded before
+# more inside of the JSON; at last the time now, and the seconds for which a tombstone stands.
+# gives for each 1, or 0 where its job's id is taken, or its due time has been queued, or it has a
+#       tombstone; 2 where it was recorded before
 RECORD = """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
 local now, ttl = unpack(ARGV, #ARGV - 1)
@@ -30,20 +30,28 @@ local function is_taken(pointer, claim, site, at)
   redis.call('HSET', record, 'superseded', '1')
   return false
 end
+local function is_buried(hour, name)
+  return redis.call('SISMEMBER', prefix .. 'tombstones:ended:' .. hour, name) == 1
+    or redis.call('SISMEMBER', prefix .. 'tombstones:cancelled:' .. hour, name) == 1
+end
+local function bury(hour, name)
+  redis.call('SADD', prefix .. 'tombstones:cancelled:' .. hour, name)
+  redis.call('EXPIRE', prefix .. 'tombstones:cancelled:' .. hour, ttl)
+end
 for n, sending in ipairs(sendings) do
-  local id, job, site, queue, at, rank, claim, list, due, anew, dropped = unpack(sending)
+  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone = unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
   if redis.call('EXISTS', record) == 1 then
     done[n] = 2  -- only the reply was lost, or somebody has sent it from the outbox
-  elseif dropped ~= '' and redis.call('EXISTS', dropped) == 1 then
+  elseif tombstone ~= '' and is_buried(hour, tombstone) then
     done[n] = 0
   elseif claim ~= 0 and is_taken(pointer, claim, site, at)
     or due ~= '' and not redis.call('SET', due, id, 'NX', 'EX', 86400) then
     done[n] = 0
     -- whoever finds it in the outbox must not send it when the id is free again
-    if dropped ~= '' then redis.call('SET', dropped, '', 'EX', ttl) end
+    if tombstone ~= '' then bury(hour, tombstone) end
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
     if anew == 1 then redis.call('HSET', record, 'anew', '1') end
@@ -165,7 +173,7 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 # gives 1 if this call ended the job
 END = OF_JOB + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
-  unwritten, ending, holder, call = unpack(ARGV, 1, 14)
+  unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
 local present, worker, ended_by =
   unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by'))
 if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
@@ -173,7 +181,7 @@ if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
 redis.call('HSET', record, 'status', status, 'ended_at', now, 'ended_by', call)
 redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- of an attempt before
-if #ARGV > 14 then redis.call('HSET', record, unpack(ARGV, 15)) end
+if #ARGV > 17 then redis.call('HSET', record, unpack(ARGV, 18)) end
 redis.call('EXPIRE', record, ttl)
 redis.call('DEL', lease)
 redis.call('ZREM', open, id)
@@ -192,6 +200,8 @@ end
 if pointer ~= prefix and redis.call('GET', pointer) == id then
   redis.call('EXPIRE', pointer, ttl)
 end
+redis.call('SADD', tombstones, tombstone)
+redis.call('EXPIRE', tombstones, tombstones_ttl)
 redis.call('PUBLISH', prefix .. 'ended:' .. id, status)
 if unwritten ~= '' then
   redis.call('HSET', unwritten, id, ending)

@@ -128,14 +128,14 @@ class AtCommit:
         return error
 
     def _send(self, sendings: Sequence[Sending]) -> tuple[Outcomes, FrappeJobsError | None]:
-        tracked = [one.message.id for one in sendings if one.message.task_id]
+        tracked = [one.message for one in sendings if one.message.task_id]
         try:
-            dropped = self._ledger.dropped(tracked) if tracked else []
+            buried = self._ledger.buried(tracked) if tracked else set()
         except BrokerError as error:
             return {}, error
-        left = [one for one in sendings if one.message.id not in dropped]
+        left = [one for one in sendings if one.message.id not in buried]
         sent, why = send(self._dispatcher, left)
-        return {**dict.fromkeys(dropped, CANCELLED_BEFORE), **sent}, why
+        return {**dict.fromkeys(buried, CANCELLED_BEFORE), **sent}, why
 
 
 def _tell(thing: Waiting, outcomes: Outcomes, error: FrappeJobsError | None) -> None:

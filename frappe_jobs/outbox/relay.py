@@ -225,13 +225,13 @@ class Relay:
 
     def _send(self, rows: Sequence[Row], messages: dict[str, Message]) -> set[str]:
         """Send what nobody knows of, the oldest first."""
-        dropped = {*self._ledger.dropped([row.message_id for row in rows])}
-        for message_id in dropped:
+        buried = self._ledger.buried([messages[row.message_id] for row in rows])
+        for message_id in buried:
             self._follower.never_sent(messages[message_id], CANCELLED_BEFORE)
         sendings = [
             Sending(messages[row.message_id], claim=row.claim, has_row=True)
             for row in rows
-            if row.message_id not in dropped
+            if row.message_id not in buried
         ]
         outcomes, error = send(self._dispatcher, sendings)
         for sending in sendings:
@@ -245,7 +245,7 @@ class Relay:
                 )  # fmt: skip
         if error:
             logger.warning("jobs of an outbox are sent later: %s", error)
-        return dropped | outcomes.keys()
+        return buried | outcomes.keys()
 
 
 def _message(row: Row) -> Message | None:

@@ -343,33 +343,66 @@ class TestUnwrittenEnds:
         assert 29 * DAY < ledger.redis.ttl(ledger._key("unwritten", "site1")) <= 30 * DAY
 
 
-class TestDropped:
-    @pytest.mark.parametrize("is_known", [True, False])
-    def test_what_says_that_a_message_is_dropped_ends_soon_after_a_worker_got_it(
-        self, ledger, is_known
-    ):
-        job = recorded(ledger)
-        ledger.cancel([job], "cancelled")
-        mark = ledger._key("dropped", job.id)
-        assert ledger.redis.ttl(mark) > 24 * 3600
-        if not is_known:
+class TestTombstones:
+    """What ended does not run again, though its record is gone and its message comes back."""
+
+    @pytest.fixture
+    def ended(self, ledger):
+        """One that ended in this way; its record has run out."""
+
+        def end(how):
+            job = begun(ledger)
+            if how == CANCELLED:
+                ledger.cancel([job], "cancelled")
+            else:
+                ledger.end(job, how, holder=SOMEBODY)
             ledger.redis.delete(ledger._key("record", job.id))
-        for _ in range(2):  # the second time as it was not acknowledged
-            assert ledger.start(job, SOMEBODY) == Refusal()
-            assert 60 < ledger.redis.ttl(mark) <= 600
+            return job
 
-    def test_and_soon_after_the_process_of_a_job_was_killed_that_is_cancelled(self, ledger):
+        return end
+
+    @pytest.mark.parametrize("how", [FINISHED, FAILED, CANCELLED])
+    def test_a_message_that_comes_back_is_dropped_however_often(self, ledger, ended, how):
+        job = ended(how)
+        assert [ledger.start(job, ANOTHER) for _ in range(2)] == [Refusal()] * 2
+        assert ledger.read(job.id) is None
+
+    @pytest.mark.parametrize("how, days", [(FINISHED, 3), (FAILED, 3), (CANCELLED, 30)])
+    def test_for_longer_than_it_can_come_back(self, ledger, ended, how, days):
+        ended(how)
+        [bucket] = ledger.redis.keys(ledger._key("tombstones", "*"))
+        assert (days - 1) * DAY < ledger.redis.ttl(bucket) <= days * DAY
+
+    def test_a_retry_and_a_hand_back_are_no_ends(self, ledger):
+        tried, handed = begun(ledger), begun(ledger)
+        ledger.wait_for_retry(tried, 0, {})
+        ledger.hand_back(handed, SOMEBODY)
+        assert ledger.buried([tried, handed]) == set()
+        assert ledger.redis.keys(ledger._key("tombstones", "*")) == []
+
+    def test_what_could_not_be_cancelled_has_none(self, ledger):
         job = begun(ledger)
-        ledger.cancel([job], "cancelled while it ran")
-        assert not ledger.end(job, CANCELLED, {"reason": "terminated"}, holder=SOMEBODY)
-        assert 60 < ledger.redis.ttl(ledger._key("dropped", job.id)) <= 600
+        assert ledger.cancel([job], "too late", waiting_only=True) == [False]
+        assert ledger.buried([job]) == set()
 
-    def test_a_message_that_is_dropped_is_not_begun_though_nothing_is_known_of_it(self, ledger):
+    def test_a_message_may_be_dropped_though_nothing_is_known_of_it(self, ledger):
         lost, other = message(), message()
-        ledger.drop(lost.id)
-        assert ledger.dropped([other.id, lost.id]) == [lost.id]
+        ledger.bury([lost])
+        assert ledger.buried([other, lost]) == {lost.id}
         assert ledger.start(lost, SOMEBODY) == Refusal()
         assert ledger.start(other, SOMEBODY) == Attempt(1, is_recorded_anew=True)
+
+    def test_ids_that_others_make_have_tombstones_as_well(self, ledger):
+        strange = message(id="a job of ours 💡", job_id="x")
+        ledger.bury([strange])
+        assert ledger.start(strange, SOMEBODY) == Refusal()
+
+    def test_one_takes_64_bytes_at_most(self, ledger):
+        many = [message() for _ in range(3_000)]
+        ledger.bury(many)
+        buckets = ledger.redis.keys(ledger._key("tombstones", "*"))
+        used = sum(ledger.redis.memory_usage(bucket, samples=0) for bucket in buckets)
+        assert used / len(many) <= 64
 
 
 class TestTaken:

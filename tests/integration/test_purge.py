@@ -23,27 +23,19 @@ def enqueue(here, count):
     return jobs, messages
 
 
-def marks(here):
-    """The ids of messages that a worker is to drop, whether or not there is a record."""
-    return {
-        key.rpartition(":")[2] for key in here.ledger.redis.keys(here.ledger._key("dropped", "*"))
-    }
-
-
-def test_what_runs_stays_and_on_redis_nothing_is_left_of_the_others(bench):
+def test_what_runs_stays_and_of_the_others_no_message(bench):
     here = bench.use()
     jobs, messages = enqueue(here, CHUNK + 3)
     assert here.jobs.cancel_waiting(messages, "purged") == messages[1:]
     assert here.broker.depth("default") == 1  # nobody took it from there in this test
     assert [jobs[0].get_status(), jobs[-1].get_status()] == ["started", "cancelled"]
     assert jobs[-1].reason == "purged"
-    assert marks(here) == set()
     assert here.jobs.cancel_waiting(messages, "purged") == []
 
 
-def test_on_rabbitmq_a_mark_for_the_worker_is_left_of_each(rabbit):
+def test_on_rabbitmq_the_messages_stay_and_no_worker_runs_them(rabbit):
     _, messages = enqueue(rabbit, 3)
     ended = rabbit.jobs.cancel_waiting(messages, "purged")
     assert ended == messages[1:]
     assert rabbit.broker.depth("default") == 3
-    assert marks(rabbit) == {one.id for one in messages[1:]}
+    assert rabbit.ledger.buried(messages) == {one.id for one in messages[1:]}

@@ -1,0 +1,78 @@
+"""Tombstones: what outlives the record of a job, so that no late message of it runs again.
+
+A bucket holds those of the messages that were made in one hour, 12 characters each, so one look
+finds one: in a million there are no two alike.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.keys import BenchRedis
+from frappe_jobs.message import Message
+
+#: Seconds for which a tombstone stands: of a job whose message a worker had, which comes back at
+#: once or not at all; and of one that was cancelled, whose message may wait in a queue for long.
+AFTER_A_RUN = 3 * 24 * 3600
+WHILE_IT_WAITS = 30 * 24 * 3600
+
+
+class Tombstone(NamedTuple):
+    """Where one stands, and for so many seconds."""
+
+    bucket: str
+    name: str
+    ttl: int
+
+
+class Tombstones(BenchRedis):
+    """Those of one bench."""
+
+    @reachable
+    def bury(self, messages: Sequence[Message]) -> None:
+        """Have a worker that gets one of these messages drop it, though nothing is known of it."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message in messages:
+                bucket, name, ttl = self._tombstone(message, was_run=False)
+                pipe.sadd(bucket, name)
+                pipe.expire(bucket, ttl)
+            pipe.execute()
+
+    @reachable
+    def buried(self, messages: Sequence[Message]) -> set[str]:
+        """The ids of those of the messages that no worker may run any more."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message in messages:
+                for was_run in (True, False):
+                    bucket, name, _ = self._tombstone(message, was_run)
+                    pipe.sismember(bucket, name)
+            replies = pipe.execute()
+        return {
+            message.id
+            for message, one, other in zip(messages, replies[::2], replies[1::2], strict=True)
+            if one or other
+        }
+
+    def _tombstone(self, message: Message, was_run: bool) -> Tombstone:
+        kind, ttl = ("ended", AFTER_A_RUN) if was_run else ("cancelled", WHILE_IT_WAITS)
+        bucket = self._key("tombstones", kind, hour_of(message))
+        return Tombstone(bucket, name_of(message), ttl)
+
+
+def hour_of(message: Message) -> str:
+    """The hour in which it was made, which names its bucket."""
+    return str(int(message.enqueued_at // 3600))
+
+
+def name_of(message: Message) -> str:
+    """What is known of its id: 72 bits, as text."""
+    try:
+        made = UUID(message.id).bytes
+    except ValueError:  # somebody else made it
+        made = sha256(message.id.encode()).digest()
+    return urlsafe_b64encode(made[:6] + made[-3:]).decode()
