@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -118,16 +118,17 @@ class Tracking:
         *,
         result: str | None = None,
         exception: str | None = None,
+        before: Collection[str] = (*OPEN, COMPLETED),
     ) -> bool:
         """Note how it ended, or that it waits for a retry; False if that must be done later.
 
-        To be called when its transaction is over.  What was cancelled meanwhile stays so, unless
-        its work is done.
+        To be called when its transaction is over.  Only if the record is one of ``before`` by now,
+        unless its work is done: what was cancelled meanwhile stays so.
         """
         if message.task_id is None:
             return True
         values = self._last_words(message, status, result, exception)
-        statuses = () if status == COMPLETED else (*OPEN, COMPLETED)
+        statuses = () if status == COMPLETED else before
         change = TaskChange(message.task_id, values, message.id, statuses)
         try:
             return self._host.tasks.change_beside(message.site, [change], patience=LOCK_TIMEOUT)
@@ -192,7 +193,7 @@ class Tracking:
 
     def never_sent(self, message: Message, why: object) -> None:
         """Note that it waits for nothing: its message could not be sent, or was not to be."""
-        self.ended(message, CANCELLED, exception=f"it was never sent: {why}")
+        self.ended(message, CANCELLED, exception=f"it was never sent: {why}", before=OPEN)
 
     def close(self, site: str, tasks: Mapping[str, str], status: str, why: str) -> None:
         """End the records of jobs that nobody knows of: message ids by task id.

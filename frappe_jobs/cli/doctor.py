@@ -95,7 +95,7 @@ def parts_of(here: runtime.Runtime) -> Parts:
     sites_path = here.settings.sites_path
     return Parts(
         here.in_force, here.host, here.broker, here.ledger, here.timetable, here.sync,
-        here.scheduling, results=results_of(here.app, here.in_force),
+        here.scheduling, here.relay, results=results_of(here.app, here.in_force),
         use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
     )  # fmt: skip
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.doctor.beside_rq import check_beside_rq
 from frappe_jobs.doctor.configuration import check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
+from frappe_jobs.doctor.outboxes import check_outboxes
 from frappe_jobs.doctor.reach import MESSAGES, RECORDS, SCHEDULE, Reach, check_servers
 from frappe_jobs.doctor.schedule import (
     check_inactive,
@@ -27,6 +29,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import STARTED, Record
 from frappe_jobs.ledger.sisters import sisters
+from frappe_jobs.outbox.relay import Relay
 from frappe_jobs.scheduler.queueing import Scheduling
 from frappe_jobs.scheduler.strangers import remove_strangers, strangers
 from frappe_jobs.scheduler.sync import Sync
@@ -52,6 +55,7 @@ class Parts:
     timetable: Timetable
     sync: Sync
     scheduling: Scheduling
+    relay: Relay
     #: Celery's ``result_backend``.
     results: str | None
     #: On a Frappe bench: where its jobs go, ``on`` (Celery), ``off`` or ``undecided`` (RQ).
@@ -192,15 +196,28 @@ class Checkup:
 
     def schedule(self) -> Iterator[Finding]:
         parts, with_entries = self._parts, SCHEDULE not in self._reach.away
+        now = time.time()
+        unsent = None if RECORDS in self._reach.away else partial(parts.relay.unsent, now=now)
         found = look_at_sites(
-            self._sites, parts.host, parts.sync, parts.scheduling, with_entries=with_entries
+            self._sites, parts.host, parts.sync, parts.scheduling, unsent, with_entries=with_entries
         )
         yield from check_sites(found, parts.sync.compare)
+        outboxes = {site: one.outbox for site, one in found.reports.items() if one.outbox}
+        yield from check_outboxes(
+            parts.settings, outboxes, parts.host.outbox.table, self._send_outboxes, now
+        )
         yield from check_inactive(found)
         if with_entries:
             yield from self._scheduler(found.active)
         else:
             yield Finding("warning", "The scheduler was not checked: the schedule's Redis is away.")
+
+    def _send_outboxes(self, sites: Sequence[str]) -> None:
+        if MESSAGES in self._reach.away:
+            raise BrokerUnavailable("the broker takes nothing")
+        for site in sites:
+            with self._parts.host.session(site):
+                self._parts.relay.look()
 
     def _scheduler(self, active: Sites) -> Iterator[Finding]:
         timetable, now = self._parts.timetable, time.time()

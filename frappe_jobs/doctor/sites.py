@@ -13,12 +13,17 @@ from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.errors import DatabaseUnavailable, FrappeJobsError, shortened
 from frappe_jobs.host.port import Host
 from frappe_jobs.host.schedule_records import JobType
+from frappe_jobs.host.session import Session
+from frappe_jobs.outbox.relay import Look
 from frappe_jobs.scheduler.comparison import Differences
 from frappe_jobs.scheduler.events import scheduled_jobs
 from frappe_jobs.scheduler.queueing import Scheduling
 from frappe_jobs.scheduler.sync import Plan, Sync
 from frappe_jobs.sites_folder import SITE_CONFIG
 from frappe_jobs.texts.finding import Finding
+
+#: Gives what is in the outbox of the open site.
+LookIntoOutbox = Callable[[Session], Look]
 
 #: Brings sites' entries in line; gives the sites that could not be, and why.
 Compare = Callable[[Sequence[str]], Mapping[str, str]]
@@ -42,6 +47,8 @@ class SiteReport:
     scheduled: int = 0
     #: Why its scheduled jobs are not queued; None if it is active.
     inactive: str | None = None
+    #: What is in its outbox; None if nobody looked.
+    outbox: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,18 @@ class Sites:
 
 
 def look_at_sites(
-    sites: Sequence[str], host: Host, sync: Sync, scheduling: Scheduling, *, with_entries: bool
+    sites: Sequence[str],
+    host: Host,
+    sync: Sync,
+    scheduling: Scheduling,
+    unsent: LookIntoOutbox | None,
+    *,
+    with_entries: bool,
 ) -> Sites:
-    """Ask all sites; ``with_entries`` if the schedule's Redis can be read."""
+    """Ask all sites; ``with_entries`` if the schedule's Redis can be read.
+
+    ``unsent`` looks into the outbox of an open site; None if the records' Redis is away.
+    """
 
     def reach(site: str) -> SiteReport | None:
         try:
@@ -79,7 +95,10 @@ def look_at_sites(
     def ask(site: str) -> SiteReport:
         try:
             inactive = scheduling.inactive(site)
-            return replace(_report(site, host, sync, at, with_entries), inactive=inactive)
+            with host.session(site) as session:  # its configuration is read only once then
+                report = _report(site, host, sync, at, with_entries)
+                outbox = unsent(session) if unsent else None
+            return replace(report, inactive=inactive, outbox=outbox)
         except Exception as error:  # the site's apps, or its database
             return _unusable(site, error)
 
@@ -132,11 +151,10 @@ def _unusable(site: str, error: Exception) -> SiteReport:
 
 
 def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> SiteReport:
-    with host.session(site):  # its configuration is read only once then
-        types = host.schedule.job_types(site)
-        at.import_methods(site, types)
-        plan = sync.plan(site, types)
-        wanted, refused = sync.wanted(site, types)
+    types = host.schedule.job_types(site)
+    at.import_methods(site, types)
+    plan = sync.plan(site, types)
+    wanted, refused = sync.wanted(site, types)
     told = " ".join(finding.what for finding in plan.refused)
     wrong = [
         _not_scheduled(site, job, error)

@@ -29,6 +29,9 @@ class Row:
 class Outbox(ABC):
     """The rows of the sites."""
 
+    #: The name of their table, for people.
+    table: str
+
     @abstractmethod
     def make_ready(self, session: Session) -> bool:
         """Whether rows can be written in the session's transaction; makes their table if need be.

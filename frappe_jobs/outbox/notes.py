@@ -78,9 +78,15 @@ class Notes:
             found = self._ledger.redis.zrange(self._key, 0, LIMIT)
         return [one for one in self._read(found) if one.site == site and one.at < before]
 
-    def put_off(self, notes: Iterable[Note], now: float) -> None:
-        """Have their sites looked at later, unless they are settled.  Raises BrokerUnavailable."""
-        scores = {str(one): now + min(max(PATIENCE, now - one.at), LONGEST) for one in notes}
+    def put_off(self, notes: Iterable[Note], now: float, *, again_in: float | None = None) -> None:
+        """Have their sites looked at later, unless they are settled.  Raises BrokerUnavailable.
+
+        In so many seconds; None: each time later than the time before.
+        """
+        scores = {
+            str(one): now + (again_in or min(max(PATIENCE, now - one.at), LONGEST))
+            for one in notes
+        }  # fmt: skip
         with self._ledger.reaching():
             self._ledger.redis.zadd(self._key, scores, xx=True)
 

@@ -31,7 +31,7 @@ from frappe_jobs.job import Follower
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.message import Message, Sending
-from frappe_jobs.outbox.notes import FORGOTTEN, Note, Notes
+from frappe_jobs.outbox.notes import FORGOTTEN, PATIENCE, Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
 from frappe_jobs.sweep import send_again
 
@@ -44,6 +44,8 @@ GRACE = 2.0
 TOO_OLD = 30 * 24 * 3600
 #: Rows looked at, and deleted, in one transaction.
 PAGE = 500
+#: So many of the oldest ones are looked at for people.
+SHOWN = 1_000
 #: Rows of sent jobs are deleted when they are so old, or so many; earlier by the scheduler.
 CLEARED, MANY = 900.0, 10_000
 
@@ -58,8 +60,22 @@ class Look:
 
     #: The notes of its rows.
     notes: set[str] = field(default_factory=set)
-    #: What waits still, by its message, and its note.
-    waiting: list[tuple[Message, str]] = field(default_factory=list)
+    #: What is to be sent still.
+    waiting: list[Row] = field(default_factory=list)
+    #: What is never sent: it came with a backup, or a copy of another site.
+    strange: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Rows by what has become of their jobs."""
+
+    #: Of these messages nothing is left to be done.
+    done: set[str]
+    #: These were recorded then, and nobody has noted that they were sent.
+    unsent: Sequence[tuple[Record, float]]
+    #: Of these nobody knows.
+    new: Sequence[Row]
 
 
 class Relay:
@@ -93,9 +109,14 @@ class Relay:
         for site, notes in by_site.items():
             if site not in known:
                 self._notes.forget(notes)
-            elif self._ask(site, notes[0].queue, at_front=True):
-                self._notes.put_off(notes, now)
-                asked.append(site)
+                continue
+            try:
+                self._ask(site, notes[0].queue, at_front=True)
+            except BrokerUnavailable:  # each further try would take as long
+                self._notes.put_off(notes, now, again_in=PATIENCE)
+                raise
+            self._notes.put_off(notes, now)
+            asked.append(site)
         return asked
 
     def have_sites_cleared(self, now: float) -> None:
@@ -106,7 +127,7 @@ class Relay:
         for site in self._notes.with_settled([*self._host.sites()], now - CLEARED, MANY):
             self._ask(site, "default", at_front=False)
 
-    def _ask(self, site: str, queue: str, *, at_front: bool) -> bool:
+    def _ask(self, site: str, queue: str, *, at_front: bool) -> None:
         known = self._settings.queues.get(queue) or self._settings.queues["default"]
         made = str(uuid4())
         message = Message(
@@ -116,10 +137,10 @@ class Relay:
         )  # fmt: skip
         try:
             self._dispatcher.dispatch([Sending(message)])
+        except BrokerUnavailable:
+            raise
         except FrappeJobsError as error:
             logger.warning("the outbox of %s is looked at later: %s", site, error)
-            return False
-        return True
 
     # --- where all sites are visited
 
@@ -146,8 +167,8 @@ class Relay:
         with self._host.session(site) as session:
             look = self._look_at(session, now, sends=False)
         noted = {one.id for one in self._notes.of(site, now)}
-        for message, note in look.waiting:
-            if note not in noted:
+        for row in look.waiting:
+            if row.note not in noted and (message := _message(row)):
                 return self._notes.leave([Note(site, message.queue, 0.0, FOUND)])
 
     # --- with the site open
@@ -165,50 +186,66 @@ class Relay:
         except BrokerError as error:
             logger.warning("the outbox of %s is looked at later: %s", session.site, error)
 
+    def unsent(self, session: Session, now: float) -> Look:
+        """What waits in the open site's outbox, of the oldest rows, and what is never sent.
+
+        Nothing is changed.  Raises BrokerUnavailable.
+        """
+        rows, look = self._host.outbox.read(session, before=now, limit=SHOWN), Look()
+        left = self._sorted(session.site, self._ours(rows, session.site, now, look))
+        recorded = {one.message.id for one, _ in left.unsent}
+        look.waiting += [row for row in rows if row in left.new or row.message_id in recorded]
+        return look
+
     def _look_at(self, session: Session, now: float, *, sends: bool) -> Look:
         look, before, last = Look(), now - GRACE, None
         settled = self._notes.settled(session.site, before)
         session.commit()  # what it has read before would hide what was committed since
         while True:
             rows = self._host.outbox.read(session, before=before, after=last, limit=PAGE)
-            ours = [row for row in rows if self.is_ours(row, session.site, now)]
-            if done := self._see_to(session.site, ours, look, before, sends=sends):
+            ours = self._ours(rows, session.site, now, look)
+            if done := self._see_to(session.site, ours, before, sends=sends):
                 self._host.outbox.delete(session, sorted(done))
             session.commit()
+            look.waiting += [row for row in ours if row.message_id not in done]
             if len(rows) < PAGE:
                 break
             last = rows[-1]
         self._notes.forget_settled(session.site, settled)
         return look
 
-    def is_ours(self, row: Row, site: str, now: float) -> bool:
-        """Whether it was written here, and not too long ago.
+    def _ours(self, rows: Sequence[Row], site: str, now: float, look: Look) -> list[Row]:
+        """Those of the rows that were written here, and not too long ago.
 
-        Else it came with a backup, or a copy of another site: its job may have run already.
+        The others came with a backup, or a copy of another site: their jobs may have run already.
         """
         here = self._settings.bench_id, site
-        return (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
+        ours = [
+            row for row in rows
+            if (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
+        ]  # fmt: skip
+        look.notes |= {row.note for row in ours}
+        look.strange += [row for row in rows if row not in ours]
+        return ours
 
-    def _see_to(
-        self, site: str, rows: Sequence[Row], look: Look, before: float, *, sends: bool
-    ) -> list[str]:
+    def _see_to(self, site: str, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
         """Send what is unsent if that is wanted; gives the messages whose rows are done with."""
-        look.notes |= {row.note for row in rows}
+        left = self._sorted(site, rows)
+        if not sends:
+            return left.done
+        late = [one for one, recorded_at in left.unsent if recorded_at < before]
+        return left.done | self._send_again(late) | self._send(left.new)
+
+    def _sorted(self, site: str, rows: Sequence[Row]) -> Sorted:
         settled = self._notes.are_settled(site, [*{row.note for row in rows}])
         rest = {row.message_id: row for row in rows if row.note not in settled}
         known = {one.message.id: one for one in self._ledger.read_all(rest)}
         unsent = self._ledger.unsent_of([*known])
-        new = {one: message for one in rest.keys() - known if (message := _message(rest[one]))}
-        done = {row.message_id for row in rows if row.note in settled} | known.keys() - unsent
-        if sends:
-            done |= self._send_again([known[one] for one, at in unsent.items() if at < before])
-            done |= self._send([row for row in rest.values() if row.message_id in new], new)
-        look.waiting += [
-            (message, rest[one].note)
-            for one in rest.keys() - done
-            if (message := known[one].message if one in known else new.get(one))
-        ]
-        return [*done]
+        return Sorted(
+            {row.message_id for row in rows if row.note in settled} | (known.keys() - unsent),
+            [(known[one], at) for one, at in unsent.items()],
+            [row for row in rest.values() if row.message_id not in known],
+        )
 
     def _send_again(self, unsent: Sequence[Record]) -> set[str]:
         """Send what was recorded alone; one message too many does no harm."""
@@ -223,15 +260,16 @@ class Relay:
         self._ledger.sent([one.message for one in unsent])
         return {one.message.id for one in unsent}
 
-    def _send(self, rows: Sequence[Row], messages: dict[str, Message]) -> set[str]:
-        """Send what nobody knows of, the oldest first."""
-        buried = self._ledger.buried([messages[row.message_id] for row in rows])
+    def _send(self, rows: Sequence[Row]) -> set[str]:
+        """Send what nobody knows of, the oldest first; not what has a tombstone."""
+        messages = {row.message_id: made for row in rows if (made := _message(row))}
+        buried = self._ledger.buried([*messages.values()])
         for message_id in buried:
             self._follower.never_sent(messages[message_id], CANCELLED_BEFORE)
         sendings = [
             Sending(messages[row.message_id], claim=row.claim, has_row=True)
             for row in rows
-            if row.message_id not in buried
+            if row.message_id in messages.keys() - buried
         ]
         outcomes, error = send(self._dispatcher, sendings)
         for sending in sendings:
@@ -258,7 +296,8 @@ def _message(row: Row) -> Message | None:
 
 def _is_done(note: Note, look: Look, now: float) -> bool:
     """Whether its site need not be looked at for its sake."""
+    waiting = {row.note for row in look.waiting}
     if note.id in look.notes:
-        return all(note.id != its for _, its in look.waiting)
+        return note.id not in waiting
     # That nothing was found proves nothing: its transaction may be about to commit.
-    return note.at < now - FORGOTTEN and (note.id != FOUND or not look.waiting)
+    return note.at < now - FORGOTTEN and (note.id != FOUND or not waiting)

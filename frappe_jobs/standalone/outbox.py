@@ -50,6 +50,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 class SiteOutbox(Outbox):
     """Reads and writes them; ``engine_of`` gives a site's own database."""
 
+    table = TABLE.name
+
     def __init__(self, engine_of: Callable[[str], Engine]) -> None:
         self._engine_of = engine_of
 

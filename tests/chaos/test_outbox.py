@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -112,7 +113,7 @@ class Enqueuer(Thread):
                 if last in self._killed:
                     Event().wait(self._killed[last])
                     kill(process.pid)
-        process.wait(60)
+        assert process.wait(60) in (0, -signal.SIGKILL)
         assert last >= first, "it did not begin"
         return last
 

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import AbstractContextManager
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -101,6 +102,48 @@ def test_nothing_is_lost_and_work_goes_on(scene, server, random, size, found):
     )
     assert verdict.faults == []
     assert max(absences) < WANTED
+
+
+def test_what_transactions_enqueue_is_sent_on_the_brokers_return(scene, server, size, found):
+    """While it is away they commit, and nothing is raised; each job runs once."""
+    transactions = size(1_000, 60)
+    with frappe.site("site1"):
+        tasks.install()
+    todo = iter(range(transactions))
+    with Crew(scene.bench, "--concurrency", "2", "--quiet", size=1) as crew:
+        commit(islice(todo, transactions // 3))
+        server.end(signal.SIGKILL)
+        away = commit(islice(todo, transactions // 3), seconds=LONGEST_ABSENCE)
+        server.start()
+        returned = time.time()
+        commit(todo)
+        wait_until(lambda: {*range(transactions)} <= numbers(scene), 60)
+        scene.wait_for_all(60, crew.assert_alive)
+    late = max(one["at"] for one in scene.runs.begins() if one["number"] in away) - returned
+    twice = scene.runs.begun - transactions
+    found(
+        f"{transactions:,} transactions, {len(away)} of them committed while it was away, and "
+        f"nothing was raised: 0 jobs lost, {twice} run twice; the last of those began "
+        f"{late:.1f} s after its return"
+    )
+    assert (twice, late < WANTED) == (0, True)
+
+
+def commit(todo, seconds=60.0):
+    """These transactions, as far as they go in these seconds; gives their numbers."""
+    end, done = time.monotonic() + seconds, []
+    for number in todo:
+        with frappe.site("site1"):
+            frappe.new_doc("Account", name=str(number)).insert()
+            frappe.enqueue(tasks.run, number=number, enqueue_after_commit=True)
+        done.append(number)
+        if time.monotonic() > end:
+            break
+    return done
+
+
+def numbers(scene):
+    return {one["number"] for one in scene.runs.begins()}
 
 
 def wait_for_more(scene, count):

@@ -30,6 +30,8 @@ DELETE = {
 class BenchOutbox(Outbox):
     """By Frappe's own database; its table is made beside the transaction that is open."""
 
+    table = TABLE
+
     def make_ready(self, session: Session) -> bool:
         if is_read_only():
             return False
