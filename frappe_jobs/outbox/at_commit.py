@@ -69,7 +69,8 @@ class AtCommit:
         messages = [
             (sending.message, sending.claim) for one in things for sending in one.sendings
         ]  # fmt: skip
-        note = Note(site, messages[0][0].queue, time.time())
+        queues = dict.fromkeys(one.queue for one, _ in messages)
+        note = Note(site, tuple(queues), time.time())
         rows = [
             Row(
                 one.id, note.id, self._settings.bench_id, site, one.to_json(), claim, note.at
@@ -83,6 +84,8 @@ class AtCommit:
             thing.sendings = [replace(one, has_row=True) for one in thing.sendings]
 
     def _leave(self, note: Note) -> None:
+        if self._late.is_trying:  # each commit would wait for a Redis that does not answer
+            return self._late.add(note)
         try:
             self._notes.leave([note])
         except BrokerError as error:  # no reason to keep anybody from his work

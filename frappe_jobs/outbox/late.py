@@ -27,6 +27,11 @@ class LateNotes:
         self._lock = threading.Lock()
         self._thread: tuple[int, threading.Thread] | None = None  # and of which process
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether Redis has not taken one yet."""
+        return bool(self._waiting) and self._thread is not None and self._thread[0] == os.getpid()
+
     def add(self, note: Note) -> None:
         """Leave it later."""
         with self._lock:

@@ -25,20 +25,20 @@ class Note:
     """A transaction that is about to commit rows of a site's outbox."""
 
     site: str
-    #: One of its jobs' queues.
-    queue: str
+    #: Those of its jobs: whoever serves one of them can look.
+    queues: tuple[str, ...]
     #: Seconds since 1970.
     at: float
     id: str = field(default_factory=lambda: secrets.token_urlsafe(15))
 
     def __str__(self) -> str:
-        return f"{self.id}/{self.at:.3f}/{self.queue}/{self.site}"
+        return f"{self.id}/{self.at:.3f}/{'+'.join(self.queues)}/{self.site}"
 
     @classmethod
     def read(cls, text: str) -> Note:
         """Read what str() wrote; raises ValueError."""
-        made, at, queue, site = text.split("/", 3)
-        return cls(site, queue, float(at), made)
+        made, at, queues, site = text.split("/", 3)
+        return cls(site, tuple(queues.split("+")), float(at), made)
 
 
 class Notes:

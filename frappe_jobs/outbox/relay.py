@@ -111,7 +111,8 @@ class Relay:
                 self._notes.forget(notes)
                 continue
             try:
-                self._ask(site, notes[0].queue, at_front=True)
+                for queue in {name: None for note in notes for name in note.queues}:
+                    self._ask(site, queue, at_front=True)
             except BrokerUnavailable:  # each further try would take as long
                 self._notes.put_off(notes, now, again_in=PATIENCE)
                 raise
@@ -166,10 +167,11 @@ class Relay:
         now = time.time()
         with self._host.session(site) as session:
             look = self._look_at(session, now, sends=False)
-        noted = {one.id for one in self._notes.of(site, now)}
-        for row in look.waiting:
-            if row.note not in noted and (message := _message(row)):
-                return self._notes.leave([Note(site, message.queue, 0.0, FOUND)])
+        if look.waiting:
+            noted = {one.id for one in self._notes.of(site, now)}
+            messages = [_message(row) for row in look.waiting if row.note not in noted]
+            if queues := {one.queue: None for one in messages if one}:
+                self._notes.leave([Note(site, tuple(queues), 0.0, FOUND)])
 
     # --- with the site open
 

@@ -50,6 +50,9 @@ with frappe.site("site1") as session:
     if where == "after the message":
         from celery.signals import after_task_publish
         after_task_publish.connect(die)
+    if where == "before the send":
+        session.after_commit(die)
+        frappe.enqueue("acme.tasks.ping", "long", enqueue_after_commit=True)
     frappe.enqueue("acme.tasks.ping", enqueue_after_commit=True, **options)
     if where == "after the rows":
         event.listen(frappe.db, "before_commit", die)
@@ -353,6 +356,13 @@ def test_whoever_sweeps_has_the_site_looked_at_and_less_often_with_time(here: An
     assert (record.message.method, record.message.queue) == ("frappe_jobs.relay_outbox", "long")
     assert record.message.at_front
     assert here.relay.have_sites_looked_at(now + 2 * PATIENCE + 1) == ["site1"]
+
+
+def test_of_several_queues_whoever_serves_one_of_them_looks(here: Any) -> None:
+    die("before the send")
+    assert here.relay.have_sites_looked_at(time.time() + PATIENCE) == ["site1"]
+    asked = [one.message for one in here.ledger.records("site1")]
+    assert {one.queue for one in asked} == {"default", "long"}
 
 
 def test_what_a_flushed_redis_knows_nothing_of_is_found_by_who_visits_all_sites(here: Any) -> None:

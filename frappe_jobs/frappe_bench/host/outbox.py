@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 import frappe
@@ -27,6 +27,10 @@ DELETE = {
 }
 
 
+#: Characters of messages in one statement.
+LONGEST = 1_000_000
+
+
 class BenchOutbox(Outbox):
     """By Frappe's own database; its table is made beside the transaction that is open."""
 
@@ -43,10 +47,12 @@ class BenchOutbox(Outbox):
         return True
 
     def add(self, session: Session, rows: Sequence[Row]) -> None:
-        values = [int(value) if isinstance(value, bool) else value
-                  for row in rows for value in astuple(row)]  # fmt: skip
-        places = ", ".join([ONE] * len(rows))
-        frappe.db.sql(f"insert into `{TABLE}` ({COLUMNS}) values {places}", values)
+        for some in _portions(rows):
+            values = [
+                value for row in some for value in astuple(replace(row, claim=int(row.claim)))
+            ]
+            places = ", ".join([ONE] * len(some))
+            frappe.db.sql(f"insert into `{TABLE}` ({COLUMNS}) values {places}", values)
 
     def read(
         self, session: Session, *, before: float, after: Row | None = None, limit: int
@@ -69,6 +75,20 @@ class BenchOutbox(Outbox):
 
     def delete(self, session: Session, message_ids: Sequence[str]) -> None:
         frappe.db.sql(DELETE[frappe.db.db_type], {"ids": tuple(message_ids)})
+
+
+def _portions(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """As a rule one: MariaDB takes no statement that is longer than its ``max_allowed_packet``."""
+    some: list[Row] = []
+    length = 0
+    for row in rows:
+        if some and length + len(row.message) > LONGEST:
+            yield some
+            some, length = [], 0
+        some.append(row)
+        length += len(row.message)
+    if some:
+        yield some
 
 
 def is_read_only() -> bool:
