@@ -45,7 +45,7 @@ def _strange(settings: Settings, site: str, rows: Sequence[Row], table: str, now
     places = names({f"{row.site} of {row.bench_id}": None for row in rows})
     what = (
         f"{site}: {number(len(rows), 'row')} of {table} never sent: from a backup or a copy "
-        f"({places}), or over 30 days old, so that their jobs may have run."
+        f"({places}), or over 3 days old, so that their jobs may have run."
     )
     cure = (
         f"Enqueue what is missing, then delete them: DELETE FROM {table} WHERE site <> '{site}' OR "

@@ -30,6 +30,7 @@ from frappe_jobs.host.session import Session
 from frappe_jobs.job import Follower
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
+from frappe_jobs.ledger.tombstones import AFTER_A_RUN
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.outbox.notes import FORGOTTEN, PATIENCE, Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
@@ -39,9 +40,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds in which whoever has committed sends himself.
 GRACE = 2.0
-#: Seconds after which a row is not sent any more: it came back with a backup, and nobody knows
-#: whether its job has run.
-TOO_OLD = 30 * 24 * 3600
+#: Seconds after which a row is not sent any more: it came back with a backup, and no tombstone
+#: tells whether its job has run.
+TOO_OLD = AFTER_A_RUN
 #: Rows looked at, and deleted, in one transaction.
 PAGE = 500
 #: So many of the oldest ones are looked at for people.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields
 from typing import Any
 
 import frappe
@@ -49,7 +49,9 @@ class BenchOutbox(Outbox):
     def add(self, session: Session, rows: Sequence[Row]) -> None:
         for some in _portions(rows):
             values = [
-                value for row in some for value in astuple(replace(row, claim=int(row.claim)))
+                int(value) if isinstance(value, bool) else value
+                for row in some
+                for value in astuple(row)
             ]
             places = ", ".join([ONE] * len(some))
             frappe.db.sql(f"insert into `{TABLE}` ({COLUMNS}) values {places}", values)
