@@ -181,7 +181,7 @@ class Execution:
         session.writes_first = self._met_conflict()
         effects = Effects(
             message, self._id, session, self._ledger, self._host.arguments, self._markers,
-            attempt.may_have_run, self._must_stop,
+            attempt.may_have_run or message.goes_on is not None, self._must_stop,
         )  # fmt: skip
         here = current.running(message, kwargs, attempt.number, self._holder)
         with here, running(effects), self._host.running(message, kwargs):

@@ -192,15 +192,17 @@ class Job:
         self.refresh()
         return ended
 
-    def requeue(self) -> Job:
+    def requeue(self, *, from_start: bool = False) -> Job:
         """Send an ended job once more, with the same id and arguments; returns its new handle.
 
-        Raises JobError while it waits or runs.
+        One that has not finished goes on behind the steps and rows that it has done, unless
+        ``from_start``.  Raises JobError while it waits or runs.
         """
         self.refresh()
         if self.status in OPEN:
             raise JobError(f"Job {self.id} is {self.status}; only ended jobs can be run again.")
-        return self._jobs.requeue(self._record.message)
+        goes_on = self.status != FINISHED and not from_start
+        return self._jobs.requeue(self._record.message, goes_on=goes_on)
 
     def delete(self) -> None:
         """Remove what is known of it; if it waits or runs, it is cancelled before."""
@@ -252,9 +254,9 @@ class Jobs:
         self._follower.settle_if_possible([message])
         return True
 
-    def requeue(self, ended: Message) -> Job:
+    def requeue(self, ended: Message, *, goes_on: bool) -> Job:
         """Send an ended job once more, as a new message; the old message's record is removed."""
-        message = ended.again(at=time.time())
+        message = ended.again(at=time.time(), goes_on=goes_on)
         self._follower.requeued(message)
         try:
             self._broker.publish([Sending(message)], self.ledger)

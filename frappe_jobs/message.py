@@ -12,8 +12,9 @@ from uuid import uuid4
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortened
 from frappe_jobs.texts.error_text import safe
 
-#: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id.
-VERSION = 2
+#: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id,
+#: 3 goes_on.
+VERSION = 3
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
@@ -84,10 +85,18 @@ class Message:
     failure_of: str | None = None
     #: The Background Task whose record follows the job (``track_job``).
     task_id: str | None = None
+    #: Set when it goes on behind what this other message of its job has done.
+    goes_on: str | None = None
 
-    def again(self, *, at: float) -> Message:
-        """The same job, to be sent once more."""
-        return replace(self, id=str(uuid4()), enqueued_at=at)
+    def again(self, *, at: float, goes_on: bool = False) -> Message:
+        """The same job, to be sent once more; ``goes_on``: behind the steps that it has done."""
+        begun = self.begun_as if goes_on else None
+        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun)
+
+    @property
+    def begun_as(self) -> str:
+        """The message under whose id its steps and loops are known."""
+        return self.goes_on or self.id
 
     def header(self) -> dict[str, Any]:
         """The envelope without the arguments: read by whoever looks at a queue, never run."""
@@ -196,6 +205,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "retry": (dict, type(None)),
     "failure_of": _OPTIONAL,
     "task_id": _OPTIONAL,
+    "goes_on": _OPTIONAL,
 }
 
 

@@ -140,7 +140,8 @@ class BackgroundTasks:
     def run_again(self, task: Task, session: Session) -> Job:
         """Have a job that failed or was cancelled run again, as the same Background Task.
 
-        It is sent when the session's transaction commits.  Raises PermissionError; JobError for
+        It is sent when the session's transaction commits, and goes on behind the steps and rows
+        that it has done.  Raises PermissionError; JobError for
         one that waits, runs, or is completed; UnknownQueue, MethodNotFound, MethodNotAllowed where
         it could not be enqueued any more.
         """
@@ -148,7 +149,8 @@ class BackgroundTasks:
         old = message_of(session.site, task.header, task.arguments)
         self._settings.queue(old.queue)
         self._host.methods.resolve(old.method, session.site)
-        message, known = old.again(at=time.time()), self._known(task, session)
+        message = old.again(at=time.time(), goes_on=True)
+        known = self._known(task, session)
         ended = TaskChange(task.task_id, queued(message), old.id, statuses=(FAILED, CANCELLED))
         is_due = known is not None and known.status in OPEN
         if is_due or not self._host.tasks.change(session, ended):

@@ -114,10 +114,16 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--failed", is_flag=True, help="All failed jobs of the site.")
 @click.option("--queue", callback=known_queues, help="With --failed: only of these queues.")
+@click.option("--from-start", is_flag=True, help="Do the steps that are done once more.")
 @with_site
 @pass_bench
-def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) -> None:
-    """Run ended jobs once more, with the same ids and arguments."""
+def retry(
+    bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str], from_start: bool
+) -> None:
+    """Run ended jobs once more, with the same ids and arguments.
+
+    One that has not finished goes on behind the steps and rows that it has done.
+    """
     if failed == bool(ids) or (queue and not failed):
         raise click.UsageError("Give the jobs' ids, or --failed (with --queue, if you like).")
     if failed:
@@ -127,7 +133,7 @@ def retry(bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str]) ->
     else:
         again = find_jobs(bench, ids)
     for job in again:
-        click.echo(f"Queued again: {job.requeue().id}")
+        click.echo(f"Queued again: {job.requeue(from_start=from_start).id}")
     if not again:
         click.echo("No failed jobs.")
 

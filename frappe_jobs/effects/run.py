@@ -129,7 +129,7 @@ class Effects:
         if not isinstance(name, str) or not name:
             raise ArgumentError(f"A step's name must be a text that is not empty; not {name!r}.")
         short = name if len(name) <= LONGEST_NAME else sha256(name.encode()).hexdigest()
-        return f"{self.message.id} {short}"
+        return f"{self.message.begun_as} {short}"
 
 
 _current: ContextVar[Effects | None] = ContextVar("effects", default=None)

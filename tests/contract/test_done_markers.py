@@ -388,3 +388,32 @@ class TestLoops:
             run(message)
         assert run(message) == 6
         assert balance() == 6
+
+
+class TestRunAgainByHand:
+    @pytest.fixture
+    def failed(self) -> Any:
+        """A job that has done two steps of three."""
+        message = recorded(once.in_steps, fail_at=2)
+        with pytest.raises(ValueError):
+            run(message)
+        return runtime.current().jobs.of(record_of(message))
+
+    def test_it_goes_on_behind_its_steps(self, failed: Any) -> None:
+        again = failed.requeue()
+        assert run(again._record.message) == [1, 2, 3]
+        assert balance() == 3
+
+    def test_as_often_as_it_is_run(self, failed: Any, here: runtime.Runtime) -> None:
+        second = failed.requeue()
+        second.cancel()
+        assert run(second.requeue()._record.message) == [1, 2, 3]
+
+    def test_it_begins_at_its_start_where_that_is_asked_for(self, failed: Any) -> None:
+        assert run(failed.requeue(from_start=True)._record.message) == [3, 4, 5]
+
+    def test_one_that_has_finished_begins_at_its_start(self) -> None:
+        message = recorded(once.in_steps, fail_at=9)
+        assert run(message) == [1, 2, 3]
+        again = runtime.current().jobs.of(record_of(message)).requeue()
+        assert run(again._record.message) == [4, 5, 6]
