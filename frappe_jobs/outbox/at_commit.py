@@ -16,9 +16,9 @@ from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Sending
-from frappe_jobs.outbox.late import LateNotes
 from frappe_jobs.outbox.notes import Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, Outcomes, Told, send
+from frappe_jobs.outbox.told_later import ToldLater
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ class AtCommit:
     ) -> None:
         self._settings, self._host = settings, host
         self._ledger, self._dispatcher = ledger, dispatcher
-        self._notes = Notes(ledger)
-        self._late = LateNotes(self._notes)
+        self._told = ToldLater(Notes(ledger))
 
     def send(self, sendings: Sequence[Sending], session: Session, told: Told | None = None) -> None:
         """Send them when the session's transaction commits, in order; never if it rolls back.
@@ -77,20 +76,11 @@ class AtCommit:
             )  # fmt: skip
             for one, claim in messages
         ]
-        self._leave(note)
+        self._told.leave(note)
         self._host.outbox.add(things[0].session, rows)
         for thing in things:
             thing.note = note
             thing.sendings = [replace(one, has_row=True) for one in thing.sendings]
-
-    def _leave(self, note: Note) -> None:
-        if self._late.is_trying:  # each commit would wait for a Redis that does not answer
-            return self._late.add(note)
-        try:
-            self._notes.leave([note])
-        except BrokerError as error:  # no reason to keep anybody from his work
-            logger.debug("a note of %s is left later: %s", note.site, error)
-            self._late.add(note)
 
     # --- once it has committed
 
@@ -116,14 +106,7 @@ class AtCommit:
                 notes.discard(thing.note)
             _tell(thing, outcomes, error)
         if notes:
-            self._settle([*notes])
-
-    def _settle(self, notes: list[Note]) -> None:
-        self._late.discard(notes)
-        try:
-            self._notes.settle(notes)
-        except BrokerError as error:  # whoever looks finds the records
-            logger.debug("notes are settled later: %s", error)
+            self._told.settle([*notes])
 
     def _send_once(self, thing: Waiting) -> FrappeJobsError | None:
         outcomes, error = self._send(thing.sendings)

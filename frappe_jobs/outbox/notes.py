@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from frappe_jobs.ledger import Ledger
 
@@ -14,8 +16,8 @@ PATIENCE = 3.0
 LONGEST = 300.0
 #: So long a note stays of which no row was ever found: its transaction may be open still.
 FORGOTTEN = 3600.0
-#: Seconds for which it is known that a transaction's jobs were sent, though their rows are there.
-SETTLED_TTL = 31 * 24 * 3600
+#: Seconds after which it is said again that a site has rows.
+EVERY = 60.0
 #: Notes read in one go.
 LIMIT = 10_000
 
@@ -42,44 +44,47 @@ class Note:
 
 
 class Notes:
-    """The notes of a bench: those of transactions whose jobs may be unsent, and of the others."""
+    """The notes of a bench, each of a transaction whose jobs may be unsent; its sites with rows.
+
+    All of it raises BrokerUnavailable.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._key = ledger._key("outbox")
+        self._key, self._sites = ledger._key("outbox"), ledger._key("outbox", "sites")
+        #: When it was last said that a site has rows, by the monotonic clock.
+        self._told: dict[str, float] = {}
 
-    def leave(self, notes: Iterable[Note]) -> None:
-        """Have the sites looked at if that is not settled soon.  Raises BrokerUnavailable."""
+    def leave(self, notes: Sequence[Note]) -> None:
+        """Have their sites looked at, unless they are settled by then."""
         with self._ledger.reaching():
-            scores = {str(one): one.at + PATIENCE for one in notes}
-            self._ledger.redis.zadd(self._key, scores)
+            self._ledger.redis.zadd(self._key, {str(one): one.at + PATIENCE for one in notes})
+            now = time.monotonic()
+            for one in notes:  # once in a while: each would be a round trip more
+                if now - self._told.get(one.site, -inf) > EVERY:
+                    self._ledger.redis.zadd(self._sites, {one.site: one.at}, nx=True)
+                    self._told[one.site] = now
 
     def settle(self, notes: Sequence[Note]) -> None:
-        """Note that nothing is left to be sent of these.  Raises BrokerUnavailable."""
-        by_site: dict[str, dict[str, float]] = {}
-        for one in notes:
-            by_site.setdefault(one.site, {})[one.id] = one.at
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for site, ids in by_site.items():
-                pipe.zadd(self._settled(site), ids)
-                pipe.expire(self._settled(site), SETTLED_TTL)
-            pipe.zrem(self._key, *map(str, notes))
-            pipe.execute()
+        """Nothing is left to be sent of them."""
+        if notes:
+            with self._ledger.reaching():
+                self._ledger.redis.zrem(self._key, *map(str, notes))
 
     def due(self, now: float) -> list[Note]:
-        """Those whose sites are to be looked at.  Raises BrokerUnavailable."""
+        """Those whose sites are to be looked at."""
         with self._ledger.reaching():
             found = self._ledger.redis.zrangebyscore(self._key, "-inf", now, 0, LIMIT)
         return self._read(found)
 
     def of(self, site: str, before: float) -> list[Note]:
-        """Those of a site that were left before that time.  Raises BrokerUnavailable."""
+        """Those of a site that were left before that time."""
         with self._ledger.reaching():
             found = self._ledger.redis.zrange(self._key, 0, LIMIT)
         return [one for one in self._read(found) if one.site == site and one.at < before]
 
     def put_off(self, notes: Iterable[Note], now: float, *, again_in: float | None = None) -> None:
-        """Have their sites looked at later, unless they are settled.  Raises BrokerUnavailable.
+        """Have their sites looked at later, unless they are settled.
 
         In so many seconds; None: each time later than the time before.
         """
@@ -90,52 +95,19 @@ class Notes:
         with self._ledger.reaching():
             self._ledger.redis.zadd(self._key, scores, xx=True)
 
-    def forget(self, notes: Sequence[Note]) -> None:
-        """No site is looked at for their sake.  Raises BrokerUnavailable."""
-        if notes:
-            with self._ledger.reaching():
-                self._ledger.redis.zrem(self._key, *map(str, notes))
-
-    # --- transactions whose jobs are sent, while their rows are there
-
-    def settled(self, site: str, before: float) -> list[str]:
-        """The ids of those of the site, of notes from before that time; raises BrokerUnavailable.
-
-        Of very many only the oldest.
-        """
+    def sites(self, before: float) -> list[str]:
+        """Those with rows from before that time, which may be of jobs that were sent."""
         with self._ledger.reaching():
-            key = self._settled(site)
-            found: list[str] = self._ledger.redis.zrangebyscore(key, "-inf", before, 0, LIMIT)
+            found: list[str] = self._ledger.redis.zrangebyscore(self._sites, "-inf", before)
             return found
 
-    def are_settled(self, site: str, ids: Sequence[str]) -> set[str]:
-        """Those of these.  Raises BrokerUnavailable."""
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for one in ids:
-                pipe.zscore(self._settled(site), one)
-            return {one for one, at in zip(ids, pipe.execute(), strict=True) if at is not None}
-
-    def forget_settled(self, site: str, ids: Sequence[str]) -> None:
-        """Their rows are gone.  Raises BrokerUnavailable."""
-        if ids:
-            with self._ledger.reaching():
-                self._ledger.redis.zrem(self._settled(site), *ids)
-
-    def with_settled(self, sites: Sequence[str], before: float, over: int) -> list[str]:
-        """Those of the sites that have some from before that time, or more than so many.
-
-        Raises BrokerUnavailable.
-        """
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for site in sites:
-                pipe.zcount(self._settled(site), "-inf", before)
-                pipe.zcard(self._settled(site))
-            replies = pipe.execute()
-        found = zip(sites, replies[::2], replies[1::2], strict=True)
-        return [site for site, old, all_of_them in found if old or all_of_them > over]
-
-    def _settled(self, site: str) -> str:
-        return self._ledger._key("outbox", site)
+    def forget_site(self, site: str, rows_since: float | None = None) -> None:
+        """It has no rows any more, or none from before that time."""
+        with self._ledger.reaching(), self._ledger.redis.pipeline() as pipe:
+            pipe.zrem(self._sites, site)
+            if rows_since is not None:
+                pipe.zadd(self._sites, {site: rows_since})
+            pipe.execute()
 
     def _read(self, texts: Iterable[str]) -> list[Note]:
         notes = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -47,8 +47,8 @@ TOO_OLD = AFTER_A_RUN
 PAGE = 500
 #: So many of the oldest ones are looked at for people.
 SHOWN = 1_000
-#: Rows of sent jobs are deleted when they are so old, or so many; earlier by the scheduler.
-CLEARED, MANY = 900.0, 10_000
+#: Rows of sent jobs are deleted when they are so old; earlier by the scheduler.
+CLEARED = 600.0
 
 
 #: The note of rows whose own notes are lost.
@@ -73,10 +73,12 @@ class Sorted:
 
     #: Of these messages nothing is left to be done.
     done: set[str]
+    #: These have a tombstone.
+    buried: Sequence[Message]
     #: These were recorded then, and nobody has noted that they were sent.
     unsent: Sequence[tuple[Record, float]]
-    #: Of these nobody knows.
-    new: Sequence[Row]
+    #: Of these nobody knows, and they can be read.
+    new: Mapping[str, Message]
 
 
 class Relay:
@@ -109,7 +111,7 @@ class Relay:
         asked = []
         for site, notes in by_site.items():
             if site not in known:
-                self._notes.forget(notes)
+                self._notes.settle(notes)
                 continue
             try:
                 for queue in {name: None for note in notes for name in note.queues}:
@@ -122,12 +124,16 @@ class Relay:
         return asked
 
     def have_sites_cleared(self, now: float) -> None:
-        """Ask workers to clear sites with very old or very many rows of jobs that were sent.
+        """Ask workers to clear sites with old rows of jobs that were sent.
 
         Raises BrokerUnavailable.
         """
-        for site in self._notes.with_settled([*self._host.sites()], now - CLEARED, MANY):
-            self._ask(site, "default", at_front=False)
+        known = {*self._host.sites()}
+        for site in self._notes.sites(now - CLEARED):
+            if site in known:
+                self._ask(site, "default", at_front=False)
+            else:
+                self._notes.forget_site(site)
 
     def _ask(self, site: str, queue: str, *, at_front: bool) -> None:
         known = self._settings.queues.get(queue) or self._settings.queues["default"]
@@ -185,7 +191,7 @@ class Relay:
         try:
             notes = self._notes.of(session.site, now - GRACE)
             look = self._look_at(session, now, sends=True)
-            self._notes.forget([one for one in notes if _is_done(one, look, now)])
+            self._notes.settle([one for one in notes if _is_done(one, look, now)])
         except BrokerError as error:
             logger.warning("the outbox of %s is looked at later: %s", session.site, error)
 
@@ -195,27 +201,34 @@ class Relay:
         Nothing is changed.  Raises BrokerUnavailable.
         """
         rows, look = self._host.outbox.read(session, before=now, limit=SHOWN), Look()
-        left = self._sorted(session.site, self._ours(rows, session.site, now, look))
-        recorded = {one.message.id for one, _ in left.unsent}
-        look.waiting += [row for row in rows if row in left.new or row.message_id in recorded]
+        ours = self._ours(rows, session.site, now, look)
+        done = self._sorted(ours).done
+        look.waiting += [row for row in ours if row.message_id not in done]
         return look
 
     def _look_at(self, session: Session, now: float, *, sends: bool) -> Look:
         look, before, last = Look(), now - GRACE, None
-        settled = self._notes.settled(session.site, before)
         session.commit()  # what it has read before would hide what was committed since
         while True:
             rows = self._host.outbox.read(session, before=before, after=last, limit=PAGE)
             ours = self._ours(rows, session.site, now, look)
-            if done := self._see_to(session.site, ours, before, sends=sends):
+            if done := self._see_to(ours, before, sends=sends):
                 self._host.outbox.delete(session, sorted(done))
             session.commit()
             look.waiting += [row for row in ours if row.message_id not in done]
             if len(rows) < PAGE:
                 break
             last = rows[-1]
-        self._notes.forget_settled(session.site, settled)
+        has_more = look.waiting or self._has_young(session, before)
+        self._notes.forget_site(session.site, now if has_more else None)
         return look
+
+    def _has_young(self, session: Session, since: float) -> bool:
+        """Whether there are rows that were too young to be looked at."""
+        last = Row("", "", "", "", "", claim=False, written_at=since)
+        found = self._host.outbox.read(session, before=2 * since, after=last, limit=1)
+        session.commit()
+        return bool(found)
 
     def _ours(self, rows: Sequence[Row], site: str, now: float, look: Look) -> list[Row]:
         """Those of the rows that were written here, and not too long ago.
@@ -231,23 +244,31 @@ class Relay:
         look.strange += [row for row in rows if row not in ours]
         return ours
 
-    def _see_to(self, site: str, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
+    def _see_to(self, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
         """Send what is unsent if that is wanted; gives the messages whose rows are done with."""
-        left = self._sorted(site, rows)
+        found = self._sorted(rows)
+        for message in found.buried:
+            self._follower.never_sent(message, CANCELLED_BEFORE)
         if not sends:
-            return left.done
-        late = [one for one, recorded_at in left.unsent if recorded_at < before]
-        return left.done | self._send_again(late) | self._send(left.new)
+            return found.done
+        late = [one for one, recorded_at in found.unsent if recorded_at < before]
+        new = [(row, made) for row in rows if (made := found.new.get(row.message_id))]
+        sent = self._send([Sending(made, claim=row.claim, has_row=True) for row, made in new])
+        return found.done | self._send_again(late) | sent
 
-    def _sorted(self, site: str, rows: Sequence[Row]) -> Sorted:
-        settled = self._notes.are_settled(site, [*{row.note for row in rows}])
-        rest = {row.message_id: row for row in rows if row.note not in settled}
-        known = {one.message.id: one for one in self._ledger.read_all(rest)}
+    def _sorted(self, rows: Sequence[Row]) -> Sorted:
+        known = {
+            one.message.id: one for one in self._ledger.read_all(row.message_id for row in rows)
+        }
         unsent = self._ledger.unsent_of([*known])
+        unknown = (row for row in rows if row.message_id not in known)
+        new = {row.message_id: made for row in unknown if (made := _message(row))}
+        buried = self._ledger.buried([*new.values()])
         return Sorted(
-            {row.message_id for row in rows if row.note in settled} | (known.keys() - unsent),
-            [(known[one], at) for one, at in unsent.items()],
-            [row for row in rest.values() if row.message_id not in known],
+            done=(known.keys() - unsent) | buried,
+            buried=[new[one] for one in buried],
+            unsent=[(known[one], at) for one, at in unsent.items()],
+            new={one: message for one, message in new.items() if one not in buried},
         )
 
     def _send_again(self, unsent: Sequence[Record]) -> set[str]:
@@ -263,17 +284,8 @@ class Relay:
         self._ledger.sent([one.message for one in unsent])
         return {one.message.id for one in unsent}
 
-    def _send(self, rows: Sequence[Row]) -> set[str]:
-        """Send what nobody knows of, the oldest first; not what has a tombstone."""
-        messages = {row.message_id: made for row in rows if (made := _message(row))}
-        buried = self._ledger.buried([*messages.values()])
-        for message_id in buried:
-            self._follower.never_sent(messages[message_id], CANCELLED_BEFORE)
-        sendings = [
-            Sending(messages[row.message_id], claim=row.claim, has_row=True)
-            for row in rows
-            if row.message_id in messages.keys() - buried
-        ]
+    def _send(self, sendings: Sequence[Sending]) -> set[str]:
+        """Send what nobody knows of, the oldest first."""
         outcomes, error = send(self._dispatcher, sendings)
         for sending in sendings:
             message, outcome = sending.message, outcomes.get(sending.message.id)
@@ -286,7 +298,7 @@ class Relay:
                 )  # fmt: skip
         if error:
             logger.warning("jobs of an outbox are sent later: %s", error)
-        return buried | outcomes.keys()
+        return {*outcomes}
 
 
 def _message(row: Row) -> Message | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
@@ -73,7 +73,8 @@ class SiteOutbox(Outbox):
         return True
 
     def add(self, session: Session, rows: Sequence[Row]) -> None:
-        _connection(session.db).execute(ADD, [asdict(row) for row in rows])
+        values = [vars(row) for row in rows]
+        _connection(session.db).execute(ADD, values[0] if len(values) == 1 else values)
 
     def read(
         self, session: Session, *, before: float, after: Row | None = None, limit: int

@@ -24,11 +24,13 @@ from sqlalchemy.pool import NullPool
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import BrokerUnavailable, QueueOverloaded
+from frappe_jobs.ledger.record import FINISHED
 from frappe_jobs.outbox import relay
 from frappe_jobs.outbox.notes import FORGOTTEN, PATIENCE
 from frappe_jobs.standalone.models import Base
 from frappe_jobs.standalone.outbox import is_same_database
 from frappe_jobs.standalone.outbox_row import OutboxRow
+from frappe_jobs.testing import wait_until
 
 ASYNC_DRIVERS = {"mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
 
@@ -110,7 +112,7 @@ def grow_old(seconds: float = relay.GRACE + 1, site: str = "site1") -> None:
         made, at, rest = text.split("/", 2)
         server.zrem(key, text)
         server.zadd(key, {f"{made}/{float(at) - seconds:.3f}/{rest}": score - seconds})
-    for one in (f"{key}:{site}", here.ledger._key("unsent")):
+    for one in (f"{key}:sites", here.ledger._key("unsent")):
         for member, score in server.zrange(one, 0, -1, withscores=True):
             server.zadd(one, {member: score - seconds})
 
@@ -145,7 +147,7 @@ def test_it_is_a_row_of_the_transaction_and_settled_once_it_is_sent(here: Any) -
     message = json.loads(row.message)["header"]
     assert (row.message_id, row.site, row.claim) == (message["id"], "site1", True)
     assert (row.bench_id, waiting()) == (here.settings.bench_id, ["acme.tasks.ping"])
-    assert here.ledger.redis.exists(here.ledger._key("outbox")) == 0
+    wait_until(lambda: here.ledger.redis.exists(here.ledger._key("outbox")) == 0, 5)
     grow_old()
     look()
     assert (rows(), messages()) == ([], 1)
@@ -378,6 +380,27 @@ def test_what_a_flushed_redis_knows_nothing_of_is_found_by_who_visits_all_sites(
     assert rows() == []
 
 
+def test_rows_of_jobs_that_have_ended_long_ago_are_cleared_and_nothing_runs_again(
+    here: Any,
+) -> None:
+    with frappe.site("site1"):
+        enqueue()
+    [message] = [one.message for one in here.ledger.records("site1")]
+    here.ledger.start(message, "a worker")
+    here.ledger.end(message, FINISHED)
+    here.ledger.forget(message)  # as it is after some minutes
+    grow_old(relay.CLEARED + 1)
+    sent = messages()
+    here.relay.have_sites_cleared(time.time())
+    assert messages() == sent + 1  # who clears
+    with frappe.site("site1") as session:
+        assert here.relay.unsent(session, time.time()).waiting == []
+    here.relay.visit_all()
+    assert (rows(), messages()) == ([], sent + 1)
+    here.relay.have_sites_cleared(time.time())
+    assert messages() == sent + 1
+
+
 # --- what becomes of it
 
 
@@ -385,7 +408,6 @@ def test_a_refused_claim_is_remembered_so_that_it_never_runs(here: Any) -> None:
     with frappe.site("site1"):
         first = frappe.enqueue(tasks.ping, job_id="the id")
         enqueue(job_id="the id", deduplicate=True)
-    here.ledger.redis.delete(here.ledger._key("outbox", "site1"))  # as if it had died before that
     with frappe.site("site1"):
         assert frappe.get_job("the id").cancel()
     grow_old()
