@@ -236,12 +236,11 @@ class Relay:
         The others came with a backup, or a copy of another site: their jobs may have run already.
         """
         here = self._settings.bench_id, site
-        ours = [
-            row for row in rows
-            if (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
-        ]  # fmt: skip
+        ours: list[Row] = []
+        for row in rows:
+            is_ours = (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
+            (ours if is_ours else look.strange).append(row)
         look.notes |= {row.note for row in ours}
-        look.strange += [row for row in rows if row not in ours]
         return ours
 
     def _see_to(self, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
