@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
+from random import Random
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -157,3 +161,65 @@ def test_killed_after_the_commit_it_is_sent_by_a_worker(
         f"%s', ('%{notes.parent.name}%',))[0][0]"
     )
     wait_until(lambda: bench.call(left) == 0, 20)
+
+
+#: Transactions that each write one row and enqueue one job; says of each that it begins.
+WORK = """
+import sys
+for number in range(FIRST, LAST):
+    sys.stdout.write(f"at {number}\\n"); sys.stdout.flush()
+    frappe.get_doc(dict(doctype="ToDo", description=f"{MARK} {number}")).insert()
+    if WHERE.get(number) == "behind the commit":
+        frappe.db.after_commit.add(die)
+    enqueue("probe.tasks.write_todo", queue="short", text=f"ran {MARK} {number}", path=NOTES)
+    if WHERE.get(number) == "before the commit":
+        frappe.db.before_commit.add(die)
+    (frappe.db.rollback if number % 10 == 9 else frappe.db.commit)()
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_processes_killed_around_their_commits_lose_no_job(
+    bench: FrappeBench, worker: Process, notes: Path
+) -> None:
+    """1,000 transactions with CHAOS=full."""
+    is_full = os.environ.get("CHAOS") == "full"
+    transactions, deaths = (1_000, 20) if is_full else (40, 2)
+    random, mark = Random(os.environ.get("CHAOS_SEED", "1")), uuid4().hex
+    chosen = random.sample(range(transactions), 3 * deaths)
+    where = dict.fromkeys(chosen[:deaths], "before the commit")
+    where |= dict.fromkeys(chosen[deaths : 2 * deaths], "behind the commit")
+    killed = {number: random.uniform(0, 0.02) for number in chosen[2 * deaths :]}
+    at = 0
+    while at < transactions:
+        facts = f"MARK, FIRST, LAST, NOTES = {mark!r}, {at}, {transactions}, {str(notes)!r}\n"
+        script = OPENED.format(
+            site=bench.site, user="Administrator", answer=ANSWER,
+            code=f"{facts}WHERE = {where!r}\n{LOOK}{WORK}",
+        )  # fmt: skip
+        with subprocess.Popen(
+            [str(bench.python), "-c", script], cwd=bench.sites, env=bench.environment, text=True,
+            stdout=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            for line in process.stdout or ():
+                if line.startswith("at "):
+                    at = int(line.split()[1])
+                    if at in killed:
+                        Event().wait(killed[at])
+                        process.kill()
+        assert process.returncode in (0, -signal.SIGKILL)
+        at += 1
+    names = "frappe.get_all('ToDo', dict(description=('like', '%s %%')), pluck='description')"
+    committed = set(bench.call(f"answer = {names % mark}"))
+
+    def ran() -> Counter[str]:
+        return Counter(
+            one["text"].removeprefix("ran ") for one in read_notes(notes) if "text" in one
+        )
+
+    wait_until(lambda: committed <= ran().keys(), 300)
+    counted = ran()
+    assert (
+        {one for one, count in counted.items() if count > 1} == counted.keys() - committed == set()
+    )
+    print(f"{transactions} transactions, {len(committed)} committed, {3 * deaths} killed")
