@@ -196,6 +196,14 @@ class TestOneThatMayHaveRun:
         assert here.ledger.start(message, HERE, "a run").may_have_run
         assert here.ledger.start(message, HERE, "a run").may_have_run
 
+    def test_what_it_has_committed_itself_is_done_again(self) -> None:
+        """The limit: between a commit of its own and the job's nothing says that it is done."""
+        message = recorded(once.deposit_and_commit, again=True)
+        with pytest.raises(RunAgain):
+            run(message)
+        assert run(message, THERE) == 10
+        assert balance() == 10
+
     def test_one_that_had_only_read_runs_again(self) -> None:
         message = recorded(once.read)
         run(message)
