@@ -94,8 +94,11 @@ class Worker:
 
 
 def is_guard(pid: int) -> bool:
-    """Whether it is the shell that waits for a worker's end."""
-    return guard.NAME.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Whether it is the shell that waits for a worker's end, or has ended itself."""
+    try:
+        return guard.NAME.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return True
 
 
 class Bench:

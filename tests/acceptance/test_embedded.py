@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import redis
@@ -176,16 +177,18 @@ def test_the_sockets_of_folders_that_are_gone_are_tidied_up(folder):
     assert [one.is_dir() for one in places] == [False, True]
 
 
-def test_a_folder_that_was_moved_has_its_server_still(folder):
-    (folder / "before").mkdir()
-    embedded.start(folder / "before")
-    pid = pid_of(folder / "before")
-    moved = (folder / "before").rename(folder / "after")
-    try:
-        assert pid_of(moved) == pid
-        assert "/after/" in embedded.start(moved)
-    finally:
-        assert embedded.stop(moved)
+def test_a_folder_that_was_moved_has_its_server_still():
+    with TemporaryDirectory() as short:  # so that the socket lies in the folder itself
+        before, after = Path(short) / "before", Path(short) / "after"
+        before.mkdir()
+        embedded.start(before)
+        pid = pid_of(before)
+        before.rename(after)
+        try:
+            assert pid_of(after) == pid
+            assert "/after/" in embedded.start(after)
+        finally:
+            assert embedded.stop(after)
 
 
 def test_beside_one_that_hangs_no_second_one_is_started(server, monkeypatch):
