@@ -21,7 +21,9 @@ from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
 from celery.signals import task_prerun, worker_process_init, worker_process_shutdown
 
+from frappe_jobs import runtime
 from frappe_jobs.celery import guard
+from frappe_jobs.celery.apps import BENCH_APPS
 from frappe_jobs.celery.processes import Started, adopt_orphans
 from frappe_jobs.celery.timeout import raise_timeout
 
@@ -93,6 +95,12 @@ def end_group(**_: object) -> None:
         os.killpg(0, signal.SIGTERM)
 
 
+def tell_what_is_settled(**_: object) -> None:
+    """When this process ends, as no other one knows that what its jobs committed was sent."""
+    for made in BENCH_APPS:
+        runtime.of_sites_path(made).at_commit.tell_now()
+
+
 def leave_nothing() -> Callable[[], object]:
     """A function that kills whatever the job that begins now will have started.
 
@@ -148,5 +156,6 @@ def take_signals(**_: object) -> None:
 def connect() -> None:
     """Do this in the worker processes of this process's apps; called only in our workers."""
     worker_process_init.connect(begin)
+    worker_process_shutdown.connect(tell_what_is_settled)
     worker_process_shutdown.connect(end_group)
     task_prerun.connect(take_signals)

@@ -7,11 +7,10 @@ import threading
 import time
 from typing import Any
 
-from celery import Celery
-
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.runtime import Runtime
 from frappe_jobs.sweep import sweep
 
 logger = logging.getLogger(__name__)
@@ -28,13 +27,13 @@ class Sweeper(ConsumerStep):
     def start(self, consumer: Any) -> None:
         if Sweeper._thread is None:
             Sweeper._thread = threading.Thread(
-                target=_sweep_for_ever, args=(consumer.app,), daemon=True, name="sweep"
+                target=_sweep_for_ever, args=(consumer,), daemon=True, name="sweep"
             )
             Sweeper._thread.start()
 
 
-def _sweep_for_ever(app: Celery) -> None:
-    runtime = runtime_of(app)
+def _sweep_for_ever(consumer: Any) -> None:
+    runtime = runtime_of(consumer.app)
     ledger = runtime.make_ledger()
     interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
     pause, swept = threading.Event(), time.monotonic()
@@ -48,8 +47,16 @@ def _sweep_for_ever(app: Celery) -> None:
             if ledger.take_turn("sweep", interval):
                 sweep(runtime.in_force, ledger, runtime.broker, time.time())
                 runtime.task_upkeep.settle_what_is_left()
-                runtime.relay.have_sites_cleared(time.time())
+                if queue := _served(consumer, runtime):
+                    runtime.relay.have_sites_cleared(time.time(), queue)
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)
         except Exception:  # whatever went wrong must not end the sweeping
             logger.exception("the sweep failed")
+
+
+def _served(consumer: Any, runtime: Runtime) -> str | None:
+    """One of the bench's queues that this worker serves; None while it serves none."""
+    names = {queue.name for queue in getattr(consumer.task_consumer, "queues", ())}
+    ours = runtime.settings.queues
+    return next((queue for queue in ours if runtime.broker.queue_name(queue) in names), None)

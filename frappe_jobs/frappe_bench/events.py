@@ -14,6 +14,11 @@ from frappe_jobs.frappe_bench import doctypes, installed, way_in
 from frappe_jobs.frappe_bench.host import tables
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq import transport
+from frappe_jobs.host.own_methods import RELAY_OUTBOX, SETTLE_BACKGROUND_TASKS
+from frappe_jobs.ledger.record import QUEUED
+
+#: Jobs of ours that see to the records of one site.
+UPKEEP = (RELAY_OUTBOX, SETTLE_BACKGROUND_TASKS)
 
 
 def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
@@ -58,12 +63,24 @@ def before_uninstall() -> None:
     tables.remove()
     site = frappe.local.site
     runtime().sync.forget(site)
+    _cancel_upkeep(site)
     if installed.anywhere(but=site, unknown=True):
         return
     if way_in.state(_sites_path()) == "on":
         way_in.switch_off(_sites_path(), remember=False)
         transport.uninstall()  # the rest of the uninstall enqueues jobs on RQ
     _leave()
+
+
+def _cancel_upkeep(site: str) -> None:
+    """What waits to be seen to in the site's records goes with them."""
+    here = runtime()
+    waiting = [
+        record.message
+        for record in here.ledger.records(site)
+        if record.status == QUEUED and record.message.method in UPKEEP
+    ]
+    here.jobs.cancel_waiting(waiting, "the app left the site")
 
 
 def _leave() -> None:

@@ -57,6 +57,10 @@ class AtCommit:
             is_kept = self._settings.outbox and self._host.outbox.make_ready(session)
             session.wait_for_commit(self, Waiting(session, sendings, told, is_kept))
 
+    def tell_now(self) -> None:
+        """Tell Redis what is settled before this process ends; a thread does so as a rule."""
+        self._told.tell_now()
+
     # --- just before the commit
 
     def before(self, things: Sequence[Waiting]) -> None:

@@ -123,28 +123,29 @@ class Relay:
             asked.append(site)
         return asked
 
-    def have_sites_cleared(self, now: float) -> None:
-        """Ask workers to clear sites with old rows of jobs that were sent.
+    def have_sites_cleared(self, now: float, queue: str) -> None:
+        """Ask a worker of that queue to clear sites with old rows of jobs that were sent.
 
         Raises BrokerUnavailable.
         """
         known = {*self._host.sites()}
         for site in self._notes.sites(now - CLEARED):
             if site in known:
-                self._ask(site, "default", at_front=False)
+                self._ask(site, queue, at_front=False)
             else:
                 self._notes.forget_site(site)
 
     def _ask(self, site: str, queue: str, *, at_front: bool) -> None:
         known = self._settings.queues.get(queue) or self._settings.queues["default"]
-        made = str(uuid4())
+        # One waits at most: where nobody serves the queue they would be more and more.
+        job_id = f"{RELAY_OUTBOX}::{known.name}::{'front' if at_front else 'back'}"
         message = Message(
-            id=made, job_id=made, site=site, user=ADMINISTRATOR, method=RELAY_OUTBOX,
-            name=RELAY_OUTBOX, queue=known.name, timeout=known.timeout, enqueued_at=time.time(),
-            at_front=at_front,
+            id=str(uuid4()), job_id=job_id, site=site, user=ADMINISTRATOR,
+            method=RELAY_OUTBOX, name=RELAY_OUTBOX, queue=known.name, timeout=known.timeout,
+            enqueued_at=time.time(), at_front=at_front,
         )  # fmt: skip
         try:
-            self._dispatcher.dispatch([Sending(message)])
+            self._dispatcher.dispatch([Sending(message, claim=True)])
         except BrokerUnavailable:
             raise
         except FrappeJobsError as error:

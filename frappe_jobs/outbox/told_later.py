@@ -48,6 +48,11 @@ class ToldLater:
         self._settled.extend(notes)
         self._see_to_it()
 
+    def tell_now(self) -> None:
+        """Tell it before this process ends."""
+        if self._left or self._settled:
+            self._tell()
+
     def _tell(self) -> bool:
         # What is left stays there until it was told, so that nobody else tries meanwhile.
         left, settled = [*self._left], _all(self._settled)
