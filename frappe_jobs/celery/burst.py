@@ -10,6 +10,7 @@ from celery.worker import state
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import is_idle
 from frappe_jobs.celery.step import ConsumerStep
+from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,12 @@ class Burst(ConsumerStep):
 
     def _look(self, consumer: Any) -> None:
         self._empty = self._empty + 1 if is_idle(consumer) and _is_empty(consumer) else 0
-        if self._empty >= LOOKS:
-            state.should_stop = 0
+        # From here on this worker sends nothing more that it would leave behind.
+        if self._empty >= LOOKS and Sweeper.turn.acquire(blocking=False):
+            if _is_empty(consumer):
+                state.should_stop = 0
+            else:
+                Sweeper.turn.release()
 
 
 def _is_empty(consumer: Any) -> bool:

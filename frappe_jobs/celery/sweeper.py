@@ -24,6 +24,9 @@ class Sweeper(ConsumerStep):
 
     _thread: threading.Thread | None = None
 
+    #: Held while it sends something; whoever keeps it ends the sweeping.
+    turn = threading.Lock()
+
     def start(self, consumer: Any) -> None:
         if Sweeper._thread is None:
             Sweeper._thread = threading.Thread(
@@ -39,16 +42,17 @@ def _sweep_for_ever(consumer: Any) -> None:
     pause, swept = threading.Event(), time.monotonic()
     while not pause.wait(min(RELAY, interval)):
         try:
-            if ledger.take_turn("relay", RELAY):
-                runtime.relay.have_sites_looked_at(time.time())
-            if time.monotonic() - swept < interval:
-                continue
-            swept = time.monotonic()
-            if ledger.take_turn("sweep", interval):
-                sweep(runtime.in_force, ledger, runtime.broker, time.time())
-                runtime.task_upkeep.settle_what_is_left()
-                if queue := _served(consumer, runtime):
-                    runtime.relay.have_sites_cleared(time.time(), queue)
+            with Sweeper.turn:
+                if ledger.take_turn("relay", RELAY):
+                    runtime.relay.have_sites_looked_at(time.time())
+                if time.monotonic() - swept < interval:
+                    continue
+                swept = time.monotonic()
+                if ledger.take_turn("sweep", interval):
+                    sweep(runtime.in_force, ledger, runtime.broker, time.time())
+                    runtime.task_upkeep.settle_what_is_left()
+                    if queue := _served(consumer, runtime):
+                        runtime.relay.have_sites_cleared(time.time(), queue)
         except BrokerUnavailable as error:
             logger.debug("no sweep: %s", error)
         except Exception:  # whatever went wrong must not end the sweeping
