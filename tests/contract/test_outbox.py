@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from frappe_jobs.standalone.outbox import is_same_database
 from frappe_jobs.standalone.outbox_row import OutboxRow
 from frappe_jobs.testing import wait_until
 
+APPS = Path(__file__).parents[1] / "apps"
 ASYNC_DRIVERS = {"mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
 
 #: Enqueues a job with what it writes, and dies where it is told to.
@@ -127,7 +129,8 @@ def die(where: str, **options: Any) -> None:
     """Enqueue in a process that is killed."""
     environment = os.environ | {
         "SITES_PATH": str(runtime.current().settings.sites_path),
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        # The tests' own apps before those that benches of other tests have left there.
+        "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]),
     }
     done = subprocess.run(
         [sys.executable, "-c", DIE, where, repr(options)], env=environment, capture_output=True,
