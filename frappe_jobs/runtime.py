@@ -151,6 +151,11 @@ class Runtime:
     def at_commit(self) -> AtCommit:
         return AtCommit(self.settings, self.host, self.ledger, self.dispatcher)
 
+    def leave(self) -> None:
+        """Before this process ends: tell Redis what its transactions have settled."""
+        if "at_commit" in vars(self):  # made, as something was sent by it
+            self.at_commit.tell_now()
+
     @cached_property
     def relay(self) -> Relay:
         return Relay(

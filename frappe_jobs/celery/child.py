@@ -98,7 +98,7 @@ def end_group(**_: object) -> None:
 def tell_what_is_settled(**_: object) -> None:
     """When this process ends, as no other one knows that what its jobs committed was sent."""
     for made in BENCH_APPS:
-        runtime.of_sites_path(made).at_commit.tell_now()
+        runtime.of_sites_path(made).leave()
 
 
 def leave_nothing() -> Callable[[], object]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -65,21 +66,17 @@ class Effects:
 
         ``text`` is its result as JSON.  Raises LeaseLost or AlreadyDone, and nothing is committed.
         """
-        self.session.commit((lambda: self._mark(text)) if self.markers else None)
+        self.session.commit(partial(self._mark, self.markers, text) if self.markers else None)
 
-    def _mark(self, text: str) -> None:
+    def _mark(self, markers: DoneMarkers, text: str) -> None:
         self._require_lease()
         self.is_marked = True
-        if self.markers:
-            kept = text if len(text) <= LONGEST_RESULT else None
-            self.markers.put(self.session, DoneMarker(self.message.id, self.run, kept))
+        kept = text if len(text) <= LONGEST_RESULT else None
+        markers.put(self.session, DoneMarker(self.message.id, self.run, kept))
 
     def done(self) -> DoneMarker | None:
         """The marker of a job whose work is committed; its transaction is rolled back."""
-        return self._find(self.message.id)
-
-    def _find(self, name: str) -> DoneMarker | None:
-        return self.markers.find(self.session, name) if self.markers else None
+        return self.markers.find(self.session, self.message.id) if self.markers else None
 
     def _require_lease(self) -> None:
         """Raise LeaseLost where the job runs elsewhere by now, or has ended."""

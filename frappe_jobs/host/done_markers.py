@@ -28,6 +28,9 @@ class DoneMarker:
 class DoneMarkers(ABC):
     """The done markers of a site's database, at most one of each name."""
 
+    #: Rows deleted in one transaction.
+    chunk = 1_000
+
     @abstractmethod
     def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
         """Add it in the session's transaction, or change it if it is still as ``before``.
@@ -51,9 +54,17 @@ class DoneMarkers(ABC):
         finally:
             session.rollback()
 
-    @abstractmethod
     def clear(self, site: str, before: datetime) -> int:
         """Delete the markers from before then, in small transactions; gives how many they were.
 
         Raises DatabaseUnavailable.
         """
+        gone = some = self.clear_some(site, before, self.chunk)
+        while some == self.chunk:
+            some = self.clear_some(site, before, self.chunk)
+            gone += some
+        return gone
+
+    @abstractmethod
+    def clear_some(self, site: str, before: datetime, limit: int) -> int:
+        """Delete the oldest of them, so many at most, in one transaction; gives how many."""

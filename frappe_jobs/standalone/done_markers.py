@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
-from itertools import count
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select, update
@@ -17,9 +16,6 @@ from frappe_jobs.standalone.records import has_tables, need_tables
 from frappe_jobs.standalone.sqlite import BLIND
 
 NAME, DONE_AT = DONE_MARKERS.c.name, DONE_MARKERS.c.done_at
-
-#: Rows deleted in one transaction.
-CHUNK = 1_000
 
 
 class SiteDoneMarkers(DoneMarkers):
@@ -47,15 +43,12 @@ class SiteDoneMarkers(DoneMarkers):
         row = session.db.execute(columns.where(NAME == name)).first()
         return DoneMarker(*row) if row else None
 
-    def clear(self, site: str, before: datetime) -> int:
+    def clear_some(self, site: str, before: datetime, limit: int) -> int:
         engine = self._engine_of(site)
         if not has_tables(engine):
             return 0
-        old = select(NAME).where(DONE_AT < before).order_by(DONE_AT).limit(CHUNK)
-        for gone in count(step=CHUNK):
-            with engine.begin() as connection:
-                if ids := [*connection.scalars(old)]:
-                    connection.execute(delete(DONE_MARKERS).where(NAME.in_(ids)))
-            if len(ids) < CHUNK:
-                return gone + len(ids)
-        return 0
+        old = select(NAME).where(DONE_AT < before).order_by(DONE_AT).limit(limit)
+        with engine.begin() as connection:
+            if ids := [*connection.scalars(old)]:
+                connection.execute(delete(DONE_MARKERS).where(NAME.in_(ids)))
+        return len(ids)

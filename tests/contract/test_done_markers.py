@@ -24,7 +24,6 @@ from frappe_jobs.execute import RunAgain
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Record
 from frappe_jobs.message import Message, Sending
-from frappe_jobs.standalone import done_markers
 from frappe_jobs.standalone.models import DONE_MARKERS
 
 HERE, THERE = "worker@here/1", "worker@there/2"
@@ -289,7 +288,7 @@ class TestTheTable:
     def test_old_ones_are_cleared_in_small_steps(
         self, here: runtime.Runtime, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(done_markers, "CHUNK", 3)
+        monkeypatch.setattr(here.host.done_markers, "chunk", 3)
         found, now = here.host.done_markers, datetime.now(timezone.utc)
         with here.host.session("site1") as session:
             for number in range(8):

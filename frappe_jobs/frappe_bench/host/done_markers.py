@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from itertools import count
 
 import frappe
 
@@ -14,9 +13,6 @@ from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
 from frappe_jobs.host.session import Session
 
 TABLE = tables.DONE_MARKERS
-
-#: Rows deleted in one transaction.
-CHUNK = 1_000
 
 
 class BenchDoneMarkers(DoneMarkers):
@@ -51,21 +47,18 @@ class BenchDoneMarkers(DoneMarkers):
         rows = frappe.db.sql(f"select name, run, result from `{TABLE}` where name = %s", (name,))
         return DoneMarker(*rows[0]) if rows else None
 
-    def clear(self, site: str, before: datetime) -> int:
-        return self._read(site, lambda: _clear(before.timestamp()))
+    def clear_some(self, site: str, before: datetime, limit: int) -> int:
+        return self._read(site, lambda: _clear_some(before.timestamp(), limit))
 
 
-def _clear(before: float) -> int:
+def _clear_some(before: float, limit: int) -> int:
     if not tables.is_there(TABLE):
         return 0
-    for gone in count(step=CHUNK):
-        ids = frappe.db.sql(
-            f"select name from `{TABLE}` where done_at < %s order by done_at limit {CHUNK}",
-            (before,), pluck=True,
-        )  # fmt: skip
-        if ids:
-            frappe.db.sql(f"delete from `{TABLE}` where name in %s", (tuple(ids),))
-            frappe.db.commit()
-        if len(ids) < CHUNK:
-            return gone + len(ids)
-    return 0
+    names = frappe.db.sql(
+        f"select name from `{TABLE}` where done_at < %s order by done_at limit {limit}",
+        (before,), pluck=True,
+    )  # fmt: skip
+    if names:
+        frappe.db.sql(f"delete from `{TABLE}` where name in %s", (tuple(names),))
+        frappe.db.commit()
+    return len(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 import frappe
@@ -71,9 +71,8 @@ class BenchOutbox(Outbox):
             "order by written_at, message_id limit %(limit)s",
             values,
         )
-        names = [one.name for one in fields(Row)]
-        rows = [dict(zip(names, row, strict=True)) for row in found]
-        return [Row(**{**row, "claim": bool(row["claim"])}) for row in rows]
+        rows = [Row(*row) for row in found]
+        return [replace(row, claim=bool(row.claim)) for row in rows]
 
     def delete(self, session: Session, message_ids: Sequence[str]) -> None:
         frappe.db.sql(DELETE[frappe.db.db_type], {"ids": tuple(message_ids)})

@@ -9,52 +9,28 @@ from frappe_jobs.frappe_bench.host.beside import beside
 DONE_MARKERS = "__frappe_jobs_done"
 OUTBOX = "__frappe_jobs_outbox"
 
-#: InnoDB whatever the server's default is: a table without transactions would be of no use.
-_MARIADB = {
-    DONE_MARKERS: [
-        f"""create table if not exists `{DONE_MARKERS}` (
-            name varchar(255) character set utf8mb4 collate utf8mb4_bin primary key,
-            run varchar(140) not null,
-            result longtext character set utf8mb4,
-            done_at double not null,
-            index (done_at)
-        ) engine=InnoDB row_format=dynamic""",
-    ],
-    OUTBOX: [
-        f"""create table if not exists `{OUTBOX}` (
-            message_id varchar(140) primary key,
-            note varchar(40) not null,
-            bench_id varchar(255) not null,
-            site varchar(255) not null,
-            message longtext not null,
-            claim smallint not null,
-            written_at double not null,
-            index (written_at, message_id)
-        ) engine=InnoDB row_format=dynamic character set=utf8mb4 collate=utf8mb4_bin""",
-    ],
+#: Their columns, and those of their index, oldest rows first.
+_COLUMNS = {
+    DONE_MARKERS: (
+        """name varchar(255) primary key, run varchar(140) not null, result {text},
+        done_at {number} not null""",
+        "done_at",
+    ),
+    OUTBOX: (
+        """message_id varchar(140) primary key, note varchar(40) not null,
+        bench_id varchar(255) not null, site varchar(255) not null, message {text} not null,
+        claim smallint not null, written_at {number} not null""",
+        "written_at, message_id",
+    ),
 }
-_POSTGRES = {
-    DONE_MARKERS: [
-        f"""create table if not exists `{DONE_MARKERS}` (
-            name varchar(255) primary key,
-            run varchar(140) not null,
-            result text,
-            done_at double precision not null
-        )""",
-        f"create index if not exists `{DONE_MARKERS}_by_age` on `{DONE_MARKERS}` (done_at)",
-    ],
-    OUTBOX: [
-        f"""create table if not exists `{OUTBOX}` (
-            message_id varchar(140) primary key,
-            note varchar(40) not null,
-            bench_id varchar(255) not null,
-            site varchar(255) not null,
-            message text not null,
-            claim smallint not null,
-            written_at double precision not null
-        )""",
-        f"create index if not exists `{OUTBOX}_by_age` on `{OUTBOX}` (written_at, message_id)",
-    ],
+_TYPES = {
+    "mariadb": {"text": "longtext", "number": "double"},
+    "postgres": {"text": "text", "number": "double precision"},
+}
+#: InnoDB whatever the server's default is: a table without transactions would be of no use.
+_ENGINE = {
+    "mariadb": "engine=InnoDB row_format=dynamic character set=utf8mb4 collate=utf8mb4_bin",
+    "postgres": "",
 }
 #: Seconds that making one may wait for a lock.
 PATIENCE = 10.0
@@ -70,8 +46,10 @@ def need(table: str) -> None:
         return
     if not is_there(table):
         with beside(PATIENCE) as db:
-            for statement in (_MARIADB if db.db_type == "mariadb" else _POSTGRES)[table]:
-                db.sql(statement)
+            kind, (columns, index) = db.db_type, _COLUMNS[table]
+            typed = columns.format(**_TYPES[kind])
+            db.sql(f"create table if not exists `{table}` ({typed}) {_ENGINE[kind]}")
+            db.sql(f"create index if not exists `{table}_by_age` on `{table}` ({index})")
     _ready.add(key)
 
 
@@ -89,12 +67,12 @@ def is_there(table: str) -> bool:
 
 def make() -> None:
     """Make those of the open site that it does not have."""
-    for table in _MARIADB:
+    for table in _COLUMNS:
         need(table)
 
 
 def remove() -> None:
     """Remove all of them from the open site; what was open there is committed (MariaDB)."""
-    for table in _MARIADB:
+    for table in _COLUMNS:
         _ready.discard((str(frappe.conf.db_name), table))
         frappe.db.sql_ddl(f"drop table if exists `{table}`")

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+from acme import trace
 from acme.trace import mark
 
 import frappe_jobs as frappe
+from frappe_jobs.testing import wait_until
 
 #: Made by the first job that needs it, as apps do.
 kept_pool = None
@@ -132,6 +134,7 @@ def start_all(end="", swallow=False, once=False):
     if end == "finish":
         return "finished"
     if end == "again":
+        wait_until(trace.path().with_name("seen").exists, 20)
         raise frappe.RetryBackgroundJobError("again")
     while True:
         try:
