@@ -19,10 +19,11 @@ scheduler = BenchScheduler(here.app)
 def migrate(count: int) -> None:
     """So many sites more, as the command does it."""
     for site in islice(to_migrate, count):
-        plan = here.sync.plan(site)
+        of_site = here.sync.of(site)
+        plan = of_site.plan()
         if plan.refused:
             raise RuntimeError(f"{site}: {plan.refused[0].what}")
-        here.sync.apply(plan)
+        of_site.apply(plan)
 
 
 def lead(_: int) -> None:

@@ -32,7 +32,7 @@ def migrate(bench: Bench, dry_run: bool) -> None:
 def _is_done(sync: Sync, site: str, dry_run: bool, alone: bool) -> bool:
     """Migrate a site and say what was done; if it cannot be migrated, say why and give False."""
     try:
-        _say(sync.plan(site) if dry_run else sync.migrate(site))
+        _say(sync.of(site).plan() if dry_run else sync.migrate(site))
     except BrokerUnavailable:  # no site can be migrated
         raise
     except Exception as error:

@@ -49,7 +49,7 @@ def list_them(bench: Bench, style: str) -> None:
     here = runtime.use(bench.settings.sites_path)
     rows: list[dict[str, Any]] = []
     for site in bench.chosen_sites():
-        entries, zone = here.timetable.of_site(site), here.sync.zone(site)
+        entries, zone = here.timetable.of_site(site), here.sync.of(site).zone()
         rows += [_row(site, job, entries, zone) for job in here.host.schedule.job_types(site)]
     show(sorted(rows, key=_next_time), COLUMNS, style)
 
@@ -72,7 +72,7 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
     rows = []
     for site in bench.chosen_sites():
         job = _job_type(here, site, name)
-        row = _row(site, job, here.timetable.of_site(site), here.sync.zone(site))
+        row = _row(site, job, here.timetable.of_site(site), here.sync.of(site).zone())
         rows.append(row | _coming(here, site, job, times))
     if style == "json":
         click.echo(json.dumps(rows, indent=1))
@@ -88,8 +88,8 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
 
 def _coming(here: runtime.Runtime, site: str, job: JobType, times: int) -> dict[str, Any]:
     try:
-        when = in_words(here.sync.entry(site, job).schedule)
-        due = here.sync.next_times(site, job, times)
+        when = in_words(here.sync.of(site).entry(job).schedule)
+        due = here.sync.of(site).next_times(job, times)
     except FrappeJobsError as error:
         return {"when": f"never: {error}", "due": []}
     return {"when": when, "due": [at.isoformat() for at in due]}
@@ -193,7 +193,7 @@ def _run(bench: Bench, name: str) -> None:
     now = here.timetable.now()
     for site in bench.chosen_sites():
         job = _job_type(here, site, name)
-        _, full = here.scheduling.queue([Due(here.sync.entry(site, job), now)], now)
+        _, full = here.scheduling.queue([Due(here.sync.of(site).entry(job), now)], now)
         if full:
             raise QueueOverloaded(f"{site}: {job.method} is not queued: {job.queue!r} is full.")
         # Said also if it was queued before: it is not queued twice.

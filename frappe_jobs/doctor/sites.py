@@ -18,7 +18,7 @@ from frappe_jobs.outbox.relay import Look
 from frappe_jobs.scheduler.comparison import Differences
 from frappe_jobs.scheduler.events import scheduled_jobs
 from frappe_jobs.scheduler.queueing import Scheduling
-from frappe_jobs.scheduler.sync import Plan, Sync
+from frappe_jobs.scheduler.sync import Plan, SiteSync, Sync
 from frappe_jobs.sites_folder import SITE_CONFIG
 from frappe_jobs.texts.finding import Finding
 
@@ -96,7 +96,7 @@ def look_at_sites(
         try:
             inactive = scheduling.inactive(site)
             with host.session(site) as session:  # its configuration is read only once then
-                report = _report(site, host, sync, at, with_entries)
+                report = _report(site, host, sync.of(site), at, with_entries)
                 outbox = unsent(session) if unsent else None
             return replace(report, inactive=inactive, outbox=outbox)
         except Exception as error:  # the site's apps, or its database
@@ -150,11 +150,11 @@ def _unusable(site: str, error: Exception) -> SiteReport:
     return SiteReport(f"its schedule cannot be read: {type(error).__name__}: {error}")
 
 
-def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> SiteReport:
+def _report(site: str, host: Host, sync: SiteSync, at: _At, with_entries: bool) -> SiteReport:
     types = host.schedule.job_types(site)
     at.import_methods(site, types)
-    plan = sync.plan(site, types)
-    wanted, refused = sync.wanted(site, types)
+    plan = sync.plan(types)
+    wanted, refused = sync.wanted(types)
     told = " ".join(finding.what for finding in plan.refused)
     wrong = [
         _not_scheduled(site, job, error)
@@ -164,7 +164,7 @@ def _report(site: str, host: Host, sync: Sync, at: _At, with_entries: bool) -> S
     return SiteReport(
         wrong=[*plan.refused, *wrong],
         plan=plan,
-        differences=sync.differences(site, wanted) if with_entries else None,
+        differences=sync.differences(wanted) if with_entries else None,
         scheduled=sum(not job.stopped for job in types),
     )
 

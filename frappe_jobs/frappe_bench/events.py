@@ -62,7 +62,7 @@ def before_uninstall() -> None:
     doctypes.remove_field()
     tables.remove()
     site = frappe.local.site
-    runtime().sync.forget(site)
+    runtime().sync.of(site).forget()
     _cancel_upkeep(site)
     if installed.anywhere(but=site, unknown=True):
         return

@@ -59,82 +59,25 @@ class Sync:
     def __init__(self, settings: Settings, host: Host, timetable: Timetable) -> None:
         self._settings, self._host, self._timetable = settings, host, timetable
 
-    def plan(self, site: str, types: Iterable[JobType] | None = None) -> Plan:
-        """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable.
-
-        ``types`` are the site's types, if they were already read.
-        """
-        # With the site open: some modules use its database while they are imported.
-        return self._host.read(site, lambda: self._plan(site, types))
-
-    def _plan(self, site: str, types: Iterable[JobType] | None) -> Plan:
-        jobs, refused = scheduled_jobs(self._host.schedule.scheduler_events(site))
-        resolve = self._host.methods.resolver(site)
-        found = [*refused, *self._zone_findings(site)]
-        wanted: dict[tuple[str, str, str], ScheduledJob] = {}
-        for job in jobs:
-            try:
-                resolve(job.method)
-            except FrappeJobsError as error:
-                found.append(_not_scheduled(job, error, "Mend the path in its hooks.py."))
-                continue
-            wanted[job.method, job.frequency, job.cron_format] = job
-            try:
-                schedule_of(job, site, self._settings.scheduler_interval)
-            except ConfigError as error:  # its record may stay
-                found.append(
-                    _not_scheduled(job, error, "It will be scheduled once that is mended.")
-                )
-        types = self._host.schedule.job_types(site) if types is None else types
-        present = [record for record in types if not record.has_event]
-        kept = {(record.method, record.frequency, record.cron_format): record for record in present}
-        add = [job for key, job in wanted.items() if key not in kept]
-        remove = [record for key, record in kept.items() if key not in wanted]
-        change = _same_job(remove, add)
-        return Plan(
-            site,
-            add=[job for job in add if job not in change.values()],
-            change=[(record, change[record.name]) for record in remove if record.name in change],
-            remove=[record for record in remove if record.name not in change],
-            unchanged=[record for key, record in kept.items() if key in wanted],
-            refused=found,
-        )
-
-    def _zone_findings(self, site: str) -> list[Finding]:
-        try:
-            zone_of(self._settings, site)
-        except ConfigError as error:
-            return [Finding("error", str(error), "UTC is used until then.")]
-        return []
+    def of(self, site: str) -> SiteSync:
+        """The part of it that is one site's."""
+        return SiteSync(site, self._settings, self._host, self._timetable)
 
     def migrate(self, site: str) -> Plan:
         """Bring the site's records in line with the hooks, then its entries; gives what was done.
 
         Any number of processes may do it at once.  Raises DatabaseUnavailable, BrokerUnavailable.
         """
+        of_site = self.of(site)
         for left in reversed(range(MIGRATE_TRIES)):
-            plan = self.plan(site)
+            plan = of_site.plan()
             try:
-                self.apply(plan)
+                of_site.apply(plan)
                 break
             except RecordNotWritten:
                 if not left:
                     raise
         return plan
-
-    def apply(self, plan: Plan) -> None:
-        """Change the site's records as planned, then its entries.
-
-        Raises DatabaseUnavailable, BrokerUnavailable, and RecordNotWritten if the records have
-        changed since the plan: then nothing was changed.
-        """
-        ticket = self._timetable.ticket(plan.site)
-        names = [record.name for record in plan.remove]
-        change = {record.name: job for record, job in plan.change}
-        types = self._host.schedule.change_job_types(plan.site, plan.add, change, names)
-        if not self._bring_in_line(plan.site, types, ticket):
-            # A process with a later ticket may have read the records before this was committed.
-            self.compare([plan.site])
 
     def compare(self, sites: Iterable[str] | None = None) -> Mapping[str, str]:
         """Bring the entries of these sites (all unless named) in line with their records.
@@ -145,12 +88,11 @@ class Sync:
         if sites is None:
             sites = self._host.sites()
             for site in self._timetable.sites().difference(sites):
-                self.forget(site)
+                self.of(site).forget()
         failed: dict[str, str] = {}
         for site in sites:
-            ticket = self._timetable.ticket(site)
             try:
-                self._bring_in_line(site, self._host.schedule.job_types(site), ticket)
+                self.of(site).compare()
             except BrokerUnavailable:
                 raise
             except FrappeJobsError as error:
@@ -165,38 +107,111 @@ class Sync:
                 )  # fmt: skip
         return failed
 
-    def forget(self, site: str) -> None:
-        """Remove all of the site's entries.  Raises BrokerUnavailable."""
-        ticket = self._timetable.ticket(site)
-        self._timetable.put(site, ticket, [*self._timetable.stored(site)], [])
 
-    def differences(self, site: str, wanted: Wanted) -> Differences:
-        """What ``compare`` would mend; nothing is changed.  Raises BrokerUnavailable."""
-        return comparison.compare(wanted, self._timetable.stored(site), self._timetable.now())[0]
+class SiteSync:
+    """Brings a site's records and entries in line."""
 
-    def _bring_in_line(self, site: str, types: Sequence[JobType], ticket: int) -> bool:
-        """False, and nothing is changed, if another process has a later ticket."""
-        now, present = self._timetable.now(), self._timetable.stored(site)
-        types = self._set_clocks_right(site, types, present, now)
+    def __init__(self, site: str, settings: Settings, host: Host, timetable: Timetable) -> None:
+        self._site, self._settings = site, settings
+        self._host, self._timetable = host, timetable
+
+    def plan(self, types: Iterable[JobType] | None = None) -> Plan:
+        """What a migrate would do; nothing is changed.  Raises DatabaseUnavailable.
+
+        ``types`` are the site's types, if they were already read.
+        """
         # With the site open: some modules use its database while they are imported.
-        wanted, refused = self._host.read(site, lambda: self.wanted(site, types))
+        return self._host.read(self._site, lambda: self._plan(types))
+
+    def _plan(self, types: Iterable[JobType] | None) -> Plan:
+        site = self._site
+        jobs, refused = scheduled_jobs(self._host.schedule.scheduler_events(site))
+        resolve = self._host.methods.resolver(site)
+        findings = [*refused, *self._zone_findings()]
+        wanted: dict[tuple[str, str, str], ScheduledJob] = {}
+        for job in jobs:
+            try:
+                resolve(job.method)
+            except FrappeJobsError as error:
+                findings.append(_not_scheduled(job, error, "Mend the path in its hooks.py."))
+                continue
+            wanted[job.method, job.frequency, job.cron_format] = job
+            try:
+                schedule_of(job, site, self._settings.scheduler_interval)
+            except ConfigError as error:  # its record may stay
+                cure = "It will be scheduled once that is mended."
+                findings.append(_not_scheduled(job, error, cure))
+        types = self._host.schedule.job_types(site) if types is None else types
+        present = [record for record in types if not record.has_event]
+        kept = {(record.method, record.frequency, record.cron_format): record for record in present}
+        add = [job for key, job in wanted.items() if key not in kept]
+        remove = [record for key, record in kept.items() if key not in wanted]
+        change = _same_job(remove, add)
+        return Plan(
+            site,
+            add=[job for job in add if job not in change.values()],
+            change=[(record, change[record.name]) for record in remove if record.name in change],
+            remove=[record for record in remove if record.name not in change],
+            unchanged=[record for key, record in kept.items() if key in wanted],
+            refused=findings,
+        )
+
+    def _zone_findings(self) -> list[Finding]:
+        try:
+            zone_of(self._settings, self._site)
+        except ConfigError as error:
+            return [Finding("error", str(error), "UTC is used until then.")]
+        return []
+
+    def apply(self, plan: Plan) -> None:
+        """Change the site's records as planned, then its entries.
+
+        Raises DatabaseUnavailable, BrokerUnavailable, and RecordNotWritten if the records have
+        changed since the plan: then nothing was changed.
+        """
+        ticket = self._timetable.ticket(self._site)
+        names = [record.name for record in plan.remove]
+        change = {record.name: job for record, job in plan.change}
+        types = self._host.schedule.change_job_types(self._site, plan.add, change, names)
+        if not self._bring_in_line(types, ticket):
+            # A process with a later ticket may have read the records before this was committed.
+            self.compare()
+
+    def compare(self) -> None:
+        """Bring the entries in line with the records; raises what reading the records raises."""
+        ticket = self._timetable.ticket(self._site)
+        self._bring_in_line(self._host.schedule.job_types(self._site), ticket)
+
+    def forget(self) -> None:
+        """Remove all entries.  Raises BrokerUnavailable."""
+        ticket = self._timetable.ticket(self._site)
+        self._timetable.put(self._site, ticket, [*self._timetable.stored(self._site)], [])
+
+    def differences(self, wanted: Wanted) -> Differences:
+        """What ``compare`` would mend; nothing is changed.  Raises BrokerUnavailable."""
+        stored = self._timetable.stored(self._site)
+        return comparison.compare(wanted, stored, self._timetable.now())[0]
+
+    def _bring_in_line(self, types: Sequence[JobType], ticket: int) -> bool:
+        """False, and nothing is changed, if another process has a later ticket."""
+        site = self._site
+        now, present = self._timetable.now(), self._timetable.stored(site)
+        types = self._set_clocks_right(types, present, now)
+        # With the site open: some modules use its database while they are imported.
+        wanted, refused = self._host.read(site, lambda: self.wanted(types))
         for record, error in refused:
-            logger.error(
-                "%s on %s is not scheduled: %s",
-                shortened(record.method or record.name),
-                site,
-                error,
-            )
-        found, puts = comparison.compare(wanted, present, now)
-        if not self._timetable.put(site, ticket, found.left_over, puts):
+            name = shortened(record.method or record.name)
+            logger.error("%s on %s is not scheduled: %s", name, site, error)
+        differences, puts = comparison.compare(wanted, present, now)
+        if not self._timetable.put(site, ticket, differences.left_over, puts):
             return False
         changed = {put.entry.name: put.due for put in puts}
-        dues = {name: at for name, at in {**found.due, **changed}.items() if name in wanted}
-        self._note_next_times(site, types, dues, changed)
+        dues = {name: at for name, at in {**differences.due, **changed}.items() if name in wanted}
+        self._note_next_times(types, dues, changed)
         return True
 
     def _set_clocks_right(
-        self, site: str, types: Sequence[JobType], present: Mapping[str, Stored], now: float
+        self, types: Sequence[JobType], present: Mapping[str, Stored], now: float
     ) -> Sequence[JobType]:
         """Correct last executions that lie in the future, in the records too; gives the types.
 
@@ -212,16 +227,16 @@ class Sync:
             return types
         logger.warning(
             "%s: %s scheduled jobs had their last execution in the future: a clock was ahead",
-            site, len(times),
+            self._site, len(times),
         )  # fmt: skip
-        self._host.schedule.set_last_executions(site, times)
+        self._host.schedule.set_last_executions(self._site, times)
         return [
             replace(record, last_execution=times.get(record.name, record.last_execution))
             for record in types
         ]
 
     def _note_next_times(
-        self, site: str, types: Sequence[JobType], dues: Mapping[str, float], changed: Iterable[str]
+        self, types: Sequence[JobType], dues: Mapping[str, float], changed: Iterable[str]
     ) -> None:
         """Write the due times into the records if they have changed, or are too late there."""
         wrong: dict[str, datetime | None] = {}
@@ -233,22 +248,22 @@ class Sync:
             if noted != due and (is_early or record.name in changed):
                 wrong[record.name] = due
         if wrong:
-            self._host.schedule.note_next_executions(site, wrong)
+            self._host.schedule.note_next_executions(self._site, wrong)
 
     def wanted(
-        self, site: str, types: Iterable[JobType]
+        self, types: Iterable[JobType]
     ) -> tuple[Wanted, list[tuple[JobType, FrappeJobsError]]]:
         """What is to be scheduled, by name; and what cannot be, and why.
 
         Call it with the site open: some modules use its database while they are imported.
         """
-        zone, resolve = self._zone(site), self._host.methods.resolver(site)
+        zone, resolve = self._zone(), self._host.methods.resolver(self._site)
         wanted: dict[str, tuple[Entry, JobType]] = {}
         refused = []
         for record in types:
             try:
                 if not record.stopped:
-                    wanted[record.name] = self._entry(site, record, zone, resolve), record
+                    wanted[record.name] = self._entry(record, zone, resolve), record
             except FrappeJobsError as error:
                 refused.append((record, error))
             except Exception as error:  # SQL may have written anything into the record
@@ -256,29 +271,29 @@ class Sync:
                 refused.append((record, wrong))
         return wanted, refused
 
-    def entry(self, site: str, record: JobType) -> Entry:
+    def entry(self, record: JobType) -> Entry:
         """The scheduler's entry for it; raises FrappeJobsError, which says why it cannot run."""
 
         def entry() -> Entry:
-            return self._entry(site, record, self._zone(site), self._host.methods.resolver(site))
+            return self._entry(record, self._zone(), self._host.methods.resolver(self._site))
 
-        return self._host.read(site, entry)
+        return self._host.read(self._site, entry)
 
-    def next_times(self, site: str, record: JobType, count: int) -> list[datetime]:
+    def next_times(self, record: JobType, count: int) -> list[datetime]:
         """Its next due times from now on, in the site's zone; raises as ``entry`` does."""
-        entry, times = self.entry(site, record), [datetime.now(UTC)]
+        entry, times = self.entry(record), [datetime.now(UTC)]
         while len(times) <= count:
             times.append(entry.next_run(times[-1]))
         return times[1:]
 
-    def zone(self, site: str) -> ZoneInfo:
+    def zone(self) -> ZoneInfo:
         """The site's time zone; UTC, with an error in the log, if it names none that exists."""
-        return self._host.read(site, lambda: self._zone(site))
+        return self._host.read(self._site, self._zone)
 
-    def _entry(self, site: str, record: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
+    def _entry(self, record: JobType, zone: ZoneInfo, resolve: Resolve) -> Entry:
         if record.fault:
             raise ScheduleError(f"its record cannot be read: {record.fault}")
-        entry = entry_of(record, site, self._settings.scheduler_interval, zone)
+        entry = entry_of(record, self._site, self._settings.scheduler_interval, zone)
         if not record.method:
             raise ScheduleError(
                 "neither it nor its Scheduler Event names a method, and no app's hook "
@@ -289,9 +304,9 @@ class Sync:
             resolve(record.method)
         return entry
 
-    def _zone(self, site: str) -> ZoneInfo:
+    def _zone(self) -> ZoneInfo:
         try:
-            return zone_of(self._settings, site, self._host.schedule.time_zone(site))
+            return zone_of(self._settings, self._site, self._host.schedule.time_zone(self._site))
         except ConfigError as error:
             logger.error("%s UTC is used until then.", error)
             return ZoneInfo("UTC")

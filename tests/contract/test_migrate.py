@@ -148,5 +148,5 @@ def test_who_compares_before_the_commit_does_not_keep_the_new_entries_out(bench:
         return change(*given)
 
     here.host.schedule.change_job_types = changed_late
-    here.sync.apply(Plan("site1", jobs("ping", "add"), [], [], [], []))
+    here.sync.of("site1").apply(Plan("site1", jobs("ping", "add"), [], [], [], []))
     assert in_force(bench) == ["acme.tasks.add", "acme.tasks.ping"]

@@ -124,7 +124,7 @@ class TestEntries:
         here = runtime.current()
         timetable, types = here.timetable, here.host.schedule.job_types("site1")
         assert level_of(said(), "2 sites with 4 scheduled jobs: the databases answer") == "ok"
-        first, second = (here.sync.entry("site1", one) for one in types)
+        first, second = (here.sync.of("site1").entry(record) for record in types)
         left = type(first)("site1", "left", *(getattr(first, name) for name in FIELDS))
         timetable.replace(
             "site1", timetable.ticket("site1"), [first.name], {left: 1e10, changed(second): 1e10}

@@ -166,7 +166,7 @@ class TestMigrate:
 
     def test_who_read_the_records_before_overwrites_nothing_that_is_newer(self, bench):
         migrated(bench)
-        sync, timetable = runtime.current().sync, runtime.current().timetable
+        sync, timetable = runtime.current().sync.of("site1"), runtime.current().timetable
         ticket = timetable.ticket("site1")
         old = runtime.current().host.schedule.job_types("site1")
         with frappe.site("site1"):
@@ -174,7 +174,7 @@ class TestMigrate:
             record.frequency = "Hourly"
             record.save()
         newer = entries()
-        sync._bring_in_line("site1", old, ticket)
+        sync._bring_in_line(old, ticket)
         assert entries() == newer
 
     def test_what_is_wrong_is_named_and_the_rest_goes_on(self, bench):
