@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.celery.servers import results_of
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
-from frappe_jobs.doctor import examine, examine_switch, worst_first
-from frappe_jobs.doctor.checkup import Parts
+from frappe_jobs.doctor import examine_switch, worst_first
 from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.frappe_bench import way_in
+from frappe_jobs.rows.findings import findings, parts_of
 from frappe_jobs.sites_folder import APPS, app_names, is_frappe_bench, version_of
 from frappe_jobs.texts.finding import Finding
 
 COLUMNS = ("level", "what", "cure")
-#: In a cure: the commands that a Frappe bench has as well.
-OF_BENCH = re.compile(
-    r"frappe-jobs((?: --site \S+)?) "
-    r"(worker|schedule|doctor|scheduler|set-maintenance-mode|migrate)\b"
-)
 COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -81,23 +71,9 @@ def say_what_is_left(sites_path: Path) -> None:
 
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:
     try:
-        here = runtime.use(bench.settings.sites_path)
-        found = examine(parts_of(here), bench.named_sites(), fix=fix)
-        if here.is_bench:
-            found = [replace(one, cure=OF_BENCH.sub(r"bench\1 \2", one.cure)) for one in found]
-        return found
+        return findings(runtime.use(bench.settings.sites_path), bench.named_sites(), fix=fix)
     except ConfigError as error:  # nothing can be checked before that is mended
         return [Finding("error", str(error))]
-
-
-def parts_of(here: runtime.Runtime) -> Parts:
-    """What a check-up looks at."""
-    sites_path = here.settings.sites_path
-    return Parts(
-        here.in_force, here.host, here.broker, here.ledger, here.timetable, here.sync,
-        here.scheduling, here.relay, results=results_of(here.app, here.in_force),
-        use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
-    )  # fmt: skip
 
 
 def _scan(bench: Bench) -> Sequence[Finding]:

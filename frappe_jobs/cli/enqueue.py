@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from frappe_jobs import api, runtime
-from frappe_jobs.cli.options import Bench, known_queues, pass_bench, shown_value, with_site
+from frappe_jobs.cli.options import Bench, known_queues, pass_bench, with_site
+from frappe_jobs.rows.values import shown_value
 from frappe_jobs.texts.json_text import parse_json
 
 #: Names that a method's arguments cannot have; "async" is the old spelling of is_async.

@@ -13,28 +13,20 @@ from frappe_jobs import runtime
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
-    iso_time,
     known_queues,
     pass_bench,
     show,
-    shown_value,
     with_site,
 )
-from frappe_jobs.errors import BadMessage, JobError, JobNotFound
+from frappe_jobs.errors import JobError, JobNotFound
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
+from frappe_jobs.rows.jobs import COLUMNS, more, row
+from frappe_jobs.rows.values import shown_value
 from frappe_jobs.texts.error_text import bounded, safe
 
-COLUMNS = (
-    "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
-    "enqueued_at", "started_at", "ended_at",
-)  # fmt: skip
 #: The columns that a line of a terminal has room for.
 NARROW = ("id", "name", "site", "queue", "status", "attempt", "enqueued_at", "reason")
-MORE = (
-    "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
-    "stage", "worker", "result", "traceback",
-)  # fmt: skip
 
 #: Characters of a value that are shown to people; --format json has the whole.
 LONGEST_SHOWN = 10_000
@@ -84,7 +76,7 @@ def list_jobs(
     """List the site's jobs, latest first, by when they ended or else were enqueued."""
     here = runtime.use(bench.settings.sites_path)
     found = here.listing.latest(bench.chosen_sites(), statuses, queue)
-    rows = [_row(here.jobs.of(record)) for record in islice(found, limit or None)]
+    rows = [row(here.jobs.of(record)) for record in islice(found, limit or None)]
     show(rows, COLUMNS if style == "json" else NARROW, style)
 
 
@@ -99,14 +91,14 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
     Of very long texts the head and the tail; --format json has the whole.
     """
     rows = [
-        _row(job := runtime.current().jobs.of(record)) | _more(record, job)
+        row(job := runtime.current().jobs.of(record)) | more(record, job)
         for record in find_records(bench, ids)
     ]
     if style == "json":
         click.echo(json.dumps(rows, indent=1, default=str))
         return
-    for number, row in enumerate(rows):
-        lines = [f"{name + ':':<13} {_readable(value)}" for name, value in row.items()]
+    for number, values in enumerate(rows):
+        lines = [f"{name + ':':<13} {_readable(value)}" for name, value in values.items()]
         click.echo("\n" * bool(number) + "\n".join(lines))
 
 
@@ -177,26 +169,6 @@ def wait(bench: Bench, name: str, timeout: float | None) -> None:
     """
     for job in find_jobs(bench, [name]):
         click.echo(shown_value(job.wait(timeout)))
-
-
-def _row(job: Job) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in COLUMNS}
-    return row | {name: iso_time(row[name]) for name in ("enqueued_at", "started_at", "ended_at")}
-
-
-def _more(record: Record, job: Job) -> dict[str, Any]:
-    message = record.message
-    more: dict[str, Any] = {
-        "event": message.event,
-        "at_front": message.at_front,
-        "worker": record.worker,
-    }
-    for name, source in (("arguments", "kwargs"), ("result", "result")):
-        try:
-            more[name] = json.loads(shown_value(getattr(job, source)))
-        except (BadMessage, TypeError, ValueError):  # its app is gone; its keys are no JSON keys
-            more[name] = "cannot be shown"
-    return {name: more[name] if name in more else getattr(job, name) for name in MORE}
 
 
 def _readable(value: Any) -> str:

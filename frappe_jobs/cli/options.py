@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone, tzinfo
 from functools import cached_property, partial
 from typing import Any
 
@@ -121,15 +120,3 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def shown_value(value: Any) -> str:
-    """A result or an argument as JSON; values that JSON does not know become text."""
-    return json.dumps(value, default=str, ensure_ascii=False)
-
-
-def iso_time(seconds: float | None, zone: tzinfo = timezone.utc) -> str | None:
-    """ISO 8601 with offset."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, zone).isoformat(timespec="milliseconds")

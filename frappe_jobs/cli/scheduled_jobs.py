@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Any
 
 import click
@@ -14,22 +14,12 @@ from frappe_jobs import api, runtime
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
-    iso_time,
     known_queues,
     pass_bench,
     show,
     with_site,
 )
-from frappe_jobs.errors import DoesNotExistError, FrappeJobsError, QueueOverloaded
-from frappe_jobs.host.schedule_records import JobType
-from frappe_jobs.scheduler.entry import Due
-from frappe_jobs.scheduler.words import in_words
-
-DOCTYPE = "Scheduled Job Type"
-COLUMNS = (
-    "name", "site", "method", "frequency", "cron_format", "queue", "stopped", "last_execution",
-    "next_execution",
-)  # fmt: skip
+from frappe_jobs.rows.scheduled_jobs import COLUMNS, DOCTYPE, coming, find, queue_now, row, rows
 
 
 @click.group("scheduled-jobs")
@@ -47,11 +37,8 @@ def scheduled_jobs() -> None:
 def list_them(bench: Bench, style: str) -> None:
     """List the scheduled jobs, the next due first; times are in each site's zone."""
     here = runtime.use(bench.settings.sites_path)
-    rows: list[dict[str, Any]] = []
-    for site in bench.chosen_sites():
-        entries, zone = here.timetable.of_site(site), here.sync.of(site).zone()
-        rows += [_row(site, job, entries, zone) for job in here.host.schedule.job_types(site)]
-    show(sorted(rows, key=_next_time), COLUMNS, style)
+    found = [one for site in bench.chosen_sites() for one in rows(here, site)]
+    show(sorted(found, key=_next_time), COLUMNS, style)
 
 
 def _next_time(row: Mapping[str, Any]) -> float:
@@ -69,30 +56,21 @@ def _next_time(row: Mapping[str, Any]) -> float:
 def show_one(bench: Bench, name: str, times: int, style: str) -> None:
     """Show a scheduled job, what its schedule says in words, and its next times."""
     here = runtime.use(bench.settings.sites_path)
-    rows = []
+    found = []
     for site in bench.chosen_sites():
-        job = _job_type(here, site, name)
-        row = _row(site, job, here.timetable.of_site(site), here.sync.of(site).zone())
-        rows.append(row | _coming(here, site, job, times))
+        job = find(here, site, name)
+        its = row(site, job, here.timetable.of_site(site), here.sync.of(site).zone())
+        found.append(its | coming(here, site, job, times))
     if style == "json":
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps(found, indent=1))
         return
-    for number, row in enumerate(rows):
+    for number, its in enumerate(found):
         lines = [
             f"{column + ':':<15} {value if value not in (None, '') else '-'}"
-            for column, values in row.items()
+            for column, values in its.items()
             for value in (values if isinstance(values, list) else [values])
         ]
         click.echo("\n" * bool(number) + "\n".join(lines))
-
-
-def _coming(here: runtime.Runtime, site: str, job: JobType, times: int) -> dict[str, Any]:
-    try:
-        when = in_words(here.sync.of(site).entry(job).schedule)
-        due = here.sync.of(site).next_times(job, times)
-    except FrappeJobsError as error:
-        return {"when": f"never: {error}", "due": []}
-    return {"when": when, "due": [at.isoformat() for at in due]}
 
 
 @scheduled_jobs.command()
@@ -183,42 +161,12 @@ def _records(bench: Bench, name: str) -> Iterator[Any]:
     """The record on each chosen site, with the site open; changes are committed after each."""
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
-        job = _job_type(here, site, name)
+        job = find(here, site, name)
         with api.site(site):
             yield api.get_doc(DOCTYPE, job.name)
 
 
 def _run(bench: Bench, name: str) -> None:
     here = runtime.use(bench.settings.sites_path)
-    now = here.timetable.now()
     for site in bench.chosen_sites():
-        job = _job_type(here, site, name)
-        _, full = here.scheduling.queue([Due(here.sync.of(site).entry(job), now)], now)
-        if full:
-            raise QueueOverloaded(f"{site}: {job.method} is not queued: {job.queue!r} is full.")
-        # Said also if it was queued before: it is not queued twice.
-        click.echo(f"{site}: {job.method} is queued.")
-
-
-def _job_type(here: runtime.Runtime, site: str, name: str) -> JobType:
-    types = here.host.schedule.job_types(site)
-    found = [job for job in types if name == job.name] or [
-        job for job in types if name == job.method
-    ]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(sorted(job.name for job in found)) or "none"
-    raise DoesNotExistError(
-        f"{name!r} names {len(found)} scheduled jobs of {site}: {known}. See scheduled-jobs list."
-    )
-
-
-def _row(site: str, job: JobType, entries: Any, zone: tzinfo) -> dict[str, Any]:
-    known = entries.get(job.name)
-    last = job.last_execution
-    return {
-        "name": job.name, "site": site, "method": job.method, "frequency": job.frequency,
-        "cron_format": job.cron_format, "queue": job.queue, "stopped": job.stopped,
-        "last_execution": iso_time(last.timestamp(), zone) if last else None,
-        "next_execution": iso_time(known[1], zone) if known else None,
-    }  # fmt: skip
+        click.echo(queue_now(here, site, name))

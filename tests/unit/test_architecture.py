@@ -35,7 +35,7 @@ TIERS = (
     "runtime",
     "brokers",
     "standalone celery frappe_bench metrics",
-    "api context cli web testing hooks commands frappe_jobs __main__ __init__",
+    "api context cli rows web testing hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
 #: The rooms that know somebody else's library, a server or Frappe.

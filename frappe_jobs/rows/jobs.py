@@ -1,0 +1,44 @@
+"""A job's row, and all that is known of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from frappe_jobs.errors import BadMessage
+from frappe_jobs.job import Job
+from frappe_jobs.ledger.record import Record
+from frappe_jobs.rows.values import iso_time, shown_value
+
+COLUMNS = (
+    "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
+    "enqueued_at", "started_at", "ended_at",
+)  # fmt: skip
+MORE = (
+    "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
+    "stage", "worker", "result", "traceback",
+)  # fmt: skip
+
+
+def row(job: Job) -> dict[str, Any]:
+    """Its line in a listing."""
+    found = {name: getattr(job, name) for name in COLUMNS}
+    return found | {
+        name: iso_time(found[name]) for name in ("enqueued_at", "started_at", "ended_at")
+    }
+
+
+def more(record: Record, job: Job) -> dict[str, Any]:
+    """What stands beside that where a single job is shown."""
+    message = record.message
+    found: dict[str, Any] = {
+        "event": message.event,
+        "at_front": message.at_front,
+        "worker": record.worker,
+    }
+    for name, source in (("arguments", "kwargs"), ("result", "result")):
+        try:
+            found[name] = json.loads(shown_value(getattr(job, source)))
+        except (BadMessage, TypeError, ValueError):  # its app is gone; its keys are no JSON keys
+            found[name] = "cannot be shown"
+    return {name: found[name] if name in found else getattr(job, name) for name in MORE}
