@@ -16,9 +16,9 @@ from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Sending
-from frappe_jobs.outbox.notes import Note, Notes
+from frappe_jobs.outbox.notes import Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, Outcomes, Told, send
-from frappe_jobs.outbox.told_later import ToldLater
+from frappe_jobs.outbox.told_later import OpenNote, ToldLater
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Waiting:
     #: Whether they can be rows of the transaction.
     is_kept: bool
     #: The transaction's, once they are.
-    note: Note | None = None
+    note: OpenNote | None = None
 
 
 class AtCommit:
@@ -72,15 +72,14 @@ class AtCommit:
         messages = [
             (sending.message, sending.claim) for one in things for sending in one.sendings
         ]  # fmt: skip
-        queues = dict.fromkeys(one.queue for one, _ in messages)
-        note = Note(site, tuple(queues), time.time())
+        note = self._told.join(site, dict.fromkeys(one.queue for one, _ in messages))
+        now = time.time()
         rows = [
             Row(
-                one.id, note.id, self._settings.bench_id, site, one.to_json(), claim, note.at
+                one.id, note.note.id, self._settings.bench_id, site, one.to_json(), claim, now
             )  # fmt: skip
             for one, claim in messages
         ]
-        self._told.leave(note)
         self._host.outbox.add(things[0].session, rows)
         for thing in things:
             thing.note = note
@@ -109,8 +108,8 @@ class AtCommit:
             if any(one.message.id not in outcomes for one in thing.sendings):
                 notes.discard(thing.note)
             _tell(thing, outcomes, error)
-        if notes:
-            self._told.settle([*notes])
+        for note in notes:
+            self._told.settle(note)
 
     def _send_once(self, thing: Waiting) -> FrappeJobsError | None:
         outcomes, error = self._send(thing.sendings)

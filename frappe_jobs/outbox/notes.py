@@ -14,7 +14,7 @@ from frappe_jobs.ledger import Ledger
 PATIENCE = 3.0
 #: And at most so many to the next one, each twice as long as the one before.
 LONGEST = 300.0
-#: So long a note stays of which no row was ever found: its transaction may be open still.
+#: So long a note stays unless whoever left it settles it: a transaction of it may be open still.
 FORGOTTEN = 3600.0
 #: Seconds after which it is said again that a site has rows.
 EVERY = 60.0
@@ -24,10 +24,10 @@ LIMIT = 10_000
 
 @dataclass(frozen=True)
 class Note:
-    """A transaction that is about to commit rows of a site's outbox."""
+    """Transactions of one thread that are about to commit rows of a site's outbox."""
 
     site: str
-    #: Those of its jobs: whoever serves one of them can look.
+    #: Those of their jobs: whoever serves one of them can look.
     queues: tuple[str, ...]
     #: Seconds since 1970.
     at: float
@@ -44,7 +44,7 @@ class Note:
 
 
 class Notes:
-    """The notes of a bench, each of a transaction whose jobs may be unsent; its sites with rows.
+    """The notes of a bench, each of transactions whose jobs may be unsent; its sites with rows.
 
     All of it raises BrokerUnavailable.
     """

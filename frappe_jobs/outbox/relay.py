@@ -59,8 +59,6 @@ FOUND = "found"
 class Look:
     """What was seen of a site's outbox."""
 
-    #: The notes of its rows.
-    notes: set[str] = field(default_factory=set)
     #: What is to be sent still.
     waiting: list[Row] = field(default_factory=list)
     #: What is never sent: it came with a backup, or a copy of another site.
@@ -241,7 +239,6 @@ class Relay:
         for row in rows:
             is_ours = (row.bench_id, row.site) == here and row.written_at > now - TOO_OLD
             (ours if is_ours else look.strange).append(row)
-        look.notes |= {row.note for row in ours}
         return ours
 
     def _see_to(self, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
@@ -310,9 +307,9 @@ def _message(row: Row) -> Message | None:
 
 
 def _is_done(note: Note, look: Look, now: float) -> bool:
-    """Whether its site need not be looked at for its sake."""
+    """Whether its site need not be looked at for its sake.
+
+    Where nothing is found that waits, a transaction may be about to commit.
+    """
     waiting = {row.note for row in look.waiting}
-    if note.id in look.notes:
-        return note.id not in waiting
-    # That nothing was found proves nothing: its transaction may be about to commit.
-    return note.at < now - FORGOTTEN and (note.id != FOUND or not waiting)
+    return note.at < now - FORGOTTEN and not (waiting if note.id == FOUND else note.id in waiting)

@@ -156,6 +156,25 @@ def test_it_is_a_row_of_the_transaction_and_settled_once_it_is_sent(here: Any) -
     assert (rows(), messages()) == ([], 1)
 
 
+def test_transactions_of_a_thread_share_a_note_until_each_is_settled(here: Any) -> None:
+    notes, seen = here.ledger._key("outbox"), []
+
+    def look_on(*_: object) -> None:
+        here.at_commit.tell_now()
+        seen.append(here.ledger.redis.zcard(notes))
+
+    with frappe.site("site1"):
+        for _ in range(20):
+            enqueue()
+            frappe.db.commit()
+        assert len({row.note for row in rows()}) < 20
+        enqueue()
+        event.listen(frappe.db, "before_commit", look_on)
+        frappe.db.commit()
+        here.at_commit.tell_now()
+    assert (seen, here.ledger.redis.zcard(notes)) == ([1], 0)
+
+
 def test_a_rollback_drops_it_and_so_does_that_of_a_savepoint() -> None:
     with frappe.site("site1"):
         enqueue()
