@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 from acme import once, tasks, trace
+from redis_commands import commands
 from sqlalchemy import event, select
 
 import frappe_jobs as frappe
@@ -20,7 +21,7 @@ from frappe_jobs.background_task.record import record_of as record_for
 from frappe_jobs.config import load_settings
 from frappe_jobs.dispatch import Options
 from frappe_jobs.effects.run import LONGEST_RESULT
-from frappe_jobs.execute import RunAgain
+from frappe_jobs.execute import Executor, RunAgain
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Record
 from frappe_jobs.message import Message, Sending
@@ -141,6 +142,23 @@ class TestWhatIsMarked:
             "SELECT count(*) AS count_1 \nFROM account"
         ]
         assert markers() == []
+
+    def test_a_job_that_only_reads_pays_no_command_to_redis(
+        self, here: runtime.Runtime, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cost(executor: Executor, method: Any) -> list[str]:
+            for _ in range(2):  # what is asked for and loaded once does not count
+                message = recorded(method)
+                with commands(redis_url, here.settings.bench_id) as seen:
+                    executor.execute(message, holder=HERE, timed_out=TimeoutError)
+            return seen
+
+        marked = [cost(here.executor, one) for one in (once.read, once.deposit)]
+        monkeypatch.setenv("FRAPPE_JOBS_DONE_MARKERS", "false")
+        without = runtime.Runtime(load_settings(here.settings.sites_path)).executor
+        unmarked = [cost(without, one) for one in (once.read, once.deposit)]
+        assert marked[0] == unmarked[0]
+        assert len(marked[1]) == len(unmarked[1]) + 1  # whether it still has its lease
 
     def test_a_job_that_never_asks_its_database_pays_nothing(self) -> None:
         message = recorded(tasks.ping)

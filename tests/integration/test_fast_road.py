@@ -11,6 +11,7 @@ import redis
 from acme import tasks
 from celery import Celery
 from celery.signals import after_task_publish, before_task_publish
+from redis_commands import commands
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
@@ -44,23 +45,6 @@ def connected(signal):
         signal.disconnect(listen)
 
 
-@contextmanager
-def commands(bench):
-    """The names of the commands that reach the server meanwhile."""
-    seen = []
-    server = redis.Redis.from_url(bench.redis_url)
-    with server.monitor() as monitor:
-        yield seen
-        server.echo("end")
-        for command in monitor.listen():
-            text = command["command"]
-            if text == "ECHO end":
-                break
-            if command["client_type"] != "lua" and bench.id in text:
-                seen.append(text.split()[0])
-    server.close()
-
-
 def pushed(bench, at_front=False):
     """The newest message in the default queue, as it lies on the broker."""
     name = f"{bench.id}:default" + ("" if at_front else "\x06\x166")
@@ -70,7 +54,7 @@ def pushed(bench, at_front=False):
 class TestOneRoundTrip:
     def test_an_enqueue_is_one_command(self, site1):
         frappe.enqueue(tasks.add, x=1)
-        with commands(site1) as seen:
+        with commands(site1.redis_url, site1.id) as seen:
             frappe.enqueue(tasks.add, x=2, job_id="mine", deduplicate=True)
         assert seen == ["EVALSHA"]
 
@@ -172,7 +156,7 @@ class TestMany:
 
     def test_a_thousand_are_a_few_round_trips(self, site1):
         frappe.enqueue(tasks.ping)
-        with commands(site1) as seen:
+        with commands(site1.redis_url, site1.id) as seen:
             jobs = frappe.enqueue_many({"method": tasks.add, "x": number} for number in range(1000))
         assert len({job.id for job in jobs}) == 1000
         assert runtime.current().broker.depth("default") == 1001
