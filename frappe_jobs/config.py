@@ -22,6 +22,9 @@ DEFAULT_TIMEOUT = 300
 #: Settings that were renamed, old key → new key.  The old key is read for one more version.
 RENAMED: Mapping[str, str] = {}
 
+#: The fields of what reads the history, and has it kept.
+READ_HISTORY = ("web", "metrics", "alerts")
+
 # --- the types of values; each returns the value, or raises ValueError with what is legal
 
 
@@ -187,7 +190,17 @@ class Settings:
     db_connect_timeout: int = number(
         "frappe_jobs_db_connect_timeout", 5, "s",
         "How long connecting to a site's database may take; then its jobs wait, and others run.")
+    history: bool | None = option(
+        "frappe_jobs_history", None,
+        "Whether what happens to jobs is counted; default: where the pages, metrics or alerts are "
+        "configured.", parse=yes_or_no)
     # fmt: on
+
+    @cached_property
+    def keeps_history(self) -> bool:
+        """Whether what happens to jobs is counted, for those who look at it later."""
+        readers = (getattr(self, name, None) for name in READ_HISTORY)
+        return any(readers) if self.history is None else self.history
 
     @property
     def bench_id(self) -> str:

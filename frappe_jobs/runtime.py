@@ -47,15 +47,20 @@ from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
 if TYPE_CHECKING:
     from celery import Celery
 
+    from frappe_jobs.history.folding import Folding
+    from frappe_jobs.history.reading import History
+
 logger = logging.getLogger(__name__)
 
-#: The parts that use other libraries, by module and name.
+#: The parts that use other libraries, or that not every bench asks for, by module and name.
 ADAPTERS = {
     "app": "frappe_jobs.celery.app:app_for",
     "host of a bench": "frappe_jobs.frappe_bench.host.host:BenchHost",
     "host without Frappe": "frappe_jobs.standalone.host:StandaloneHost",
     "broker on Redis": "frappe_jobs.brokers.redis:RedisBroker",
     "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
+    "history": "frappe_jobs.history.reading:History",
+    "folding": "frappe_jobs.history.folding:Folding",
 }
 
 
@@ -123,6 +128,17 @@ class Runtime:
     @cached_property
     def listing(self) -> Listing:
         return Listing(self.ledger, self.settings)
+
+    @cached_property
+    def history(self) -> History:
+        """What has happened to jobs, where it is recorded (``frappe_jobs_history``)."""
+        history: History = load("history")(self.ledger)
+        return history
+
+    @cached_property
+    def folding(self) -> Folding:
+        folding: Folding = load("folding")(self.make_ledger(), self.settings.queues)
+        return folding
 
     @cached_property
     def timetable(self) -> Timetable:

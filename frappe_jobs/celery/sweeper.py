@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what was committed, and may have never been sent.
 RELAY = 2
+#: Seconds between two looks at the minutes that are over, where a history is kept.
+FOLD = 20
 
 
 class Sweeper(ConsumerStep):
@@ -39,12 +41,16 @@ def _sweep_for_ever(consumer: Any) -> None:
     runtime = runtime_of(consumer.app)
     ledger = runtime.make_ledger()
     interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
-    pause, swept = threading.Event(), time.monotonic()
+    pause, swept, folded = threading.Event(), time.monotonic(), 0.0
     while not pause.wait(min(RELAY, interval)):
         try:
             with Sweeper.turn:
                 if ledger.take_turn("relay", RELAY):
                     runtime.relay.have_sites_looked_at(time.time())
+                if runtime.settings.keeps_history and time.monotonic() - folded > FOLD:
+                    folded = time.monotonic()
+                    if ledger.take_turn("history", FOLD):
+                        runtime.folding.fold()
                 if time.monotonic() - swept < interval:
                     continue
                 swept = time.monotonic()

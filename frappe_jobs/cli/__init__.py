@@ -36,6 +36,7 @@ COMMANDS = {
     "disable-scheduler": ("scheduler", "Queue nothing."),
     "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
     "queues": ("queues", "List the queues, their workers and waiting jobs."),
+    "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
     "setup": ("setup", "Write a Procfile, or the rights on the servers."),

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.counting import Counting
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
 from frappe_jobs.ledger.scripts import END
@@ -22,7 +23,7 @@ CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 
-class Ends(Fields, Tombstones):
+class Ends(Fields, Tombstones, Counting):
     """How a job ends."""
 
     @reachable
@@ -96,8 +97,9 @@ class Ends(Fields, Tombstones):
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
             holder or "", call or uuid4().hex,
             *self._tombstone(message, status != CANCELLED), *chain.from_iterable(fields.items()),
+            *self._labels(message),
         ]  # fmt: skip
-        return self._script(END)(keys=self._keys(message), args=arguments, client=client)
+        return self._step(END)(keys=self._keys(message), args=arguments, client=client)
 
     def _unwritten(
         self, message: Message, status: str, fields: Mapping[str, str], is_written: bool

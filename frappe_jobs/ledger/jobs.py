@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.counting import Counting
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.reading import Records
@@ -18,7 +19,7 @@ from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, n
 from frappe_jobs.message import Message, Recorded, Sending, to_json
 
 
-class Jobs(Fields, Records, Tombstones):
+class Jobs(Fields, Records, Tombstones, Counting):
     """What happens to a job until it ends."""
 
     @reachable
@@ -42,8 +43,9 @@ class Jobs(Fields, Records, Tombstones):
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
-        tail = time.time(), WHILE_IT_WAITS
-        return [Recorded(one) for one in self._script(RECORD)(args=[*head, *texts, *tail])]
+        labels = self._all_labels([sending.message for sending in sendings], anew=anew)
+        tail = time.time(), WHILE_IT_WAITS, *labels
+        return [Recorded(one) for one in self._step(RECORD)(args=[*head, *texts, *tail])]
 
     @reachable
     def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
@@ -57,14 +59,14 @@ class Jobs(Fields, Records, Tombstones):
         keys, milliseconds = self._keys(message), self._settings.lease * 1000
         arguments = [
             message.id, time.time(), holder, milliseconds, self._settings.max_starts,
-            run or uuid4().hex, *message.marks(),
+            run or uuid4().hex, *message.marks(), *self._labels(message),
         ]  # fmt: skip
-        found = self._script(START)(keys=keys, args=arguments)
+        found = self._step(START)(keys=keys, args=arguments)
         if found[0] == -1:
             if self.buried([message]):
                 return Refusal()
             self.record([Sending(message)], anew=True)
-            found = self._script(START)(keys=keys, args=arguments)
+            found = self._step(START)(keys=keys, args=arguments)
         if found[0] > 0:
             return Attempt(found[0], found[1], is_recorded_anew=bool(found[2]))
         if found[0] == -2:
@@ -126,8 +128,10 @@ class Jobs(Fields, Records, Tombstones):
         """
         due = repr(time.time() + delay)
         noted = chain.from_iterable(self._kept({"due": due, **fields}).items())
-        arguments = [message.id, rank(message), holder or "", int(counts), *noted]
-        self._script(RETRY)(keys=self._keys(message), args=arguments)
+        arguments = [
+            message.id, rank(message), holder or "", int(counts), *noted, *self._labels(message),
+        ]  # fmt: skip
+        self._step(RETRY)(keys=self._keys(message), args=arguments)
 
     @reachable
     def note(

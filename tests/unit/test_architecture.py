@@ -26,6 +26,7 @@ TIERS = (
     "host brokers.base brokers.environment current scheduler.frequency scheduler.words"
     " scheduler.events",
     "ledger",
+    "history",
     "job outcome effects sweep",
     "dispatch",
     "outbox",
@@ -44,7 +45,7 @@ FIRST_ADAPTER = TIERS.index("brokers")
 
 #: Third-party packages that only those rooms below the adapters may import.
 CONFINED = {
-    "redis": {"ledger", "scheduler", "servers.refusals"},
+    "redis": {"ledger", "history", "scheduler", "servers.refusals"},
     "celery": {"runtime"},  # for type checkers alone
     "kombu": set(),
     "billiard": set(),

@@ -1,0 +1,165 @@
+"""The history as it is asked for: numbers and times by queue, site or method.
+
+``runtime.current().history.series(3600, "queue")`` gives the last hour by minute.  A place without
+data is None, and never zeros.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+from typing import Any
+
+from frappe_jobs.history.chunk import OTHERS, Chunk, read_fields
+from frappe_jobs.history.counts import Counts
+from frappe_jobs.history.folding import as_bytes
+from frappe_jobs.history.keys import HOURS, MINUTE, MINUTES, TOTALS, Resolution
+from frappe_jobs.ledger import Ledger
+
+# All at one moment: a minute that is folded meanwhile is neither missed nor counted twice.
+READ = """
+local prefix, kind, since, totals = unpack(ARGV)
+local reply = {redis.call('TIME'), redis.call('MGET', unpack(KEYS)), {}, {}}
+for _, minute in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'history:unfolded', since, '+inf')) do
+  local fields = redis.call('HGETALL', prefix .. 'history:' .. kind .. ':' .. minute)
+  table.insert(reply[3], {minute, fields})
+end
+if totals ~= '' then reply[4] = redis.call('HGETALL', totals) end
+return reply
+"""
+
+#: What it can be asked by.
+BY = ("queue", "site", "method")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A row for each name, the busiest first, with a place for each step of time."""
+
+    #: Seconds from one place to the next.
+    step: int
+    #: When each place begins, by Redis's clock in seconds since 1970, oldest first.  The last one
+    #: is still going on.
+    starts: Sequence[float]
+    #: None: no data; nothing was recorded then.  Counts of zeros: nothing happened.
+    #: The name "" is that of all that are not among the busiest, together.
+    rows: Mapping[str, Sequence[Counts | None]]
+    #: For each place, whether anything was recorded; also where there is no row.
+    known: Sequence[bool]
+
+    def total(self, name: str) -> Counts | None:
+        """Of the whole time; None where there is no data."""
+        places = self.rows.get(name)
+        if places is None:
+            return Counts({}) if any(self.known) else None
+        found = [place for place in places if place is not None]
+        return Counts.sum(found) if found else None
+
+    def row(self, name: str) -> Sequence[Counts | None]:
+        """That name's places; zeros where something was recorded and nothing of it happened."""
+        empty = [Counts({}) if known else None for known in self.known]
+        return self.rows.get(name, empty)
+
+
+class History:
+    """What a ledger holds of it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def series(
+        self, span: float, by: str, *, names: Iterable[str] | None = None, step: int | None = None
+    ) -> Series:
+        """The last so many seconds, in one round trip.
+
+        ``by`` is "queue", "site" or "method"; ``names``: only these.  Up to 24 hours it is by
+        minute, beyond by hour, up to 30 days; ``step`` puts so many seconds into one place (a
+        multiple of a minute, or of an hour).  Places begin at multiples of the step in UTC.
+        Raises BrokerUnavailable.
+        """
+        resolution = MINUTES if span <= MINUTES.kept else HOURS
+        step = max(resolution.step, (step or 0) // resolution.step * resolution.step)
+        now = self._now()
+        places = max(1, ceil(min(span, resolution.kept) / step))
+        first = now // step * step - (places - 1) * step
+        slots = range(first, now + 1, resolution.step)
+        known, rows = self._read(by, slots, resolution)
+        wanted = rows.keys() if names is None else set(names) & rows.keys()
+        starts = [start for start, _ in groupby(slots, lambda slot: slot // step * step)]
+        seen = {slot // step * step for slot in known}
+        made = {name: _places(rows[name], starts, step, seen) for name in wanted}
+        busiest = sorted(made, key=lambda name: (name != OTHERS, _activity(made[name])))[::-1]
+        return Series(
+            step, starts, {name: made[name] for name in busiest}, [one in seen for one in starts]
+        )
+
+    def totals(self) -> dict[str, Counts]:
+        """What was counted by queue since Redis was empty: it only grows, whoever restarts.
+
+        The name "" is that of queues that are no longer configured.  Raises BrokerUnavailable.
+        """
+        totals = self._ledger._key(TOTALS)
+        _, _, minutes, fields = self._ask("queue", [totals], "-inf", totals)
+        found = [read_fields(_pairs(fields)), *(read_fields(_pairs(one)) for _, one in minutes)]
+        by_queue: defaultdict[str, list[Counts]] = defaultdict(list)
+        for counted in found:
+            for name, codes in counted.items():
+                by_queue[name].append(Counts(codes))
+        return {name: Counts.sum(many) for name, many in by_queue.items()}
+
+    def _now(self) -> int:
+        with self._ledger.reaching():
+            return int(self._ledger.redis.time()[0])
+
+    def _read(
+        self, by: str, slots: range, resolution: Resolution
+    ) -> tuple[set[int], dict[str, dict[int, list[Counts]]]]:
+        """The slots that are known, and by name what was counted in each slot, by its start."""
+        chunks = range(slots[0] // resolution.chunk, slots[-1] // resolution.chunk + 1)
+        keys = [self._ledger._key("history", resolution.name, by, str(one)) for one in chunks]
+        _, texts, minutes, _ = self._ask(by, keys, str(slots[0] // MINUTE), "")
+        known: set[int] = set()
+        rows: dict[str, dict[int, list[Counts]]] = {}
+        for number, text in zip(chunks, texts, strict=True):
+            chunk = Chunk.unpacked(as_bytes(text or None), resolution.slots)
+            for slot in chunk.known:
+                at = number * resolution.chunk + slot * resolution.step
+                if at not in slots:
+                    continue
+                known.add(at)
+                for name in chunk.rows:
+                    if codes := chunk.codes(name, slot):
+                        rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
+        for minute, fields in minutes:
+            at = int(minute) * MINUTE // resolution.step * resolution.step
+            if at not in slots:  # a clock was set back
+                continue
+            known.add(at)
+            for name, codes in read_fields(_pairs(fields)).items():
+                rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
+        return known, rows
+
+    def _ask(self, kind: str, keys: Sequence[str], since: str, totals: str) -> Any:
+        with self._ledger.reaching():
+            arguments = [self._ledger._prefix, kind, since, totals]
+            return self._ledger._script(READ)(keys=keys, args=arguments)
+
+
+def _places(
+    row: Mapping[int, Sequence[Counts]], starts: Sequence[int], step: int, known: set[int]
+) -> list[Counts | None]:
+    counted: defaultdict[int, list[Counts]] = defaultdict(list)
+    for at, many in row.items():
+        counted[at // step * step] += many
+    return [Counts.sum(counted[one]) if one in known else None for one in starts]
+
+
+def _activity(places: Sequence[Counts | None]) -> int:
+    return sum(place.activity for place in places if place is not None)
+
+
+def _pairs(fields: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return zip(fields[::2], fields[1::2], strict=True)
