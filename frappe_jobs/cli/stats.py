@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, iso_time, one_line, pass_bench, table, with_site
+from frappe_jobs.cli.options import Bench, one_line, pass_bench, table, with_site
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.history.chunk import OTHERS
 from frappe_jobs.history.counts import Counts, Times
 from frappe_jobs.history.keys import HOURS
 from frappe_jobs.history.reading import BY, Series
+from frappe_jobs.rows.values import iso_time
 
 UNITS = {"m": 60, "h": 3600, "d": 24 * 3600}
 NUMBERS = ("enqueued", "started", "finished", "failed", "retried", "cancelled")
