@@ -35,6 +35,8 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import FAILED
+from frappe_jobs.ledger.search import Search
+from frappe_jobs.ledger.wanted import Wanted
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.outbox.at_commit import AtCommit
 from frappe_jobs.outbox.relay import Relay
@@ -128,6 +130,13 @@ class Runtime:
     @cached_property
     def listing(self) -> Listing:
         return Listing(self.ledger, self.settings)
+
+    def search(self, sites: Sequence[str], **filters: Any) -> Search:
+        """A search in the jobs of these sites; the filters are those of ``Wanted``.
+
+        Raises ArgumentError for a filter that fits no job.
+        """
+        return Search(self.ledger, self.settings, Wanted(sites, **filters))
 
     @cached_property
     def history(self) -> History:

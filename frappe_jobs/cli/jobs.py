@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.cli.filters import filter_options
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
@@ -20,7 +20,8 @@ from frappe_jobs.cli.options import (
 )
 from frappe_jobs.errors import JobError, JobNotFound
 from frappe_jobs.job import Job
-from frappe_jobs.ledger.record import ENDED, FAILED, OPEN, Record
+from frappe_jobs.ledger.record import FAILED, Record
+from frappe_jobs.ledger.search import LONGEST_PAGE
 from frappe_jobs.rows.jobs import COLUMNS, more, row
 from frappe_jobs.rows.values import shown_value
 from frappe_jobs.texts.error_text import bounded, safe
@@ -30,6 +31,9 @@ NARROW = ("id", "name", "site", "queue", "status", "attempt", "enqueued_at", "re
 
 #: Characters of a value that are shown to people; --format json has the whole.
 LONGEST_SHOWN = 10_000
+
+#: Jobs that a list looks at, about; then it says where it goes on.
+FARTHEST = 200_000
 
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
@@ -59,25 +63,31 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice([*OPEN, *ENDED]),
-    help="Only this status; may be given more than once.",
-)  # fmt: skip
-@click.option("--queue", callback=known_queues, help="Only these queues, separated by commas.")
+@filter_options
 @click.option(
     "--limit", type=click.IntRange(0), default=50, show_default=True, help="At most; 0: all."
 )
+@click.option("--cursor", help="Go on where a list has ended.")
 @format_option
 @with_site
 @pass_bench
-def list_jobs(
-    bench: Bench, statuses: tuple[str, ...], queue: list[str], limit: int, style: str
-) -> None:
+def list_jobs(bench: Bench, /, limit: int, cursor: str | None, style: str, **filters: Any) -> None:
     """List the site's jobs, latest first, by when they ended or else were enqueued."""
     here = runtime.use(bench.settings.sites_path)
-    found = here.listing.latest(bench.chosen_sites(), statuses, queue)
-    rows = [row(here.jobs.of(record)) for record in islice(found, limit or None)]
+    search = here.search(bench.chosen_sites(), **filters)
+    records, looked = list[Record](), 0
+    while True:
+        size = min(limit - len(records), LONGEST_PAGE) if limit else LONGEST_PAGE
+        page = search.page(cursor, size)
+        records += page.records
+        cursor, looked = page.cursor, looked + page.looked
+        if cursor is None or limit and (len(records) >= limit or looked >= FARTHEST):
+            break
+    rows = [row(here.jobs.of(record)) for record in records]
     show(rows, COLUMNS if style == "json" else NARROW, style)
+    if cursor:
+        said = f"Looked at {looked:,} jobs" if page.is_cut else "There are more"
+        click.echo(f"{said}; to go on: --cursor {cursor}", err=True)
 
 
 @jobs.command("show")

@@ -1,0 +1,184 @@
+"""A search for jobs: any filters together, latest first, page by page, by a cursor.
+
+Each page does bounded work, however many jobs there are: where few of those that are looked at are
+wanted, it ends early, and its cursor goes on behind them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+from typing import Any
+
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import ArgumentError, shortened
+from frappe_jobs.ledger import Ledger, cursor
+from frappe_jobs.ledger.cursor import START, Position
+from frappe_jobs.ledger.keys import AHEAD
+from frappe_jobs.ledger.record import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    QUEUED,
+    READERS,
+    STARTED,
+    Record,
+    parse_record,
+)
+from frappe_jobs.ledger.sieve import Stream, find_heads
+from frappe_jobs.ledger.walk import Few, Source, Walk
+from frappe_jobs.ledger.wanted import Wanted, mark
+
+#: Jobs on a page, at most.
+LONGEST_PAGE = 1_000
+#: What a search reads of a record: not the long texts.
+FIELDS = ("envelope", *(READERS.keys() - {"result", "traceback"}))
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the jobs that are wanted, latest first; without their results and tracebacks."""
+
+    records: Sequence[Record]
+    #: Of the next page; None: there are no more.
+    cursor: str | None
+    #: About so many jobs of the sites were looked at.
+    looked: int
+    #: It ended before it was full, as it had looked at so many: the next page goes on behind them.
+    is_cut: bool
+
+
+class Search:
+    """A search in what a ledger holds.
+
+    The jobs come by their end, or while they have none by when they were enqueued, latest first.
+    Only those of the sites that it was made for are ever looked at for it.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings, wanted: Wanted) -> None:
+        self._ledger, self._settings, self._wanted = ledger, settings, wanted
+        self._described = repr((wanted.of_statuses and sorted(wanted.of_statuses), [
+            sorted(wanted.queues), wanted.method, wanted.user, wanted.job, wanted.since,
+            wanted.until, wanted.words,
+        ]))  # fmt: skip
+
+    def page(self, cursor_before: str | None = None, limit: int = 50) -> Page:
+        """The first page, or the one behind that cursor, with so many jobs at most.
+
+        Of jobs that come, go or change between two pages some may be missing, none of the others,
+        and none comes twice on a page.  Raises ArgumentError for a cursor that is damaged or of
+        other filters, BrokerUnavailable.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_PAGE:
+            raise ArgumentError(
+                f"'limit' must be a whole number, 1 to {LONGEST_PAGE:,}; not {shortened(limit)}."
+            )
+        begun = START
+        if cursor_before is not None:
+            begun = cursor.read(cursor_before, self._described)
+        walk = Walk(self._streams(begun), limit + 1)
+        found: dict[str, tuple[Position, Record]] = {}
+        while len(found) <= limit and (some := [*islice(walk, limit + 1 - len(found))]):
+            found |= self._fitting(some)
+        places = [*found.values()][:limit]
+        more = places[-1][0] if len(found) > limit else walk.cut_at
+        return Page(
+            records=[record for _, record in places],
+            cursor=cursor.write(more, self._described) if more else None,
+            looked=walk.looked, is_cut=len(found) <= limit and more is not None,
+        )  # fmt: skip
+
+    def _fitting(self, some: Sequence[Position]) -> dict[str, tuple[Position, Record]]:
+        """Those that are wanted indeed: what was looked at in Redis is only a part of it."""
+        return {
+            record.message.id: (place, record)
+            for place, record in zip(some, self._read([one.text_id for one in some]), strict=True)
+            if record and self._wanted.fits(record)
+        }
+
+    def _read(self, ids: Sequence[str]) -> list[Record | None]:
+        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hmget(self._ledger._key("record", message_id), FIELDS)
+            replies = pipe.execute()
+        pairs = (zip(FIELDS, reply, strict=True) for reply in replies)
+        return [
+            parse_record({name: text for name, text in pair if text is not None}) for pair in pairs
+        ]
+
+    def _streams(self, begun: Position) -> list[Source]:
+        """Where the wanted jobs may be, each from that place on."""
+        wanted = self._wanted
+        if wanted.job is not None:
+            return [self._of_id(begun)]
+        streams = [one for site in wanted.sites for one in self._of_site(site)]
+        for one in streams:
+            one.begin(begun)
+        find_heads(self._ledger, streams)
+        if STARTED in wanted.of_statuses:
+            return [*streams, self._running(begun)]
+        return [*streams]
+
+    def _of_site(self, site: str) -> Iterator[Stream]:
+        statuses, now = self._wanted.of_statuses, time.time()
+        if QUEUED in statuses:
+            yield from self._queued(site)
+        if FAILED in statuses:
+            ttl = self._settings.job_failure_ttl
+            yield self._stream("ended", site, statuses=[FAILED], shift=ttl, bounds=(now, inf))
+        if others := [*statuses & {FINISHED, CANCELLED}]:
+            # The index goes by when a record's time is over; failed jobs, kept longer, come before.
+            ttl = self._settings.results_ttl
+            bounds = now, now + ttl
+            yield self._stream("ended", site, statuses=others, shift=ttl, bounds=bounds)
+
+    def _queued(self, site: str) -> Iterator[Stream]:
+        """Those that wait, from the site's index or from those of the queues: the shorter way."""
+        queues = self._wanted.queues
+        if queues and len(self._wanted.sites) == 1 and self._are_shorter(site):
+            here = mark("site", site)
+            for queue in queues:  # at-front jobs have a range of their own there
+                for shift, bounds in ((-AHEAD, (-inf, 0.0)), (0.0, (0.0, inf))):
+                    yield self._stream(
+                        "waiting", queue, statuses=[QUEUED], shift=shift, bounds=bounds, also=[here]
+                    )
+        else:
+            yield self._stream("open", site, statuses=[QUEUED])
+
+    def _are_shorter(self, site: str) -> bool:
+        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self._ledger._key("open", site))
+            for queue in self._wanted.queues:
+                pipe.zcard(self._ledger._key("waiting", queue))
+            size, *sizes = pipe.execute()
+        return bool(sum(sizes) < size)
+
+    def _stream(self, *index: str, also: Sequence[str] = (), **options: Any) -> Stream:
+        wanted = self._wanted
+        marks = [[one] for one in (*also, *wanted.marks)]
+        if wanted.queues:
+            marks.append([mark("queue", queue) for queue in wanted.queues])
+        return Stream(
+            self._ledger, self._ledger._key(*index), wanted, marks=marks, is_exact=not marks,
+            forgets=index[0] == "ended", is_of_site=index[0] != "waiting", **options,
+        )  # fmt: skip
+
+    def _running(self, begun: Position) -> Few:
+        """Those that run: as few as there are processes."""
+        with self._ledger.reaching():
+            ids = self._ledger.redis.zrange(self._ledger._key("running"), 0, -1)
+        running = [one for one in self._read(ids) if one and one.status == STARTED]
+        return Few(self._wanted, running, begun)
+
+    def _of_id(self, begun: Position) -> Few:
+        """The jobs of that id, of which each site may have one, or the message of that id."""
+        wanted, job = self._wanted, str(self._wanted.job)
+        with self._ledger.reaching():
+            keys = [self._ledger._key("job", site, job) for site in wanted.sites]
+            newest = self._ledger.redis.mget(keys) if keys else []
+        records = self._read([*{job, *(one for one in newest if one)}])
+        mine = [one for one in records if one and job in (one.message.id, one.message.job_id)]
+        return Few(wanted, mine, begun)
