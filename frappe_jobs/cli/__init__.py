@@ -39,7 +39,10 @@ COMMANDS = {
     "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
-    "setup": ("setup", "Write a Procfile, or the rights on the servers."),
+    "setup": (
+        "setup",
+        "Write a Procfile, supervisor's or systemd's files, or the rights on the servers.",
+    ),
     "embedded": ("embedded", "Start or stop the embedded server."),
 }
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from itertools import chain, count
+from collections.abc import Iterable
 
-from frappe_jobs.deploy.processes import Process
+from frappe_jobs.deploy.processes import Process, free
 
 
 def procfile(processes: Iterable[Process]) -> str:
@@ -16,13 +15,7 @@ def procfile(processes: Iterable[Process]) -> str:
     for process in found:
         name = process.name
         if "." in name:
-            name = _free(name.replace(".", "_"), names)
+            name = free(name.replace(".", "_"), names)
             names.add(name)
         lines.append(f"{name}: {process}\n")
     return "".join(lines)
-
-
-def _free(name: str, taken: Container[str]) -> str:
-    """That name, or the first of name_2, name_3, … that is free."""
-    numbered = (f"{name}_{number}" for number in count(2))
-    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)

@@ -290,6 +290,32 @@ class TestSetup:
         bench.run("setup", "procfile", "--output", "Procfile", "--yes")
         assert file.read_text().startswith("worker_short: ")
 
+    def test_systemd_gets_a_file_for_each_process(self, bench):
+        units = bench.path / "units"
+        units.mkdir()
+        assert bench.run("setup", "systemd", "--output", str(units)).returncode == 0
+        named = f"frappe-jobs-{bench.id}"
+        assert sorted(file.name.removeprefix(named) for file in units.iterdir()) == [
+            "-scheduler.service", "-worker_default.service", "-worker_long.service",
+            "-worker_short.service", ".target",
+        ]  # fmt: skip
+        [asked] = [bench.run("setup", "systemd", "--output", str(units), input="n\n")]
+        assert "Overwrite" in asked.stdout and asked.returncode == 1
+
+    @pytest.mark.parametrize("what", ["supervisor", "systemd"])
+    def test_a_setting_of_this_shell_alone_is_said(self, bench, what):
+        bench.variables["FRAPPE_REDIS_QUEUE"] = "redis://:secret@127.0.0.1:6379"
+        done = bench.run("setup", what, "--user", "nobody")
+        assert done.returncode == 0 and "user=nobody" in done.stdout.lower()
+        assert "not in the file: FRAPPE_REDIS_QUEUE" in done.stderr
+        assert "secret" not in done.stdout + done.stderr
+
+    @pytest.mark.parametrize("what", ["procfile", "supervisor", "systemd"])
+    def test_a_frappe_bench_keeps_its_own_files(self, bench, what):
+        bench.write("apps.txt", "frappe\nfrappe_jobs\n")
+        bench.variables["PYTHONPATH"] = str(ROOT / "tests/stand_in")
+        assert_refused(bench.run("setup", what), 1, f"what 'bench setup {what}' writes starts our")
+
     def test_the_repositorys_procfile_is_that_of_the_default_bench(self, bench):
         assert (ROOT / "Procfile").read_text() == bench.run("setup", "procfile").stdout
 
