@@ -1,4 +1,4 @@
-"""Tracked jobs for those who wait for them: sent with a record, cancelled, run again, listed."""
+"""Tracked jobs for their users: sent with a record, cancelled, run again, listed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ AT_COMMIT = (
 
 
 class Task(Protocol):
-    """A Background Task, as the host's people have it in their hands."""
+    """A Background Task, as the host's document."""
 
     task_id: str
     message_id: str
@@ -58,7 +58,7 @@ class Task(Protocol):
 
 
 class BackgroundTasks:
-    """What is done with tracked jobs from outside."""
+    """What users do with tracked jobs."""
 
     def __init__(
         self,
@@ -77,34 +77,35 @@ class BackgroundTasks:
     def enqueue(self, sendings: Sequence[Sending], session: Session) -> list[Job | None]:
         """Write their records in the session's transaction, and send them when it commits.
 
-        None for each whose job's id is taken already where it claims it.  Raises QueueOverloaded,
+        None for a sending that claims a job id which is taken.  Raises QueueOverloaded,
         ArgumentError, DatabaseUnavailable, and nothing is written.
         """
         self._dispatcher.refuse_overload(sendings)
         free = [
-            one for one in sendings if not (one.claim and self._ledger.is_taken(one.message))
-        ]  # fmt: skip
-        self._host.tasks.add(session, [record_of(one.message) for one in free])
+            sending
+            for sending in sendings
+            if not (sending.claim and self._ledger.is_taken(sending.message))
+        ]
+        self._host.tasks.add(session, [record_of(sending.message) for sending in free])
         jobs = self._send_at_commit(free, session)
-        return [jobs.get(one.message.id) for one in sendings]
+        return [jobs.get(sending.message.id) for sending in sendings]
 
     def _send_at_commit(self, sendings: Sequence[Sending], session: Session) -> dict[str, Job]:
-        jobs = {
-            one.message.id: self._jobs.waiting(one.message, unsent=AT_COMMIT) for one in sendings
-        }
-        self._at_commit.send(sendings, session, partial(self._went, sendings, jobs))
+        messages = [sending.message for sending in sendings]
+        jobs = {message.id: self._jobs.waiting(message, unsent=AT_COMMIT) for message in messages}
+        self._at_commit.send(sendings, session, partial(self._went, messages, jobs))
         return jobs
 
     def _went(
         self,
-        sendings: Sequence[Sending],
+        messages: Sequence[Message],
         jobs: dict[str, Job],
         outcomes: Outcomes,
         error: FrappeJobsError | None,
         is_kept: bool,
     ) -> None:
-        """The records are committed; those of jobs that are never sent end as cancelled."""
-        for message in (one.message for one in sendings):
+        """Tell the handles, after the commit; records of jobs that are never sent are cancelled."""
+        for message in messages:
             job, why = jobs[message.id], outcomes.get(message.id, error)
             if isinstance(why, Job):
                 job.unsent = None
@@ -115,7 +116,7 @@ class BackgroundTasks:
                 self._tracking.never_sent(message, why)
 
     def cancel(self, task: Task, session: Session) -> bool:
-        """End the job without its effect; its record says so at once where that is possible.
+        """End the job without its effect; its record says so at once if possible.
 
         False, and nothing changed, if it had ended before.  Raises PermissionError.
         """
@@ -128,12 +129,12 @@ class BackgroundTasks:
         try:
             lost = {task.task_id: task.message_id}
             self._tracking.close(session.site, lost, CANCELLED, f"cancelled; {LOST}")
-        except RecordNotWritten as error:  # by its own transaction, which will see the mark
+        except RecordNotWritten as error:  # its own transaction is in the way, and will see the end
             logger.info("Background Task %s: %s", task.task_id, error)
         return True
 
     def _known(self, task: Task, session: Session) -> Record | None:
-        """What the ledger knows of its job; not that of a site whose database this was once."""
+        """What the ledger knows of its job; None for another site's job, in a copied database."""
         known = self._ledger.read(task.message_id)
         return known if known and known.message.site == session.site else None
 
@@ -141,9 +142,8 @@ class BackgroundTasks:
         """Have a job that failed or was cancelled run again, as the same Background Task.
 
         It is sent when the session's transaction commits, and goes on behind the steps and rows
-        that it has done.  Raises PermissionError; JobError for
-        one that waits, runs, or is completed; UnknownQueue, MethodNotFound, MethodNotAllowed where
-        it could not be enqueued any more.
+        that it has done.  Raises PermissionError; JobError if it waits, runs, or is completed;
+        UnknownQueue, MethodNotFound, MethodNotAllowed if it could not be enqueued any more.
         """
         self._require_owner(task, session, "run it again")
         old = message_of(session.site, task.header, task.arguments)
@@ -166,8 +166,8 @@ class BackgroundTasks:
     def _forget(self, ended: Message) -> None:
         try:
             self._ledger.forget(ended)
-        except FrappeJobsError as error:  # it runs out by itself
-            logger.info("%s is known for longer: %s", ended.name, error)
+        except FrappeJobsError as error:  # it expires by itself
+            logger.info("the old record of %s is kept for longer: %s", ended.name, error)
 
     def _require_owner(self, task: Task, session: Session, what: str) -> None:
         if session.user not in (task.user, ADMINISTRATOR):
@@ -177,7 +177,7 @@ class BackgroundTasks:
             )
 
     def recent(self, session: Session, limit: int) -> list[dict[str, Any]]:
-        """The user's newest records, of all users for Administrator, as their jobs are now."""
+        """The user's newest records (Administrator's: everybody's), as their jobs are now."""
         user = None if session.user == ADMINISTRATOR else session.user
         rows = self._host.tasks.recent(user, limit)
         waiting = [row["message_id"] for row in rows if row["status"] not in ENDED]
@@ -192,7 +192,7 @@ class BackgroundTasks:
         ]
 
     def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What the ledger knows of them, as Tracking has it; nothing while it is out of reach."""
+        """As Tracking.live; nothing while the ledger is out of reach."""
         try:
             return self._tracking.live(site, message_ids)
         except FrappeJobsError as error:
@@ -200,9 +200,9 @@ class BackgroundTasks:
             return {}
 
     def settle(self, site: str) -> None:
-        """What ``frappe_jobs.settle_background_tasks`` does: Tracking's, to be run again.
+        """What ``frappe_jobs.settle_background_tasks`` does: as Tracking.settle.
 
-        Raises RetryBackgroundJobError where a record could not be written yet.
+        Raises RetryBackgroundJobError if a record could not be written yet.
         """
         try:
             self._tracking.settle(site)

@@ -17,15 +17,15 @@ QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
     "Queued", "Running", "Completed", "Failed", "Cancelled",
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, RUNNING), (COMPLETED, FAILED, CANCELLED)
-#: What the record calls what the ledger calls otherwise.
+#: The record's words for the ledger's.
 STATUS_OF = {
     record.QUEUED: QUEUED, record.STARTED: RUNNING, record.FINISHED: COMPLETED,
     record.FAILED: FAILED, record.CANCELLED: CANCELLED,
 }  # fmt: skip
 
-#: Characters; of what is longer the end is kept, where a traceback names the error.
+#: Characters; of a longer text the end is kept, where a traceback names the error.
 LONGEST_EXCEPTION = 1_000_000
-#: Of a longer result nothing is kept: half of its JSON would be of no use.
+#: Characters; a longer result is not kept at all: half of its JSON would be of no use.
 LONGEST_RESULT = 10_000_000
 #: Characters of a dotted path, and of what people read.
 PATH = 255
@@ -44,7 +44,7 @@ LISTED = (
     "creation", "started_at", "ended_at", "ref_doctype", "ref_docname", "message_id",
 )  # fmt: skip
 
-#: What an earlier run has left.
+#: Clears what an earlier run has left.
 BLANK: Mapping[str, Any] = {
     "progress": 0.0, "stage": None, "result": None, "exception": None, "started_at": None,
     "ended_at": None,
@@ -53,9 +53,8 @@ BLANK: Mapping[str, Any] = {
 
 def queued(message: Message) -> dict[str, Any]:
     """The fields of a record whose job waits as that message."""
-    return {
-        **BLANK, "status": QUEUED, "message_id": message.id, "header": message.header_json
-    }  # fmt: skip
+    waits = {"status": QUEUED, "message_id": message.id, "header": message.header_json}
+    return {**BLANK, **waits}
 
 
 def record_of(message: Message) -> dict[str, Any]:
@@ -72,13 +71,13 @@ def record_of(message: Message) -> dict[str, Any]:
 
 
 def message_of(site: str, header: str, arguments: str) -> Message:
-    """The message that a record keeps; raises BadMessage."""
-    # Of that site, wherever its database was copied from.
+    """The message that a record of that site keeps; raises BadMessage."""
+    # The record names another site where the database is a copy of that one's.
     return replace(Message.from_json(f'{{"header":{header},"arguments":{arguments}}}'), site=site)
 
 
 def end_values(end: record.End, known: record.Record | None) -> dict[str, Any]:
-    """The fields of a record whose job has ended so; ``known`` is what the ledger still knows."""
+    """The fields of a record whose job has ended; ``known`` is what the ledger still knows."""
     values = {
         "status": STATUS_OF[end.status], "ended_at": moment(end.ended_at),
         "exception": end.exception, "result": end.result,
@@ -109,12 +108,12 @@ def moment(seconds: float | None) -> datetime | None:
 
 
 def storable(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of such a record as any database takes them; what people read may be cut."""
+    """The values as any database takes them; texts for people may be cut."""
     return values | {name: cut(values[name]) for name, cut in CUTS.items() if name in values}
 
 
 def _cut(part: slice) -> Callable[[object], str | None]:
-    """A part of a text, with nothing that a database refuses in one."""
+    """Gives that part of a text, without characters that a database refuses."""
     return lambda value: None if value is None else safe(str(value))[part]
 
 

@@ -1,7 +1,7 @@
 """A tracked job's record, its Background Task, follows the job: it runs, how far it is, its end.
 
-The ledger decides what becomes of a job.  Who ends one notes there, in the same step, what the
-record does not say yet; it is written at once where that is possible, and later where it is not.
+The ledger decides what becomes of a job.  The step that ends it also notes there what the record
+does not say yet, which is written at once if possible, else later.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from frappe_jobs.message import Message
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks of a job's record at its progress.
+#: Seconds at least between two writings of a job's progress.
 PACE = 1.0
-#: Seconds that a record may be somebody else's, before it is written later.
-LOCK_TIMEOUT = 2.0
+#: Seconds to wait for a record that another transaction has locked; then it is written later.
+PATIENCE = 2.0
 #: Records written in one transaction.
 CHUNK = 500
 
 
 @dataclass
 class Run:
-    """A tracked job that runs here: its session, and what it has said of itself."""
+    """A tracked job that runs here: its session, and the progress that it has told."""
 
     session: Session
     said: dict[str, Any] = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Run:
 
 
 class Tracking:
-    """Keeps the records of tracked jobs; the others pass by."""
+    """Keeps the records of tracked jobs; does nothing for other jobs."""
 
-    def __init__(self, host: Host, ledger: Ledger, patience: float = LOCK_TIMEOUT) -> None:
+    def __init__(self, host: Host, ledger: Ledger, patience: float = PATIENCE) -> None:
         self._host, self._ledger, self._patience = host, ledger, patience
         self._ends = UnwrittenEnds(ledger)
         self._runs: dict[str, Run] = {}  # by message id
@@ -65,12 +65,12 @@ class Tracking:
     # --- in the job's process
 
     def begin(self, message: Message, session: Session) -> None:
-        """Note that it runs, also in a record that was lost; raises DatabaseUnavailable."""
+        """Note that it runs; a record that was lost is added.  Raises DatabaseUnavailable."""
         if message.task_id is None:
             return
         self._runs[message.id] = Run(session)
         values = queued(message) | {"status": RUNNING, "started_at": _now()}
-        # Who cancelled it meanwhile may have written so already, and is about to kill this process.
+        # Whoever cancelled it meanwhile may have written that, and is about to kill this process.
         change = TaskChange(
             message.task_id, values, unless_ended=message.id,
             otherwise=record_of(message) | values,
@@ -83,7 +83,7 @@ class Tracking:
     def note_progress(
         self, message: Message, percent: float, stage: str | None, doctype: Any, docname: Any
     ) -> None:
-        """Remember how far it is, and write it into the record about once a second."""
+        """Remember how far the job is, and write it into the record about once a second."""
         run = self._runs.get(message.id)
         if run is None or message.task_id is None:
             return
@@ -99,7 +99,7 @@ class Tracking:
                 run.noted_at = time.monotonic()
 
     def complete(self, message: Message, session: Session, result: str | None) -> bool:
-        """Note in the job's own transaction that it is done; False if that must be done later."""
+        """Note in the job's own transaction that it is done; False: it must be noted later."""
         if message.task_id is None:
             return True
         values = self._last_words(message, COMPLETED, result)
@@ -120,10 +120,10 @@ class Tracking:
         exception: str | None = None,
         before: Collection[str] = (*OPEN, COMPLETED),
     ) -> bool:
-        """Note how it ended, or that it waits for a retry; False if that must be done later.
+        """Note how the job ended, or that it waits for a retry; False: it must be noted later.
 
-        To be called when its transaction is over.  Only if the record is one of ``before`` by now,
-        unless its work is done: what was cancelled meanwhile stays so.
+        To be called when its transaction is over.  Unless it is completed, only if the record's
+        status is one of ``before``: what was cancelled meanwhile stays so.
         """
         if message.task_id is None:
             return True
@@ -131,13 +131,13 @@ class Tracking:
         statuses = () if status == COMPLETED else before
         change = TaskChange(message.task_id, values, message.id, statuses)
         try:
-            return self._host.tasks.change_beside(message.site, [change], patience=LOCK_TIMEOUT)
+            return self._host.tasks.change_beside(message.site, [change], patience=PATIENCE)
         except FrappeJobsError as error:
             logger.warning("the record of %s is written later: %s", message.name, error)
             return False
 
     def leave(self, message: Message) -> None:
-        """Forget what it has said here."""
+        """Forget what the job has told here."""
         self._runs.pop(message.id, None)
 
     def _last_words(
@@ -163,7 +163,7 @@ class Tracking:
         ends = [*self._ends.of(site).items()]
         for start in range(0, len(ends), CHUNK):
             chunk = dict(ends[start : start + CHUNK])
-            known = {one.message.id: one for one in self._ledger.read_all([*chunk])}
+            known = {record.message.id: record for record in self._ledger.read_all([*chunk])}
             changes = [
                 TaskChange(
                     end.task_id, end_values(end, known.get(message_id)), message_id,
@@ -175,7 +175,7 @@ class Tracking:
             self._host.tasks.change_beside(site, changes, written, patience=self._patience)
 
     def settle_if_possible(self, messages: Iterable[Message]) -> None:
-        """The same for those of these jobs that are tracked; what fails, a worker does later."""
+        """As ``settle``, for the sites of tracked jobs among these; what fails is done later."""
         for site in {message.site for message in messages if message.task_id}:
             try:
                 self.settle(site)
@@ -192,11 +192,11 @@ class Tracking:
             self._host.tasks.change_beside(message.site, [change], patience=self._patience)
 
     def never_sent(self, message: Message, why: object) -> None:
-        """Note that it waits for nothing: its message could not be sent, or was not to be."""
+        """Note that it is cancelled: its message could not be sent, or was not to be."""
         self.ended(message, CANCELLED, exception=f"it was never sent: {why}", before=OPEN)
 
     def close(self, site: str, tasks: Mapping[str, str], status: str, why: str) -> None:
-        """End the records of jobs that nobody knows of: message ids by task id.
+        """End the records of jobs that nobody knows of; ``tasks``: message ids by task id.
 
         Raises DatabaseUnavailable, RecordNotWritten.
         """
@@ -207,13 +207,13 @@ class Tracking:
         self._host.tasks.change_beside(site, changes, patience=self._patience)
 
     def live(self, site: str, message_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What the ledger knows of these jobs of the site, as fields of their records.
+        """What the ledger knows of these jobs of the site: fields of their records by message id.
 
-        By message id; nothing of one that is no longer kept.  Raises BrokerUnavailable.
+        Jobs that are no longer kept are left out.  Raises BrokerUnavailable.
         """
-        # A database may have been copied from another site, whose jobs are not this one's.
-        known = [one for one in self._ledger.read_all([*message_ids]) if one.message.site == site]
-        return {one.message.id: facts(one) for one in known}
+        # The database may be a copy of another site's, whose jobs are not this site's.
+        records = self._ledger.read_all([*message_ids])
+        return {rec.message.id: facts(rec) for rec in records if rec.message.site == site}
 
 
 def _now() -> datetime:

@@ -1,4 +1,4 @@
-"""What the workers' sweep and the scheduler see to in the records of tracked jobs."""
+"""What the workers' sweep and the scheduler do for the records of tracked jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from frappe_jobs.message import Message, Sending
 
 logger = logging.getLogger(__name__)
 
-#: After so long a job that nobody knows of is given up.
+#: After this time a job that nobody knows of is given up.
 GIVEN_UP = timedelta(days=1)
 
 
@@ -51,22 +51,21 @@ class TaskUpkeep:
             logger.warning("records of tracked jobs of %s are written later: %s", site, error)
 
     def settle_what_is_left(self) -> None:
-        """The same for every site with such ends; raises BrokerUnavailable."""
+        """As ``settle_soon`` for every site with such ends; raises BrokerUnavailable."""
         for site in self._ends.sites(self._host.sites()):
             for queue in {end.queue for end in self._ends.of(site).values()}:
                 self.settle_soon(site, queue)
 
     def clear(self, site: str, now: datetime | None = None) -> int:
-        """Delete the site's old records; gives how many they were.
+        """Delete the site's old records; gives how many there were.
 
-        Those whose jobs nobody knows of any more are ended before.  Raises DatabaseUnavailable,
-        RecordNotWritten, BrokerUnavailable.
+        Before that it ends the records whose jobs nobody knows of any more.  Raises
+        DatabaseUnavailable, RecordNotWritten, BrokerUnavailable.
         """
         now = now or datetime.now(timezone.utc)
         waiting = self._host.tasks.open(site, now - GIVEN_UP)
         known = self._tracking.live(site, waiting.values())
-        lost = {task_id: one for task_id, one in waiting.items() if one not in known}
-        if lost:
+        if lost := {task: message for task, message in waiting.items() if message not in known}:
             self._tracking.close(site, lost, FAILED, LOST)
         days = timedelta(days=self._settings.background_task_days)
         return self._host.tasks.clear(site, now - days)

@@ -1,4 +1,4 @@
-"""A long loop of a job, which commits how far it is and goes on there when the job runs again."""
+"""A job's long loop: it commits how far it is, and goes on there when the job runs again."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from frappe_jobs.host.done_markers import DoneMarker
 
 Row = TypeVar("Row")
 
-#: Seconds before its timeout at which a loop is put off, unless its rows take longer.
+#: A loop is put off that many seconds before the job's timeout; earlier if its rows take long.
 MARGIN = 2.0
 
 
 class Loop(Generic[Row]):
-    """One loop of one run; ``frappe_jobs.resume`` says what it does."""
+    """A loop of a run; ``frappe_jobs.resume`` says what it does."""
 
     def __init__(
         self, effects: Effects, name: str, key: Callable[[Row], Any] | None, every: int, pace: float
     ) -> None:
         if name in effects.names:
             raise ArgumentError(
-                f"This job has a step or a loop {name!r} already: give each one's name=… another."
+                f"This job already has a step or a loop {name!r}: give each another name=…"
             )
         self._effects, self._name, self._key = effects, name, key
         self._every, self._pace = every, pace
@@ -34,12 +34,12 @@ class Loop(Generic[Row]):
         effects.names.add(name)
         self._marker = effects.look(self._marker_name) if effects.may_have_run else None
         said = json.loads(self._marker.result or "null") if self._marker else {}
-        #: How many rows are done, the key of the last one as JSON carries it, whether that is all.
+        #: How many rows are done, the last one's key as JSON carries it, whether that is all.
         self._rows, self._at = said.get("rows", 0), said.get("at")
         self._is_over = said.get("over", False)
 
     def run(self, rows: Iterable[Row] | Callable[[Any], Iterable[Row]]) -> Iterator[Row]:
-        """The rows that are left; commits in between and behind the last, or raises PutOff."""
+        """The rows that are left; commits between them and after the last, or raises PutOff."""
         if self._is_over:
             return
         committed_at, longest = time.monotonic(), 0.0
@@ -78,9 +78,9 @@ class Loop(Generic[Row]):
         left = dropwhile(lambda row: key(row) != at, rows)
         if next(left, left) is left:
             raise ArgumentError(
-                f"The loop {self._name!r} cannot go on: the row {at!r}, which it had done last, is "
-                "not among its rows any more. Give resume() a function of the last key that reads "
-                "the rows behind it."
+                f"The loop {self._name!r} cannot go on: the row {at!r}, the last that it had done, "
+                "is not among its rows any more. Give resume() a function of the last key that "
+                "reads the rows after it."
             )
         return left
 

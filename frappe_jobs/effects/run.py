@@ -1,4 +1,4 @@
-"""One run of a job: what it has written, and its steps, are committed with a done marker each."""
+"""What a run of a job does once: its work, and each of its steps, is committed with a marker."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from frappe_jobs.host.session import Session
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Message
 
-#: Characters of a result's JSON up to which it is kept with a done marker.
+#: Characters of JSON up to which a result is kept with its done marker.
 LONGEST_RESULT = 10_000
-#: Characters of a step's name; of longer ones a hash is kept.
+#: Characters of a step's name; of a longer name a hash is kept.
 LONGEST_NAME = 140
 
 
-# No Exceptions, as a method that catches those does not mean these.
+# BaseExceptions: a method that catches every Exception must not catch these.
 
 
 class LeaseLost(BaseException):
-    """The run is no longer the one that counts, so it must not commit."""
+    """Another run counts by now, or the job has ended: this run must not commit."""
 
 
 class PutOff(BaseException):
@@ -38,21 +38,21 @@ class PutOff(BaseException):
 
 @dataclass
 class Effects:
-    """Those of one run of a job."""
+    """What one run of a job commits."""
 
     message: Message
-    #: That no other run has; it is in the job's record while the run counts.
+    #: The run's own id; it is in the job's record while the run counts.
     run: str
     session: Session
     ledger: Ledger
     arguments: Arguments
-    #: None where they are turned off.
+    #: None where done markers are turned off.
     markers: DoneMarkers | None
-    #: Whether a run before may have committed something.
+    #: Whether an earlier run may have committed something.
     may_have_run: bool
     #: Whether the worker is to stop soon.
     must_stop: Callable[[], bool] = lambda: False
-    #: Whether a commit was asked for that holds the job's own done marker.
+    #: Whether a commit with the job's own done marker was tried.
     is_marked: bool = False
     #: When the run began, by the monotonic clock.
     began: float = field(default_factory=time.monotonic)
@@ -62,7 +62,7 @@ class Effects:
     # --- the whole job
 
     def commit(self, text: str) -> None:
-        """Commit the work of a method that has returned, with the done marker if it has written.
+        """Commit the work of a method that has returned; with a done marker if it wrote anything.
 
         ``text`` is its result as JSON.  Raises LeaseLost or AlreadyDone, and nothing is committed.
         """
@@ -75,14 +75,14 @@ class Effects:
         markers.put(self.session, DoneMarker(self.message.id, self.run, kept))
 
     def done(self) -> DoneMarker | None:
-        """The marker of a job whose work is committed; its transaction is rolled back."""
+        """The job's marker if its work is committed; rolls the open transaction back."""
         return self.markers.find(self.session, self.message.id) if self.markers else None
 
     def _require_lease(self) -> None:
-        """Raise LeaseLost where the job runs elsewhere by now, or has ended."""
+        """Raise LeaseLost if the job runs elsewhere by now, or has ended."""
         try:
             is_held = self.ledger.is_held(self.message, self.run)
-        except BrokerUnavailable:  # the marker alone sees to it that one run commits
+        except BrokerUnavailable:  # the marker alone lets only one run commit
             return
         if not is_held:
             raise LeaseLost
@@ -106,20 +106,20 @@ class Effects:
         return value
 
     def commit_with(self, marker: DoneMarker, before: DoneMarker | None) -> None:
-        """Commit with that marker, in place of the one before.
+        """Commit with that marker in place of the marker ``before``.
 
-        Raises LeaseLost, or PutOff where another run was quicker, and nothing is committed.
+        Raises LeaseLost, or PutOff if another run was quicker; then nothing is committed.
         """
         if self.markers:
             self._require_lease()
             try:
                 self.markers.put(self.session, marker, before)
-            except AlreadyDone:  # by a run that had stood still; this one goes on behind it
+            except AlreadyDone:  # by a run that had stood still; the next run goes on behind it
                 raise PutOff from None
         self.session.commit()
 
     def look(self, key: str) -> DoneMarker | None:
-        """The marker, as the transaction that is open sees it."""
+        """The marker, as the open transaction sees it."""
         return self.markers.look(self.session, key) if self.markers else None
 
     def key(self, name: str) -> str:
@@ -133,13 +133,13 @@ _current: ContextVar[Effects | None] = ContextVar("effects", default=None)
 
 
 def current() -> Effects | None:
-    """Those of the job that runs here; None outside of one."""
+    """The effects of the job that runs here; None outside a job."""
     return _current.get()
 
 
 @contextmanager
 def running(effects: Effects) -> Iterator[None]:
-    """Within, ``current`` gives these."""
+    """Inside, ``current`` gives these effects."""
     token = _current.set(effects)
     try:
         yield

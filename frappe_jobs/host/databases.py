@@ -1,10 +1,9 @@
-"""What the drivers of databases say and take, by which host ever they are used."""
+"""What the databases' drivers say and take, whichever host uses them."""
 
 from __future__ import annotations
 
-#: PyMySQL's limits of each read and write, which hold while it connects.
+#: PyMySQL's limits for each read and write, which are ours only while it connects.
 UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
-#: PostgreSQL's word for another transaction in the way: serialization failure, deadlock, lock not
-#: available.
+#: PostgreSQL's codes for a conflict: serialization failure, deadlock, lock not available.
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}

@@ -12,9 +12,9 @@ class Documents(ABC):
 
     @abstractmethod
     def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
-        """The document of that name on the open site; raises the host's DoesNotExistError.
+        """The document of that name; raises the host's DoesNotExistError.
 
-        ``for_update``: as it is now, and nobody else changes it before this transaction ends.
+        ``for_update``: as it is now, and locked until this transaction ends.
         """
 
     @abstractmethod
@@ -30,4 +30,4 @@ class Documents(ABC):
         order_by: str | None,
         limit: int | None,
     ) -> list[dict[str, Any]]:
-        """The values of those fields of each document that equals the filters."""
+        """The values of those fields, of each document whose fields equal the filters."""

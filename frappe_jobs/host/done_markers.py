@@ -10,14 +10,14 @@ from frappe_jobs.host.session import Session
 
 
 class AlreadyDone(Exception):
-    """Another run of the same message has committed its work; nothing of this one may be."""
+    """Another run of the same message has committed its work, so this run must not commit."""
 
 
 @dataclass(frozen=True)
 class DoneMarker:
-    """That something is committed: the work of a message, a step of it, so much of a loop."""
+    """Says that something is committed: a message's work, a step, or a loop up to some row."""
 
-    #: The message's id, and behind it the name of the step or of the loop.
+    #: The message's id; of a step or a loop its name, too.
     name: str
     #: The run that did it, as the ledger's records name it.
     run: str
@@ -26,7 +26,7 @@ class DoneMarker:
 
 
 class DoneMarkers(ABC):
-    """The done markers of a site's database, at most one of each name."""
+    """The done markers of a site's database; no two have the same name."""
 
     #: Rows deleted in one transaction.
     chunk = 1_000
@@ -35,9 +35,8 @@ class DoneMarkers(ABC):
     def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
         """Add it in the session's transaction, or change it if it is still as ``before``.
 
-        Makes the table if need be.  Waits for another transaction that does the same at this
-        moment.  Raises AlreadyDone if that one was quicker; then the transaction can only be rolled
-        back.
+        Makes the table if need be.  Waits for a transaction that is putting the same marker.
+        Raises AlreadyDone if that one was quicker; then this transaction can only be rolled back.
         """
 
     @abstractmethod
@@ -48,23 +47,23 @@ class DoneMarkers(ABC):
         """
 
     def find(self, session: Session, name: str) -> DoneMarker | None:
-        """The same, and roll the transaction back."""
+        """As ``look``, and roll the transaction back."""
         try:
             return self.look(session, name)
         finally:
             session.rollback()
 
     def clear(self, site: str, before: datetime) -> int:
-        """Delete the markers from before then, in small transactions; gives how many they were.
+        """Delete the markers from before then, in small transactions; gives how many there were.
 
         Raises DatabaseUnavailable.
         """
-        gone = some = self.clear_some(site, before, self.chunk)
-        while some == self.chunk:
-            some = self.clear_some(site, before, self.chunk)
-            gone += some
+        gone = deleted = self.clear_some(site, before, self.chunk)
+        while deleted == self.chunk:
+            deleted = self.clear_some(site, before, self.chunk)
+            gone += deleted
         return gone
 
     @abstractmethod
     def clear_some(self, site: str, before: datetime, limit: int) -> int:
-        """Delete the oldest of them, so many at most, in one transaction; gives how many."""
+        """Delete the oldest of them, ``limit`` at most, in one transaction; gives how many."""

@@ -24,15 +24,15 @@ class Methods(ABC):
         """The method, if it may run on that site; raises MethodNotFound or MethodNotAllowed."""
 
     def resolver(self, site: str) -> Callable[[str], Callable[..., Any]]:
-        """Gives ``resolve`` of that site for many paths; what is installed is looked up once."""
+        """``resolve`` for many paths of that site; its installed apps are looked up once."""
         return lambda path: self.resolve(path, site)
 
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
-        """The method, if it may run and takes these arguments; else raises, also ArgumentError."""
+        """The method, as ``resolve``; raises ArgumentError if it does not take these arguments."""
         method = self.resolve(path, site)
         check_arguments(method, path, arguments)
         return method
 
     @abstractmethod
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
-        """Doctype, name and method's name if it is bound to a document, else None."""
+        """Doctype, document's name and method's name if it is bound to a document, else None."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 #: What enqueue_doc sends.
 RUN_DOC_METHOD = "frappe_jobs.run_doc_method"
-#: What the scheduler sends, and what is called where such a job's process was killed.
+#: What the scheduler sends, and what is called when such a job's process was killed.
 RUN_SCHEDULED_JOB = "frappe_jobs.run_scheduled_job"
 SCHEDULED_JOB_FAILED = "frappe_jobs.scheduled_job_failed"
-#: What the sweep sends: where a job that a transaction committed was never sent, and
+#: What the sweep sends when jobs of committed transactions were never sent.
 RELAY_OUTBOX = "frappe_jobs.relay_outbox"
-#: where a tracked job's record does not say how it ended.
+#: What the sweep sends when Background Tasks do not say how their jobs ended.
 SETTLE_BACKGROUND_TASKS = "frappe_jobs.settle_background_tasks"

@@ -1,4 +1,4 @@
-"""The port to where jobs run: sites, their users and transactions, what goes wrong there."""
+"""The port to where jobs run: sites, their users and transactions, what errors mean there."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from frappe_jobs.texts.error_text import safe
 
 Value = TypeVar("Value")
 
-#: Frappe's own default for whoever opens a site without saying who he is.
+#: Frappe's own default where a site is opened for no named user.
 ADMINISTRATOR = "Administrator"
 
 
 def user_named(user: object) -> str:
-    """Who a site is opened for: Administrator where nobody is named, by None and nothing else.
+    """The user that a site is opened for; None means Administrator.
 
     Raises ArgumentError for what is no name.
     """
@@ -41,9 +41,9 @@ def user_named(user: object) -> str:
 
 
 class Host(ABC):
-    """What frappe_jobs needs of the framework around it: sites that are opened, and what fails."""
+    """What frappe_jobs needs of the framework around it: sites to open, and what errors mean."""
 
-    #: Turns the host's own types (documents) into JSON and back, beside the standard ones.
+    #: Turns values into JSON and back, the host's own types (documents) as well.
     arguments: Arguments
     methods: Methods
     documents: Documents
@@ -63,11 +63,11 @@ class Host(ABC):
         raise HostNotReady()
 
     def clear(self) -> None:  # noqa: B027
-        """Forget whatever is open here: a worker does so before and after each job."""
+        """Forget whatever is open here; a worker calls it before and after each job."""
 
     @contextmanager
     def running(self, message: Message, kwargs: Mapping[str, Any]) -> Iterator[None]:
-        """Around a job's hooks and its method: the host's own code finds the job meanwhile.
+        """Inside, where a job's hooks and method run, the host's own code finds the job.
 
         ``kwargs`` are filled in once they have been read.
         """
@@ -79,14 +79,14 @@ class Host(ABC):
     ) -> AbstractContextManager[Session]:
         """Open a site: commits on a clean exit, rolls back on an exception, closes in any case.
 
-        Raises SiteNotFound, and ArgumentError for a user that is none; None: Administrator.
-        ``session`` is the host's kind of database session, to be used
-        instead of an own one; its owner commits, rolls back and closes it.
+        Raises SiteNotFound, and ArgumentError for what is no user; None: Administrator.
+        ``session`` is a database session of the host's kind that is used instead of a new one; its
+        owner commits, rolls back and closes it.
         """
 
     @abstractmethod
     def read(self, site: str, read: Callable[[], Value]) -> Value:
-        """What that gives with the site open, whatever is open here.
+        """What ``read()`` gives with that site open, whatever else is open here.
 
         Raises what it raises, and DatabaseUnavailable.
         """
@@ -104,7 +104,7 @@ class Host(ABC):
 
     @property
     def worker_pool_schedules(self) -> bool:
-        """Whether people of that host expect their worker-pool to queue scheduled jobs as well."""
+        """Whether this host's users expect their worker pool to queue scheduled jobs as well."""
         return False
 
     @abstractmethod
@@ -112,20 +112,20 @@ class Host(ABC):
         """Import what jobs will need, so that a worker's children share it; errors are logged."""
 
     def job_id(self, job_id: str) -> str:
-        """The caller's id of a job as the host's own functions ask for it."""
+        """The caller's id of a job, in the form in which the host's own functions ask for it."""
         return job_id
 
     @abstractmethod
     def is_conflict(self, error: BaseException) -> bool:
-        """Whether it is a deadlock or a lock wait timeout, so that running again may help."""
+        """Whether it says that another transaction was in the way, so that a new run may help."""
 
     def is_out_of_reach(self, error: BaseException) -> bool:
-        """Whether it says that the site's database is away, or the connection to it lost."""
+        """Whether it says that the site's database is away, or the connection to it was lost."""
         return isinstance(error, DatabaseUnavailable)
 
     @abstractmethod
     def log_error(self, title: str, error: BaseException) -> None:
-        """Put the error where the host's people look for errors."""
+        """Put the error where the host's users look for errors."""
 
     def job_for_callback(self, job: Any) -> Any:
         """What ``on_success`` and ``on_failure`` get as their job."""

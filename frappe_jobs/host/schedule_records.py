@@ -10,13 +10,13 @@ from typing import Any
 
 from frappe_jobs.host.own_methods import RUN_SCHEDULED_JOB, SCHEDULED_JOB_FAILED
 
-#: The hook that gives a Scheduler Event without a method one, by its doctype.
+#: The hook that names a method, by doctype, for a Scheduler Event that has none.
 AGAINST = "scheduled_against"
 
 
 @dataclass(frozen=True)
 class ScheduledJob:
-    """A job of the hooks; known by its method, frequency and expression."""
+    """A scheduled job of the hooks; its method, frequency and expression tell it from others."""
 
     method: str
     #: As Frappe's record spells it: ``Hourly Long``, ``Cron``.
@@ -38,24 +38,26 @@ class JobType:
     cron_format: str
     queue: str
     stopped: bool
-    #: Whether it belongs to a Scheduler Event, and not to the apps' hooks.
+    #: Whether it belongs to a Scheduler Event, not to the apps' hooks.
     has_event: bool
     creation: datetime
     last_execution: datetime | None = None
     next_execution: datetime | None = None
-    #: Whether it runs a script that lies in the site, so that its method is only a name.
+    #: Whether it runs a script of the site's database, so that its method is only a name.
     is_script: bool = False
-    #: Why its record cannot be read; else empty.
+    #: Why its record cannot be read; empty if it can.
     fault: str = ""
 
 
 @dataclass(frozen=True)
 class ScheduledCall:
-    """What a scheduled job calls: method and arguments, what ends its id, who hears of a kill."""
+    """What a scheduled job calls."""
 
     method: str
+    #: What its job id ends with.
     key: str
     arguments: Mapping[str, Any]
+    #: Called when its process was killed.
     on_failure: str | None
 
     @property
@@ -67,11 +69,11 @@ class ScheduleRecords(ABC):
     """What the scheduler asks of a site, and writes there."""
 
     def inactive(self, site: str) -> str | None:
-        """Why nothing is queued for that site beside what its configuration says; None: go on."""
+        """Why nothing is queued for that site, beyond what its configuration says; None: it is."""
         return None
 
     def time_zone(self, site: str) -> str | None:
-        """The site's time zone by its name; None: as its configuration says."""
+        """The name of the site's time zone; None: as its configuration says."""
         return None
 
     def scheduled_call(self, name: str, method: str, due: float) -> ScheduledCall:
@@ -81,7 +83,7 @@ class ScheduleRecords(ABC):
 
     @abstractmethod
     def scheduler_events(self, site: str) -> Mapping[str, Any]:
-        """What each installed app's hooks say under ``scheduler_events``."""
+        """Each installed app's ``scheduler_events``."""
 
     @abstractmethod
     def job_types(self, site: str) -> list[JobType]:
@@ -98,22 +100,19 @@ class ScheduleRecords(ABC):
         change: Mapping[str, ScheduledJob],
         remove: Sequence[str],
     ) -> list[JobType]:
-        """Add, change and remove records, in one transaction; gives what the site has then.
+        """Add, change and remove records in one transaction; gives all that the site has then.
 
-        Their tables are made if need be.  Raises RecordNotWritten where another process has added
-        or removed one of them first, or is in the way.
+        Their tables are made if need be.  Raises RecordNotWritten if another process was quicker
+        with one of these records, or is in the way.
         """
 
     @abstractmethod
     def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
-        """Write into the records when they have run last, in place of times that cannot be.
-
-        Nobody is told that the schedule has changed.
-        """
+        """Correct the times of last executions in the records; the scheduler is not told."""
 
     @abstractmethod
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
-        """Write into the records when they are due next, for people; None: they are not."""
+        """Write into the records when they are due next, for people; None: never."""
 
     @abstractmethod
     def clear_logs(self, site: str, before: datetime) -> None:

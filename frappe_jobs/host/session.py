@@ -1,4 +1,4 @@
-"""One site that is open, as every host shows it."""
+"""An open site, in every host."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Any, Protocol
 
 
 class Keeper(Protocol):
-    """Whose things wait for commits, and are seen to together, those of one transaction."""
+    """Is called at a commit with all things that were handed in for that commit."""
 
     def before(self, things: Sequence[Any]) -> None:
-        """Called in the transaction, just before it commits; what this raises keeps it from that.
+        """Called in the transaction, just before it commits; it does not commit if this raises.
 
-        Once more for what is handed in from then on.
+        Called again for things that are handed in meanwhile.
         """
 
     def after(self, things: Sequence[Any]) -> None:
-        """Called once it has committed."""
+        """Called once the transaction has committed."""
 
 
 class Session(ABC):
-    """One site, opened for one user, with one transaction after another."""
+    """A site that is open for one user; its transactions follow each other."""
 
     site: str
     user: str
     conf: Mapping[str, Any]
-    #: Whether its database has been reached, so that something may have been asked of it.
+    #: Whether its database has been reached, so that something may have been done in it.
     was_connected: bool = False
-    #: Whether its transactions wait for their turn to write before they read (SQLite).
+    #: Whether its transactions take their turn to write before they read (SQLite).
     writes_first: bool = False
 
     @property
     @abstractmethod
     def db(self) -> Any:
-        """The site's database, as the host's users know it."""
+        """The site's database, in the form that the host's users know."""
 
     @abstractmethod
     def commit(self, mark: Callable[[], object] | None = None) -> None:
         """Commit, then do what waits for the commit.
 
-        ``mark`` is called last of all before the commit, in its transaction, if anything was
-        written since the session was opened, in whichever transaction.
+        ``mark`` is called in the transaction, last before the commit, if anything was written since
+        the session was opened, in this transaction or an earlier one.
         """
 
     @abstractmethod
@@ -50,11 +50,11 @@ class Session(ABC):
 
     @abstractmethod
     def after_commit(self, call: Callable[[], Any]) -> None:
-        """Call it once the transaction that is open now commits; never if it rolls back."""
+        """Call it when the open transaction has committed; never if that rolls back."""
 
     @abstractmethod
     def wait_for_commit(self, keeper: Keeper, thing: Any) -> None:
         """Hand it to its keeper just before the open transaction commits, and once it has.
 
-        Never if it rolls back.
+        After a rollback it is forgotten.
         """

@@ -1,4 +1,4 @@
-"""The port to the records of tracked jobs: Background Tasks, fields by name."""
+"""The port to the Background Tasks, the records of a site's tracked jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class TaskChange:
 
     task_id: str
     values: Mapping[str, Any]
-    #: Only if its newest message is this one.
+    #: Only if this is its newest message.
     message_id: str | None = None
-    #: Only if it is one of these; of any status if none is named.
+    #: Only if its status is one of these; whatever it is if none is named.
     statuses: Collection[str] = ()
-    #: Not if it says already how the job of that message ended.
+    #: Not if it already says how the job of that message ended.
     unless_ended: str | None = None
-    #: The whole record, to be added where there is none.
+    #: The whole record, to be added if there is none.
     otherwise: Mapping[str, Any] | None = None
 
 
@@ -41,10 +41,10 @@ class TaskRecords(ABC):
     def change(
         self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
-        """Change a record in the session's transaction; False if there is no such one.
+        """Change a record in the session's transaction; False if there is no such record.
 
-        Raises RecordNotWritten, and the transaction goes on without it: if somebody else is in the
-        way for longer than these seconds (None: than the session waits in any case), for example.
+        Raises RecordNotWritten, and the transaction goes on without the change, for example if
+        another transaction is in the way for longer than ``patience`` (None: the session's own).
         Raises the database's own error where that has ended the transaction.
         """
 
@@ -57,29 +57,30 @@ class TaskRecords(ABC):
         *,
         patience: float,
     ) -> bool:
-        """Change records beside whatever transaction is open here; call ``done`` once they are.
+        """Change records in a transaction of their own, then call ``done``; gives True.
 
-        Where that could only wait for the open one (SQLite), they are changed in it, ``done`` is
-        called when it commits, and this gives False.  Raises DatabaseUnavailable; and
-        RecordNotWritten if somebody else is in the way for longer than these seconds.
+        Where that would have to wait for the transaction that is open here (SQLite), they are
+        changed in that one, ``done`` is called when it commits, and this gives False.  Raises
+        DatabaseUnavailable, and RecordNotWritten if another transaction is in the way for longer
+        than ``patience``.
         """
 
     @abstractmethod
     def note_progress(self, session: Session, change: TaskChange) -> bool:
-        """Write how far the job is that runs in this session, beside its transaction.
+        """Write how far the session's job is, in a transaction of its own.
 
-        Whether it was tried: not where it could hinder that transaction.  Waits for nobody, and
-        raises nothing if it could not be written.
+        False if it was not tried, because it could hinder the session's transaction.  Waits for no
+        lock, and raises nothing if it could not be written.
         """
 
     @abstractmethod
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest records of the open site, of that user (None: of all), without long texts."""
+        """The newest records of the open site, without long texts; of that user (None: of all)."""
 
     @abstractmethod
     def open(self, site: str, before: datetime) -> dict[str, str]:
-        """The newest message of each record from before then that has not ended, by task id."""
+        """By task id the newest message of each record from before then that has not ended."""
 
     @abstractmethod
     def clear(self, site: str, before: datetime) -> int:
-        """Delete the records of jobs that ended before then; gives how many they were."""
+        """Delete the records of jobs that ended before then; gives how many there were."""

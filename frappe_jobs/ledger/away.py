@@ -19,10 +19,10 @@ FORGOTTEN = 3600
 
 
 class AwaySites:
-    """What a bench's workers know of them together, so that one job of a site tries at a time.
+    """What all workers of a bench know of these sites, so that one job at a time tries a site.
 
-    The others are put back meanwhile: each try may hold its process for as long as connecting may
-    take, and other sites' jobs wait for that process.
+    Its other jobs are put back meanwhile: a try holds its process until connecting is given up,
+    and other sites' jobs wait for that process.
     """
 
     def __init__(self, ledger: Ledger, trial: float) -> None:
@@ -30,7 +30,7 @@ class AwaySites:
         self._trusted: dict[str, float] = {}  # until when, by the monotonic clock
 
     def rest(self, site: str) -> float:
-        """Seconds until the next one may try; 0: go ahead, and if it is away nobody else may.
+        """Seconds until the next job may try; 0: try now, and nobody else may while it is away.
 
         Raises BrokerUnavailable.
         """
@@ -66,7 +66,7 @@ class AwaySites:
             self._ledger.redis.delete(*self._keys(site))
 
     def note_untried(self, site: str) -> None:
-        """Note that who might have tried did not, so that another one may."""
+        """Note that the job that was to try did not, so that another job may."""
         if site not in self._trusted:
             with self._ledger.reaching():
                 self._ledger.redis.delete(self._keys(site)[1])

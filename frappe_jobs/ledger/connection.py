@@ -25,7 +25,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class FreshPool(redis.ConnectionPool):
-    """Makes a connection anew that nobody has used for a while, rather than find out too late.
+    """Connects anew what nobody has used for a while, rather than find out too late that it broke.
 
     A command that gets no answer may have been executed or not, so none is sent twice.
     """
@@ -51,10 +51,10 @@ class Connected:
 
     def __init__(self, url: str) -> None:
         self._whole_url, self._url = url, masked(url)
-        # Any: the types of redis-py are not the same from one version to the next.
-        # What others have written need not be UTF-8; it must not end a reply in its middle.
+        # Any: redis-py's types differ from version to version.
+        # What others have written need not be UTF-8, and must not break a reply in its middle.
         self.redis: Any = connect(url, encoding_errors="surrogateescape")
-        #: A script's text as what is called with ``keys`` and ``args``, by its hash.
+        #: Makes a script's text a function of ``keys`` and ``args``; only its hash is sent.
         self._script = functools.cache(self.redis.register_script)
 
     @contextmanager
@@ -68,7 +68,7 @@ class Connected:
 def reachable(method: Method) -> Method:
     """Turn Redis's own errors into BrokerUnavailable with the address, never the password.
 
-    An answer that no waiting changes becomes a BrokerError.
+    A refusal that waiting does not change becomes a BrokerError.
     """
 
     @functools.wraps(method)
@@ -82,8 +82,8 @@ def reachable(method: Method) -> Method:
 def connect(url: str, **defaults: Any) -> Any:
     """redis-py's client, not connected yet, with these arguments where the URL says nothing.
 
-    It waits as long for the server as all of ours do, and tries nothing twice: a command that got
-    no answer may have been executed.  Raises ValueError for a URL that cannot be read.
+    It has our time limits, and sends nothing twice: a command that got no answer may have been
+    executed.  Raises ValueError for a URL that cannot be read.
     """
     ours = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), **REDIS_LIMITS}
     arguments = read_url(url).for_redis_py(**ours | defaults)
@@ -93,7 +93,7 @@ def connect(url: str, **defaults: Any) -> Any:
 
 
 def wait_for_word(channel: Any, seconds: float) -> None:
-    """Return when something is published there, or after so many seconds at the latest."""
+    """Return when something is published there, or after that many seconds."""
     try:
         channel.get_message(timeout=seconds)
     except (redis.ConnectionError, redis.TimeoutError):  # the next call connects it anew

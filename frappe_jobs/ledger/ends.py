@@ -1,4 +1,4 @@
-"""The end of a job: its result, who waits for it, and what is kept of it."""
+"""The end of a job: its result, whoever waits for it, and what is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from frappe_jobs.ledger.scripts import END
 from frappe_jobs.ledger.tombstones import Tombstones
 from frappe_jobs.message import Message, to_json
 
-#: What Celery calls the ends of a job, and what an error is for it that nobody raised.
+#: What Celery calls the ends of a job, and the error that it is told of where none was raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
@@ -38,13 +38,13 @@ class Ends(Fields, Tombstones, Counting):
         holder: str | None = None,
         call: str | None = None,
     ) -> bool:
-        """Note that the job has ended, free its id, wake who waits for it.
+        """Note that the job has ended, free its id, and wake whoever waits for it.
 
-        False, and nothing changed, if it had ended before (or has begun, with ``waiting_only``), or
-        runs elsewhere than with that holder by now.  Asked again for the same ``call``, as the
-        reply was lost, it says True again.
-        The end of a tracked job is noted among those that its Background Task does not say yet,
-        unless it does (``is_written``).
+        False, and nothing is changed, if it had ended before (with ``waiting_only``: or begun), or
+        if another process than ``holder`` runs it by now.  Asked again for the same ``call``,
+        because the reply was lost, it says True again.
+        The end of a tracked job is kept until its Background Task says it too, unless that does
+        already (``is_written``).
         """
         return bool(
             self._ended(message, status, fields or {}, waiting_only, is_written, holder, call)
@@ -56,12 +56,12 @@ class Ends(Fields, Tombstones, Counting):
     ) -> list[bool]:
         """End these jobs as cancelled, in one round trip; what ``end`` says of each.
 
-        Their messages may lie on the broker for longer than the records are kept: a worker that
-        gets one drops it.
+        Their messages may lie on the broker for longer than the records are kept; the worker that
+        gets such a message drops it.
         """
         with self.redis.pipeline(transaction=False) as pipe:
-            for one in messages:
-                self._ended(one, CANCELLED, {"reason": reason}, waiting_only, client=pipe)
+            for message in messages:
+                self._ended(message, CANCELLED, {"reason": reason}, waiting_only, client=pipe)
             return [bool(reply) for reply in pipe.execute()]
 
     @reachable
@@ -104,7 +104,7 @@ class Ends(Fields, Tombstones, Counting):
     def _unwritten(
         self, message: Message, status: str, fields: Mapping[str, str], is_written: bool
     ) -> tuple[str, str]:
-        """The key and the text of an end that a tracked job's own record does not say yet."""
+        """The key and the text of an end that the Background Task does not say yet; or nothing."""
         if message.task_id is None or is_written:
             return "", ""
         end = End(

@@ -1,4 +1,4 @@
-"""What a record keeps of the texts that a job has left: only so much of each."""
+"""What a record keeps of the texts that a job leaves: each up to a length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Fields(BenchRedis):
 
     @cached_property
     def longest(self) -> Mapping[str, int]:
-        """So many characters are kept of these texts."""
+        """How many characters of each of these texts are kept."""
         settings = self._settings
         return {
             "reason": settings.max_reason, "stage": settings.max_reason,
@@ -23,7 +23,7 @@ class Fields(BenchRedis):
         }  # fmt: skip
 
     def kept(self, name: str, text: str) -> str:
-        """What is kept of the text in that field; a result is JSON, and was bounded before."""
+        """The part of the field's text that is kept; a result, as JSON, was bounded before."""
         return safe(text if name == "result" else bounded(text, self.longest[name]))
 
     def _kept(self, fields: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The road of a job: recorded, begun, held by a lease, put back or tried again."""
+"""A job on its way: recorded, begun, held by a lease, put back or tried again."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Jobs(Fields, Records, Tombstones, Counting):
     def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[Recorded]:
         """Write the records of messages that are about to be sent.
 
-        REFUSED for each whose job's id is taken where it claims it, or that is in an outbox and has
-        a tombstone: nothing was written for that one.
+        REFUSED, and no record, for a message that claims a job id which is taken, and for a message
+        from an outbox that has a tombstone.
         ``anew``: these records were lost, and their jobs may have run.
         """
         rows: list[list[Any]] = []
@@ -45,14 +45,14 @@ class Jobs(Fields, Records, Tombstones, Counting):
         head = self._prefix, to_json(rows)
         labels = self._all_labels([sending.message for sending in sendings], anew=anew)
         tail = time.time(), WHILE_IT_WAITS, *labels
-        return [Recorded(one) for one in self._step(RECORD)(args=[*head, *texts, *tail])]
+        return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
 
     @reachable
     def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
-        """Note that a worker begins with it, and give it the job's lease.
+        """Note that a worker begins the job, and lease the job to that worker.
 
-        Asked again for the same ``run``, as the reply was lost, it is the same start.
-        A Refusal, and nothing noted, if the job has ended, is somebody else's, or was begun too
+        Asked again for the same ``run``, because the reply was lost, it is the same start.
+        A Refusal, and nothing is noted, if the job has ended, runs elsewhere, or was begun too
         often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
         that its job still runs.
         """
@@ -61,23 +61,23 @@ class Jobs(Fields, Records, Tombstones, Counting):
             message.id, time.time(), holder, milliseconds, self._settings.max_starts,
             run or uuid4().hex, *message.marks(), *self._labels(message),
         ]  # fmt: skip
-        found = self._step(START)(keys=keys, args=arguments)
-        if found[0] == -1:
+        answer, *more = self._step(START)(keys=keys, args=arguments)
+        if answer == -1:
             if self.buried([message]):
                 return Refusal()
             self.record([Sending(message)], anew=True)
-            found = self._step(START)(keys=keys, args=arguments)
-        if found[0] > 0:
-            return Attempt(found[0], found[1], is_recorded_anew=bool(found[2]))
-        if found[0] == -2:
-            return Refusal(wait=found[1] / 1000)
-        if found[0] == -3:
-            return Refusal(died=found[1])
-        return Refusal(superseded=found[0] == -4, forged=found[0] == -5)
+            answer, *more = self._step(START)(keys=keys, args=arguments)
+        if answer > 0:
+            return Attempt(answer, more[0], is_recorded_anew=bool(more[1]))
+        if answer == -2:
+            return Refusal(wait=more[0] / 1000)
+        if answer == -3:
+            return Refusal(died=more[0])
+        return Refusal(superseded=answer == -4, forged=answer == -5)
 
     @reachable
     def is_held(self, message: Message, run: str) -> bool:
-        """Whether that run of it may still commit: nobody has begun another one, or ended it.
+        """Whether that run of the job may still commit: no other run has begun, and none ended it.
 
         True where its record was lost.
         """
@@ -87,27 +87,26 @@ class Jobs(Fields, Records, Tombstones, Counting):
 
     @reachable
     def renew(self, leases: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:
-        """Renew these leases, message ids and their holders; gives those that are somebody else's.
+        """Renew these leases, message ids and their holders; gives those that others hold by now.
 
-        With each whether that holder has begun the job, and nobody since.
+        True beside a lease: its holder was the last to begin the job.
         """
+        milliseconds = self._settings.lease * 1000
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id, holder in leases:
                 keys = [self._key("lease", message_id), self._key("record", message_id)]
-                self._script(RENEW)(
-                    keys=keys, args=[holder, self._settings.lease * 1000], client=pipe
-                )
+                self._script(RENEW)(keys=keys, args=[holder, milliseconds], client=pipe)
             replies = pipe.execute()
-        return {one: said == 0 for one, said in zip(leases, replies, strict=True) if said < 1}
+        return {lease: said == 0 for lease, said in zip(leases, replies, strict=True) if said < 1}
 
     @reachable
     def release(self, message: Message, holder: str) -> None:
-        """Give the lease back, if it is that holder's: its process is gone."""
+        """Give the lease back if that holder has it: its process is gone."""
         self._script(RELEASE)(keys=[self._key("lease", message.id)], args=[holder])
 
     @reachable
     def hand_back(self, message: Message, holder: str) -> None:
-        """Note that the job waits again: that holder's process was ended, and not by the job."""
+        """Note that the job waits again: its holder's process was ended, and not by the job."""
         arguments = [message.id, rank(message), holder]
         self._script(HAND_BACK)(keys=self._keys(message), args=arguments)
 
@@ -121,10 +120,10 @@ class Jobs(Fields, Records, Tombstones, Counting):
         holder: str | None = None,
         counts: bool = True,
     ) -> None:
-        """Note that the job waits for its next attempt, so many seconds from now.
+        """Note that the job waits for its next attempt, ``delay`` seconds from now.
 
-        Not if it has ended, or runs elsewhere than with that holder by now.  ``counts``: as one of
-        its retries.
+        Not if it has ended, or another process than ``holder`` runs it by now.  ``counts``: whether
+        that is one of its retries.
         """
         due = repr(time.time() + delay)
         noted = chain.from_iterable(self._kept({"due": due, **fields}).items())
@@ -139,7 +138,7 @@ class Jobs(Fields, Records, Tombstones, Counting):
     ) -> None:
         """Write into the record of a job that runs (its progress).
 
-        Not where it is no longer kept, or runs elsewhere than with that holder by now.
+        Not if the record is no longer kept, or another process than ``holder`` runs the job by now.
         """
         arguments = [holder or "", *chain.from_iterable(self._kept(fields).items())]
         self._script(NOTE)(keys=[self._key("record", message.id)], args=arguments)
@@ -154,8 +153,8 @@ class Jobs(Fields, Records, Tombstones, Counting):
         return other.status == STARTED or claim_ttl < 0 or time.time() - waits_since < claim_ttl
 
     def _claim_ttl(self) -> int:
-        """So many seconds a waiting job holds its id; -1: as long as it waits.
+        """Seconds for which a waiting job holds its id; -1: as long as it waits.
 
-        Where the messages cannot be looked at, it may be lost.
+        Where the broker cannot be searched, its message may be lost.
         """
         return -1 if self._is_searchable else self._settings.claim_ttl

@@ -1,4 +1,4 @@
-"""The keys of one bench in Redis, and what all that reads or writes them begins with."""
+"""The keys of one bench in Redis, and the base of all that reads or writes them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from frappe_jobs.ledger.connection import Connected
 from frappe_jobs.message import Message
 from frappe_jobs.servers.in_force import SettingsInForce
 
-#: At-front jobs stand before the others of their queue in its index.
+#: Taken from the rank of an at-front job, so that it stands before the others of its queue.
 AHEAD = 10**10
 
 
 class JobKeys(NamedTuple):
-    """What Redis holds of one job, by the names that the scripts give it, in this order."""
+    """The keys of one job, in this order and by these names in the scripts."""
 
     record: str
     open: str
     waiting: str
     ended: str
     failed: str
-    #: From the caller's job id to its newest message; the prefix where nobody asks by that id.
+    #: From the caller's job id to its newest message; the bare prefix where the id was generated.
     pointer: str
     lease: str
     running: str
@@ -38,16 +38,16 @@ class BenchRedis(Connected):
         return self._prefix + ":".join(parts)
 
     def _keys(self, message: Message) -> JobKeys:
-        made = message.job_id == message.id  # no pointer: a key that an access list allows
+        generated = message.job_id == message.id  # the prefix: a key that an access list allows
         return JobKeys(
             record=self._key("record", message.id), open=self._key("open", message.site),
             waiting=self._key("waiting", message.queue), ended=self._key("ended", message.site),
             failed=self._key("failed", message.queue),
-            pointer=self._prefix if made else self._key("job", message.site, message.job_id),
+            pointer=self._prefix if generated else self._key("job", message.site, message.job_id),
             lease=self._key("lease", message.id), running=self._key("running"),
         )  # fmt: skip
 
 
 def rank(message: Message) -> float:
-    """Its place among those that wait in its queue."""
+    """What its queue's waiting jobs are sorted by."""
     return message.enqueued_at - (AHEAD if message.at_front else 0)

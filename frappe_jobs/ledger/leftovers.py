@@ -9,7 +9,7 @@ from frappe_jobs.ledger.connection import Connected, reachable
 #: Keys that one step deletes.
 CHUNK = 1000
 
-#: What Redis's patterns do not take as it stands.
+#: What means something else in Redis's patterns.
 SPECIAL = re.compile(r"([\\*?\[\]])")
 
 
@@ -22,7 +22,7 @@ class Leftovers(Connected):
 
     @reachable
     def delete(self) -> int:
-        """Delete them; gives how many there were.  Others' keys are looked at, and stay."""
+        """Delete them; gives how many there were.  Reads the names of others' keys as well."""
         found = set(self.redis.scan_iter(match=self._pattern, count=CHUNK))
         keys = [key.encode("utf-8", "surrogateescape") for key in found]
         for start in range(0, len(keys), CHUNK):

@@ -1,4 +1,4 @@
-"""The jobs of a site, latest first, read page by page: a bench may hold very many."""
+"""The jobs of sites, latest first, read page by page: a bench may hold very many."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ class Listing:
     def latest(
         self, sites: Iterable[str], statuses: Collection[str] = (), queues: Collection[str] = ()
     ) -> Iterator[Record]:
-        """The jobs by their end, or while they have none by when they were enqueued, latest first.
+        """The jobs, latest first: by their end, else by when they were enqueued.
 
-        Read as far as they are asked for.  Of all statuses, and of all queues, unless some are
-        named.
+        Read only as far as the caller iterates.  Of all statuses and queues unless some are named.
         """
         wanted = {*(statuses or (*OPEN, *ENDED))}
         streams = chain.from_iterable(self._streams(site, wanted, queues) for site in sites)
@@ -55,7 +54,7 @@ class Listing:
     def waiting(
         self, sites: Iterable[str], queues: Collection[str] = (), event: str | None = None
     ) -> Iterator[Record]:
-        """The jobs that wait, latest first, of those queues and that event if any are named."""
+        """The jobs that wait, latest first; of those queues and that event if any are named."""
         found = self.latest(sites, [QUEUED], queues)
         return (record for record in found if event in (None, record.message.event))
 
@@ -85,7 +84,7 @@ class Listing:
     def _streams(
         self, site: str, statuses: Collection[str], queues: Collection[str]
     ) -> Iterator[Iterable[Record]]:
-        """The site's records of these statuses, from the indexes that tell the most."""
+        """The site's records of these statuses, from the shortest indexes that have them."""
         if QUEUED in statuses:
             yield from self._queued(site, queues)
         if STARTED in statuses:
@@ -94,13 +93,14 @@ class Listing:
             for queue in queues or self._settings.queues:
                 yield self._of_site(site, {FAILED}, self._pages("failed", queue))
         if others := {*statuses} & {FINISHED, CANCELLED}:
-            # The index goes by when a record's time is over; failed jobs, kept longer, come before.
+            # The index is sorted by when a record expires: failed jobs, kept longer, come before.
             longest = time.time() + self._settings.results_ttl
             yield self._of_site(site, others, self._pages("ended", site, highest=longest))
 
     def _queued(self, site: str, queues: Collection[str]) -> Iterator[Iterator[Record]]:
-        """Those that wait, from the site's index or from those of the queues: the shorter way."""
-        if queues and sum(self._size("waiting", one) for one in queues) < self._size("open", site):
+        """The jobs that wait, from the site's index or from the queues', whichever is shorter."""
+        of_queues = sum(self._size("waiting", queue) for queue in queues)
+        if queues and of_queues < self._size("open", site):
             for queue in queues:  # at-front jobs have a range of their own there
                 for low, high in ((-inf, 0.0), (0.0, inf)):
                     pages = self._pages("waiting", queue, lowest=low, highest=high)
@@ -109,7 +109,7 @@ class Listing:
             yield self._of_site(site, {QUEUED}, self._pages("open", site))
 
     def _started(self, site: str) -> list[Record]:
-        """Those that run: as few as there are processes."""
+        """The jobs that run: at most as many as there are processes."""
         return sorted(
             self._of_site(site, {STARTED}, self._pages("running")), key=_time_of, reverse=True
         )
@@ -126,10 +126,10 @@ class Listing:
     ) -> Iterator[list[str]]:
         """The ids in an index, highest score first.
 
-        Each page begins at the score where the one before has ended: of those that come and go
-        meanwhile some may be missing, none of the others.
+        Each page begins at the score at which the page before has ended: only ids that come or go
+        meanwhile may be missing.
         """
-        key, last = self._ledger._key(*index), set[str]()  # those of the score that is reached
+        key, last = self._ledger._key(*index), set[str]()  # the ids of the score that is reached
         while page := self._page(key, highest, lowest, PAGE + len(last)):
             fresh = [message_id for message_id, _ in page if message_id not in last]
             if not fresh:

@@ -10,37 +10,36 @@ from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, QUEUED, Record
 from frappe_jobs.message import Message
 
-#: Of each queue so many jobs are looked at, where messages may be lost.
+#: How many jobs of each queue are looked at in one sweep.
 SUSPECTS = 100
 
 
 class Lost(Records):
-    """What is known of such messages."""
+    """Notes what was sent and looked for, and says which messages may be lost."""
 
     @reachable
     def sent(self, messages: Sequence[Message]) -> None:
-        """Note that the broker has these messages; those that were pushed it has in any case."""
+        """Note that the broker has these messages; not needed for those that ``record`` pushed."""
         if messages:
             self.redis.zrem(self._key("unsent"), *(message.id for message in messages))
 
     @reachable
     def unsent_of(self, message_ids: Sequence[str]) -> dict[str, float]:
-        """Those of the messages that nobody has noted as sent, and when they were recorded."""
+        """The messages of these that nobody has noted as sent, and when they were recorded."""
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id in message_ids:
                 pipe.zscore(self._key("unsent"), message_id)
-            found = zip(message_ids, pipe.execute(), strict=True)
-            return {one: float(at) for one, at in found if at is not None}
+            times = zip(message_ids, pipe.execute(), strict=True)
+            return {message_id: float(at) for message_id, at in times if at is not None}
 
     @reachable
     def unsent(self, until: float) -> list[Record]:
-        """What was recorded until then and still waits, though nobody noted that it was sent."""
+        """The jobs recorded until then that still wait, and that nobody has noted as sent."""
         ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until)
-        records = self.read_all(ids)
-        begun = {*ids} - {one.message.id for one in records if one.status == QUEUED}
-        if begun:  # so they were sent
+        waiting = [record for record in self.read_all(ids) if record.status == QUEUED]
+        if begun := {*ids}.difference(record.message.id for record in waiting):  # so they were sent
             self.redis.zrem(self._key("unsent"), *begun)
-        return [one for one in records if one.status == QUEUED]
+        return waiting
 
     @reachable
     def suspects(
@@ -53,23 +52,23 @@ class Lost(Records):
     ) -> list[Record]:
         """The jobs whose messages may be lost: of each queue those that have waited longest.
 
-        They wait, or have been without a lease, since that time or before, and nobody has looked
-        for their messages since the other one.
+        They have waited, or run without a lease, at least since ``waiting_since``, and nobody has
+        looked for their messages since ``looked_for``.
         """
         ids = self.redis.zrangebyscore(self._key("running"), "-inf", waiting_since)
-        leases = self.redis.mget([self._key("lease", one) for one in ids]) if ids else []
-        ids = [one for one, lease in zip(ids, leases, strict=True) if lease is None]
+        leases = self.redis.mget([self._key("lease", known) for known in ids]) if ids else []
+        ids = [known for known, lease in zip(ids, leases, strict=True) if lease is None]
         for queue in queues:
             for ahead in (AHEAD, 0):
                 ids += self.redis.zrangebyscore(
                     self._key("waiting", queue), -ahead, waiting_since - ahead, 0, limit
                 )
         return [
-            one
-            for one in self.read_all(ids)
-            if one.status in OPEN  # it may have ended meanwhile
-            and (one.due or 0) <= waiting_since
-            and (one.looked_for or 0) <= looked_for
+            record
+            for record in self.read_all(ids)
+            if record.status in OPEN  # it may have ended meanwhile
+            and (record.due or 0) <= waiting_since
+            and (record.looked_for or 0) <= looked_for
         ]
 
     @reachable

@@ -17,12 +17,12 @@ class Records(BenchRedis):
 
     @reachable
     def read(self, message_id: str) -> Record | None:
-        """The record of that message, None if it was never written or is no longer kept."""
+        """The record of that message; None if it was never written or is no longer kept."""
         return parse_record(self.redis.hgetall(self._key("record", message_id)))
 
     @reachable
     def read_all(self, ids: Iterable[str]) -> list[Record]:
-        """The records of these messages, of those that are known."""
+        """The records of these messages, as far as they are kept."""
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id in ids:
                 pipe.hgetall(self._key("record", message_id))
@@ -34,19 +34,17 @@ class Records(BenchRedis):
         job_id = safe(job_id)
         message_id = self.redis.get(self._key("job", site, job_id)) or job_id
         record = self.read(str(message_id))
-        return (
-            record
-            if record and (record.message.site, record.message.job_id) == (site, job_id)
-            else None
-        )
+        if record and (record.message.site, record.message.job_id) == (site, job_id):
+            return record
+        return None
 
     @reachable
     def records(self, site: str, queue: str | None = None) -> list[Record]:
         """The site's records, oldest first: waiting, running, and the ended ones that are kept."""
         ids = self.redis.zrange(self._key("open", site), 0, -1)
         ids += self.redis.zrange(self._key("ended", site), 0, -1)
-        wanted = [one for one in self.read_all(ids) if queue in (None, one.message.queue)]
-        return sorted(wanted, key=lambda record: record.message.enqueued_at)
+        records = sorted(self.read_all(ids), key=lambda record: record.message.enqueued_at)
+        return [record for record in records if queue in (None, record.message.queue)]
 
     @reachable
     def waiting(self, queue: str) -> int:
@@ -72,7 +70,7 @@ class Records(BenchRedis):
 
     @reachable
     def wait(self, message_id: str, timeout: float | None) -> Record | None:
-        """Return the record once the job has ended, or as it is when the seconds are over."""
+        """The record once the job has ended, or as it is when ``timeout`` seconds are over."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.redis.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe(self._prefix + f"ended:{message_id}")

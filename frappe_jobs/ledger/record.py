@@ -14,7 +14,7 @@ QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
     "queued", "started", "finished", "failed", "cancelled",
 )  # fmt: skip
 OPEN, ENDED = (QUEUED, STARTED), (FINISHED, FAILED, CANCELLED)
-#: The hashes of those ends, one for each site.
+#: Begins the keys of the ends that Background Tasks do not say yet, a hash for each site.
 UNWRITTEN = "unwritten"
 
 
@@ -36,9 +36,9 @@ class Attempt:
 class Refusal:
     """Why a worker may not start a message."""
 
-    #: Somebody else runs it; ask again in so many seconds.
+    #: Another process runs it; ask again after that many seconds.
     wait: float | None = None
-    #: So many processes died of it; it is not started once more.
+    #: How many processes died of it: too many for another start.
     died: int | None = None
     #: Another job took its id, when its message seemed to be lost.
     superseded: bool = False
@@ -48,7 +48,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class End:
-    """How a tracked job ended, kept until its own record says so as well."""
+    """How a tracked job ended, kept until its Background Task says so as well."""
 
     task_id: str
     queue: str
@@ -60,13 +60,13 @@ class End:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one message of a job; the fields that are unknown yet are None."""
+    """What is known of one message of a job; None in a field: not known yet."""
 
     message: Message
     status: str
-    #: The number of the newest one; 0: it was never begun.
+    #: The number of the newest attempt; 0: it was never begun.
     attempt: int = 0
-    #: So many processes have died of it since it last came to an end of its own.
+    #: How many processes have died of it since an attempt came to an end of its own.
     died: int = 0
     worker: str | None = None
     started_at: float | None = None
@@ -77,7 +77,7 @@ class Record:
     result: Any = None  # as JSON carries it
     progress: float | None = None
     stage: str | None = None
-    #: Not before then is the next attempt.
+    #: When its next attempt is due.
     due: float | None = None
     #: When somebody looked whether the broker still has its message.
     looked_for: float | None = None

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from frappe_jobs.ledger.keys import JobKeys
 
-#: The keys of one job, by the names that they have in Python.
+#: Gives a job's keys their Python names as locals.
 OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
 
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
 #        the name of it ('': it is in no outbox)
-# Behind the sendings each one's envelope and what to push to that list ('': nothing), which cost
-# more inside of the JSON; at last the time now, and the seconds for which a tombstone stands.
-# gives for each 1, or 0 where its job's id is taken, or its due time has been queued, or it has a
-#       tombstone; 2 where it was recorded before
+# After the sendings the envelope of each and what to push to that list ('': nothing), which would
+# cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
+# gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
+#       tombstone; 2 if it was recorded before
 RECORD = """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
 local now, ttl = unpack(ARGV, #ARGV - 1)
--- the id means its newest message: taken while that one waits or runs
+-- the id means its newest message: taken while that message waits or runs
 local function is_taken(pointer, claim, site, at)
   local other = redis.call('GET', pointer)
   if not other then return false end
@@ -50,14 +50,14 @@ for n, sending in ipairs(sendings) do
   elseif claim ~= 0 and is_taken(pointer, claim, site, at)
     or due ~= '' and not redis.call('SET', due, id, 'NX', 'EX', 86400) then
     done[n] = 0
-    -- whoever finds it in the outbox must not send it when the id is free again
+    -- a worker that finds it in the outbox must not send it when the id is free again
     if tombstone ~= '' then bury(hour, tombstone) end
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
     if anew == 1 then redis.call('HSET', record, 'anew', '1') end
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
     redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
-    -- a made id is the message's own, and needs no pointer to it
+    -- a generated id is the message's own, and needs no pointer
     if job ~= id then redis.call('SET', pointer, id) end
     if raw ~= '' then
       redis.call('LPUSH', list, raw)
@@ -69,11 +69,10 @@ end
 return done
 """
 
-# milliseconds: of the lease; max_starts: in all while nothing ends; run: who asks again, as the
-# reply was lost, has begun already; behind them what the envelope of this message holds, and that
-# of another one with its id does not
-# gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: there is none,
-#       {-2, milliseconds}: somebody's lease lives so long, {-3, processes}: so many died of it,
+# milliseconds: of the lease; max_starts: without any end; run: the same where it is asked again, as
+# the reply was lost; after them texts that only the envelope of the true message has
+# gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: no record,
+#       {-2, milliseconds}: what is left of another's lease, {-3, processes} that died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's
 START = OF_JOB + """
 local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
@@ -92,7 +91,7 @@ if status == 'started' and begun == run then
   redis.call('SET', lease, holder, 'PX', milliseconds)
   return {tonumber(attempt), tonumber(retries or '0'), anew and 1 or 0}
 end
-if status == 'started' then  -- the process that began with it is gone, and left no end
+if status == 'started' then  -- the process that began it is gone, and left no end
   local died = redis.call('HINCRBY', record, 'died', 1)
   if died >= tonumber(max_starts) then return {-3, died} end
 else
@@ -108,15 +107,14 @@ if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it b
 return {attempt, tonumber(retries or '0'), anew and 1 or 0}
 """
 
-# gives 1, or if it is somebody else's 0 where this holder has begun the job, and nobody since,
-#       else -1
+# gives 1: renewed; for another's lease 0 if this holder was the last to begin the job, else -1
 # What this holder has not begun, or has let go of, is not leased to it again.
 RENEW = """
 local lease, record = unpack(KEYS)
 local holder, milliseconds = unpack(ARGV)
 local other = redis.call('GET', lease)
 if other == holder then
-  redis.call('PEXPIRE', lease, milliseconds)  -- which a Redis whose memory is full does as well
+  redis.call('PEXPIRE', lease, milliseconds)  -- a Redis whose memory is full does this, too
   return 1
 end
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
@@ -143,8 +141,8 @@ redis.call('ZREM', running, id)
 return 1
 """
 
-# holder: whose run it was ('': whoever); counts: 1 as one of the job's retries, else 0; behind them
-# fields and values of the record; gives 0 if it runs no longer, or elsewhere
+# holder: whose run it was ('': anybody's); counts: 1 if this is one of the job's retries, else 0;
+# after them fields and values of the record; gives 0 if it runs no longer, or elsewhere
 RETRY = OF_JOB + """
 local id, rank, holder, counts = unpack(ARGV, 1, 4)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
@@ -157,7 +155,7 @@ redis.call('ZREM', running, id)
 return 1
 """
 
-# holder: whose run it is ('': whoever); behind it fields and values
+# holder: whose run it is ('': anybody's); after it fields and values
 NOTE = """
 local record, holder = KEYS[1], ARGV[1]
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
@@ -165,11 +163,10 @@ if not status or holder ~= '' and holder ~= worker then return 0 end
 return redis.call('HSET', record, unpack(ARGV, 2))
 """
 
-# pointer: the prefix for a made id; ttl: seconds to keep the record; result_key: Celery's ('':
-# none); unwritten: the hash of ends that tracked jobs' own records do not say yet ('': none), and
-# ending what goes there; holder: whose run it was ('': whoever; the run of another one stays as it
-# is); call: who asks again, as the reply was lost, has ended it; behind them fields and values of
-# the record
+# pointer: the prefix for a generated id; ttl: seconds to keep the record; result_key: Celery's ('':
+# none); unwritten: the hash of ends that Background Tasks do not say yet ('': none), ending: what
+# goes there; holder: whose run it was ('': anybody's; another's run stays as it is); call: the same
+# where it is asked again, as the reply was lost; after them fields and values of the record
 # gives 1 if this call ended the job
 END = OF_JOB + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
@@ -180,7 +177,7 @@ if present ~= 'queued' and present ~= 'started' then return ended_by == call and
 if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
 redis.call('HSET', record, 'status', status, 'ended_at', now, 'ended_by', call)
-redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- of an attempt before
+redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- an earlier attempt's
 if #ARGV > 17 then redis.call('HSET', record, unpack(ARGV, 18)) end
 redis.call('EXPIRE', record, ttl)
 redis.call('DEL', lease)

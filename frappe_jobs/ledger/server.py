@@ -15,14 +15,14 @@ from frappe_jobs.servers.clock import ahead
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
-#: It has two seconds to take a connection, and to answer.
+#: Seconds for it to take a connection, and to answer.
 QUESTION_LIMITS = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), 2.0)
 
 #: Parts of INFO, and settings beside them.
 SECTIONS = ("server", "memory", "persistence", "replication")
 SETTINGS = ("save", "appendfsync", "stop-writes-on-bgsave-error")
 
-#: As our scripts do it: write, in a script. The key is gone at once.
+#: Writes from a script, as ours do; the key is gone a second later.
 TRIAL = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
 
 
@@ -30,13 +30,13 @@ TRIAL = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
 class RedisServer:
     """A Redis as it describes itself."""
 
-    #: By the names of INFO; empty where it may not be asked.
+    #: By the names of INFO; empty where we may not ask.
     info: Mapping[str, Any]
-    #: By the names of CONFIG GET; empty where it may not be asked.
+    #: By the names of CONFIG GET; empty where we may not ask.
     config: Mapping[str, str]
     #: Seconds by which its clock is ahead of ours; negative: behind.
     ahead: float = 0.0
-    #: What it says to one who wants to write; None if it lets him.
+    #: What it answers when we write; None if it takes that.
     refusal: str | None = None
 
     @property
@@ -48,7 +48,7 @@ class RedisServer:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Of Redis, or of the Redis that it is compatible with; empty where nobody knows."""
+        """Of Redis, or of the Redis that it is compatible with; empty if it does not say."""
         parts = str(self.info.get("redis_version", "")).split(".")
         return tuple(int(part) for part in parts if part.isdecimal())
 
@@ -56,7 +56,7 @@ class RedisServer:
 def look_at(url: str, prefix: str) -> RedisServer:
     """Ask it; raises BrokerUnavailable, also if it is silent for some seconds.
 
-    Its permission to write is tried with a key of that prefix, which is gone a second later.
+    Whether it lets us write is tried with a key of that prefix, which is gone a second later.
     """
     try:
         with connect(url, **QUESTION_LIMITS) as client:
@@ -86,7 +86,7 @@ def _describe(client: Any, key: str) -> RedisServer:
 
 
 def _allowed(ask: Any, *arguments: str) -> dict[str, Any]:
-    """Its answer; an empty one where its access list forbids to ask, or it lacks the command."""
+    """Its answer; empty where its access list forbids the command, or it has no such command."""
     try:
         return dict(ask(*arguments))
     except redis.ResponseError:

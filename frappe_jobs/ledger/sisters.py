@@ -1,7 +1,7 @@
-"""Jobs of this bench's sites that wait under the id of another bench: it was moved, maybe.
+"""Jobs of this bench's sites that wait under another bench id, perhaps because it was moved.
 
-An id that nobody has set is made from the folder's path, so a bench that is moved, or released into
-a folder of its own, begins anew beside what waits.
+A bench id that nobody has set is made from the folder's path, so a bench that is moved, or released
+into a folder of its own, does not see what waits under its old id.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import redis
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
 
-#: Begins all keys of all benches, and what stands between a bench's id and a site.
+#: What all keys of all benches begin with, and what stands between a bench's id and a site.
 OURS, OPEN = "frappe_jobs:", ":open:"
 
-#: Seconds for a look at a server that may hold very many keys; and keys in one step of it.
+#: Seconds for the look, as the server may hold very many keys; and keys in one step of it.
 LOOK_TIMEOUT, STEP = 3.0, 5_000
 
 

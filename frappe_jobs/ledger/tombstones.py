@@ -1,7 +1,7 @@
 """Tombstones: what outlives the record of a job, so that no late message of it runs again.
 
-A bucket holds those of the messages that were made in one hour, 12 characters each, so one look
-finds one: in a million there are no two alike.
+A bucket holds those of the messages that were made in one hour, so one look finds a tombstone; it
+has 12 characters, and among a million no two are alike.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
 from frappe_jobs.message import Message
 
-#: Seconds for which a tombstone stands: of a job whose message a worker had, which comes back at
-#: once or not at all; and of one that was cancelled, whose message may wait in a queue for long.
+#: Seconds for which a tombstone stands: of a job that a worker had, whose message comes back soon
+#: or never; and of a cancelled job, whose message may wait in a queue for long.
 AFTER_A_RUN = 3 * 24 * 3600
 WHILE_IT_WAITS = 30 * 24 * 3600
 
 
 class Tombstone(NamedTuple):
-    """Where one stands, and for so many seconds."""
+    """Where it stands, and for how many seconds."""
 
     bucket: str
     name: str
@@ -31,11 +31,11 @@ class Tombstone(NamedTuple):
 
 
 class Tombstones(BenchRedis):
-    """Those of one bench."""
+    """The tombstones of one bench."""
 
     @reachable
     def bury(self, messages: Sequence[Message]) -> None:
-        """Have a worker that gets one of these messages drop it, though nothing is known of it."""
+        """Have any worker that gets one of these messages drop it, even if no record is kept."""
         with self.redis.pipeline(transaction=False) as pipe:
             for message in messages:
                 bucket, name, ttl = self._tombstone(message, was_run=False)
@@ -45,7 +45,7 @@ class Tombstones(BenchRedis):
 
     @reachable
     def buried(self, messages: Sequence[Message]) -> set[str]:
-        """The ids of those of the messages that no worker may run any more."""
+        """The ids of the messages that no worker may run any more."""
         with self.redis.pipeline(transaction=False) as pipe:
             for message in messages:
                 for was_run in (True, False):
@@ -54,8 +54,8 @@ class Tombstones(BenchRedis):
             replies = pipe.execute()
         return {
             message.id
-            for message, one, other in zip(messages, replies[::2], replies[1::2], strict=True)
-            if one or other
+            for message, *found in zip(messages, replies[::2], replies[1::2], strict=True)
+            if any(found)
         }
 
     def _tombstone(self, message: Message, was_run: bool) -> Tombstone:
@@ -70,9 +70,9 @@ def hour_of(message: Message) -> str:
 
 
 def name_of(message: Message) -> str:
-    """What is known of its id: 72 bits, as text."""
+    """72 bits of its id, as text."""
     try:
-        made = UUID(message.id).bytes
-    except ValueError:  # somebody else made it
-        made = sha256(message.id.encode()).digest()
-    return urlsafe_b64encode(made[:6] + made[-3:]).decode()
+        raw = UUID(message.id).bytes
+    except ValueError:  # the id was not generated here
+        raw = sha256(message.id.encode()).digest()
+    return urlsafe_b64encode(raw[:6] + raw[-3:]).decode()
