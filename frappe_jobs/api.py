@@ -41,10 +41,10 @@ def site(
     """Open a site: commits on a clean exit, rolls back on an exception.
 
     Nests, and is private to the thread or async task.  ``user`` is Administrator unless named.
-    With ``session``, a SQLAlchemy session of yours, that one is used and followed by
-    ``enqueue_after_commit``; committing it, rolling back and closing it stay yours.
-    With ``for_update`` its transactions wait for their turn to write before they read, on SQLite:
-    so they meet no TransactionConflict.  Raises SiteNotFound.
+    With ``session``, that SQLAlchemy session of yours is used, and jobs with
+    ``enqueue_after_commit`` follow its commits; you commit, roll back and close it.
+    With ``for_update``, on SQLite, its transactions take their turn to write before they read, so
+    they meet no TransactionConflict.  Raises SiteNotFound.
     """
     with runtime.current().host.session(name, user, session) as opened:
         opened.writes_first = for_update
@@ -74,13 +74,13 @@ def enqueue(
     """Have a worker run the method on the open site, as its user; returns the Job.
 
     Returns None with ``enqueue_after_commit`` (it is sent when the transaction commits, dropped
-    when it rolls back) and where ``deduplicate`` finds ``job_id`` waiting or running.  With
-    ``track_job`` a Background Task follows the job: a record of this transaction, so that the job
-    is sent when it commits as well; the handle is returned at once.  With
-    ``now=True`` or ``is_async=False`` the method is called here, in this transaction, and its
-    result returned.  A Celery task is sent as itself; that returns Celery's AsyncResult.
+    when it rolls back), and if ``deduplicate`` finds ``job_id`` waiting or running.  With
+    ``track_job`` a Background Task follows the job: it is written in this transaction, so the job
+    is sent at its commit, too; the handle is returned at once.  With ``now=True`` or
+    ``is_async=False`` the method is called here, in this transaction, and its result returned.  A
+    Celery task is sent as it is, and Celery's AsyncResult returned.
 
-    ``timeout`` is in seconds; without one the queue's counts.  Further keywords are the method's
+    ``timeout`` is in seconds; the queue's if none is given.  Further keywords are the method's
     arguments.  Raises, before anything is sent: UnknownQueue, ArgumentError (JobNotSerializable,
     MessageTooLarge), MethodNotFound, MethodNotAllowed, HostNotReady, QueueOverloaded; and
     BrokerUnavailable.
@@ -118,35 +118,32 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     ``enqueue_after_commit`` or ``track_job`` are sent together at the commit.  Should the broker
     fail midway, the error's ``details["sent"]`` holds the jobs that were sent.
     """
-    found: list[tuple[Sending, Options]] = []
+    checked: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:
-            found.append(_item(item))
+            checked.append(_item(item))
         except FrappeJobsError as error:
-            raise ArgumentError(f"Item {index}: {error} Nothing was sent.").about(
-                index=index
-            ) from error
+            wrong = ArgumentError(f"Item {index}: {error} Nothing was sent.")
+            raise wrong.about(index=index) from error
     here = runtime.current()
-    tracked = [sending for sending, options in found if options.track_job]
-    rest = [item for item in found if not item[1].track_job]
-    later = [sending for sending, options in rest if options.enqueue_after_commit]
-    now = [sending for sending, options in rest if not options.enqueue_after_commit]
-    session = require_session() if tracked or later else None
+    tracked, later, now = list[Sending](), list[Sending](), list[Sending]()
+    for sending, options in checked:
+        kind = tracked if options.track_job else later if options.enqueue_after_commit else now
+        kind.append(sending)
     jobs: dict[str, Job | None] = {}
-    if session and tracked:
-        made = here.background_tasks.enqueue(tracked, session)
-        jobs |= _by_message(tracked, made)
+    if tracked:
+        jobs |= _by_message(tracked, here.background_tasks.enqueue(tracked, require_session()))
     jobs |= _by_message(now, here.dispatcher.dispatch(now))
-    if session and later:
-        here.at_commit.send(later, session)
+    if later:
+        here.at_commit.send(later, require_session())
     return [
         None if options.enqueue_after_commit else jobs[sending.message.id]
-        for sending, options in found
+        for sending, options in checked
     ]
 
 
 def _by_message(sendings: Sequence[Sending], jobs: Sequence[Job | None]) -> dict[str, Job | None]:
-    return {one.message.id: job for one, job in zip(sendings, jobs, strict=True)}
+    return {sending.message.id: job for sending, job in zip(sendings, jobs, strict=True)}
 
 
 def enqueue_doc(
@@ -190,20 +187,20 @@ def is_job_enqueued(job_id: str) -> bool:
 def get_jobs(
     site: str | None = None, queue: str | None = None, key: str = "method"
 ) -> dict[str, list[Any]]:
-    """What waits and runs: for each site the jobs' ``key``, a field of theirs or an argument.
+    """The jobs that wait and run: by site the ``key`` of each, which is a field or an argument.
 
-    Of all sites, and of all queues, unless one is named.  Raises UnknownQueue, SiteNotFound.
+    Of all sites and queues unless one is named.  Raises UnknownQueue, SiteNotFound.
     """
     here = runtime.current()
     name = here.settings.queue(queue).name if queue else None
-    found: dict[str, list[Any]] = defaultdict(list)
-    for one in [_site(site)] if site else here.host.sites():
-        for record in here.ledger.records(one, name):
+    keys: dict[str, list[Any]] = defaultdict(list)
+    for of_site in [_site(site)] if site else here.host.sites():
+        for record in here.ledger.records(of_site, name):
             fields = record.message.header() | {"job_name": record.message.name}
             values = fields if key in fields else here.jobs.of(record).kwargs
             if record.status in OPEN and key in values:
-                found[one].append(values[key])
-    return dict(found)
+                keys[of_site].append(values[key])
+    return dict(keys)
 
 
 def get_queues_timeout() -> dict[str, int]:
@@ -220,7 +217,7 @@ def get_current_job() -> CurrentJob | None:
 
 
 def publish_progress(percent: float, stage: str | None = None, **further: Any) -> None:
-    """Say how far the job that runs here is: per cent, and what it does.
+    """Say how far the job that runs here is: per cent, and what it is doing.
 
     Read as ``Job.progress`` and ``Job.stage``, and in a tracked job's Background Task.  Does
     nothing outside of a job.  Takes the keywords of Frappe's ``publish_progress`` (``title``,
@@ -236,11 +233,11 @@ def publish_progress(percent: float, stage: str | None = None, **further: Any) -
 
 
 def step(name: str, method: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
-    """Call the method and commit, once for the job that runs here, however often it runs.
+    """Call the method and commit, once for the job that runs here, however often that runs.
 
-    A later run of the job passes it over and returns what it has returned: JSON, of up to 10,000
-    characters, else ArgumentError.  A step that has failed is done again.  Outside of a job it is
-    a plain call, and commits nothing.
+    A later run of the job passes the step over and returns what it had returned: JSON of up to
+    10,000 characters, else ArgumentError.  A step that failed is done again.  Outside of a job it
+    is a plain call, and commits nothing.
     """
     here = effects.current()
     return here.step(name, method, *args, **kwargs) if here else method(*args, **kwargs)
@@ -256,14 +253,15 @@ def resume(
 ) -> Iterator[Row]:
     """The rows, each once for the job that runs here, however often it is interrupted.
 
-    Commits after so many rows or seconds, and behind the last one, each time with the place where
-    it is; a later run of the job goes on behind it.  When the job's worker stops, or its timeout
-    is near, it commits, and the job is queued again to go on there: that counts as no retry.
+    Commits after ``every`` rows or so many ``seconds``, and after the last row, each time with the
+    place that it has reached; a later run of the job goes on there.  When the job's worker stops,
+    or its timeout is near, it commits, and the job is queued again: that counts as no retry.
 
-    Rows come in the same order each time.  Without ``key`` so many are passed over as were done;
-    with it, such as ``lambda row: row.name``, all up to the one that was done last.  A function in
-    place of the rows is given that key, None at first, and reads those behind it.  A second loop
-    of a job needs another ``name``.  Outside of a job it is a plain loop, and commits nothing.
+    The rows must come in the same order each time.  Without ``key`` as many rows are passed over as
+    were done; with a key, such as ``lambda row: row.name``, all rows up to the last that was done.
+    A function in place of the rows is given that row's key, None at first, and reads the rows after
+    it.  A job's second loop needs another ``name``.  Outside of a job it is a plain loop, and
+    commits nothing.
     """
     if here := effects.current():
         return Loop(here, name, key, every, seconds).run(rows)
@@ -271,7 +269,7 @@ def resume(
 
 
 def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
-    """The newest Background Tasks of the open site's user, of all users for Administrator.
+    """The newest Background Tasks of the open site's user; Administrator gets everybody's.
 
     Newest first, as their jobs are now: ``task_id``, ``job_id``, ``task_name``, ``user``,
     ``method``, ``queue``, ``status``, ``progress``, ``stage``, ``creation``, ``started_at``,
@@ -285,9 +283,9 @@ def get_recent_tasks(limit: int = 15) -> list[dict[str, Any]]:
 def get_doc(doctype: str | Mapping[str, Any], name: Any = None, *, for_update: bool = False) -> Any:
     """The document of that name on the open site; raises DoesNotExistError.
 
-    With ``for_update`` as it is now, and nobody else changes it before this transaction ends.
-    With a dict of fields in place of the name, the first document that equals them.  With a dict
-    alone, such as ``{"doctype": "Order", "customer": "Grete"}``, a new one as of ``new_doc``.
+    With ``for_update`` as it is now, and locked until this transaction ends.  With a dict of fields
+    in place of the name, the first document that has these values.  With a dict alone, such as
+    ``{"doctype": "Order", "customer": "Grete"}``, a new document as from ``new_doc``.
     """
     if isinstance(doctype, Mapping):
         values = dict(doctype)
@@ -309,9 +307,9 @@ def get_all(
     order_by: str | None = None,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The fields of each document that equals the filters; ``fields=["*"]`` gives all of them.
+    """These fields of each document whose values equal the filters; ``["*"]``: all fields.
 
-    ``order_by`` is a field, with " desc" behind it if you like.
+    ``order_by`` is a field, followed by " desc" if you like.
     """
     return runtime.current().host.documents.get_all(doctype, filters or {}, fields, order_by, limit)
 
@@ -338,7 +336,7 @@ def _item(item: object) -> tuple[Sending, Options]:
     kwargs = dict(item)
     method = kwargs.pop("method")
     if kwargs.pop("now", False) or not kwargs.pop("is_async", kwargs.pop("async", True)):
-        raise ArgumentError("it asks for a call here (now, is_async); a batch is for workers.")
+        raise ArgumentError("it is to be called here (now, is_async); a batch is for workers.")
     if isinstance(method, (Task, Proxy)):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
@@ -350,7 +348,7 @@ def _document_method(method: object) -> tuple[str, str, str] | None:
 
 
 def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
-    """now=True: a plain call, of a method that a worker would have run as well."""
+    """now=True: a plain call of a method that a worker may run."""
     if _document_method(method) and callable(method):
         return method(**kwargs)
     path = method if isinstance(method, str) else path_of(method)

@@ -1,8 +1,8 @@
 """Python values ↔ JSON, so that what arrives in the worker equals what was sent, type included.
 
-JSON's own types travel as they are.  Everything else becomes an object with the key
-``__frappe_jobs__``, which names the type; a dict that JSON would change (with keys that are no
-texts) or that could be taken for such an object travels as a list of pairs.
+JSON's own types travel as they are.  Everything else becomes an object whose key
+``__frappe_jobs__`` names the type.  A dict that JSON would change (a key is no text), or that could
+be taken for such an object, travels as a list of pairs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from zoneinfo import ZoneInfo
 from frappe_jobs.errors import BadMessage, JobNotSerializable
 
 TAG = "__frappe_jobs__"
-#: kombu's own JSON decoder takes an object with exactly these keys for a value of its own.
+#: kombu's JSON decoder takes an object with exactly these keys for a value of its own.
 KOMBUS = {"__type__", "__value__"}
 
-#: Python may refuse to read or write a longer whole number in JSON.
-LONGEST = 1000  # bits
+#: Bits; Python may refuse to read or write a longer whole number in JSON.
+LONGEST = 1000
 #: Two characters that JSON's escapes would join into one.
 SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -35,7 +35,7 @@ Json = Any
 
 @dataclass(frozen=True)
 class Codec:
-    """How a type travels; what ``encode`` gives is encoded further."""
+    """How a type travels; what ``encode`` gives is itself encoded."""
 
     name: str
     handles: Callable[[Any], bool]
@@ -105,7 +105,7 @@ CODECS = (
         lambda parts: defaultdict(FACTORIES[parts[0]], parts[1]),
     ),
     of_type(UUID, str, UUID),
-    # Only values of these that JSON would change (_is_plain): nan, infinity, the longest numbers,
+    # Of these only the values that JSON would change (_is_plain): nan, infinity, very long numbers,
     # halves of a character.
     of_type(float, repr, float),
     of_type(int, hex, lambda text: int(text, 16)),

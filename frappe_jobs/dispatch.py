@@ -1,4 +1,4 @@
-"""From a call to the broker: what is asked is checked and becomes a message, then it is sent."""
+"""From a call to the broker: a job is checked, becomes a message, and is sent."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from frappe_jobs.message import Message, Retry, Sending
 from frappe_jobs.methods import path_of
 from frappe_jobs.texts.error_text import safe
 
-#: at_front_when_starved: over so many waiting jobs, the job goes to the front.
+#: With more waiting jobs than these, at_front_when_starved puts a job at the front.
 STARVED = 16
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may say about a job, beside its method and arguments; Frappe's names."""
+    """What a caller may say about a job besides its method and arguments; Frappe's names."""
 
-    #: None: ``default``; of a Celery task what its own app's routes say.
+    #: None: ``default``; for a Celery task, what its own app's routes say.
     queue: str | None = None
     timeout: int | None = None
     event: str | None = None
@@ -68,10 +68,10 @@ class Dispatcher:
         *,
         is_checked: bool = True,
     ) -> Message:
-        """Check what is asked and make it a message; nothing is sent.
+        """Check the job and make its message; nothing is sent.
 
         Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
-        ``is_checked`` it is for the worker to say that there is no such method, or that it takes
+        ``is_checked``, only the worker finds out that there is no such method, or that it takes
         other arguments.
         """
         queue = self._settings.queue(options.queue)
@@ -111,20 +111,18 @@ class Dispatcher:
     def dispatch(self, sendings: Sequence[Sending]) -> list[Job | None]:
         """Send the messages now, in order.
 
-        None for each whose id is taken where it claims it.  Raises QueueOverloaded, and nothing is
-        sent; or BrokerUnavailable or NotSupportedByBroker, whose details give under ``sent`` the
-        jobs that were.
+        None for a sending that claims a job id which is taken.  Raises QueueOverloaded, and nothing
+        is sent; or BrokerUnavailable or NotSupportedByBroker, whose ``details["sent"]`` are the
+        jobs that were sent.
         """
         self.refuse_overload(sendings)
         try:
             published = self._broker.publish(sendings, self._ledger)
         except BrokerError as error:
             sent = {message.id: message for message in error.details.get("sent", ())}
-            left = [one for one in sendings if one.message.id not in sent]
-            self._call_off(left, error)
-            raise error.about(
-                sent=[self._jobs.waiting(message) for message in sent.values()]
-            ) from None
+            unsent = [sending for sending in sendings if sending.message.id not in sent]
+            self._call_off(unsent, error)
+            raise error.about(sent=[*map(self._jobs.waiting, sent.values())]) from None
         return [
             self._jobs.waiting(sending.message) if went else None
             for sending, went in zip(sendings, published, strict=True)
@@ -133,19 +131,18 @@ class Dispatcher:
     def _call_off(self, sendings: Sequence[Sending], error: BrokerError) -> None:
         """End the jobs that could not be sent; a message that arrived all the same is dropped.
 
-        What the clock made due waits for its broker instead: nobody is there to be told, and the
-        sweep sends it.  So does what is in its site's outbox, from where it is sent again.
+        Jobs of a site's outbox are not ended: they are sent from there.  Nor are scheduled jobs
+        while the broker is away: no caller could be told, and the sweep sends them.
         """
         away = isinstance(error, BrokerUnavailable)
-        messages = [
-            one.message for one in sendings if not (one.has_row or (away and one.due))
-        ]  # fmt: skip
+        lost = [sending for sending in sendings if not (sending.has_row or away and sending.due)]
+        messages = [sending.message for sending in lost]
         if not messages:
             return
         reason = f"never sent: the broker {'was out of reach' if away else 'refused the queue'}"
         try:
             self._ledger.cancel(messages, reason, waiting_only=True)
-        except BrokerUnavailable:  # no record without it, then; or the sweep finds it
+        except BrokerUnavailable:  # then there is no record, or the sweep finds it
             pass
 
     def refuse_overload(self, sendings: Sequence[Sending]) -> None:
@@ -159,7 +156,7 @@ class Dispatcher:
                 )
 
     def send_task(self, task: Any, arguments: Mapping[str, Any], options: Options) -> Any:
-        """Send a Celery task as itself; gives Celery's AsyncResult.
+        """Send a Celery task as it is; gives Celery's AsyncResult.
 
         Raises ArgumentError for an option that only jobs have, UnknownQueue, BrokerUnavailable.
         """

@@ -117,7 +117,7 @@ class Job:
 
     @property
     def attempt(self) -> int:
-        """How often a worker has begun it."""
+        """How often a worker has begun it; the first attempt is 1."""
         return self._record.attempt
 
     @property
@@ -195,7 +195,7 @@ class Job:
     def requeue(self, *, from_start: bool = False) -> Job:
         """Send an ended job once more, with the same id and arguments; returns its new handle.
 
-        One that has not finished goes on behind the steps and rows that it has done, unless
+        A job that has not finished goes on behind the steps and rows that it has done, unless
         ``from_start``.  Raises JobError while it waits or runs.
         """
         self.refresh()
@@ -228,19 +228,19 @@ class Jobs:
         return self.of(self.ledger.read(message.id) or Record(message, QUEUED))
 
     def waiting(self, message: Message, *, unsent: str | None = None) -> Job:
-        """The handle on a message's job as waiting; ``unsent`` says why it was not sent yet."""
+        """The handle on a message's job, as waiting; ``unsent`` says why it was not sent yet."""
         return Job(Record(message, QUEUED), self, unsent)
 
     def cancel_waiting(self, messages: Sequence[Message], reason: str) -> list[Message]:
-        """Cancel the jobs of these that still wait, and free their ids; gives them.
+        """Cancel those of the jobs that still wait, and free their ids; gives them.
 
         If the broker cannot remove a message, the worker that gets it drops it.
         """
         ended: list[Message] = []
         for start in range(0, len(messages), CHUNK):
             chunk = messages[start : start + CHUNK]
-            did = self.ledger.cancel(chunk, reason, waiting_only=True)
-            ended += [message for message, done in zip(chunk, did, strict=True) if done]
+            cancelled = self.ledger.cancel(chunk, reason, waiting_only=True)
+            ended += [message for message, done in zip(chunk, cancelled, strict=True) if done]
         if ended:
             self._broker.discard(ended)
             self._follower.settle_if_possible(ended)

@@ -1,4 +1,4 @@
-"""The envelope that travels: one frozen message, and its versioned wire form."""
+"""A message as it travels: a frozen value, and its versioned wire form."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from uuid import uuid4
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortened
 from frappe_jobs.texts.error_text import safe
 
-#: The version of the wire form. A worker reads its own and the versions beside it.  2 has task_id,
-#: 3 goes_on.
+#: The version of the wire form; a worker reads its own and the versions next to it.  2 added
+#: task_id, 3 goes_on.
 VERSION = 3
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
@@ -24,10 +24,10 @@ TASK = "frappe_jobs.execute"
 HEADER = "frappe_jobs"
 
 
-#: Seconds: over any timeout, and over any time that a clock shows.
+#: Seconds: longer than any timeout; later than any time that a clock shows.
 LONGEST, LATEST = 2**31, 2**40
 
-#: JSON as short as it gets; our values hold no circles, they were made by Arguments.
+#: JSON as short as it gets; our values contain no circles, as Arguments made them.
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -35,7 +35,7 @@ to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 class Retry:
     """How often a failed job is run again, and how many seconds later.
 
-    ``interval`` is one number or a list: the first for the first retry, the last for all further.
+    ``interval`` is a number, or a list of one for each retry; its last is for all further retries.
     """
 
     max: int
@@ -45,7 +45,7 @@ class Retry:
         if not _is_count(self.max) or self.max < 1:
             raise ArgumentError(f"Retry's max must be a whole number, 1 or more; not {self.max!r}.")
         if isinstance(self.interval, Sequence) and not isinstance(self.interval, str):
-            # A list is the caller's, who may go on to change it.
+            # The list is the caller's, who may change it later.
             object.__setattr__(self, "interval", tuple(self.interval))
         waits = self.interval if isinstance(self.interval, tuple) else (self.interval,)
         if not waits or not all(_is_count(wait) and wait >= 0 for wait in waits):
@@ -56,7 +56,7 @@ class Retry:
             raise ArgumentError(f"Retry's interval must be under {LONGEST} seconds.")
 
     def delay(self, attempt: int) -> int:
-        """Seconds from the failure of that attempt (the first is 1) to the next."""
+        """Seconds from the failure of that attempt (the first is 1) to the next attempt."""
         if isinstance(self.interval, int):
             return self.interval
         return self.interval[min(attempt, len(self.interval)) - 1]
@@ -64,7 +64,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Message:
-    """One sending of a job; its id is fresh each time, while the job's id may be the caller's."""
+    """One sending of a job; its id is new each time, while the job's id may be the caller's."""
 
     id: str
     job_id: str
@@ -81,11 +81,11 @@ class Message:
     on_success: str | None = None
     on_failure: str | None = None
     retry: Retry | None = None
-    #: Set when this message runs the on_failure of another one, whose process was killed.
+    #: The other message whose on_failure this message calls, as its process was killed.
     failure_of: str | None = None
-    #: The Background Task whose record follows the job (``track_job``).
+    #: The Background Task that follows the job (``track_job``).
     task_id: str | None = None
-    #: Set when it goes on behind what this other message of its job has done.
+    #: The earlier message of its job behind whose steps it goes on.
     goes_on: str | None = None
 
     def again(self, *, at: float, goes_on: bool = False) -> Message:
@@ -95,11 +95,11 @@ class Message:
 
     @property
     def begun_as(self) -> str:
-        """The message under whose id its steps and loops are known."""
+        """The id of the message under which its steps and loops are known."""
         return self.goes_on or self.id
 
     def header(self) -> dict[str, Any]:
-        """The envelope without the arguments: read by whoever looks at a queue, never run."""
+        """All but the arguments: what whoever looks at a queue reads, without running anything."""
         given = {name: value for name, value in self.__dict__.items() if value is not None}
         header = {"version": VERSION} | {name: given[name] for name in _KINDS if name in given}
         if self.retry:
@@ -122,7 +122,7 @@ class Message:
         return made
 
     def marks(self) -> list[str]:
-        """Parts of its to_json by which it is told from another one that has its id."""
+        """Parts of its to_json that tell it from another message with the same id."""
         parts = {"job_id": self.job_id, "user": self.user, "method": self.method}
         return [to_json({name: value})[1:-1] for name, value in parts.items()]
 
@@ -173,7 +173,7 @@ class Message:
                 f"{values['enqueued_at']}."
             )
         unknown = values.keys() - _KINDS.keys()
-        if header["version"] > VERSION:  # what that one has added, we can do without
+        if header["version"] > VERSION:  # we can do without what that version has added
             values = {name: values[name] for name in values.keys() - unknown}
         elif unknown:
             raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown)):.200}.")
@@ -220,24 +220,24 @@ def _is_count(value: object) -> bool:
 
 
 class Recorded(IntEnum):
-    """What became of a sending where its record is written; false if it is not to be sent."""
+    """What became of a sending's record; false if the sending is not to be sent."""
 
     #: Another job has its id, or it was dropped.
     REFUSED = 0
     WRITTEN = 1
-    #: It was there already.
+    #: There was a record already.
     KNOWN = 2
 
 
 @dataclass(frozen=True)
 class Sending:
-    """A message to be sent; with ``claim`` only if no other job of that id is waiting or runs."""
+    """A message to be sent; with ``claim`` only if no other job of that id waits or runs."""
 
     message: Message
     claim: bool = False
-    #: Names a due time of a scheduled job, for which nothing is sent a second time within a day.
+    #: Names the due time of a scheduled job, for which nothing is sent again within a day.
     due: str | None = None
-    #: A list of the ledger's Redis, and a text to put there in the step that writes the record.
+    #: A list in the ledger's Redis, and the text to push there in the step that writes the record.
     push: tuple[str, str] | None = None
-    #: Whether it is in its site's outbox as well, from where it is sent if nobody has sent it.
+    #: Whether its site's outbox has it, too, from where it is sent if nobody has sent it.
     has_row: bool = False

@@ -1,4 +1,4 @@
-"""How an attempt ended, and what is kept of it."""
+"""How an attempt ended, and what its record keeps of that."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from frappe_jobs.texts.error_text import described, traceback_of, type_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with its result, as JSON, or with its error and the text for people."""
+    """How an attempt ended: with its result, or with its error and the reason for people."""
 
-    result: Any = None
-    text: str = "null"  # the result as JSON
-    value: Any = None  # the result as the method gave it, for the callbacks
+    result: Any = None  # as JSON carries it
+    text: str = "null"  # the same as a text
+    value: Any = None  # what the method returned, for the callbacks
     error: BaseException | None = None
     reason: str = ""
     run_again_in: int | None = None  # seconds
-    is_written: bool = False  # in the record of a tracked job, its Background Task
+    is_written: bool = False  # in a tracked job's Background Task
     could_not_begin: bool = False  # the site's database was away
 
     def bare(self, refused: Exception) -> Outcome:

@@ -1,8 +1,8 @@
 """Send jobs again whose messages are lost.
 
 A record is written before its message is sent, so a process that dies in between leaves a job that
-waits for ever; and a message can vanish from a broker by accident.  A message too many does no
-harm: it finds its job begun, or ended.
+waits for ever; and a broker may lose a message.  A second message of a job does no harm: the worker
+that gets it finds the job begun or ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 #: A message that was looked for is not looked for again within this many leases.
 RELIEF = 10
 
-#: Seconds that a message may take from a queue to where Redis keeps what its worker holds.
+#: Seconds that a message may take from its queue to the list of those that a worker holds.
 ON_ITS_WAY = 2.0
 
 
@@ -59,8 +59,8 @@ def lost_after(settings: Settings, broker: Broker) -> int:
 def gone(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
     """The jobs whose messages the broker no longer has; all if it cannot be searched.
 
-    A message that a worker has just taken is in no list for a moment, and a message that was run
-    is in none at all.  So we look twice, and what changed meanwhile was not lost.
+    A message that a worker is just taking is in no list for a moment, and a message that was run
+    is in none at all.  So we look twice, and a job that changed meanwhile was not lost.
     """
     if not broker.is_searchable:
         return _unmoved(ledger, suspects)
@@ -84,6 +84,6 @@ def _unmoved(ledger: Ledger, records: Sequence[Record]) -> list[Record]:
 
 
 def send_again(ledger: Ledger, broker: Broker, lost: Sequence[Record]) -> None:
-    """Send the jobs' messages once more; a message too many does no harm."""
+    """Send the jobs' messages once more."""
     broker.send_again([record.message for record in lost])
     ledger.sent([record.message for record in lost])

@@ -1,4 +1,4 @@
-"""What is to be done about an entry of the schedule, as its record, which is the truth, says.
+"""Compare a site's entries with their records, which are the truth: what is to be written.
 
 All times are in seconds since 1970, and ``now`` is by Redis's clock, by which jobs are due.
 """
@@ -16,8 +16,7 @@ from frappe_jobs.scheduler.entry import Entry, Put, Stored
 #: Seconds until a paused site, or a job whose queue is full, is looked at again.
 PAUSED = 30.0
 
-#: Seconds by which the clocks of several machines may differ; a time further ahead was written by
-#: a wrong clock.
+#: Seconds by which the clocks of machines may differ; only a wrong clock writes a later time.
 TOLERANCE = 60.0
 
 
@@ -47,7 +46,7 @@ class Differences:
 def compare(
     wanted: Wanted, present: Mapping[str, Stored], now: float
 ) -> tuple[Differences, list[Put]]:
-    """Where a site's entries are not as they should be, and what is to be written."""
+    """Where a site's entries are not as their records say, and what is to be written."""
     puts: list[Put] = []
     missing: list[str] = []
     changed: list[str] = []
@@ -76,7 +75,7 @@ def compare(
 
 
 def is_ahead(at: datetime | None, now: float) -> bool:
-    """Whether only a wrong clock can have written it."""
+    """Whether only a wrong clock can have written that time."""
     return at is not None and at.timestamp() > now + TOLERANCE
 
 
@@ -94,9 +93,9 @@ def put_for(entry: Entry, record: JobType, stored: Stored | None, now: float) ->
 
 
 def mended(entry: Entry, record: JobType, stored: Stored, now: float) -> Put | None:
-    """What is to be written for an entry that is as its record says, except for its times.
+    """What is to be written for an entry that is as its record says, but may have wrong times.
 
-    None: nothing.  A due time that has been queued is never given again.
+    None: nothing.  A due time that has been queued never comes again.
     """
     was, last = stored.due or 0.0, _last(record)
 
@@ -117,10 +116,9 @@ def mended(entry: Entry, record: JobType, stored: Stored, now: float) -> Put | N
 
 
 def _set_back(entry: Entry, stored: Stored, now: float, last: float | None) -> Put:
-    """The clock was ahead and was set back, so its times come again.
+    """What is to be written when the clock was ahead and was set back, so that times come again.
 
-    As in the nights when clocks change: if every hour counts, a time is due at each coming, else
-    only once.
+    As in the nights when clocks change: if every hour counts, such a time is due twice, else once.
     """
     known = [at for at in (last, stored.queued) if at is not None and at <= now]
     due = _next(entry, max(known, default=now))
@@ -130,7 +128,7 @@ def _set_back(entry: Entry, stored: Stored, now: float, last: float | None) -> P
 
 
 def _was_set_back(before: float | None, last: float | None) -> bool:
-    """Whether something other than a run may have changed the record's last execution."""
+    """Whether something else than a run may have changed the record's last execution."""
     if before is None or last is None:
         return before is not last
     return last < before - 1.0

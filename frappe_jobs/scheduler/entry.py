@@ -1,4 +1,4 @@
-"""A scheduled job as RedBeat's entry: how it is written, and how it is read."""
+"""A scheduled job as RedBeat's entry: how it is written and read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_TEXT = 2_000
 #: Seconds; more than any sensible offset.
 LONGEST_OFFSET = 10**7
 
-#: The errors that reading a text which is not ours may raise.
+#: The errors that may be raised by reading a text that is not ours.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError)
 
 
@@ -106,7 +106,7 @@ class Due:
     at: float
     #: When it is next due, after the look.
     next_at: float = field(default=0.0, compare=False)
-    #: Its due time that was queued last.
+    #: The due time that was queued last.
     queued: float | None = field(default=None, compare=False)
     #: How often the clock was set back, so that its due times come again.
     epoch: int = field(default=0, compare=False)

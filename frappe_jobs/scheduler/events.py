@@ -18,9 +18,9 @@ CRON = FREQUENCIES["cron"].name
 
 
 def scheduled_jobs(hooks: Mapping[str, Any]) -> tuple[list[ScheduledJob], list[Finding]]:
-    """The jobs that each app's ``scheduler_events`` name, in order, and what is wrong with them.
+    """The jobs that the apps' ``scheduler_events`` name, in order, and what is wrong there.
 
-    An app's value is a dict, or a list of dicts if its hooks were merged.  What is wrong is left
+    An app's value is a dict, or a list of dicts if its hooks were merged.  Wrong entries are left
     out, and the rest stays.  A job that two apps name is given once.
     """
     jobs: dict[ScheduledJob, None] = {}
@@ -56,13 +56,11 @@ def _of_event(app: str, place: str, event: str, value: object) -> Iterator[Sched
     for expressions in _listed(value):
         if isinstance(expressions, Mapping):
             for expression, methods in expressions.items():
-                yield from _of_expression(
-                    app, f"{place}[{shortened(expression)}]", expression, methods
-                )
+                at = f"{place}[{shortened(expression)}]"
+                yield from _of_expression(app, at, expression, methods)
         else:
-            yield _finding(
-                place, expressions, "Give it a dict: {'0 9 * * 1': ['shop.tasks.report']}."
-            )
+            cure = "Give it a dict: {'0 9 * * 1': ['shop.tasks.report']}."
+            yield _finding(place, expressions, cure)
 
 
 def _of_expression(
@@ -91,7 +89,7 @@ def _of_methods(
 
 
 def _listed(value: object) -> Sequence[object]:
-    """As in Frappe's hooks, a single value may stand for a list of it."""
+    """The value as a list: in Frappe's hooks a single value may stand for a list of it."""
     return value if isinstance(value, (list, tuple)) else [value]
 
 

@@ -1,4 +1,4 @@
-"""Frappe's frequencies: when their jobs are due, and on which queue they run."""
+"""Frappe's frequencies: when their jobs are due, and in which queue they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_STEP = 2 * 24 * 3600
 
 @dataclass(frozen=True)
 class Frequency:
-    """One of Frappe's frequencies: its name in records, when it is due, on which queue."""
+    """A frequency: its name in records, when its jobs are due, and their queue."""
 
     name: str
     #: Empty for All (made from ``scheduler_interval``) and Cron (the record's own).
@@ -48,15 +48,15 @@ def frequency_named(name: str) -> Frequency:
 
 
 def queue_of(frequency: str) -> str:
-    """The queue on which Frappe runs jobs of that frequency; raises UnknownFrequency."""
+    """The queue in which Frappe puts jobs of that frequency; raises UnknownFrequency."""
     return frequency_named(frequency).queue
 
 
 def offset_of(frequency: str, site: str, method: str) -> int:
     """Seconds by which a job runs later than its frequency says; the same on every machine.
 
-    ``Long`` jobs by 1 to 600 s, computed from site and method, so that not all begin at once;
-    ``Maintenance`` jobs by 0 to 59 minutes, computed from the site, so a site's jobs come together.
+    ``Long`` jobs by 1 to 600 s, computed from site and method, so that they do not all begin at
+    once; ``Maintenance`` jobs by 0 to 59 minutes, computed from the site: a site's come together.
     """
     if frequency.endswith(" Long"):
         return 1 + _hash(f"{site}:{method}") % 600
@@ -71,10 +71,7 @@ def _hash(text: str) -> int:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a job is due: by a cron expression, or every so many seconds from midnight on.
-
-    A plain value, to be stored and compared.
-    """
+    """When a job is due: by a cron expression, or every ``every`` seconds from midnight on."""
 
     expression: str = ""
     #: Seconds by which it is due later than the expression says.
@@ -118,14 +115,14 @@ class Schedule:
 
     @property
     def comes_again(self) -> bool:
-        """Whether a time that clocks show twice is due twice, because every hour counts."""
+        """Whether it is due twice at a time that clocks show twice, because every hour counts."""
         return bool(self.every) or comes_every_hour(self.expression)
 
     def next_run(self, after: datetime, zone: ZoneInfo) -> datetime:
         """The first time strictly after ``after`` at which the job is due, in that zone.
 
-        The offset is real time after the expression's: even if the clock changes in between, the
-        job comes that many seconds later.
+        The offset is real time: the job comes that many seconds after the expression's time, even
+        if the clocks change in between.
         """
         if self.every:
             return _from_midnight(self.every, instant(after, zone), zone).astimezone(zone)

@@ -1,4 +1,4 @@
-"""Scheduled jobs that are due are enqueued, the same way as all other jobs."""
+"""Enqueue scheduled jobs that are due, the same way as all other jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from frappe_jobs.scheduler.entry import Due, Entry
 
 logger = logging.getLogger(__name__)
 
-#: Frappe's settings that stop a site's schedule, and the word for each.
+#: Frappe's settings that stop a site's schedule, and what the site is then called.
 INACTIVE = {
     "pause_scheduler": "paused",
     "disable_scheduler": "disabled",
@@ -47,7 +47,7 @@ class Scheduling:
         return self._host.schedule.inactive(site)
 
     def asleep(self, due: Iterable[Due]) -> set[str]:
-        """The sites of these for which nothing is queued now."""
+        """The sites of these jobs for which nothing is queued now."""
         return {site for site in {job.entry.site for job in due} if self._is_asleep(site)}
 
     def _is_asleep(self, site: str) -> bool:
@@ -68,30 +68,30 @@ class Scheduling:
             by_queue[job.entry.queue].append(job)
         done: list[Due] = []
         full: list[Due] = []
-        for some in by_queue.values():
-            waiting = self._queue_some(some, now)
+        for jobs in by_queue.values():
+            waiting = self._queue_together(jobs, now)
             full += waiting
-            done += [job for job in some if job not in waiting] if waiting else some
+            done += [job for job in jobs if job not in waiting] if waiting else jobs
         return done, full
 
-    def _queue_some(self, some: Sequence[Due], now: float) -> Sequence[Due]:
+    def _queue_together(self, jobs: Sequence[Due], now: float) -> Sequence[Due]:
         """Queue jobs of a single queue; gives those that must wait.  Raises BrokerUnavailable."""
         try:
-            self._dispatcher.dispatch([self._sending(job, now) for job in some])
+            self._dispatcher.dispatch([self._sending(job, now) for job in jobs])
         except BrokerUnavailable:
             raise
-        except BrokerError as error:  # the queue is full, or was declared otherwise
-            logger.error("%s scheduled jobs wait: %s", len(some), error)
-            return some
+        except BrokerError as error:  # the queue is full, or was declared with other arguments
+            logger.error("%s scheduled jobs wait: %s", len(jobs), error)
+            return jobs
         except Exception as error:
-            if len(some) > 1:  # a single job's fault must not stop the others
-                return [left for job in some for left in self._queue_some([job], now)]
-            entry = some[0].entry
+            if len(jobs) > 1:  # a single job's fault must not stop the others
+                return [left for job in jobs for left in self._queue_together([job], now)]
+            entry = jobs[0].entry
             logger.exception(
                 "%s on %s is not queued, and tried again later: %s",
                 shortened(entry.method), entry.site, error,
             )  # fmt: skip
-            return some
+            return jobs
         return []
 
     def _sending(self, due: Due, now: float) -> Sending:

@@ -12,7 +12,7 @@ from frappe_jobs.host.port import Host
 
 logger = logging.getLogger(__name__)
 
-#: How long a done marker is kept: no message comes back after so many days.
+#: How long a done marker is kept: no message comes back after that time.
 DONE_MARKERS_FOR = timedelta(days=30)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from frappe_jobs.scheduler.timetable import Timetable, of_its_kind, raw
 
-#: How the fault of a key of another type begins.
+#: What the fault of a key of another type begins with.
 KIND = "it is a "
 
 
 def strangers(timetable: Timetable) -> dict[str, str]:
-    """Keys of another type, and entries of the schedule that are no site's, each with its fault.
+    """Keys of another type, and entries in the schedule that no site has, each with its fault.
 
     Raises BrokerUnavailable.
     """
@@ -21,7 +21,7 @@ def strangers(timetable: Timetable) -> dict[str, str]:
         }  # fmt: skip
         kinds |= {timetable.site_key(site): "set" for site in sorted(sites)}
         types = {key: timetable.redis.type(raw(key)) for key in kinds}
-        found = {
+        wrong = {
             key: f"{KIND}{types[key]}"
             for key, kind in kinds.items()
             if types[key] not in (kind, "none")
@@ -31,15 +31,15 @@ def strangers(timetable: Timetable) -> dict[str, str]:
             for site in sites
             for name in timetable.members(timetable.site_key(site))
         }
-        there: list[str] = of_its_kind(
+        scheduled: list[str] = of_its_kind(
             lambda: timetable.redis.zrange(timetable.schedule_key, 0, -1), []
         )
-    stray = [key for key in there if key not in known]
-    return found | dict.fromkeys(stray, "it is in the schedule, and no site's")
+    stray = [key for key in scheduled if key not in known]
+    return wrong | dict.fromkeys(stray, "it is in the schedule, and no site's")
 
 
 def remove_strangers(timetable: Timetable) -> None:
-    """Delete such keys, and remove such entries; a comparison makes ours anew.
+    """Delete such keys, and take such entries out of the schedule; a comparison makes ours anew.
 
     Raises BrokerUnavailable.
     """

@@ -1,6 +1,6 @@
 """Bring the schedule in line: hooks → the sites' records → the scheduler's entries.
 
-The records are the truth.  The entries are made from them, so they can be made anew at any time.
+The records are the truth; the entries are made from them, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str], Callable[..., Any]]
 
-#: How often a migrate plans anew because another was quicker; each time, another has finished.
+#: How often a migrate plans anew because another was quicker: each time, another has finished.
 MIGRATE_TRIES = 10
 
 
@@ -344,9 +344,9 @@ def zone_of(settings: Settings, site: str, name: str | None = None) -> ZoneInfo:
 def _same_job(
     removed: Sequence[JobType], added: Sequence[ScheduledJob]
 ) -> Mapping[str, ScheduledJob]:
-    """The new jobs, by the names of the records that they replace: only the schedule has changed.
+    """The new jobs by the names of the records whose methods they have: their schedule has changed.
 
-    If a method has several schedules, it cannot be told which became which.
+    Left out where a method has several schedules: nobody can tell which replaces which.
     """
     return {
         record.name: new[0]

@@ -1,8 +1,8 @@
 """What Redis knows of the schedule: RedBeat's entries, which scheduler leads, what is due.
 
 The entries are RedBeat's: a hash with a ``definition`` and a ``meta`` for each, and a sorted set of
-their due times.  They are made from the sites' records, so all of it may be lost, and what cannot
-be read is made anew.
+their due times.  They are made from the sites' records, so they may be lost, and an entry that
+cannot be read is made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from frappe_jobs.scheduler.timetable_scripts import LET_GO, LOOK, MOVE, REPLACE,
 
 __all__ = ["Due", "Entry", "Look", "Put", "Sighting", "Stored", "TakenOut", "Timetable"]
 
-#: Entries that a call reads or writes.
+#: Entries read or written in one call.
 CHUNK = 500
 
 #: Seconds since 1970: a time in the calendar's last year.
@@ -43,7 +43,7 @@ class TakenOut:
 
 @dataclass(frozen=True)
 class Look:
-    """What a scheduler sees: whether it leads, whether it just began to, and what is due."""
+    """What a scheduler sees: whether it leads, whether it has just begun to, and what is due."""
 
     leads: bool
     is_new: bool = False
@@ -82,11 +82,11 @@ class Timetable(Connected):
     def look(
         self, token: str, lock: float, now: float | None = None, *, clock: float | None = None
     ) -> Look:
-        """Lead for that many more seconds, or begin to; and see what is due, in one round trip.
+        """Lead for ``lock`` more seconds, or begin to; and see what is due, in one round trip.
 
         At most 500 entries, the longest due first; none while another scheduler leads.  ``now`` is
-        the time by Redis's clock unless given; ``clock`` is the caller's own, to be noted.  What
-        cannot be read, or is no site's, is removed from the schedule.
+        the time by Redis's clock unless given; ``clock`` is the caller's own, to be noted.  Entries
+        that cannot be read, or are no site's, are taken out of the schedule.
         """
         clock = now if clock is None else clock
         arguments = [
@@ -110,7 +110,7 @@ class Timetable(Connected):
     def _read_due(
         self, found: Sequence[str], now: float
     ) -> tuple[list[Due], list[tuple[str, str, str]]]:
-        """What is due; and the key, definition and fault of each entry that cannot be used."""
+        """The entries that are due; and key, definition and fault of those that cannot be used."""
         due, bad = [], []
         after = datetime.fromtimestamp(now, UTC)
         rows = (found[start::5] for start in range(5))
@@ -129,7 +129,7 @@ class Timetable(Connected):
 
     @reachable
     def move(self, moves: Iterable[tuple[Due, float, float]]) -> None:
-        """Set the next due time of each, and when to look at it: then, or later if it must wait."""
+        """Set each entry's next due time, and when to look at it: then, or later if it waits."""
         arguments: list[Any] = []
         for due, next_at, look_at in moves:
             is_over = next_at != due.at and due.at > (due.queued or 0.0)
@@ -153,7 +153,7 @@ class Timetable(Connected):
 
     @reachable
     def last_look(self) -> Sighting | None:
-        """Which scheduler led last, and when; None if none ever did, or that cannot be read."""
+        """Which scheduler led last, and when; None if there was none, or it cannot be read."""
         found: dict[str, str] = of_its_kind(lambda: self.redis.hgetall(self.seen_key), {})
         at, clock = _seconds(found.get("at")), _seconds(found.get("clock"))
         if at is None or clock is None:
@@ -174,14 +174,14 @@ class Timetable(Connected):
     def replace(
         self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
     ) -> bool:
-        """Remove these entries of the site, and write those, each with its due time, as ``put``."""
+        """As ``put``, with entries and their due times."""
         return self.put(site, ticket, remove, [Put(entry, due) for entry, due in put.items()])
 
     @reachable
     def put(self, site: str, ticket: int, remove: Sequence[str], puts: Sequence[Put]) -> bool:
-        """Remove these entries of the site, and write those; each 500 entries are one step.
+        """Remove these entries of the site and write those, in steps of 500 entries.
 
-        False if another process has a later ticket: it has read newer records.
+        False if another process has a later ticket, as it has read newer records.
         """
         keys = [
             self.schedule_key, raw(self.site_key(site)), raw(self._ticket_key(site)),
@@ -258,12 +258,12 @@ class Timetable(Connected):
 
 
 def raw(text: str) -> bytes:
-    """The bytes as in Redis, even if they are no UTF-8, which redis-py does not always handle."""
+    """The bytes as in Redis, even if they are no UTF-8, which not all of redis-py handles."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """What that reads, or ``otherwise`` if the key is of another type."""
+    """What ``read()`` gives, or ``otherwise`` if the key is of another type."""
     try:
         return read()
     except redis.ResponseError as error:

@@ -1,14 +1,14 @@
 """The timetable's changes of Redis, each one script.
 
-Whoever has a key in that database may have written anything: what is of another kind than ours is
-made anew, as all of it is derived, and nothing of it ends a script in its middle.
+Others may have written anything under our keys: a key of another type is deleted, as all is made
+anew from the records, and no script fails in its middle.
 """
 
 from __future__ import annotations
 
 RIGHT = """
 local wrong = {}
--- Deletes a key of another kind than it must be of.
+-- deletes a key that is not of that type
 local function right(key, kind)
   local found = redis.call('TYPE', key).ok
   if found ~= kind and found ~= 'none' then
@@ -19,15 +19,15 @@ end
 """
 
 # seen: the last look; milliseconds: of the lock; clock: the token's own; now: '': by Redis's clock
-# gives {leads, is new, now, when the last look was, when the next one is due, keys of another kind,
-#      keys taken out, then key, definition, due time, the one queued last, epoch of each}
+# gives {leads, is new, now, time of the last look, when the next is due, keys of another type, keys
+#      taken out, then of each due entry: key, definition, due time, due time queued last, epoch}
 LOOK = RIGHT + """
 local lock, schedule, seen = unpack(KEYS)
 local token, milliseconds, clock, limit, prefix, now = unpack(ARGV)
 right(lock, 'string')
 local holder = redis.call('GET', lock)
 if holder and holder ~= token then
-  -- Taken while Redis's clock was ahead: whoever lives takes it again in time.
+  -- taken while Redis's clock was ahead; a holder that lives renews it in time
   if redis.call('PTTL', lock) > 2 * milliseconds then
     redis.call('PEXPIRE', lock, milliseconds)
   end
@@ -50,7 +50,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT',
   local values = redis.pcall('HMGET', key, 'definition', 'due', 'queued', 'epoch')
   local site, name = string.match(string.sub(key, #prefix + 1), '^([^:]+):(.*)$')
   local due = not values.err and tonumber(values[2] or '')
-  -- What no site knows as its own nobody would ever take out again.
+  -- an entry that no site knows as its own would never be taken out
   local known = due and values[1] and site and string.sub(key, 1, #prefix) == prefix
     and redis.pcall('SISMEMBER', prefix .. ':site:' .. site, name) == 1
   if not known then
@@ -65,7 +65,7 @@ end
 return found
 """
 
-# definition: the one that cannot be read; an entry that was written anew meanwhile stays
+# definition: that which could not be read; an entry that was written anew meanwhile stays
 TAKE_OUT = """
 local schedule = KEYS[1]
 for n = 1, #ARGV, 2 do
@@ -76,7 +76,7 @@ for n = 1, #ARGV, 2 do
 end
 """
 
-# was, due: the due time that it had, and the next one; score: when to look at it again; meta:
+# was, due: its due time until now, and the next one; score: when to look at it again; meta:
 # RedBeat's; queued: the due time queued last ('': as it is); an entry that was changed meanwhile
 # stays as it is
 MOVE = """
@@ -91,7 +91,7 @@ for n = 1, #ARGV, 6 do
 end
 """
 
-# gives its number as a text, which may be any length
+# gives the ticket's number as a text, however long it is
 TICKET = """
 local ticket = KEYS[1]
 if type(redis.pcall('INCR', ticket)) == 'table' then
@@ -101,10 +101,10 @@ end
 return redis.call('GET', ticket)
 """
 
-# names: of the site's entries; prefix: of their keys; behind the arguments so many names to remove,
-# and then what to put: was: the due time that it must have ('': any); queued: the one queued last
-# ('': none); last: its record's last execution ('': none)
-# gives 0 if the ticket is old
+# names: of the site's entries; prefix: of their keys; removed: how many names to remove come next,
+# and after them what to put: was: the due time that it must have ('': any); queued: the due time
+# queued last ('': none); last: its record's last execution ('': none)
+# gives 0 if another process has a later ticket
 REPLACE = RIGHT + """
 local schedule, names, ticket, prefix, sites = unpack(KEYS)
 local number, site, removed = unpack(ARGV, 1, 3)

@@ -32,7 +32,7 @@ def in_words(schedule: Schedule) -> str:
 
 
 def expression_in_words(expression: str) -> str:
-    """The same for a cron expression or a frequency's name."""
+    """As ``in_words``, for a cron expression or a frequency's name."""
     read = croniter(NAMED.get(expression.lower(), expression), 0.0)
     minutes, hours, days, months, weekdays, *rest = read.expanded
     time = _time(rest[0] if rest else [0], minutes, hours)
@@ -51,7 +51,7 @@ def _time(seconds: Values, minutes: Values, hours: Values) -> str:
     parts = [_every("hour", hours, 24), _every("minute", minutes, 60)]
     if list(seconds) != [0]:
         parts.append(_every("second", seconds, 60))
-    # From the finest unit on; "every" of a coarser unit need not be said.
+    # The finest unit first; "every" of a coarser unit need not be said.
     said = [part for n, part in enumerate(parts[::-1]) if n == 0 or not part.startswith("every ")]
     if _any(hours) and not said[-1].startswith("every "):
         said.append("every hour")
@@ -78,7 +78,7 @@ def _step(values: Values, size: int) -> int | None:
 
 
 def _day(days: Values, weekdays: Values, nth: Mapping[int, Any]) -> str:
-    """If both are given, one of them is enough; but with ``5#2`` croniter ignores all others."""
+    """Of days and weekdays either is enough; but with ``5#2`` croniter ignores all others."""
     found = []
     if nth:
         days, weekdays = ["*"], sorted(nth)
