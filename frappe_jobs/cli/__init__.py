@@ -39,6 +39,11 @@ COMMANDS = {
     "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
+    "web": ("web", "Serve pages that show the bench in a browser, until it is told to end."),
+    "web-password": (
+        "web",
+        "Print the hash of a password, for 'frappe_jobs_web' in common_site_config.json.",
+    ),
     "setup": (
         "setup",
         "Write a Procfile, supervisor's or systemd's files, or the rights on the servers.",

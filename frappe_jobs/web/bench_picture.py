@@ -1,0 +1,87 @@
+"""What takes a second to ask, kept for all who look: one question at a time, in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from frappe_jobs.brokers.base import OnlineWorker
+from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.rows import queues
+from frappe_jobs.rows.findings import findings
+from frappe_jobs.runtime import Runtime
+from frappe_jobs.texts.finding import Finding
+
+Value = TypeVar("Value")
+
+#: Seconds after which it is asked again, if anybody looks.
+WORKERS_PACE, DOCTOR_PACE = 4.0, 30.0
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Value]):
+    """What was answered last, when; and why the newest question got no answer, if so."""
+
+    value: Value | None = None
+    at: float | None = None
+    error: str = ""
+
+
+class Asked(Generic[Value]):
+    """The last answer to a question; it is asked anew while people look."""
+
+    def __init__(self, ask: Callable[[], Value], pace: float) -> None:
+        self._ask, self._pace = ask, pace
+        self._answer: Answer[Value] = Answer()
+        self._asked = 0.0  # by the monotonic clock
+        self._lock = threading.Lock()
+
+    def latest(self) -> Answer[Value]:
+        """Waits for nothing: until the first answer has come its value is None."""
+        with self._lock:
+            if time.monotonic() - self._asked >= self._pace or not self._asked:
+                self._asked = float("inf")
+                threading.Thread(target=self._renew, daemon=True, name="asked").start()
+        return self._answer
+
+    def forget(self) -> None:
+        """Ask at the next look, however old the answer is: something was done."""
+        with self._lock:
+            self._asked = 0.0 if self._asked != float("inf") else self._asked
+
+    def _renew(self) -> None:
+        before = self._answer
+        try:
+            self._answer = Answer(self._ask(), time.time())
+        except FrappeJobsError as error:
+            self._answer = Answer(before.value, before.at, str(error))
+        finally:
+            self._asked = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Served:
+    """The workers online, and the queues' rows."""
+
+    workers: list[OnlineWorker]
+    queues: list[dict[str, Any]]
+
+
+class BenchPicture:
+    """What the whole bench looks like."""
+
+    def __init__(self, here: Runtime) -> None:
+        self._here = here
+        self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
+        self.findings: Asked[list[Finding]] = Asked(lambda: findings(here), DOCTOR_PACE)
+
+    def _look(self) -> Served:
+        workers = self._here.broker.workers()
+        consumers: dict[str, int] = {}
+        for worker in workers:
+            for queue in worker.queues:
+                consumers[queue] = consumers.get(queue, 0) + worker.processes
+        return Served(workers, queues.rows(self._here, consumers))

@@ -1,0 +1,104 @@
+"""Pages that change while they are open: server-sent events, rendered once for all who look."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+
+#: Seconds between two looks, and after which a stream without news says that it is alive.
+PACE, SILENCE = 2.0, 15.0
+
+#: What changes by itself: times that say how long ago.
+AGES = re.compile(r"<time\b.*?</time>", re.DOTALL)
+
+#: The newest picture of a page, or why there is none: the event's name and what it says.
+News = tuple[str, str]
+
+
+@dataclass
+class Channel:
+    """One page as those see it who see the same."""
+
+    look: Callable[[], Awaitable[News]]
+    watchers: int = 0
+    number: int = 0
+    news: News | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Look again and again; whoever watches hears of what is new."""
+        known = ""
+        while True:
+            news = await self.look()
+            said = news[0] + AGES.sub("", news[1])
+            if said != known:
+                known, self.news, self.number = said, news, self.number + 1
+                self.changed.set()
+                self.changed = asyncio.Event()
+            await pause(PACE)
+
+
+class Hub:
+    """All pages that are open."""
+
+    def __init__(self) -> None:
+        self._channels: dict[Hashable, Channel] = {}
+
+    @property
+    def watchers(self) -> int:
+        return sum(channel.watchers for channel in self._channels.values())
+
+    async def follow(
+        self,
+        key: Hashable,
+        look: Callable[[], Awaitable[News]],
+        is_allowed: Callable[[], Awaitable[bool]],
+    ) -> AsyncIterator[News]:
+        """The news of that page, the newest at once; ("", "") where there were none for a while.
+
+        Ends with ("over", "") once who looks may no longer do so.
+        """
+        channel = self._channels.setdefault(key, Channel(look))
+        channel.watchers += 1
+        channel.task = channel.task or asyncio.create_task(channel.run())
+        try:
+            seen = 0
+            while await is_allowed():
+                changed = channel.changed
+                if channel.number != seen and channel.news:
+                    seen = channel.number
+                    yield channel.news
+                    continue
+                yield "", ""
+                await waited(changed, SILENCE)
+            yield "over", ""
+        finally:
+            channel.watchers -= 1
+            if not channel.watchers:
+                channel.task.cancel()
+                self._channels.pop(key, None)
+
+
+async def pause(seconds: float) -> None:
+    await waited(asyncio.Event(), seconds)
+
+
+async def waited(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for it, that long at most; whether it came."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
+def event_text(news: News) -> bytes:
+    """As it travels; without news a comment, which keeps the connection alive."""
+    name, text = news
+    if not name:
+        return b": nothing new\n\n"
+    return f"event: {name}\ndata: {json.dumps(text)}\n\n".encode()

@@ -1,0 +1,117 @@
+"""The overview: queues, workers, scheduler, failures, what the doctor finds."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from frappe_jobs.brokers.base import OnlineWorker
+from frappe_jobs.ledger.record import Record
+from frappe_jobs.web.view import Page, View
+
+DAY = 24 * 3600
+#: Failed jobs that are read, the newest; and groups of them that are shown.
+READ, SHOWN = 2000, 8
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Jobs that failed alike: the same error of the same method."""
+
+    error: str
+    method: str
+    count: int
+    newest: Record
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A worker and the jobs that it runs; ``online`` is what it answered, None if it did not."""
+
+    name: str
+    jobs: Sequence[Record]
+    online: OnlineWorker | None = None
+
+    @property
+    def busy(self) -> int:
+        return len(self.jobs)
+
+
+def read(view: View) -> Mapping[str, Any]:
+    whole = _whole_bench(view) if view.person.sees_all else None
+    served = whole["served"].value if whole else None
+    return {
+        "whole": whole,
+        "sites": _sites(view),
+        "workers": _workers(view, served.workers if served else []),
+        "failures": _failures(view),
+    }
+
+
+def _whole_bench(view: View) -> dict[str, Any]:
+    timetable = view.here.timetable
+    return {
+        "served": view.picture.served.latest(),
+        "findings": view.picture.findings.latest(),
+        "leader": timetable.leader(),
+        "last_look": timetable.last_look(),
+    }
+
+
+def _sites(view: View) -> list[dict[str, Any]]:
+    """How many jobs of each site wait and run: of those where any does."""
+    rows = []
+    for site in view.sites:
+        waiting, running = view.here.listing.count_open(site)
+        if waiting or running:
+            rows.append({"site": site, "waiting": waiting, "running": running})
+    return sorted(rows, key=lambda row: -row["waiting"])
+
+
+def _workers(view: View, online: Sequence[OnlineWorker]) -> list[Crew]:
+    """Who works, and on what; who sees only some sites is not told where their jobs run."""
+    running: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in sorted(view.here.listing.running(), key=lambda one: one.started_at or 0):
+        if view.person.sees(record.message.site):
+            name = (record.worker or "?").partition("/")[0]
+            running[name if view.person.sees_all else "Your sites' jobs"].append(record)
+    answered = {worker.name: worker for worker in online}
+    names = sorted({*running, *answered})
+    return [Crew(name, running.get(name, ()), answered.get(name)) for name in names]
+
+
+def _failures(view: View) -> list[Failures]:
+    failed = view.here.listing.failed_since(time.time() - DAY)
+    seen = (record for record in failed if view.person.sees(record.message.site))
+    return grouped(islice(seen, READ))[:SHOWN]
+
+
+def grouped(failed: Iterable[Record]) -> list[Failures]:
+    """By error and method, the most first."""
+    groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in failed:
+        groups[_error(record), _method(record)].append(record)
+    found = [
+        Failures(error, method, len(alike), max(alike, key=lambda one: one.ended_at or 0))
+        for (error, method), alike in groups.items()
+    ]
+    return sorted(found, key=lambda one: -one.count)
+
+
+def _error(record: Record) -> str:
+    """Its type without its module; a job that was killed has only a reason."""
+    if record.error:
+        return record.error.rpartition(".")[2]
+    return (record.reason or "no reason was kept").partition(":")[0]
+
+
+def _method(record: Record) -> str:
+    message = record.message
+    return message.name if message.method.startswith("frappe_jobs.") else message.method
+
+
+PAGE = Page("/", "Overview", "overview.html", read)

@@ -1,0 +1,69 @@
+"""What a page is made from, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from frappe_jobs.runtime import Runtime
+from frappe_jobs.web.access import Person
+from frappe_jobs.web.audit import Audit
+from frappe_jobs.web.bench_picture import BenchPicture
+
+
+class NotHere(Exception):
+    """There is no such thing, or it is none of theirs: the page does not say which."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a page: of which bench, by whom, with which parameters in the address."""
+
+    here: Runtime
+    picture: BenchPicture
+    audit: Audit
+    person: Person
+    query: Sequence[tuple[str, str]] = ()
+
+    def all_of(self, name: str) -> list[str]:
+        """The values of a parameter that may be given more than once."""
+        return [value for key, value in self.query if key == name and value]
+
+    def one_of(self, name: str) -> str | None:
+        """A parameter's value, the last if it is given twice; None if it is not."""
+        return next(reversed(self.all_of(name)), None)
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites that the person sees."""
+        return [site for site in self.here.settings.sites.names() if self.person.sees(site)]
+
+    def site(self) -> str:
+        """The site that the address names; raises NotHere, also for one that they may not see."""
+        site = self.one_of("site")
+        if site is None or not self.person.sees(site) or not self.here.settings.sites.has(site):
+            raise NotHere
+        return site
+
+
+@dataclass(frozen=True)
+class Page:
+    """One of the pages: its path, its name in the menu, and what its template is filled with."""
+
+    path: str
+    title: str
+    template: str
+    read: Callable[[View], Mapping[str, Any]]
+    #: Whether it tells of the whole bench, so that who sees only some sites has no use for it.
+    whole_bench: bool = False
+    #: The role that may look at it.
+    role: str = "read-only"
+    #: In the menu.
+    in_menu: bool = True
+    #: Whether it changes by itself while it is open.
+    live: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_for(self, person: Person) -> bool:
+        return person.may(self.role) and (person.sees_all or not self.whole_bench)
