@@ -78,6 +78,12 @@ def parse_workers(value: object) -> Mapping[str, Mapping[str, int]]:
     return value
 
 
+def an_object(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("an object")
+    return value
+
+
 def option(
     key: str,
     default: Any,
@@ -194,6 +200,9 @@ class Settings:
         "frappe_jobs_history", None,
         "Whether what happens to jobs is counted; default: where the pages, metrics or alerts are "
         "configured.", parse=yes_or_no)
+    web: Mapping[str, Any] | None = option(
+        "frappe_jobs_web", None, "Who may use the pages of frappe-jobs web, and how.",
+        parse=an_object)
     # fmt: on
 
     @cached_property

@@ -20,8 +20,6 @@ from frappe_jobs.texts.finding import Finding
 OURS = "frappe_jobs_"
 #: Our settings that belong to a site.
 SITE_KEYS = ("frappe_jobs_database_url",)
-#: Those of the bench that are read where they are needed: each a page's of its own.
-BESIDE = ("frappe_jobs_web",)
 
 
 def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iterator[Finding]:
@@ -30,7 +28,7 @@ def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iter
     yield Finding("ok", f"The bench is {settings.bench_id!r}; its queues are {queues}.")
     known = [item.metadata["key"] for item in settings_table()]
     path = str(settings.sites_path / COMMON_CONFIG)
-    yield from _unknown(path, read_common(settings.sites_path), [*known, *SITE_KEYS, *BESIDE])
+    yield from _unknown(path, read_common(settings.sites_path), [*known, *SITE_KEYS])
     for site in sites:
         yield from _of_site(settings, site, known)
     for finding in overruled(settings):

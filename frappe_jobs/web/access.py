@@ -71,19 +71,23 @@ class Access:
 
 def access_of(settings: Settings) -> Access:
     """As the file says now: who is taken out of it is out at once.  Raises ConfigError."""
-    return _read(settings.sites_path, version_of(str(settings.sites_path / COMMON_CONFIG)))
+    path = str(settings.sites_path / COMMON_CONFIG)
+    origin = settings.origins.get("web", path)
+    if origin != path:  # the environment
+        return _checked(settings.web, origin)
+    return _read(path, version_of(path))
 
 
 @lru_cache(maxsize=4)
-def _read(sites_path: Path, version: object) -> Access:
-    given = read_common(sites_path).get(KEY)
-    if given is None:
-        return Access()
+def _read(path: str, version: object) -> Access:
+    return _checked(read_common(Path(path).parent).get(KEY), path)
+
+
+def _checked(given: object, origin: str) -> Access:
     try:
-        return parse(given)
+        return Access() if given is None else parse(given)
     except ValueError as error:
-        path = sites_path / COMMON_CONFIG
-        raise ConfigError(f"{path}: {KEY!r}: {error}. See docs/web.md.") from None
+        raise ConfigError(f"{origin}: {KEY!r}: {error}. See docs/web.md.") from None
 
 
 def parse(given: object) -> Access:

@@ -62,7 +62,8 @@ class Pages:
         """A page with all that is around it."""
         token = "" if visitor.person.name == "" else self.door.form_token(visitor.bound_to)
         menu = [one for one in PAGES if one.in_menu and one.is_for(visitor.person)]
-        stream = address("/live", page=page.path, query=query) if page.live else None
+        is_live = page.live and not values.get("is_still")
+        stream = address("/live", page=page.path, query=query) if is_live else None
         return self.html(
             "whole.html", page=page, menu=menu, person=visitor.person, token=token, stream=stream,
             query=query, bench=self.here.settings.bench_id, **values,

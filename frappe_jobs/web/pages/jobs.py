@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from frappe_jobs.ledger.record import ENDED, OPEN
+from click import BadParameter
+
+from frappe_jobs.cli.filters import moment
+from frappe_jobs.errors import ArgumentError, UnknownQueue
+from frappe_jobs.ledger.search import Page as Found
+from frappe_jobs.ledger.wanted import STATUSES
 from frappe_jobs.rows.jobs import row
 from frappe_jobs.web.view import Page, View
 
-STATUSES = (*OPEN, *ENDED)
-SHOWN, MOST = 50, 500
+#: Jobs on a page.
+SHOWN = 50
+#: The filters that are given once, and those that may be given more often.
+SINGLE, SEVERAL = ("method", "user", "job", "error", "since", "until"), ("site", "status", "queue")
 
 
 def read(view: View) -> Mapping[str, Any]:
-    sites, statuses, queues = view.all_of("site"), view.all_of("status"), view.all_of("queue")
-    wrong = [*_wrong(view, sites, statuses, queues)]
-    limit = _limit(view.one_of("limit"), wrong)
-    filters = {"site": sites, "status": statuses, "queue": queues}
-    shared = {
-        "filters": filters, "wrong": wrong, "statuses": STATUSES, "limit": limit, "most": MOST,
-        "sites": view.sites, "queues": [*view.here.settings.queues], "step": SHOWN,
+    given: dict[str, Any] = {name: view.all_of(name) for name in SEVERAL}
+    given |= {name: view.one_of(name) or "" for name in SINGLE}
+    cursor = view.one_of("cursor")
+    found, wrong = _found(view, given, cursor)
+    records = found.records if found else []
+    return {
+        "given": given, "wrong": wrong, "statuses": STATUSES, "sites": view.sites,
+        "queues": [*view.here.settings.queues], "is_first": cursor is None,
+        "is_filtered": any(given.values()), "more": any(given[name] for name in SINGLE),
+        # By its message: a job's id may have been used again.
+        "rows": [
+            row(view.here.jobs.of(record)) | {"message_id": record.message.id} for record in records
+        ],
+        "cursor": found.cursor if found else None, "looked": found.looked if found else 0,
+        "is_cut": bool(found and found.is_cut), "is_still": cursor is not None,
     }  # fmt: skip
+
+
+def _found(
+    view: View, given: Mapping[str, Any], cursor: str | None
+) -> tuple[Found | None, list[str]]:
+    """What is found, or what is wrong with the address."""
+    wrong = [*_wrong(view, given)]
     if wrong:
-        return shared | {"rows": [], "more": False}
-    found = view.here.listing.latest(sites or view.sites, statuses, queues)
-    records = [*islice(found, limit + 1)]
-    rows = [row(view.here.jobs.of(record)) for record in records[:limit]]
-    return shared | {"rows": rows, "more": len(records) > limit}
+        return None, wrong
+    filters = {name: given[name] or None for name in ("method", "user", "job", "error")}
+    try:
+        times = {name: moment(None, None, given[name] or None) for name in ("since", "until")}
+        search = view.here.search(
+            given["site"] or view.sites, statuses=given["status"], queues=given["queue"],
+            **filters, **times,
+        )  # fmt: skip
+        return search.page(cursor, SHOWN), []
+    except ArgumentError as error:
+        return None, [str(error)]
+    except BadParameter as error:
+        return None, [error.message]
 
 
-def _wrong(view: View, sites: list[str], statuses: list[str], queues: list[str]) -> Any:
-    for site in sites:
+def _wrong(view: View, given: Mapping[str, Any]) -> Iterator[str]:
+    for site in given["site"]:
         if site not in view.sites:
             yield f"There is no site {site!r} that you may see."
-    for status in statuses:
-        if status not in STATUSES:
-            yield f"There is no status {status!r}; legal: {', '.join(STATUSES)}."
-    known = view.here.settings.queues
-    for queue in queues:
-        if queue not in known:
-            yield f"There is no queue {queue!r}; known queues: {', '.join(known)}."
-
-
-def _limit(text: str | None, wrong: list[str]) -> int:
-    if text is None:
-        return SHOWN
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST):
-        wrong.append(f"The limit must be a whole number, 1 to {MOST}; not {text[:50]!r}.")
-        return SHOWN
-    return int(text)
+    for queue in given["queue"]:
+        try:
+            view.here.settings.queue(queue)
+        except UnknownQueue as error:
+            yield str(error)
 
 
 PAGE = Page("/jobs", "Jobs", "jobs.html", read)

@@ -1,0 +1,1 @@
+"""The pages: what they show, who may see and do what, how they look in a browser."""

@@ -1,0 +1,57 @@
+"""Benches, and who looks at their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from frappe_jobs.web.app import make_app
+from frappe_jobs.web.guard import LOOPBACK
+from web.visitor import USERS, Visitor
+
+
+@pytest.fixture
+def visit(bench) -> Callable[..., Visitor]:
+    """Lets somebody look at the bench's pages."""
+    app = make_app(bench.use(), LOOPBACK)
+    return lambda **options: Visitor(app, **options)
+
+
+@pytest.fixture
+def anybody(visit: Callable[..., Visitor]) -> Visitor:
+    """Where nobody logs in."""
+    return visit()
+
+
+@pytest.fixture
+def guarded(make_bench):
+    """A bench where people log in."""
+    bench = make_bench(frappe_jobs_web={"users": USERS})
+    bench.use()
+    return bench
+
+
+@pytest.fixture
+def known(guarded) -> Callable[[str], Visitor]:
+    """Somebody who has logged in there."""
+    app = make_app(guarded.use(), LOOPBACK)
+
+    def come(name: str) -> Visitor:
+        visitor = Visitor(app)
+        assert visitor.log_in(name).status_code == 303
+        return visitor
+
+    return come
+
+
+@pytest.fixture
+def visit_of() -> Callable[..., Visitor]:
+    """Lets anybody look at the pages of that bench."""
+    return lambda bench: Visitor(make_app(bench.use(), LOOPBACK))
+
+
+@pytest.fixture
+def visit_shared(shared, visit_of: Callable[..., Visitor]) -> Visitor:
+    """Anybody, before the pages of a bench with a worker."""
+    return visit_of(shared)

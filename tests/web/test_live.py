@@ -1,0 +1,65 @@
+"""A page that is open: it changes by itself, and outlives what it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx2 as httpx
+from acme import tasks
+from chaos.servers import Redis
+
+import frappe_jobs as frappe
+from web.visitor import served
+
+
+def events(address: str, page: str, query: str = "") -> Iterator[tuple[str, str]]:
+    with httpx.stream("GET", f"{address}/live", params={"page": page, "query": query},
+                      timeout=30) as stream:  # fmt: skip
+        name = ""
+        for line in stream.iter_lines():
+            key, _, text = line.partition(": ")
+            if key == "event":
+                name = text
+            elif key == "data":
+                yield name, json.loads(text)
+
+
+def test_a_picture_comes_when_something_has_changed(bench):
+    with served(bench) as address:
+        news = events(address, "/jobs")
+        assert "No job is known yet" in next(news)[1]
+        with frappe.site("site1"):
+            frappe.enqueue(tasks.ping, job_name="parcel 9")
+        name, text = next(news)
+        assert name == "picture" and "parcel 9" in text
+        news.close()
+
+
+def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(bench):
+    with frappe.site("site1"):
+        job = frappe.enqueue(tasks.ping)
+    with served(bench) as address:
+        news = events(address, "/job", f"site=site1&id={job.id}")
+        assert next(news)[0] == "picture"
+        job.delete()
+        names = [next(news)[0]]
+        while names[-1] == "picture":  # it was cancelled before it was deleted
+            names.append(next(news)[0])
+        assert names[-1] == "gone"
+        news.close()
+
+
+def test_while_redis_is_away_it_is_said_and_then_the_picture_comes_back(make_bench, tmp_path):
+    with Redis(tmp_path / "redis") as redis:
+        bench = make_bench(redis_queue=redis.url)
+        bench.use()
+        with served(bench) as address:
+            news = events(address, "/jobs")
+            assert next(news)[0] == "picture"
+            redis.end()
+            name, text = next(news)
+            assert name == "away" and redis.url.partition("//")[2] in text
+            redis.start()
+            assert next(news)[0] == "picture"
+            news.close()

@@ -1,0 +1,138 @@
+"""What the pages show of real jobs, and of an address that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs.testing import wait_until
+from web.visitor import asked
+
+HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
+
+
+def enqueue(site="site1", **options):
+    with frappe.site(site):
+        return frappe.enqueue(tasks.echo, **options)
+
+
+def test_the_overview_says_what_it_does_not_know_and_never_zero(anybody):
+    text = anybody.text("/")
+    assert "being counted" in text and "being asked" in text
+    assert "No job has failed within 24 hours." in text
+
+
+def test_the_overview_shows_the_queues_as_the_command_does(bench, anybody):
+    enqueue(queue="long")
+    text = asked(anybody, "/", "No worker is online for 1 waiting job.")
+    for name in ("short", "default", "long"):
+        assert f'href="/jobs?queue={name}"' in text
+
+
+def test_the_overview_shows_what_runs_and_what_failed(shared, visit_shared):
+    with frappe.site("site1"):
+        failed = frappe.enqueue(tasks.fail, text="no such order")
+        runs = frappe.enqueue(tasks.sleep, queue="long", seconds=60)
+    wait_until(lambda: failed.get_status() == "failed" and runs.get_status() == "started")
+    text = asked(visit_shared, "/", "1 of 2 processes busy")
+    assert "ValueError" in text and "no such order" in text
+    assert f"id={runs.message_id}" in text
+    runs.cancel()
+    failed.delete()
+
+
+def test_the_list_is_filtered_by_its_address(bench, anybody):
+    enqueue(job_name="parcel one", queue="short")
+    enqueue(job_name="parcel two", queue="long")
+    enqueue("site2", job_name="parcel three", queue="long").cancel()
+    assert "parcel one" in (text := anybody.text("/jobs")) and "parcel three" in text
+    text = anybody.text("/jobs?queue=long&status=queued&status=cancelled")
+    assert "parcel one" not in text and "parcel two" in text and "parcel three" in text
+    text = anybody.text("/jobs?site=site1&queue=long")
+    assert "parcel two" in text and "parcel three" not in text
+    text = anybody.text("/jobs?method=acme.tasks.nope")
+    assert "No job matches these filters." in text
+
+
+def test_older_jobs_come_by_a_cursor(bench, anybody):
+    with frappe.site("site1"):
+        frappe.enqueue_many(
+            {"method": tasks.echo, "job_name": f"parcel {number:03}"} for number in range(60)
+        )
+    text = anybody.text("/jobs")
+    assert "parcel 059" in text and "parcel 009" not in text and "data-stream" in text
+    older = text.partition('">Older jobs')[0].rpartition('href="')[2].replace("&amp;", "&")
+    text = anybody.text(older)
+    assert "parcel 009" in text and "parcel 059" not in text and "data-stream" not in text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("status=done", "There is no status"),
+        ("queue=nope", "known queues: short, default, long"),
+        ("site=nope", "There is no site"),
+        ("since=yesterday", "is no time"),
+        ("cursor=AAAA", "cursor"),
+        ("error=+%21", "must have 1 to 8 words"),
+        ("user=" + "x" * 2000, "must be a text of 1 to 1,000 characters"),
+    ],
+)
+def test_a_wrong_address_says_what_is_legal(anybody, query, said):
+    found = anybody.get(f"/jobs?{query}")
+    assert found.status_code == 400 and said in found.text
+    assert "No job matches" not in found.text and "<form" in found.text
+
+
+def test_a_job_shows_all_that_is_known_of_it(shared, visit_shared):
+    with frappe.site("site1", user="grete@shop.test"):
+        job = frappe.enqueue(tasks.fail, text="no such order", job_id="parcel 7")
+    wait_until(lambda: job.get_status() == "failed")
+    text = visit_shared.text("/job?site=site1&id=parcel 7")
+    for said in ("grete@shop.test", "acme.tasks.fail", "ValueError: no such order", "Attempt 1"):
+        assert said in text
+    own, _, whole = text.partition("The whole traceback")
+    assert "acme/tasks.py:" in own and "frappe_jobs/execute.py" not in own
+    assert "Traceback (most recent call last)" in whole
+    job.delete()
+
+
+def test_what_looks_secret_is_hidden(shared, visit_shared):
+    given = {"order": "ORD-1", "api_token": "s3cret-1", "more": [{"Password": {"of": "s3cret-2"}}]}
+    with frappe.site("site1"):
+        job = frappe.enqueue(tasks.echo, url="redis://me:s3cret-3@host/1", **given)
+    job.wait(20)
+    text = visit_shared.text(f"/job?site=site1&id={job.id}")
+    assert "ORD-1" in text and text.count("***") >= 4
+    assert "s3cret" not in text
+    job.delete()
+
+
+def test_nothing_that_a_job_brings_is_markup(bench, anybody):
+    with frappe.site("site1", user=HOSTILE):
+        job = frappe.enqueue(
+            tasks.echo, job_name=HOSTILE, job_id=HOSTILE, event=HOSTILE, **{"x": {HOSTILE: HOSTILE}}
+        )
+    job.cancel()
+    for address in ("/", "/jobs", f"/job?site=site1&id={job.message_id}"):
+        text = anybody.text(address)
+        assert "<script>alert" not in text and "<img" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/nope", "/job", "/job?site=site1", "/job?site=site1&id=gone", "/job?site=nope&id=gone",
+     "/job?site=../site1&id=gone", "/job?id=gone", "/static/../app.py", "/static/nope.css"],
+)  # fmt: skip
+def test_what_is_not_here_is_not_here(anybody, address):
+    found = anybody.get(address)
+    assert found.status_code == 404 and "Traceback" not in found.text
+
+
+def test_a_redis_that_is_away_is_said(make_bench, visit_of):
+    bench = make_bench(redis_queue="redis://127.0.0.1:1/0")
+    for address in ("/", "/jobs", "/job?site=site1&id=x"):
+        found = visit_of(bench).get(address)
+        assert found.status_code == 503 and "127.0.0.1:1" in found.text
