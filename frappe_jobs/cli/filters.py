@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import click
 
 from frappe_jobs.cli.options import known_queues
+from frappe_jobs.errors import ArgumentError
 from frappe_jobs.ledger.record import ENDED, OPEN
-
-#: Seconds.
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from frappe_jobs.rows.values import moment_of
 
 
 def moment(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """``2h`` (ago), or ISO 8601, in seconds since 1970; a usage error for anything else."""
-    if value is None:
-        return None
-    if ago := re.fullmatch(r"([0-9]{1,6})([smhd])", value):
-        return time.time() - int(ago[1]) * UNITS[ago[2]]
+    """What ``moment_of`` gives; a usage error for anything else."""
     try:
-        return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(
-            f"{value!r} is no time. Give 30m, 2h or 7d (ago), or 2026-11-29T08:30."
-        ) from None
+        return None if value is None else moment_of(value)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 OPTIONS = (

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from click import BadParameter
-
-from frappe_jobs.cli.filters import moment
 from frappe_jobs.errors import ArgumentError, UnknownQueue
 from frappe_jobs.ledger.search import Page as Found
 from frappe_jobs.ledger.wanted import STATUSES
 from frappe_jobs.rows.jobs import row
+from frappe_jobs.rows.values import moment_of
 from frappe_jobs.web.view import Page, View
 
 #: Jobs on a page.
@@ -48,7 +46,7 @@ def _found(
         return None, wrong
     filters = {name: given[name] or None for name in ("method", "user", "job", "error")}
     try:
-        times = {name: moment(None, None, given[name] or None) for name in ("since", "until")}
+        times = {name: moment_of(given[name]) for name in ("since", "until") if given[name]}
         search = view.here.search(
             given["site"] or view.sites, statuses=given["status"], queues=given["queue"],
             **filters, **times,
@@ -56,8 +54,6 @@ def _found(
         return search.page(cursor, SHOWN), []
     except ArgumentError as error:
         return None, [str(error)]
-    except BadParameter as error:
-        return None, [error.message]
 
 
 def _wrong(view: View, given: Mapping[str, Any]) -> Iterator[str]:
