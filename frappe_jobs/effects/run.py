@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,6 +54,8 @@ class Effects:
     must_stop: Callable[[], bool] = lambda: False
     #: Whether a commit with the job's own done marker was tried.
     is_marked: bool = False
+    #: Whether it has committed a step, or some rows of a loop.
+    went_on: bool = False
     #: When the run began, by the monotonic clock.
     began: float = field(default_factory=time.monotonic)
     #: The names of its steps and loops so far.
@@ -117,6 +119,10 @@ class Effects:
             except AlreadyDone:  # by a run that had stood still; the next run goes on behind it
                 raise PutOff from None
         self.session.commit()
+        if self.may_have_run and not self.went_on:
+            self.went_on = True
+            with suppress(BrokerUnavailable):  # they count once more, then
+                self.ledger.went_on(self.message, self.run)
 
     def look(self, key: str) -> DoneMarker | None:
         """The marker, as the open transaction sees it."""

@@ -14,7 +14,16 @@ from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
-from frappe_jobs.ledger.scripts import HAND_BACK, NOTE, RECORD, RELEASE, RENEW, RETRY, START
+from frappe_jobs.ledger.scripts import (
+    HAND_BACK,
+    NOTE,
+    RECORD,
+    RELEASE,
+    RENEW,
+    RETRY,
+    START,
+    WENT_ON,
+)
 from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, name_of
 from frappe_jobs.message import Message, Recorded, Sending, to_json
 
@@ -84,6 +93,11 @@ class Jobs(Fields, Records, Tombstones, Counting):
         key = self._key("record", message.id)
         status, newest = self.redis.hmget(key, "status", "run")
         return status is None or (status, newest) == (STARTED, run)
+
+    @reachable
+    def went_on(self, message: Message, run: str) -> None:
+        """Note that this run came further than those before: processes that died count anew."""
+        self._script(WENT_ON)(keys=[self._key("record", message.id)], args=[run])
 
     @reachable
     def renew(self, leases: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:

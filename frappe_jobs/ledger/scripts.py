@@ -107,6 +107,12 @@ if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it b
 return {attempt, tonumber(retries or '0'), anew and 1 or 0}
 """
 
+# What processes died of is behind it, as far as this run is the newest.
+WENT_ON = """
+local record, run = KEYS[1], ARGV[1]
+if redis.call('HGET', record, 'run') == run then return redis.call('HDEL', record, 'died') end
+"""
+
 # gives 1: renewed; for another's lease 0 if this holder was the last to begin the job, else -1
 # What this holder has not begun, or has let go of, is not leased to it again.
 RENEW = """

@@ -42,6 +42,12 @@ def broker(pair: Any) -> str:
 
 
 @pytest.fixture
+def config(config: dict[str, Any]) -> dict[str, Any]:
+    """With records that are there at the end, however long it takes."""
+    return config | {"rq_results_ttl": 24 * 3600}
+
+
+@pytest.fixture
 def rows(scene: Any, database: Server) -> Any:
     scene.bench.write("site1/site_config.json", database.config("site1"))
     with frappe.site("site1"):

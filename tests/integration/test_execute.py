@@ -10,7 +10,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from acme import tasks
+from acme import once, tasks
 from acme.models import Account
 from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
@@ -182,6 +182,10 @@ class TestErrors:
             ("JobFailed", "grete@acme.test", "failed")
         ]
         wait_until(lambda: f"[{job.message_id}] raised" in shared_worker.log)  # for Celery as well
+
+    def test_only_processes_that_died_since_a_loop_went_on_count(self, site1, shared_worker):
+        job = frappe.enqueue(once.dying_loop, count=5)
+        assert (job.wait(60), job.attempt) == (5, 6)
 
     def test_of_a_killed_job_that_was_deleted_no_failure_is_told(self, site1, shared_worker):
         here = runtime.current()

@@ -174,6 +174,13 @@ def long_loop(count: int, rows: int, seconds: float = 0.0) -> int:
     return count
 
 
+def dying_loop(count: int) -> int:
+    """Kills its own process at each row, behind the commit of the one before."""
+    for number in frappe.resume(range(count), every=1):
+        _die_first(number)
+    return count
+
+
 def count_one(number: int, rows: int) -> None:
     frappe.db.execute(
         text("UPDATE account SET balance = balance + 1 WHERE name = :name"),
