@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from web.visitor import USERS, Visitor
 
 from frappe_jobs.web.app import make_app
 from frappe_jobs.web.guard import LOOPBACK
-from web.visitor import USERS, Visitor
 
 
 @pytest.fixture

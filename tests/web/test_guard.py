@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from web.visitor import HASH
 
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.web.access import Access, parse
 from frappe_jobs.web.serve import hosts_of
-from web.visitor import HASH
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8600", "localhost", "[::1]:80", "LOCALHOST:8600"])

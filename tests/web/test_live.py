@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import httpx2 as httpx
 from acme import tasks
 from chaos.servers import Redis
+from web.visitor import served
 
 import frappe_jobs as frappe
-from web.visitor import served
 
 
 def events(address: str, page: str, query: str = "") -> Iterator[tuple[str, str]]:

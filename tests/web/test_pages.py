@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from acme import tasks
+from web.visitor import asked
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
-from web.visitor import asked
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
 
