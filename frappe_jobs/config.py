@@ -203,7 +203,17 @@ class Settings:
     web: Mapping[str, Any] | None = option(
         "frappe_jobs_web", None, "Who may use the pages of frappe-jobs web, and how.",
         parse=an_object)
+    search_index: bool | None = option(
+        "frappe_jobs_search_index", None,
+        "Whether jobs are found by queue, method, user or error without a look at the others; "
+        "default: where the pages are configured.", parse=yes_or_no)
     # fmt: on
+
+    @cached_property
+    def keeps_search_index(self) -> bool:
+        """Whether what searches are quick by is written with each job."""
+        asked = self.search_index
+        return bool(self.web) if asked is None else asked
 
     @cached_property
     def keeps_history(self) -> bool:

@@ -35,8 +35,6 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import FAILED
-from frappe_jobs.ledger.search import Search
-from frappe_jobs.ledger.wanted import Wanted
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.outbox.at_commit import AtCommit
 from frappe_jobs.outbox.relay import Relay
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
 
     from frappe_jobs.history.folding import Folding
     from frappe_jobs.history.reading import History
+    from frappe_jobs.ledger.backfill import Backfill
+    from frappe_jobs.ledger.search import Search
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ ADAPTERS = {
     "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
     "history": "frappe_jobs.history.reading:History",
     "folding": "frappe_jobs.history.folding:Folding",
+    "search": "frappe_jobs.ledger.search:search_for",
+    "backfill": "frappe_jobs.ledger.backfill:Backfill",
 }
 
 
@@ -136,7 +138,8 @@ class Runtime:
 
         Raises ArgumentError for a filter that fits no job.
         """
-        return Search(self.ledger, self.settings, Wanted(sites, **filters))
+        search: Search = load("search")(self.ledger, self.settings, sites, **filters)
+        return search
 
     @cached_property
     def history(self) -> History:
@@ -148,6 +151,11 @@ class Runtime:
     def folding(self) -> Folding:
         folding: Folding = load("folding")(self.make_ledger(), self.settings.queues)
         return folding
+
+    @cached_property
+    def backfill(self) -> Backfill:
+        backfill: Backfill = load("backfill")(self.make_ledger(), self.settings)
+        return backfill
 
     @cached_property
     def timetable(self) -> Timetable:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 RELAY = 2
 #: Seconds between two looks at the minutes that are over, where a history is kept.
 FOLD = 20
+#: Seconds between two looks at whether the search indexes are whole, and of work if they are not.
+FILL, FILL_FOR = 60, 5.0
 
 
 class Sweeper(ConsumerStep):
@@ -51,6 +53,8 @@ def _sweep_for_ever(consumer: Any) -> None:
                     folded = time.monotonic()
                     if ledger.take_turn("history", FOLD):
                         runtime.folding.fold()
+                if runtime.settings.keeps_search_index and ledger.take_turn("search", FILL):
+                    runtime.backfill.fill_all(FILL_FOR)
                 if time.monotonic() - swept < interval:
                     continue
                 swept = time.monotonic()

@@ -137,7 +137,10 @@ class Counting(BenchRedis):
     """Which script a step is, and what it is told beside its own arguments."""
 
     def _step(self, script: str) -> Any:
-        return self._script(COUNTED[script] if self._settings.keeps_history else script)
+        return self._script(self._text_of(script))
+
+    def _text_of(self, script: str) -> str:
+        return COUNTED[script] if self._settings.keeps_history else script
 
     def _labels(self, message: Message) -> Sequence[object]:
         """Behind the arguments of START, RETRY and END; nothing where no history is kept."""

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
-from frappe_jobs.ledger.counting import Counting
 from frappe_jobs.ledger.fields import Fields
+from frappe_jobs.ledger.indexing import Indexing, ended_tokens
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
-from frappe_jobs.ledger.scripts import END
+from frappe_jobs.ledger.scripts import END, FORGET
 from frappe_jobs.ledger.tombstones import Tombstones
 from frappe_jobs.message import Message, to_json
 
@@ -23,7 +23,7 @@ CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
 
 
-class Ends(Fields, Tombstones, Counting):
+class Ends(Fields, Tombstones, Indexing):
     """How a job ends."""
 
     @reachable
@@ -67,14 +67,20 @@ class Ends(Fields, Tombstones, Counting):
     @reachable
     def forget(self, message: Message) -> None:
         """Remove the record of a job that has ended."""
-        keys = self._keys(message)
-        with self.redis.pipeline() as pipe:
-            pipe.delete(keys.record)
-            pipe.zrem(keys.ended, message.id)
-            pipe.zrem(keys.failed, message.id)
-            if self.redis.get(keys.pointer) == message.id:
-                pipe.delete(keys.pointer)
-            pipe.execute()
+        self.forget_all([message])
+
+    @reachable
+    def forget_all(self, messages: Sequence[Message]) -> list[bool]:
+        """Remove the records of jobs that have ended, in one round trip.
+
+        False for each that waits or runs, of which nothing is removed, or is no longer known.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                index = " ".join(ended_tokens(one))
+                arguments = [one.id, self._prefix, index]
+                self._script(FORGET)(keys=self._keys(one), args=arguments, client=pipe)
+            return [bool(reply) for reply in pipe.execute()]
 
     def _ended(
         self,
@@ -97,7 +103,7 @@ class Ends(Fields, Tombstones, Counting):
             self._settings.results_ttl, *self._unwritten(message, status, fields, is_written),
             holder or "", call or uuid4().hex,
             *self._tombstone(message, status != CANCELLED), *chain.from_iterable(fields.items()),
-            *self._labels(message),
+            *self._labels(message), *self._places_at_end(message, status, fields),
         ]  # fmt: skip
         return self._step(END)(keys=self._keys(message), args=arguments, client=client)
 

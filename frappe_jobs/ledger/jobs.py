@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from frappe_jobs.ledger.connection import reachable
-from frappe_jobs.ledger.counting import Counting
 from frappe_jobs.ledger.fields import Fields
+from frappe_jobs.ledger.indexing import Indexing
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
@@ -28,7 +28,7 @@ from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, n
 from frappe_jobs.message import Message, Recorded, Sending, to_json
 
 
-class Jobs(Fields, Records, Tombstones, Counting):
+class Jobs(Fields, Records, Tombstones, Indexing):
     """What happens to a job until it ends."""
 
     @reachable
@@ -52,7 +52,8 @@ class Jobs(Fields, Records, Tombstones, Counting):
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
-        labels = self._all_labels([sending.message for sending in sendings], anew=anew)
+        messages = [sending.message for sending in sendings]
+        labels = *self._all_labels(messages, anew=anew), *self._places(messages)
         tail = time.time(), WHILE_IT_WAITS, *labels
         return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
 

@@ -216,3 +216,20 @@ if result_key ~= '' then
 end
 return 1
 """
+
+# pointer: the prefix for a made id; index: what the job may be found by, between spaces; of a
+# failed one its record says that itself; gives 1 if this call removed the record
+FORGET = OF_JOB + """
+local id, prefix, index = unpack(ARGV)
+local status, indexed = unpack(redis.call('HMGET', record, 'status', 'indexed'))
+if status == 'queued' or status == 'started' then return 0 end
+redis.call('ZREM', ended, id)
+redis.call('ZREM', failed, id)
+if pointer ~= prefix and redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
+if status then
+  for one in string.gmatch(indexed or index, '%S+') do
+    redis.call('ZREM', prefix .. 'by:' .. one .. ':' .. status, id)
+  end
+end
+return redis.call('DEL', record)
+"""

@@ -17,9 +17,11 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import ArgumentError, shortened
 from frappe_jobs.ledger import Ledger, cursor
 from frappe_jobs.ledger.cursor import START, Position
+from frappe_jobs.ledger.indexes import Choice, Indexes, Plan
 from frappe_jobs.ledger.keys import AHEAD
 from frappe_jobs.ledger.record import (
     CANCELLED,
+    ENDED,
     FAILED,
     FINISHED,
     QUEUED,
@@ -35,6 +37,7 @@ from frappe_jobs.ledger.wanted import Wanted, mark
 #: Jobs on a page, at most.
 LONGEST_PAGE = 1_000
 #: What a search reads of a record: not the long texts.
+NO_PLAN = Plan({})
 FIELDS = ("envelope", *(READERS.keys() - {"result", "traceback"}))
 
 
@@ -51,6 +54,11 @@ class Page:
     is_cut: bool
 
 
+def search_for(ledger: Ledger, settings: Settings, sites: Sequence[str], **filters: Any) -> Search:
+    """A search with the filters of ``Wanted``; raises ArgumentError for one that fits no job."""
+    return Search(ledger, settings, Wanted(sites, **filters))
+
+
 class Search:
     """A search in what a ledger holds.
 
@@ -60,6 +68,7 @@ class Search:
 
     def __init__(self, ledger: Ledger, settings: Settings, wanted: Wanted) -> None:
         self._ledger, self._settings, self._wanted = ledger, settings, wanted
+        self._indexes, self._marks = Indexes(ledger, settings), wanted.marks
         self._described = repr((wanted.of_statuses and sorted(wanted.of_statuses), [
             sorted(wanted.queues), wanted.method, wanted.user, wanted.job, wanted.since,
             wanted.until, wanted.words,
@@ -114,7 +123,12 @@ class Search:
         wanted = self._wanted
         if wanted.job is not None:
             return [self._of_id(begun)]
-        streams = [one for site in wanted.sites for one in self._of_site(site)]
+        plans = dict[str, Plan]()
+        if self._settings.keeps_search_index and wanted.is_narrow:
+            plans = self._indexes.plans(wanted)
+        streams = [
+            one for site in wanted.sites for one in self._of_site(site, plans.get(site, NO_PLAN))
+        ]
         for one in streams:
             one.begin(begun)
         find_heads(self._ledger, streams)
@@ -122,8 +136,12 @@ class Search:
             return [*streams, self._running(begun)]
         return [*streams]
 
-    def _of_site(self, site: str) -> Iterator[Stream]:
+    def _of_site(self, site: str, plan: Plan) -> Iterator[Stream]:
         statuses, now = self._wanted.of_statuses, time.time()
+        for state, status in (("open", QUEUED), *zip(ENDED, ENDED, strict=True)):
+            if status in statuses and (choice := plan.choices.get(state)):
+                yield from self._chosen(choice, state, status)
+                statuses -= {status}
         if QUEUED in statuses:
             yield from self._queued(site)
         if FAILED in statuses:
@@ -134,6 +152,16 @@ class Search:
             ttl = self._settings.results_ttl
             bounds = now, now + ttl
             yield self._stream("ended", site, statuses=others, shift=ttl, bounds=bounds)
+
+    def _chosen(self, choice: Choice, state: str, status: str) -> Iterator[Stream]:
+        """Those of a status, from the indexes that were chosen."""
+        groups = [marks for of, marks in self._marks.items() if of != choice.of]
+        bounds = float(self._indexes.since(state, time.time())), inf
+        for one in choice.tokens:
+            yield Stream(
+                self._ledger, self._ledger.index_key(one, state), self._wanted, statuses=[status],
+                marks=groups, bounds=bounds, forgets=True,
+            )  # fmt: skip
 
     def _queued(self, site: str) -> Iterator[Stream]:
         """Those that wait, from the site's index or from those of the queues: the shorter way."""
@@ -157,12 +185,9 @@ class Search:
         return bool(sum(sizes) < size)
 
     def _stream(self, *index: str, also: Sequence[str] = (), **options: Any) -> Stream:
-        wanted = self._wanted
-        marks = [[one] for one in (*also, *wanted.marks)]
-        if wanted.queues:
-            marks.append([mark("queue", queue) for queue in wanted.queues])
+        marks = [*([one] for one in also), *self._marks.values()]
         return Stream(
-            self._ledger, self._ledger._key(*index), wanted, marks=marks, is_exact=not marks,
+            self._ledger, self._ledger._key(*index), self._wanted, marks=marks,
             forgets=index[0] == "ended", is_of_site=index[0] != "waiting", **options,
         )  # fmt: skip
 

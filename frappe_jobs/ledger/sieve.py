@@ -18,19 +18,18 @@ STEP_BYTES = 2_000_000
 HEADS_STEP = 500
 
 # top, after: the place that was reached, a score and an id; step, bytes, limit: it ends
-# after so many entries, bytes, or found ones; statuses: between spaces; exact: 1 where each entry
-# is known to fit, so that only its status is looked at; words: so many of what follows, which must
-# be in the error; behind them what must be in the envelope, each as a group of alternatives whose
+# after so many entries, bytes, or found ones; statuses: between spaces; gone: 1 where an id
+# whose record is no longer kept goes from the index; words: so many of what follows, which must be
+# in the error; behind them what must be in the envelope, each as a group of alternatives whose
 # number is said before
 # gives how many were looked at, 1 if nothing is left, the place that is reached; then the ids and
 #       scores of those that fit
-# An id whose record is no longer kept goes from the index.
 SIEVE = """
 local key = KEYS[1]
-local prefix, top, after, low, step, bytes, limit, statuses, gone, exact, words =
-  unpack(ARGV, 1, 11)
+local prefix, top, after, low, step, bytes, limit, statuses, gone, words =
+  unpack(ARGV, 1, 10)
 step, bytes, limit, words = tonumber(step), tonumber(bytes), tonumber(limit), tonumber(words)
-local groups, n = {}, 12 + words
+local groups, n = {}, 11 + words
 while n <= #ARGV do
   local size, group = tonumber(ARGV[n]), {}
   for m = n + 1, n + size do group[#group + 1] = ARGV[m] end
@@ -39,7 +38,7 @@ end
 local function has_words(record)
   local reason, kind = unpack(redis.call('HMGET', record, 'reason', 'error'))
   local text = string.lower((kind or '') .. ' ' .. (reason or ''))
-  for m = 12, 11 + words do
+  for m = 11, 10 + words do
     if not string.find(text, ARGV[m], 1, true) then return false end
   end
   return true
@@ -77,7 +76,7 @@ for m = 1, #page, 2 do
   if not status then
     if gone == '1' then redis.call('ZREM', key, id) end
   elseif string.find(statuses, ' ' .. status .. ' ', 1, true)
-    and (exact == '1' or has_marks(record)) and (words == 0 or has_words(record)) then
+    and (#groups == 0 or has_marks(record)) and (words == 0 or has_words(record)) then
     found[#found + 1], found[#found + 2] = id, score
   end
   if #found >= 2 * limit or bytes <= 0 then
@@ -113,15 +112,13 @@ class Stream:
         marks: Sequence[Sequence[str]] = (),
         shift: float = 0.0,
         bounds: tuple[float, float] = (-inf, inf),
-        is_exact: bool = False,
         forgets: bool = False,
         is_of_site: bool = True,
     ) -> None:
         """``shift``: its scores are the jobs' times and so many seconds more; ``bounds``: scores.
 
-        Each of ``marks`` is a group, of which one is in the envelope; ``is_exact``: they need not
-        be looked for.  ``forgets``: ids without a record go from it.
-        ``is_of_site``: nobody else's are in it.
+        Each of ``marks`` is a group, of which one is in the envelope.  ``forgets``: ids without a
+        record go from it.  ``is_of_site``: nobody else's are in it.
         """
         self.key, self._ledger, self._shift = key, ledger, shift
         self.is_of_site = is_of_site
@@ -131,7 +128,7 @@ class Stream:
         #: Redis knows the small letters of ASCII alone; of the others Python looks at.
         self._words = [word for word in wanted.words if word.isascii()]
         self._groups = [str(one) for group in marks for one in (len(group), *group)]
-        self._flags = int(forgets), int(is_exact)
+        self._forgets = int(forgets)
         self._ready: deque[Position] = deque()
         self._reached: Position | None = None
 
@@ -169,7 +166,7 @@ class Stream:
             return 0
         arguments = [
             self._ledger._prefix, repr(self.top), here.text_id, repr(self.lowest), STEP, STEP_BYTES,
-            limit, self._statuses, *self._flags, len(self._words), *self._words, *self._groups,
+            limit, self._statuses, self._forgets, len(self._words), *self._words, *self._groups,
         ]  # fmt: skip
         with self._ledger.reaching():
             looked, over, top, after, *found = self._ledger._script(SIEVE)(

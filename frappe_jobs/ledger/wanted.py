@@ -73,10 +73,19 @@ class Wanted:
         return statuses & {FAILED} if self.words else statuses
 
     @cached_property
-    def marks(self) -> list[str]:
-        """Parts of the envelope of each wanted job (but for its site and queue)."""
-        asked = {"user": self.user, "method": self.method}
-        return [mark(name, value) for name, value in asked.items() if value is not None]
+    def marks(self) -> dict[str, list[str]]:
+        """By each filter the parts of which one is in the envelope of each wanted job."""
+        marks = {"queues": [mark("queue", queue) for queue in self.queues]}
+        for name in ("method", "user"):
+            if (value := getattr(self, name)) is not None:
+                marks[name] = [mark(name, value)]
+        return {name: parts for name, parts in marks.items() if parts}
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether a look at all jobs of a site would find some that are not wanted."""
+        ends = self.of_statuses & {*ENDED}
+        return bool(self.marks or self.words) or 0 < len(ends) < len(ENDED)
 
     def fits(self, record: Record) -> bool:
         """Whether the job is wanted, its time and its id aside."""
