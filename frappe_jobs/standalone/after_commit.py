@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Kept:
-    """A thing that waits for the commit together with the others of its keeper."""
+    """A thing that waits for the commit together with its keeper's other things."""
 
     keeper: Keeper
     thing: Any
@@ -28,11 +28,10 @@ Call = Callable[[], Any] | Kept
 
 
 class AfterCommit:
-    """Makes calls when the transaction they were handed in commits; drops them with it.
+    """Makes calls once the transaction in which they were handed in commits; a rollback drops them.
 
     A call that was handed in inside a savepoint is dropped with the savepoint, too.  All calls are
-    made, also after one that raises; the first error then leaves through ``commit()``, whose work
-    is done.
+    made, even if one raises; the first error is then raised by ``commit()``, whose work is done.
     """
 
     KEY = "frappe_jobs.after_commit"
@@ -42,7 +41,7 @@ class AfterCommit:
         self._waiting: dict[SessionTransaction, list[Call]] = {}
         self._committed: SessionTransaction | None = None
         self._due: deque[Call] | None = None
-        #: The transaction that is about to commit: its things have been with their keepers.
+        #: The transaction that is about to commit: its things' keepers have been called.
         self._committing: SessionTransaction | None = None
         event.listen(session, "before_commit", self._prepare)
         event.listen(session, "after_commit", self._note_commit)
@@ -50,23 +49,23 @@ class AfterCommit:
 
     @classmethod
     def of(cls, session: Session) -> AfterCommit:
-        """The one of that session, however often it is handed in."""
+        """The session's own, however often that session is handed in."""
         found = session.info.get(cls.KEY)
         if not isinstance(found, cls) or found._session is not session:  # info may be a copy
             found = session.info[cls.KEY] = cls(session)
         return found
 
     def add(self, call: Callable[[], Any]) -> None:
-        """Wait for the transaction that is open now; one is begun if none is.
+        """Wait for the open transaction; begin one if none is open.
 
-        Outside of a transaction, a call that is handed in by another call is made right after it.
+        A call that another call hands in outside of a transaction is made right after that call.
         """
         self._add(call)
 
     def keep(self, keeper: Keeper, thing: Any) -> None:
-        """The same for a thing, which its keeper is shown in the transaction as well.
+        """As ``add``, for a thing, whose keeper is called before the commit as well.
 
-        Not where it was handed in outside of a transaction, after another one.
+        Not if a call hands it in outside of a transaction.
         """
         self._add(Kept(keeper, thing))
         if self._committing is not None and self._committing is self._innermost():
@@ -80,7 +79,7 @@ class AfterCommit:
         self._waiting.setdefault(transaction or self._session.begin(), []).append(call)
 
     def add_once(self, call: Callable[[], Any]) -> None:
-        """The same, unless an equal call waits for that transaction already."""
+        """As ``add``, unless an equal call already waits for that transaction."""
         transaction = self._innermost()
         if transaction is None or call not in self._waiting.get(transaction, []):
             self.add(call)
@@ -89,14 +88,14 @@ class AfterCommit:
         return self._session.get_nested_transaction() or self._session.get_transaction()
 
     def _prepare(self, session: Session) -> None:
-        """Just before a commit, of a savepoint as well; what its flush hands in is there then."""
+        """Called just before a commit, a savepoint's as well; flushes, which may hand in more."""
         transaction = self._innermost()
         if transaction is None or session.in_nested_transaction():
             return
-        if any(isinstance(one, Kept) for one in self._waiting.get(transaction, ())):
+        if any(isinstance(call, Kept) for call in self._waiting.get(transaction, ())):
             session.flush()
             calls = self._waiting[transaction]
-            for keeper in {one.keeper: None for one in calls if isinstance(one, Kept)}:
+            for keeper in {call.keeper: None for call in calls if isinstance(call, Kept)}:
                 keeper.before(_things_of(keeper, calls))
         self._committing = transaction
 
@@ -104,7 +103,7 @@ class AfterCommit:
         self._committed = self._innermost()
 
     def _settle(self, session: Session, transaction: SessionTransaction) -> None:
-        """At a transaction's end, which unlike its rollback is told however it comes about."""
+        """Called at a transaction's end, however it comes about; a rollback is not always told."""
         calls = self._waiting.pop(transaction, [])
         if transaction is self._committing:
             self._committing = None
@@ -124,16 +123,16 @@ class AfterCommit:
         try:
             while due:
                 try:
-                    one = due.popleft()
-                    if isinstance(one, Kept):
-                        keeper, things = one.keeper, [one.thing, *_things_of(one.keeper, due)]
+                    call = due.popleft()
+                    if isinstance(call, Kept):
+                        keeper, things = call.keeper, [call.thing, *_things_of(call.keeper, due)]
                         due = self._due = deque(it for it in due if not _is_of(keeper, it))
                         keeper.after(things)
                     else:
-                        one()
-                except Exception as raised:  # the others' transaction is committed as well
+                        call()
+                except Exception as raised:  # the other calls' transaction is committed, too
                     if error:
-                        logger.exception("a call after a commit failed, and not as the first")
+                        logger.exception("another call after the commit failed")
                     error = error or raised
         finally:
             self._due = None
@@ -146,11 +145,11 @@ def _is_of(keeper: Keeper, call: Call) -> bool:
 
 
 def _things_of(keeper: Keeper, calls: Iterable[Call]) -> list[Any]:
-    return [one.thing for one in calls if isinstance(one, Kept) and one.keeper is keeper]
+    return [call.thing for call in calls if isinstance(call, Kept) and call.keeper is keeper]
 
 
 def _enclosing(transaction: SessionTransaction) -> SessionTransaction | None:
-    """The savepoint or transaction around a savepoint; those of a flush are none."""
+    """The savepoint or transaction around a savepoint; a flush's own do not count."""
     outer = transaction.parent
     while outer and outer.parent and not outer.nested:
         outer = outer.parent

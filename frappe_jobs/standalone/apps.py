@@ -1,4 +1,4 @@
-"""A site's apps: their hooks.py, and what it names."""
+"""A site's apps: what their hooks.py says."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Apps:
         self._settings = settings
 
     def installed(self, site: str) -> Sequence[str]:
-        """As they were when the site was opened here, else as they are now."""
+        """The site's apps when it was opened here; if it is not open, its apps now."""
         session = sessions.current()
         if session and session.site == site:
             return session.apps
         return self._settings.sites.installed_apps(site)
 
     def paths(self, hook: str, site: str) -> list[str]:
-        """The dotted paths under that hook, a text or a list of them, in the apps' order."""
+        """The dotted paths under that hook, in the apps' order; a hook is a text or a list."""
         found: list[str] = []
         for module in self._hooks(site):
             value = getattr(module, hook, [])
@@ -43,7 +43,7 @@ class Apps:
         return found
 
     def values(self, hook: str, site: str) -> dict[str, Any]:
-        """What each app that has that hook says there, whatever it is."""
+        """By app, the value of that hook, whatever it is; apps without it are left out."""
         return {
             module.__name__.rpartition(".")[0]: getattr(module, hook)
             for module in self._hooks(site)
@@ -51,7 +51,7 @@ class Apps:
         }
 
     def table(self, hook: str, site: str) -> Mapping[str, str]:
-        """The dotted paths by name under that hook; a later app's count over an earlier one's."""
+        """By name, the dotted paths under that hook; a later app's replace an earlier app's."""
         found: dict[str, str] = {}
         for module in self._hooks(site):
             value = getattr(module, hook, {})
@@ -66,7 +66,7 @@ class Apps:
         return found
 
     def preload(self) -> None:
-        """Import each app's hooks and tasks; what cannot be is logged, and does not hinder."""
+        """Import each app's hooks and tasks; a failure is logged, and the rest is imported."""
         apps: dict[str, None] = {}
         for site in self._settings.sites.names():
             try:

@@ -12,11 +12,11 @@ from frappe_jobs.background_task.record import CANCELLED, ENDED, LENGTHS, OPEN
 from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
 from frappe_jobs.job import Job
 from frappe_jobs.standalone.document import Document
-from frappe_jobs.standalone.models import LONG_TEXT, Base, Record
+from frappe_jobs.standalone.models import LONG_TEXT, Base, SiteRecord
 from frappe_jobs.standalone.session import require_current
 
 
-class BackgroundTask(Record, Base):
+class BackgroundTask(SiteRecord, Base):
     """A job that was enqueued with ``track_job=True``; its name is its task id."""
 
     __tablename__ = "frappe_jobs_background_task"
@@ -28,9 +28,9 @@ class BackgroundTask(Record, Base):
     )
 
     task_id: Mapped[str] = mapped_column(String(140))
-    #: The caller's job_id, or a made one.
+    #: The caller's job_id, or a generated id.
     job_id: Mapped[str]
-    #: Of its newest message.
+    #: Its newest message's id.
     message_id: Mapped[str] = mapped_column(String(140))
     task_name: Mapped[str]
     user: Mapped[str]
@@ -42,7 +42,7 @@ class BackgroundTask(Record, Base):
     #: Per cent.
     progress: Mapped[float] = mapped_column(Float(53), default=0.0)
     stage: Mapped[str | None]
-    #: JSON; None where it returned nothing, or nothing that JSON can carry.
+    #: JSON; None if it returned nothing, or nothing that JSON can carry.
     result: Mapped[str | None] = mapped_column(LONG_TEXT)
     #: The traceback, or why it was killed or cancelled.
     exception: Mapped[str | None] = mapped_column(LONG_TEXT)
@@ -54,9 +54,9 @@ class BackgroundTask(Record, Base):
     header: Mapped[str] = mapped_column(LONG_TEXT)
 
     def cancel(self) -> bool:
-        """End the job without its effect: a waiting one never starts, a running one is killed.
+        """End the job without its effect: a waiting job never starts, a running job is killed.
 
-        False, and nothing changed, if it had ended before.  Raises PermissionError unless the
+        False, and nothing is changed, if it had ended before.  Raises PermissionError unless the
         open site's user is the record's, or Administrator.
         """
         session = require_current()
@@ -78,7 +78,7 @@ class BackgroundTask(Record, Base):
         return job
 
     def look(self) -> None:
-        """Take over what the job says of itself now; a record may be behind while it runs."""
+        """Take over what is known of the job now: while it runs, its record may be behind."""
         if self.status in OPEN and not inspect(self).modified:
             session, message_id = require_current(), self.message_id
             known = session.background_tasks.live(session.site, [message_id])
@@ -86,7 +86,7 @@ class BackgroundTask(Record, Base):
                 set_committed_value(self, name, value)
 
     def save(self) -> Document:
-        """Write its values; raises JobError for a new one, to which no job belongs."""
+        """Write its values; raises JobError for a new record, to which no job belongs."""
         if inspect(self).transient:
             raise JobError(f"A {self.doctype} is made by enqueue(…, track_job=True).")
         return super().save()
@@ -99,7 +99,7 @@ class BackgroundTask(Record, Base):
         super().delete()
 
     def validate(self) -> None:
-        """Raise ArgumentError for what no record can hold."""
+        """Raise ArgumentError for a value that no record can hold."""
         try:
             super().validate()
             for name, longest in LENGTHS.items():

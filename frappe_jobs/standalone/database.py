@@ -28,17 +28,17 @@ DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "mariadb": "mys
 #: Seconds that connecting may take, unless the settings say otherwise.
 CONNECT_TIMEOUT = 5
 
-#: What a database says when another transaction is in the way, so that trying again helps:
-#: lock wait timeout, deadlock, changed since last read (MariaDB), not locked at once (MySQL);
+#: MariaDB's and MySQL's codes for a conflict: lock wait timeout, deadlock, changed since last read,
+#: not locked at once.
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
-#: another connection's lock, another one's in a shared cache.
+#: SQLite's texts for a conflict: another connection's lock; one in a shared cache.
 SQLITE_CONFLICTS = ("database is locked", "database table is locked")
 
 
 def database_url(conf: Mapping[str, Any], folder: Path) -> URL:
     """The site's database: ``frappe_jobs_database_url``, else Frappe's ``db_…`` keys.
 
-    SQLite in the site's folder by default.  Raises ConfigError for what cannot be one.
+    SQLite in the site's folder by default.  Raises ConfigError for what is no database.
     """
     if text := conf.get("frappe_jobs_database_url"):
         return _from_text(text, folder)
@@ -48,7 +48,7 @@ def database_url(conf: Mapping[str, Any], folder: Path) -> URL:
     name, socket = conf.get("db_name"), conf.get("db_socket")
     if kind == "sqlite":
         return URL.create("sqlite", database=str(folder / f"{name or 'site'}.db"))
-    if not name:  # a driver would take the name of whoever runs this
+    if not name:  # a driver would take the operating system's user
         raise ConfigError(f"{folder.name}: 'db_type' is {kind!r}, so 'db_name' is needed.")
     try:
         return URL.create(
@@ -82,13 +82,13 @@ def _from_text(text: object, folder: Path) -> URL:
 
 
 def is_made(url: URL) -> bool:
-    """Whether there may be tables: SQLite makes a site's file when it is first opened."""
+    """Whether there may be tables: SQLite makes its file when it is first opened."""
     file = sqlite.file_of(url)
     return not file or os.path.exists(file) or not os.path.isdir(os.path.dirname(file))
 
 
 def shown(url: URL) -> str:
-    """The URL for people to read: no password in it."""
+    """The URL for people, without its password."""
     hidden = {key: "***" for key in url.query if "pass" in key}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
@@ -96,7 +96,8 @@ def shown(url: URL) -> str:
 def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
     """An engine that holds no connection between sessions; raises ConfigError without a driver.
 
-    A server that does not let it in within the seconds, whatever it accepts, is out of reach.
+    A server that is not connected within ``connect_timeout`` seconds, even if it accepts and says
+    nothing, is out of reach.
     """
     try:
         arguments = _connect_args(url) | _time_limits(url, connect_timeout)
@@ -104,14 +105,14 @@ def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
             url,
             poolclass=NullPool,
             connect_args=arguments,
-            hide_parameters=True,  # an error's text goes into logs and records, and to who asks
+            hide_parameters=True,  # an error's text goes into logs and records
         )
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"The database {shown(url)} needs a driver: {error}.") from None
     if engine.dialect.is_async:
         raise ConfigError(
-            f"The database {shown(url)} names an async driver. Jobs are plain functions: name one "
-            f"such as {', '.join(DRIVERS.values())}."
+            f"The database {shown(url)} names an async driver. Jobs are plain functions: name a "
+            f"driver such as {', '.join(DRIVERS.values())}."
         )
     event.listen(engine, "checkout", _in_use)
     if url.get_driver_name() == "pymysql":
@@ -125,7 +126,7 @@ def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
 
 
 def _connect_args(url: URL) -> dict[str, Any]:
-    """On this very machine, MariaDB without TLS unless the URL speaks of it.
+    """On this machine MariaDB is used without TLS, unless the URL says something of it.
 
     PyMySQL 1.2 reads all the system's certificates for every connection: 17 ms each time.
     """
@@ -136,9 +137,9 @@ def _connect_args(url: URL) -> dict[str, Any]:
 
 
 def _time_limits(url: URL, seconds: int) -> dict[str, Any]:
-    """How long connecting may take, as each driver spells it; what the URL says itself stays.
+    """How long connecting may take, as each driver spells it; what the URL itself says stays.
 
-    PyMySQL's ``connect_timeout`` ends before the server says its first word.
+    PyMySQL's ``connect_timeout`` does not include the server's first answer.
     """
     names = {
         "pymysql": ("connect_timeout", *UNTIL_CONNECTED),
@@ -150,7 +151,7 @@ def _time_limits(url: URL, seconds: int) -> dict[str, Any]:
 
 
 def _wait_for_answers(url: URL) -> Callable[..., None]:
-    """Once PyMySQL is connected, a statement may take its time, unless the URL limits it."""
+    """Gives a listener: once PyMySQL is connected, only the URL limits a statement's time."""
 
     def connected(connection: Any, _record: object) -> None:
         for name in UNTIL_CONNECTED:
@@ -163,7 +164,7 @@ def _wait_for_answers(url: URL) -> Callable[..., None]:
 class _Abandoned:
     """What a child process has in place of its parent's connection.
 
-    Letting go of it does nothing; the real one would end the transaction, and then the connection.
+    Rolling back and closing do nothing: they would end the parent's transaction and connection.
     """
 
     def rollback(self) -> None:
@@ -183,7 +184,7 @@ def inherited() -> HostNotReady:
     )
 
 
-#: The connections that are open, and in a child those that its parent had open: never closed.
+#: The open connections; and in a child, never closed, those that its parent had open.
 _used: WeakKeyDictionary[PoolProxiedConnection, ConnectionPoolEntry] = WeakKeyDictionary()
 _kept: list[object] = []
 
@@ -193,7 +194,7 @@ def _in_use(_: object, entry: ConnectionPoolEntry, connection: PoolProxiedConnec
 
 
 def _abandon() -> None:
-    """In a child: leave what is open to the parent."""
+    """In a child: leave the open connections to the parent."""
     for connection, entry in [*_used.items()]:
         _kept.append(connection.dbapi_connection)
         holders: tuple[Any, ...] = (connection, entry)
@@ -202,15 +203,15 @@ def _abandon() -> None:
     _used.clear()
 
 
-os.register_at_fork(after_in_child=_abandon)  # once: it can never be taken back
+os.register_at_fork(after_in_child=_abandon)  # once: it can never be undone
 
 
-#: Of a connection: what is called before a statement that may write.
+#: The key in a connection's ``info`` of what is called before a statement that may write.
 ON_WRITE = "frappe_jobs_on_write"
 
 
 def watch_writes(connection: Connection, note: Callable[[], None]) -> None:
-    """Call that before each statement of the connection that may write."""
+    """Call ``note`` before each statement of the connection that may write."""
     connection.info[ON_WRITE] = note
 
 
@@ -221,7 +222,7 @@ def _note_write(connection: Connection, _: object, statement: str, *_rest: objec
 
 
 def lock_wait(engine: Engine, seconds: float) -> str:
-    """Says to a connection that it waits no longer than that for a lock; then it is an error."""
+    """The statement by which a connection waits for a lock no longer than that; else empty."""
     milliseconds = int(seconds * 1000)
     if engine.name == "sqlite":
         return f"PRAGMA busy_timeout={milliseconds}"
@@ -235,7 +236,7 @@ def lock_wait(engine: Engine, seconds: float) -> str:
 
 
 def _unreachable(context: Any) -> None:
-    """While connecting, a database that is down is ours to explain."""
+    """Raise DatabaseUnavailable for an error while connecting."""
     if context.connection is None and isinstance(context.sqlalchemy_exception, OperationalError):
         raise DatabaseUnavailable(
             f"{shown(context.engine.url)} is out of reach: {context.original_exception}"
@@ -243,12 +244,12 @@ def _unreachable(context: Any) -> None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether it says that the connection was lost, and with it the transaction."""
+    """Whether the error says that the connection was lost, and with it the transaction."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def is_conflict(error: BaseException) -> bool:
-    """A deadlock or a lock wait timeout, by what each database calls it; and what came of it."""
+    """Whether another transaction was in the way, in any database's words, or caused the error."""
     if isinstance(error, TransactionEnded) and error.__cause__:
         return is_conflict(error.__cause__)
     if not isinstance(error, DBAPIError):

@@ -13,7 +13,7 @@ from frappe_jobs.standalone.session import require_current
 
 
 class Flags(dict[str, Any]):
-    """A dict whose items are attributes as well; one that is not set is None, as in Frappe."""
+    """A dict whose items are attributes, too; None for what is not set, as in Frappe."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -27,9 +27,9 @@ class Flags(dict[str, Any]):
 class Document:
     """A mixin for mapped classes: ``class Order(Document, Base)``.
 
-    Its primary key is its name.  ``insert``, ``save`` and ``delete`` write at once (a flush), into
-    the session that the document was read in, else that of the open site, and count when the
-    transaction commits.
+    Its primary key is its name.  ``insert``, ``save`` and ``delete`` write at once (a flush) in the
+    session in which the document was read, else in the open site's; they count when the transaction
+    commits.
     """
 
     @property
@@ -39,12 +39,12 @@ class Document:
 
     @property
     def flags(self) -> Flags:
-        """What callers tell the document's methods; travels with it, is never stored."""
+        """What callers tell the document's methods; they travel with it, and are never stored."""
         flags: Flags = self.__dict__.setdefault("_flags", Flags())
         return flags
 
     def insert(self) -> Document:
-        """Add it to the database; one that is stored already is saved."""
+        """Add it to the database; as ``save`` if it is stored already."""
         return self.save()
 
     def save(self) -> Document:

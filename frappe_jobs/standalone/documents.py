@@ -1,4 +1,4 @@
-"""The documents of a site: the classes that its apps name, and how one travels with a job."""
+"""The documents of a site: the classes that its apps name, and how they travel with a job."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from frappe_jobs.host.documents import Documents
 from frappe_jobs.standalone.apps import Apps
 from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.standalone.document import Document
-from frappe_jobs.standalone.models import Record
+from frappe_jobs.standalone.models import SiteRecord
 from frappe_jobs.standalone.records import RECORDS, need_tables
 from frappe_jobs.standalone.session import current, require_current
 
 CLASSES = "override_doctype_class"
-#: How SQLAlchemy's ``get`` reads what is there now, and locks it.
+#: Has SQLAlchemy's ``get`` read what is there now, and lock it.
 LOCKED = {"with_for_update": True, "populate_existing": True}
 
 
@@ -49,7 +49,7 @@ class SiteDocuments(Documents):
         self._apps = apps
 
     def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
-        """The document of that name, or the first that equals those filters.
+        """The document of that name, or the first whose fields equal those of a dict.
 
         ``for_update``: as it is now, and locked.  Raises DoesNotExistError.
         """
@@ -62,7 +62,7 @@ class SiteDocuments(Documents):
         session = require_current()
         kind = self._stored_class(doctype)
         if for_update:
-            session.db.flush()  # what was set and not saved would be read over
+            session.db.flush()  # reading would overwrite what was set and not saved
         if isinstance(name, Mapping):
             _check_fields(doctype, kind, name)
             query = select(kind).filter_by(**name).limit(1)
@@ -77,7 +77,6 @@ class SiteDocuments(Documents):
         return document
 
     def new_doc(self, doctype: str, values: Mapping[str, Any]) -> Any:
-        """A document that is not stored yet."""
         return self._stored_class(doctype)(**values)
 
     def get_all(
@@ -88,7 +87,6 @@ class SiteDocuments(Documents):
         order_by: str | None,
         limit: int | None,
     ) -> list[dict[str, Any]]:
-        """The values of those fields of each document that equals the filters."""
         session = require_current()
         kind = self._stored_class(doctype)
         chosen = [fields] if isinstance(fields, str) else list(fields)
@@ -112,7 +110,7 @@ class SiteDocuments(Documents):
         return self._method(type(document), doctype, doc_method)(document, **kwargs)
 
     def check_method(self, arguments: Mapping[str, Any], site: str) -> None:
-        """Raise MethodNotFound, MethodNotAllowed or ArgumentError where run_method would."""
+        """Raise MethodNotFound, MethodNotAllowed or ArgumentError if run_method would."""
         rest = dict(arguments)
         doctype, _name, doc_method = (rest.pop(key) for key in ("doctype", "name", "doc_method"))
         method = self._method(self._class(doctype, site), doctype, doc_method)
@@ -131,7 +129,7 @@ class SiteDocuments(Documents):
         return document.doctype, key[0] if len(key) == 1 else tuple(key), method.__name__
 
     def _method(self, kind: type[Any], doctype: str, name: object) -> Callable[..., Any]:
-        """The public method of that name which an app's class (or Document) defines."""
+        """The public method of that name, as an app's class (or Document) defines it."""
         found = inspect.getattr_static(kind, name, None) if isinstance(name, str) else None
         if not inspect.isfunction(found) or str(name).startswith("_"):
             raise MethodNotFound(f"{doctype} has no method {name!r}.")
@@ -140,10 +138,10 @@ class SiteDocuments(Documents):
         return found
 
     def _stored_class(self, doctype: str) -> type[Any]:
-        """The class of that doctype on the open site; of our own records the tables are there."""
+        """The class of that doctype on the open site; makes the tables of our own records."""
         session = require_current()
         kind = self._class(doctype, session.site)
-        if issubclass(kind, Record):
+        if issubclass(kind, SiteRecord):
             need_tables(session.db)
         return kind
 
@@ -171,9 +169,9 @@ class SiteDocuments(Documents):
         )
 
     def _pack(self, document: Document) -> dict[str, Any]:
-        """A document's values, children and flags; what begins with ``_`` stays behind."""
+        """A document's values, children and flags; names that begin with ``_`` are left out."""
         site, doctype = require_current().site, document.doctype
-        self._class(doctype, site)  # so that the caller hears of it, not the worker
+        self._class(doctype, site)  # an error is the caller's, not the worker's
         mapper, state = inspect_mapping(type(document)), inspect_mapping(document)
         if state.pending and (session := object_session(document)):
             session.flush()  # its defaults, and often its name, are the database's
@@ -189,13 +187,10 @@ class SiteDocuments(Documents):
                 "again where you enqueue, or send its name."
             ) from None
         return {
-            "site": site,
-            "doctype": doctype,
-            "values": values,
-            "children": children,
+            "site": site, "doctype": doctype, "values": values, "children": children,
             "flags": {name: document.flags[name] for name in _public(document.flags)},
             "stored": state.has_identity,
-        }
+        }  # fmt: skip
 
     def _unpack(self, parts: dict[str, Any]) -> Document:
         doctype, session = parts["doctype"], current()
@@ -234,7 +229,7 @@ def _public(names: Any) -> list[str]:
 
 
 def _children(mapper: Mapper[Any]) -> list[RelationshipProperty[Any]]:
-    """The relationships that hold rows of a document's own, and can be read whole."""
+    """The relationships whose rows belong to the document, and can be read whole."""
     return [
         item
         for item in mapper.relationships

@@ -1,9 +1,8 @@
-"""A transaction that its database has ended cannot be gone on with, whoever caught the error.
+"""Of a transaction that its database has ended only a rollback is left, whoever caught the error.
 
-MariaDB ends one at a deadlock, and where a row has changed since the transaction first read
-(``innodb_snapshot_isolation``): what follows would be another transaction, and its commit would say
-that all is well.  PostgreSQL answers the COMMIT of one that an error has aborted with a rollback,
-and calls that no error.
+MariaDB ends a transaction at a deadlock, and if a row has changed since it first read
+(``innodb_snapshot_isolation``): what follows would be another transaction, and its commit would
+succeed.  PostgreSQL answers the COMMIT of an aborted transaction with a rollback, and no error.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ from sqlalchemy.exc import DBAPIError
 
 from frappe_jobs.errors import TransactionEnded
 
-#: MariaDB has rolled back the whole transaction: deadlock, changed since last read, too many locks.
+#: MariaDB's codes after it has rolled back a transaction: deadlock, changed since last read, too
+#: many locks.
 MYSQL_ENDS = {1213, 1020, 1206}
-#: And here if its people want that.
+#: A lock wait timeout, after which it has done so only with this setting.
 MYSQL_TIMEOUT, MYSQL_ENDS_AT_TIMEOUT = 1205, "SELECT @@innodb_rollback_on_timeout"
-#: psycopg's word for a transaction that an error has aborted.
+#: psycopg's status of a transaction that an error has aborted.
 POSTGRES_ABORTED = 3
 KEY = "frappe_jobs.ended"
 
 
 def watch(engine: Engine) -> None:
-    """Have that engine's connections refuse all but a rollback once the database has ended one."""
+    """Have the engine's connections refuse all but a rollback in an ended transaction."""
     if engine.dialect.name in ("mysql", "mariadb"):
         event.listen(engine, "handle_error", _note_end)
         event.listen(engine, "before_cursor_execute", _refuse, retval=True)
         event.listen(engine, "commit", _refuse_commit)
-    elif engine.dialect.name == "postgresql":  # which itself refuses whatever is not a COMMIT
+    elif engine.dialect.name == "postgresql":  # which itself refuses all but a COMMIT
         event.listen(engine, "handle_error", _note_error)
         event.listen(engine, "commit", _refuse_aborted)
     event.listen(engine, "rollback", _forget)
 
 
 def end_of(error: BaseException) -> BaseException | None:
-    """The one that has rolled back more than its statement: it, or what it came of; None: none has.
+    """The error, or the cause of it, that ended the transaction; None: only a statement failed.
 
-    No savepoint can be gone back to then; where that was tried, its error hides the first one.
+    No savepoint is left then; the error of going back to one hides the first error.
     """
-    return next(
-        (one for one in _chain(error) if isinstance(one, TransactionEnded) or _ends(one)), None
-    )
+    chain = _chain(error)
+    return next((link for link in chain if isinstance(link, TransactionEnded) or _ends(link)), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -88,7 +87,7 @@ def _refuse(
     error = connection.info.get(KEY)
     if error is None:
         return statement, parameters
-    if statement.startswith("ROLLBACK TO SAVEPOINT"):  # it is gone, with all of them
+    if statement.startswith("ROLLBACK TO SAVEPOINT"):  # all savepoints are gone
         return "DO 0", ()
     raise _ended(error)
 
@@ -99,7 +98,7 @@ def _refuse_commit(connection: Connection) -> None:
 
 
 def _forget(connection: Connection) -> None:
-    if not connection.invalidated:  # of a lost one nothing is left
+    if not connection.invalidated:  # a lost connection has nothing left
         connection.info.pop(KEY, None)
 
 
@@ -117,7 +116,7 @@ def _refuse_aborted(connection: Connection) -> None:
 
 
 def _ended(error: BaseException | None) -> TransactionEnded:
-    cause = getattr(error, "orig", None) or error or "an error before"
+    cause = getattr(error, "orig", None) or error or "an earlier error"
     ended = TransactionEnded(
         f"The database has ended this transaction ({cause}), and what was written in it is gone: "
         "roll it back (frappe_jobs.db.rollback()), and do all of it again."

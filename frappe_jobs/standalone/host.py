@@ -124,7 +124,7 @@ class StandaloneHost(Host):
         return self._engine(site, self._settings.sites.config(site))
 
     def _engine(self, site: str, conf: Mapping[str, Any]) -> Engine:
-        """The site's, made anew when what its configuration says has changed."""
+        """The site's engine, made anew when its configuration names another database."""
         known = self._engines.get(site)
         if known and known[0] is conf:
             return known[1]
@@ -138,13 +138,13 @@ class StandaloneHost(Host):
 
 
 def settle_background_tasks() -> None:
-    """Write the ends that the open site's records do not say yet."""
+    """Write the ends of jobs that the open site's Background Tasks do not say yet."""
     session = sessions.require_current()
     session.background_tasks.settle(session.site)
 
 
 def _given(session: Any) -> DatabaseSession:
-    """The SQLAlchemy session behind what the caller handed in."""
+    """The plain SQLAlchemy session in what the caller handed in."""
     found = session() if hasattr(session, "registry") else session  # a scoped_session
     found = getattr(found, "sync_session", found)  # an AsyncSession has one inside
     if not isinstance(found, DatabaseSession):

@@ -1,7 +1,7 @@
-"""No document is written over what another transaction has made of it (SQLite).
+"""On SQLite no document overwrites another transaction's change.
 
-A session that becomes a writer after it has read begins anew: what it is about to write is held
-against what is there now.
+A session that becomes a writer after it has read begins a new transaction, so what it is about to
+write is compared with what is there now.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def open_session(engine: Engine) -> Session:
     """A session whose documents overwrite nobody's changes, whatever the kind of database."""
     session = Session(engine)
     if engine.dialect.name == "sqlite":
-        event.listen(session, "before_flush", _hold_against_the_database)
+        event.listen(session, "before_flush", _compare_with_the_database)
         event.listen(session, "after_flush", _flushed)
     return session
 
 
-def _hold_against_the_database(session: Session, *_: object) -> None:
+def _compare_with_the_database(session: Session, *_: object) -> None:
     """Before a flush: raise TransactionConflict if it would overwrite another's change."""
-    old = [*session.deleted, *(one for one in session.dirty if session.is_modified(one))]
+    old = [*session.deleted, *filter(session.is_modified, session.dirty)]
     if not old and not session.new:
         return
     connection = session.connection()
@@ -35,7 +35,7 @@ def _hold_against_the_database(session: Session, *_: object) -> None:
     if turn is None:
         return
     wait_for_turn(connection)
-    turn.is_flushing = True  # what it sends from here on is held against the database
+    turn.is_flushing = True  # what it sends from here on is compared
     for document in old if turn.is_behind else ():
         state = inspect(document)
         if state not in turn.verified:
@@ -64,7 +64,7 @@ def _require_unchanged(session: Session, state: InstanceState[Any]) -> None:
         raise TransactionConflict(
             f"{kind} {', '.join(map(str, identity))} was changed by another transaction after this "
             "one had read it: roll back, and do all of it again (a job is run again by itself). "
-            "What is read with get_doc(…, for_update=True) cannot change."
+            "A document that is read with get_doc(…, for_update=True) cannot change."
         )
 
 

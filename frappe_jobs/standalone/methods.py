@@ -13,11 +13,10 @@ from frappe_jobs.standalone.documents import SiteDocuments
 
 
 class SiteMethods(Methods):
-    """By the apps that the site has installed."""
+    """The methods of the apps that a site has installed, and the host's own."""
 
     def __init__(self, apps: Apps, documents: SiteDocuments) -> None:
         self._apps, self._documents = apps, documents
-        #: The host's own, by their paths.
         self.own: dict[str, Callable[..., Any]] = {}
 
     def hooks(self, name: str, site: str) -> list[str]:

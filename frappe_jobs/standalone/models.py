@@ -34,7 +34,7 @@ from frappe_jobs.standalone.sqlite import BLIND
 
 LOG_STATUSES = ("Scheduled", "Complete", "Failed")
 PATH = 255
-#: Methods differ by case; in MariaDB texts do not, unless told so.
+#: Methods differ by case; MariaDB compares texts without it, unless told otherwise.
 PATH_TYPE = String(PATH).with_variant(
     mysql.VARCHAR(PATH, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
 )
@@ -44,7 +44,7 @@ LONG_TEXT = Text().with_variant(
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment: aware in Python, in UTC; the database keeps it without a zone."""
+    """A point in time: aware and in UTC in Python, without a zone in the database."""
 
     impl = DateTime
     cache_ok = True
@@ -65,25 +65,21 @@ def _now() -> datetime:
 
 
 def made_name() -> str:
-    """As Frappe's made names: ten characters."""
+    """Ten characters, as the names that Frappe generates."""
     return secrets.token_hex(5)
 
 
 class Base(DeclarativeBase):
-    """The tables of these records; their names keep clear of an app's own."""
+    """The tables of these records; their names differ from those of any app."""
 
-    type_annotation_map = {
-        datetime: Instant,
-        str: PATH_TYPE,
-    }
+    type_annotation_map = {datetime: Instant, str: PATH_TYPE}
 
 
-class Record(Document):
-    """What the records have in common: a made name, and a check before they are written."""
+class SiteRecord(Document):
+    """What the records have in common: a generated name, and a check before they are written."""
 
     __tablename__: str
-    #: Jobs note in it what becomes of them: who saves it meets a conflict only where he changes
-    #: what another has changed.
+    #: Jobs write into it, too: saving it is a conflict only if the same field has changed.
     __noted_beside__ = True
 
     name: Mapped[str] = mapped_column(String(140), primary_key=True)
@@ -93,21 +89,21 @@ class Record(Document):
         super().__init__(**{"name": made_name(), **values})
 
     def save(self) -> Document:
-        """Check it, then write it; raises ScheduleError with what is legal, and writes nothing."""
+        """Check it, then write it; raises ScheduleError, and writes nothing, if it is wrong."""
         self.validate()
         with self._session().no_autoflush:
             self.check_others(self._session())
         return super().save()
 
     def validate(self) -> None:
-        """Raise ScheduleError for values that cannot be; those that are left out are filled in."""
+        """Raise ScheduleError for a wrong value; fill in what is left out."""
         self._text("name", 140, required=True)
 
     def check_others(self, session: Session) -> None:
-        """Raise ScheduleError for what does not go together with the other records."""
+        """Raise ScheduleError if it does not agree with the other records."""
 
     def _text(self, field: str, longest: int = PATH, required: bool = False) -> str:
-        """The field's text, empty where it has none."""
+        """The field's text; empty if it has none."""
         value = getattr(self, field)
         text = "" if value is None else value
         is_legal = isinstance(text, str) and len(text) <= longest and "\0" not in text
@@ -120,7 +116,7 @@ class Record(Document):
             setattr(self, field, text)
         return str(text)
 
-    def _moment(self, field: str) -> None:
+    def _time(self, field: str) -> None:
         value = getattr(self, field)
         if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
             raise ScheduleError(
@@ -129,8 +125,8 @@ class Record(Document):
             )
 
 
-class ScheduledJobType(Record, Base):
-    """A job that the scheduler queues; known by its method, frequency and expression."""
+class ScheduledJobType(SiteRecord, Base):
+    """A job that the scheduler queues; no two have the same method, frequency and expression."""
 
     __tablename__ = "frappe_jobs_scheduled_job_type"
     __doctype__ = "Scheduled Job Type"
@@ -150,13 +146,13 @@ class ScheduledJobType(Record, Base):
     create_log: Mapped[bool] = mapped_column(default=False)
     last_execution: Mapped[datetime | None]
     next_execution: Mapped[datetime | None]
-    #: The due time that ran last, in seconds since 1970: it does not run again, also where Redis
-    #: has forgotten that it was queued.
+    #: The due time that ran last, in seconds since 1970: it does not run again, even if Redis has
+    #: lost the note that it was queued.
     last_due: Mapped[float | None] = mapped_column(Double)
     scheduler_event: Mapped[str] = mapped_column(String(140), default="")
 
     def validate(self) -> None:
-        """As Frappe does, all but All's runs are always logged."""
+        """As in Frappe, the runs of all frequencies but All are always logged."""
         super().validate()
         frequency = frequency_named(self.frequency)
         self.frequency = frequency.name
@@ -172,11 +168,11 @@ class ScheduledJobType(Record, Base):
         self._queue()
         self.stopped = bool(self.stopped)
         self.create_log = bool(self.create_log) or frequency is not FREQUENCIES["all"]
-        self._moment("last_execution")
-        self._moment("next_execution")
+        self._time("last_execution")
+        self._time("next_execution")
 
     def _queue(self) -> None:
-        """A queue of the bench; those are known where a site is open."""
+        """Raise ScheduleError for a queue that the bench, if a site is open, does not have."""
         queue = self._text("queue", 140)
         known = session.settings.queues if (session := current()) else {queue}
         if queue not in known:
@@ -209,8 +205,8 @@ class ScheduledJobType(Record, Base):
         session.execute(its_logs.execution_options(**{BLIND: True}))
 
 
-class SchedulerEvent(Record, Base):
-    """What schedules may be made against: a doctype, and perhaps the method of its schedules."""
+class SchedulerEvent(SiteRecord, Base):
+    """What Scheduled Job Types may be made for: a doctype, and perhaps the method to run."""
 
     __tablename__ = "frappe_jobs_scheduler_event"
     __doctype__ = "Scheduler Event"
@@ -234,7 +230,7 @@ class SchedulerEvent(Record, Base):
         super().delete()
 
 
-class ScheduledJobLog(Record, Base):
+class ScheduledJobLog(SiteRecord, Base):
     """One run of a Scheduled Job Type that has ``create_log``."""
 
     __tablename__ = "frappe_jobs_scheduled_job_log"
@@ -272,20 +268,17 @@ DONE_MARKERS = Table(
 )
 
 
-def has_table(session: Session, kind: type[Record]) -> bool:
-    """Whether the site has that record's table; not before the first of them was needed.
-
-    A database that was never opened is not made for the question.
-    """
+def has_table(session: Session, kind: type[SiteRecord]) -> bool:
+    """Whether the site has that record's table; a database that was never opened is not made."""
     if not is_made(session.get_bind().engine.url):
         return False
     return inspect(session.connection()).has_table(kind.__tablename__)
 
 
-def _validate(_mapper: object, _connection: object, record: Record) -> None:
+def _validate(_mapper: object, _connection: object, record: SiteRecord) -> None:
     record.validate()
 
 
-# What reaches the database without save(), by the session's own commit, is checked as well.
-for _moment_of_writing in ("before_insert", "before_update"):
-    event.listen(Record, _moment_of_writing, _validate, propagate=True)
+# A record that is written without save(), by the session's own commit, is checked as well.
+for _event in ("before_insert", "before_update"):
+    event.listen(SiteRecord, _event, _validate, propagate=True)

@@ -1,4 +1,4 @@
-"""The records that every site has, and their tables, which any number of processes may make."""
+"""The records that every site has, and their tables, which several processes may make at once."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.standalone.database import is_made
 from frappe_jobs.standalone.models import (
     Base,
-    Record,
     ScheduledJobLog,
     ScheduledJobType,
     SchedulerEvent,
+    SiteRecord,
 )
 from frappe_jobs.standalone.outbox_row import OutboxRow
 
 #: By doctype.
-RECORDS: dict[str, type[Record]] = {
+RECORDS: dict[str, type[SiteRecord]] = {
     kind.__doctype__: kind
     for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog, BackgroundTask)
 }
 
-#: As often as another process may be the first to make one of them: the outbox's is the last.
+#: Another process may be quicker with each table.
 TRIES = len(OutboxRow.metadata.tables) + 1
 
 
 def make_tables(session: Session, engine: Engine | None = None) -> bool:
-    """Make those of the records' tables that the site does not have yet.
+    """Make the records' tables that the site does not have yet.
 
-    Beside the session's transaction, which MariaDB would commit with them; on SQLite in it if one
-    is open, as nobody else could write now.  Whether they are there whatever becomes of it.
-    ``engine`` is the site's, where the session's own may not be used (async).
+    In a transaction of their own, as MariaDB would commit the session's with them; on SQLite in the
+    session's if one is open, as nobody else can write now.  False if they may be rolled back.
+    ``engine`` is the site's, where the session's own cannot be used (async).
     """
     bind = engine or session.get_bind()
     beside = bind if isinstance(bind, Engine) else bind.engine
@@ -52,7 +52,7 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
             with beside.begin() as connection:
                 _create(connection)
             break
-        except (DBAPIError, TransactionConflict):  # another process makes them at this moment
+        except (DBAPIError, TransactionConflict):  # another process is making them
             if not left:
                 raise
     return True
@@ -61,7 +61,7 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
 def _create(connection: Connection) -> None:
     if connection.dialect.name != "sqlite":
         return Base.metadata.create_all(connection)
-    # A look first would bind the transaction to what it saw, and whoever is quicker would fail it.
+    # Looking first would make it a reader, which fails as a writer if another process was quicker.
     for statement in _for_sqlite():
         connection.exec_driver_sql(statement)
 
@@ -73,21 +73,21 @@ def _for_sqlite() -> tuple[str, ...]:
     for table in Base.metadata.sorted_tables:
         statements.append(CreateTable(table, if_not_exists=True))
         statements += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
-    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in statements)
+    return tuple(str(statement.compile(dialect=sqlite.dialect())) for statement in statements)
 
 
 _ready: WeakSet[Engine] = WeakSet()
 
 
 def need_tables(session: Session, engine: Engine | None = None) -> None:
-    """The same, looked for once for each database and process."""
+    """As ``make_tables``, once for each database in this process."""
     found = engine or session.get_bind().engine
     if found not in _ready and make_tables(session, engine):
         _ready.add(found)
 
 
 def has_tables(engine: Engine) -> bool:
-    """Whether the database has all of them; one that was never opened is not made for it."""
+    """Whether the database has all the tables; one that was never opened is not made."""
     if not is_made(engine.url):
         return False
     with engine.connect() as connection:

@@ -40,17 +40,16 @@ logger = logging.getLogger(__name__)
 TYPES: Any = ScheduledJobType.__table__
 EVENTS: Any = SchedulerEvent.__table__
 
-#: The records as rows, with what their Scheduler Events say: a bench may have very many.
+#: The records as rows, which cost less than documents, with what their Scheduler Events say.
 _OF_EVENT = EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
 _IS_ITS_EVENT = EVENTS.c.name == TYPES.c.scheduler_event
 JOB_TYPES = select(*TYPES.columns, *_OF_EVENT).outerjoin(EVENTS, _IS_ITS_EVENT)
-#: What of them says which job it is.
+#: Only the columns that say which job it is.
 _IDENTITY = ("name", "method", "frequency", "cron_format", "queue", "scheduler_event")
-IDENTITIES = select(*(TYPES.c[one] for one in _IDENTITY), *_OF_EVENT).outerjoin(
-    EVENTS, _IS_ITS_EVENT
-)
+_COLUMNS = [TYPES.c[name] for name in _IDENTITY]
+IDENTITIES = select(*_COLUMNS, *_OF_EVENT).outerjoin(EVENTS, _IS_ITS_EVENT)
 
-#: What a database, its driver or SQLAlchemy says of a value that is none.
+#: What a database, its driver or SQLAlchemy raises for a value that its column cannot have.
 UNREADABLE = (DataError, InterfaceError, OperationalError, ValueError, TypeError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., Any]]
@@ -64,7 +63,7 @@ class SiteSchedule:
         self._settings, self._method, self._table = settings, method, table
 
     def job_types(self) -> list[JobType]:
-        """The open site's records; none where it has no table yet."""
+        """The open site's records; none if it has no table yet."""
         return self._read() if has_table(require_current().db, ScheduledJobType) else []
 
     def _read(self) -> list[JobType]:
@@ -78,19 +77,19 @@ class SiteSchedule:
     def _read_one_by_one(
         self, session: StandaloneSession, against: Mapping[str, str]
     ) -> list[JobType]:
-        """Where one of them holds what is no value of its column: that one says so."""
+        """The records when some hold what their columns cannot have: those have a ``fault``."""
         count = session.db.scalar(select(func.count()).select_from(TYPES)) or 0
-        found = []
+        types = []
         for number in range(count):
             at = TYPES.c.name, number
             try:
                 row = session.db.execute(_numbered(JOB_TYPES, *at)).one()
-                found.append(_job_type(row, against))
+                types.append(_job_type(row, against))
             except UNREADABLE as error:
                 fault = f"{type(error).__name__}: {shortened(str(getattr(error, 'orig', error)))}"
                 row = session.db.execute(_numbered(IDENTITIES, *at)).one()
-                found.append(_unreadable(row, against, fault))
-        return found
+                types.append(_unreadable(row, against, fault))
+        return types
 
     def change(
         self,
@@ -100,9 +99,9 @@ class SiteSchedule:
     ) -> list[JobType]:
         """Add, change and remove records, and give all; their tables are made if need be."""
         db = require_current().db
-        db.connection()  # so that SQLite makes its tables in this transaction, not in one more
+        db.connection()  # so that SQLite makes its tables in this transaction
         make_tables(db)
-        for name in remove:  # locked: of two who remove it, the second finds that it is gone
+        for name in remove:  # locked: the second process that removes it finds that it is gone
             db.get_one(ScheduledJobType, name, with_for_update=True).delete()
         for name, job in change.items():
             record = db.get_one(ScheduledJobType, name, with_for_update=True)
@@ -121,17 +120,17 @@ class SiteSchedule:
         rows = []
         for job in jobs:
             row = {"name": made_name(), "creation": now, **_checked(job)}
-            one = JobType(
+            record = JobType(
                 row["name"], job.method, job.frequency, job.cron_format, row["queue"],
                 stopped=False, has_event=False, creation=now,
             )  # fmt: skip
-            rows.append({**row, "next_execution": next_of(one, now)})
+            rows.append({**row, "next_execution": next_of(record, now)})
         return rows
 
     def set_last_executions(self, times: Mapping[str, datetime]) -> None:
-        """Write when these types have run last, in place of times that a wrong clock has written.
+        """Correct the times of last executions that a wrong clock has written.
 
-        So is a due time that ran last and has not come yet; nobody is told of the change.
+        A due time that ran last but has not come yet is removed.  The scheduler is not told.
         """
         seen = ScheduledJobType.last_due
         set_right = update(ScheduledJobType).where(ScheduledJobType.name == bindparam("record"))
@@ -147,11 +146,11 @@ class SiteSchedule:
         )
 
     def note_next_executions(self, times: Mapping[str, datetime | None]) -> None:
-        """Write when these types are due next; nobody is told that the schedule has changed."""
+        """Write when these types are due next; the scheduler is not told."""
         noted = update(ScheduledJobType).where(ScheduledJobType.name == bindparam("record"))
         require_current().db.connection().execute(
             noted.values(next_execution=bindparam("due")),
-            # In one order, so that of two who write at once none holds what the other waits for.
+            # Always in the same order, so that two processes cannot wait for each other.
             [{"record": name, "due": due} for name, due in sorted(times.items())],
         )
 
@@ -167,23 +166,23 @@ class SiteSchedule:
     def run(self, job_type: str, due: float) -> Any:
         """Run that type's method, and note when; what ``frappe_jobs.run_scheduled_job`` does.
 
-        Its log, if it has one, is there from the beginning, and ends as Complete or Failed.
-        Nothing is run if a due time as late has run before.
+        Its log, if it has one, is written before the run, and ends as Complete or Failed.  Nothing
+        is run if that due time, or a later one, has run before.
         """
         session = require_current()
-        found = session.db.execute(JOB_TYPES.where(TYPES.c.name == job_type)).one_or_none()
-        if found is None:
+        row = session.db.execute(JOB_TYPES.where(TYPES.c.name == job_type)).one_or_none()
+        if row is None:
             raise MethodNotFound(f"Scheduled Job Type {job_type!r} of {session.site} is gone.")
-        one = _job_type(found, self._table(AGAINST, session.site))
-        session.commit()  # SQLite lets nobody write who has read what is old by now
-        if not self._begin(session, one, due):
-            logger.warning("%s on %s has run for that time before", one.method, session.site)
+        record = _job_type(row, self._table(AGAINST, session.site))
+        session.commit()  # on SQLite a transaction that has read what is old cannot write
+        if not self._begin(session, record, due):
+            logger.warning("%s on %s has run for that time before", record.method, session.site)
             return None
-        log = _begin_log(session, job_type) if found.create_log else None
+        log = _begin_log(session, job_type) if row.create_log else None
         session.commit()
         begun = time.monotonic()
         try:
-            result = self._method(one.method, session.site)()
+            result = self._method(record.method, session.site)()
             session.commit()
         except BaseException as error:
             session.rollback()
@@ -195,48 +194,45 @@ class SiteSchedule:
             session.commit()
         except Exception:  # the work is done and committed: no reason to do it again
             session.rollback()
-            logger.exception("the log of %s on %s cannot be ended", one.method, session.site)
+            logger.exception("the log of %s on %s cannot be ended", record.method, session.site)
         return result
 
-    def _begin(self, session: StandaloneSession, one: JobType, due: float) -> bool:
+    def _begin(self, session: StandaloneSession, record: JobType, due: float) -> bool:
         """Note in the record that it begins; False if that due time has run before."""
         job = current_job()
-        # By the scheduler's clock at least: after a flushed Redis its time must not come again.
+        # At least by the scheduler's clock: after a flushed Redis its time must not come again.
         last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
-        values = {
-            "last_execution": last,
-            "next_execution": self._next_of(session.site)(one, last),
-            "last_due": due,
-        }
-        noted = update(ScheduledJobType).filter_by(name=one.name).values(values)
+        next_at = self._next_of(session.site)(record, last)
+        values = {"last_execution": last, "next_execution": next_at, "last_due": due}
+        noted = update(ScheduledJobType).filter_by(name=record.name).values(values)
         if not job or job.attempt == 1:
             noted = noted.where(_has_not_run(due, last))
-        found: Any = session.db.execute(noted)
-        return bool(found.rowcount)
+        result: Any = session.db.execute(noted)
+        return bool(result.rowcount)
 
     def _next_of(self, site: str) -> Callable[[JobType, datetime], datetime | None]:
-        """Gives when a type of that site is due next after a moment; None: never."""
+        """A function that gives when a type of that site is due after some time; None: never."""
         try:
             zone = zone_of(self._settings, site)
         except ConfigError:
             zone = ZoneInfo("UTC")
 
-        def next_of(one: JobType, after: datetime) -> datetime | None:
+        def next_of(record: JobType, after: datetime) -> datetime | None:
             try:
-                entry = entry_of(one, site, self._settings.scheduler_interval, zone)
-            except FrappeJobsError:  # changed for the worse since it was queued
+                entry = entry_of(record, site, self._settings.scheduler_interval, zone)
+            except FrappeJobsError:  # somebody has broken it since it was queued
                 return None
-            return None if one.stopped else entry.next_run(after)
+            return None if record.stopped else entry.next_run(after)
 
         return next_of
 
     def note_failure(self, job: Any, _connection: Any, _type: Any, value: Any, _tb: Any) -> None:
-        """End the log of a run whose process was killed, as nobody else did."""
+        """End the log of a run whose process was killed."""
         session = require_current()
         open_log = select(ScheduledJobLog.name).filter_by(
             scheduled_job_type=job.kwargs["job_type"], status="Scheduled"
         )
-        before = ScheduledJobLog.creation <= _moment_of(job.ended_at)  # not of a later run
+        before = ScheduledJobLog.creation <= _moment_of(job.ended_at)  # not a later run's
         for name in session.db.scalars(open_log.where(before)).all():
             _end_log(session, name, "Failed", None, str(value))
 
@@ -249,9 +245,8 @@ def _checked(job: ScheduledJob) -> Mapping[str, Any]:
     )
     record.validate()
     columns = ("method", "frequency", "cron_format", "queue", "create_log")
-    return {"stopped": False, "scheduler_event": ""} | {
-        one: getattr(record, one) for one in columns
-    }
+    values = {name: getattr(record, name) for name in columns}
+    return {"stopped": False, "scheduler_event": "", **values}
 
 
 def _numbered(rows: Any, order: Any, number: int) -> Any:
@@ -283,7 +278,7 @@ def _job_type(record: Any, against: Mapping[str, str]) -> JobType:
 
 @dataclass(frozen=True)
 class Changed:
-    """Tells that a site's schedule has changed; equal to another one of the same site."""
+    """Tells that a site's schedule has changed; two of the same site are equal."""
 
     tell: Callable[[str], None]
     site: str
@@ -299,14 +294,14 @@ def _note_change(_mapper: object, _connection: object, record: Any) -> None:
 
 
 for _kind in (ScheduledJobType, SchedulerEvent):
-    for _moment in ("after_insert", "after_update", "after_delete"):
-        event.listen(_kind, _moment, _note_change)
+    for _event in ("after_insert", "after_update", "after_delete"):
+        event.listen(_kind, _event, _note_change)
 
 
 def _has_not_run(due: float, now: datetime) -> Any:
-    """That the record knows of no run for that due time, or a later one.
+    """The condition that the record knows of no run for that due time, or a later one.
 
-    It does not where somebody has set its last execution back, and where a clock that was ahead has
+    It knows of none if somebody has set its last execution back, or a clock that was ahead has
     noted a due time that has not come yet.
     """
     seen, last = ScheduledJobType.last_due, ScheduledJobType.last_execution

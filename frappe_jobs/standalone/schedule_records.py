@@ -18,7 +18,7 @@ from frappe_jobs.standalone.session import StandaloneSession
 
 
 class SiteScheduleRecords(ScheduleRecords):
-    """What stands in the site's own database, and in its apps' hooks."""
+    """The records of a site's own database, and what its apps' hooks say."""
 
     def __init__(
         self,
@@ -44,16 +44,14 @@ class SiteScheduleRecords(ScheduleRecords):
     ) -> list[JobType]:
         try:
             with self._session(site) as opened:
-                opened.schedule_changed = lambda site: None  # who calls knows
+                opened.schedule_changed = lambda site: None  # the caller knows
                 return self._schedule.change(add, change, remove)
         except (DBAPIError, NoResultFound, TransactionConflict) as error:
             was_quicker = isinstance(error, (IntegrityError, NoResultFound))
             if not was_quicker and not is_conflict(error):
                 raise
-            raise RecordNotWritten(
-                f"The Scheduled Job Types of {site!r} were changed by another process at this "
-                "moment."
-            ) from error
+            what = f"The Scheduled Job Types of {site!r} were changed by another process just now."
+            raise RecordNotWritten(what) from error
 
     def set_last_executions(self, site: str, times: Mapping[str, datetime]) -> None:
         with self._session(site):

@@ -43,7 +43,7 @@ class StandaloneSession(Session):
         self.schedule_changed = schedule_changed
         self.site, self.user, self.conf, self.settings = site, user, conf, settings
         self.apps = settings.sites.installed_apps(site)
-        self._open_db = open_db  # many a job never touches its database
+        self._open_db = open_db  # many jobs never use their database
         self._db: DatabaseSession | None = None
         self._has_written = False
         self._pid = os.getpid()
@@ -67,14 +67,14 @@ class StandaloneSession(Session):
 
     @property
     def background_tasks(self) -> BackgroundTasks:
-        """What is done with tracked jobs; raises HostNotReady where nothing can be sent."""
+        """What users do with tracked jobs; raises HostNotReady if nothing can be sent here."""
         if self._background_tasks is None:
             raise HostNotReady("Tracked jobs need a bench: open the site with frappe_jobs.site().")
         return self._background_tasks()
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this process is a fork of the one that opened it, and must keep its hands off."""
+        """Whether this process is a fork of the one that opened it, and must not use it."""
         return self._pid != os.getpid()
 
     @property
@@ -84,7 +84,7 @@ class StandaloneSession(Session):
     def commit(self, mark: Callable[[], object] | None = None) -> None:
         if self._db is None:
             return
-        if mark:  # behind all others that listen there, who may write as well
+        if mark:  # after all other listeners, who may write as well
             event.listen(self._db, "before_commit", partial(self._mark, mark), once=True)
         self._db.commit()
 
@@ -108,7 +108,7 @@ class StandaloneSession(Session):
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
-        """Be the current session, and afterwards nobody's, whatever task still holds it."""
+        """Be the current session; afterwards it is closed for all tasks that still hold it."""
         token = _current.set(self)
         try:
             yield
@@ -123,13 +123,13 @@ class StandaloneSession(Session):
             yield
             if db := self._db:
                 db.expire_on_commit = False  # so that documents can be read after it is closed
-                while db.in_transaction():  # once more for what the calls after it began
+                while db.in_transaction():  # again if calls after the commit began a transaction
                     db.commit()
         except BaseException:
             self.rollback()
             raise
         finally:
-            # Whoever keeps it, or the session, must not open what nobody closes.
+            # Code that still holds it must not open a connection that nobody closes.
             self._open_db = DatabaseSession
             if db := self._db:
                 db.close()
@@ -140,7 +140,7 @@ _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=N
 
 
 def current() -> StandaloneSession | None:
-    """The session that is open here; None outside of one, and in a fork of the process."""
+    """The session that is open here; None outside a session, and in a fork of its process."""
     session = _current.get()
     return session if session and session.is_usable else None
 

@@ -1,9 +1,9 @@
-"""SQLite as a site's database: all read side by side, and who writes waits for his turn.
+"""SQLite as a site's database: readers work side by side, and a writer waits for its turn.
 
 A transaction begins as a reader, which is in nobody's way.  Its first write ends that, waits for
-its turn, and begins as a writer; SQLite itself would fail it at once where it had read before.  So
-that no update is lost in between, what it writes is held against what it has read, if others have
-committed meanwhile.
+its turn, and begins as a writer; SQLite itself would fail a transaction that had read before.  So
+that no update is lost, what it writes is compared with what it has read, if others have committed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from frappe_jobs.texts.sql import CHANGES, NEITHER, READS, kind_of
 #: Seconds that a writer waits for its turn, unless its ``busy_timeout`` says otherwise.
 TURN_TIMEOUT = 10
 
-#: An execution option: what the statement writes depends on nothing that was read before.
+#: An execution option: what the statement writes does not depend on what was read before.
 BLIND = "frappe_jobs_blind"
 
 SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE|ROLLBACK TO)(?: SAVEPOINT)? (\S+)", re.IGNORECASE)
@@ -38,12 +38,12 @@ class Turn:
 
     def __init__(self) -> None:
         self.process, self.thread = os.getpid(), threading.get_ident()
-        #: SQLite's number of what it reads; None: it has read nothing.
+        #: SQLite's number of the state that it reads; None: it has read nothing.
         self.version: int | None = None
         self.writes = False
         #: Others have committed between its first read and its turn.
         self.is_behind = False
-        #: The documents that a flush has held against the database; while one goes on.
+        #: The documents that flushes have compared with the database; whether a flush goes on.
         self.verified: WeakSet[InstanceState[Any]] = WeakSet()
         self.is_flushing = False
         self.savepoints: list[str] = []
@@ -63,34 +63,34 @@ def prepare(engine: Engine) -> None:
 
 
 def file_of(url: URL) -> str | None:
-    """The path of a SQLite database that is a file."""
+    """The path of a SQLite database; None if it is no file."""
     file = url.database if url.get_backend_name() == "sqlite" else None
     return None if not file or file.startswith((":memory:", "file:")) else file
 
 
 def turn_of(connection: Connection) -> Turn | None:
-    """Its transaction's; None where it is no SQLite of ours."""
+    """The turn of its transaction; None if it is not a SQLite that ``prepare`` has prepared."""
     turn: Turn | None = connection.info.get(KEY)
     return turn
 
 
 def wait_for_turn(connection: Connection) -> None:
-    """Become the writer now, if it is SQLite's; raises TransactionConflict after its patience."""
+    """Become the writer now, on SQLite; raises TransactionConflict after the ``busy_timeout``."""
     turn = turn_of(connection)
     if turn and not turn.writes:
         _become_writer(connection, turn)
 
 
 def _connected(connection: sqlite3.Connection, _record: object) -> None:
-    # Python's driver begins transactions late and knows no savepoints; SQLAlchemy's documented
-    # cure is to begin them ourselves.
+    # Python's driver begins transactions late and knows no savepoints; as SQLAlchemy's
+    # documentation advises, we begin them ourselves.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}")
     for _ in until(TURN_TIMEOUT):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError as error:  # another process makes the file one, too
+        except sqlite3.OperationalError as error:  # another process is doing the same
             if LOCKED not in str(error):
                 raise
     connection.execute("PRAGMA journal_mode=WAL")
@@ -111,7 +111,7 @@ def _end(connection: Connection) -> None:
 
 
 def _note_savepoint(turn: Turn, statement: str) -> None:
-    """With one that is released, or gone back to, those that were made in it are gone."""
+    """Note one that is made; releasing one, or going back to it, ends those made after it."""
     if (found := SAVEPOINT.match(statement)) is None:
         return
     word, name = found[1].upper(), found[2]
@@ -145,19 +145,19 @@ def _before(
         raise TransactionConflict(
             "Others have written since this transaction first read, so that this statement could "
             "undo their changes: roll back, and do all of it again (a job is run again by itself). "
-            "Nobody comes in between in frappe_jobs.site(…, for_update=True). The statement: "
+            "Nobody can write meanwhile in frappe_jobs.site(…, for_update=True). The statement: "
             f"{statement[:200]}"
         )
 
 
 def _is_for_update(context: Any) -> bool:
-    """SQLite knows no FOR UPDATE, and SQLAlchemy leaves it out: its meaning is kept here."""
+    """Whether it was to be FOR UPDATE, which SQLAlchemy leaves out as SQLite does not know it."""
     asked = getattr(getattr(context, "compiled", None), "statement", None)
     return getattr(asked, "_for_update_arg", None) is not None
 
 
 def _version(raw: Any) -> int:
-    """Changes with what others commit; of what this transaction sees, which begins with it."""
+    """SQLite's number of the state that this transaction sees; others' commits change it."""
     return int(raw.execute("PRAGMA data_version").fetchone()[0])
 
 
@@ -169,7 +169,7 @@ def _file(connection: Connection) -> str:
 
 
 def _become_writer(connection: Connection, turn: Turn) -> None:
-    """Begin anew as the writer; where that fails, go on as a reader."""
+    """Begin anew as the writer; if that fails, go on as a reader."""
     raw: Any = connection.connection.dbapi_connection
     file = _file(connection)
     _refuse_to_wait_for_oneself(file, turn)

@@ -1,4 +1,4 @@
-"""Who writes into a SQLite database waits for his turn: in a line, and not for ever."""
+"""Writers of a SQLite database wait for their turn: in a line, and not for ever."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 from frappe_jobs.errors import TransactionConflict
 
-#: Seconds between two looks whether it is one's turn.
+#: Seconds between two looks whether the turn has come.
 PAUSE = 0.004
-#: Ends the name of the file beside the database's whose lock the next one to write holds.
+#: Ends the name of the file, beside the database's, whose lock the next writer holds.
 LINE = "-line"
-#: SQLite's text where another one writes, and its code where rows are still to be fetched.
+#: SQLite's text if another transaction writes, and its code if rows are still to be fetched.
 LOCKED, HALF_READ = "database is locked", 517
 
 
 def begin_immediate(raw: Any, file: str) -> None:
-    """Begin a transaction that writes; whoever waits already goes first.
+    """Begin a transaction that writes, after those that already wait.
 
-    Raises TransactionConflict when the connection's ``busy_timeout`` is over, and nothing is begun.
+    Raises TransactionConflict when the connection's ``busy_timeout`` is over; nothing is begun.
     """
     milliseconds = int(raw.execute("PRAGMA busy_timeout").fetchone()[0])
     raw.execute("PRAGMA busy_timeout=0")
@@ -37,7 +37,7 @@ def begin_immediate(raw: Any, file: str) -> None:
         raw.execute(f"PRAGMA busy_timeout={milliseconds}")
     raise TransactionConflict(
         f"{os.path.basename(file)}: others were writing for {milliseconds / 1000:g} s, and SQLite "
-        "lets one write at a time: roll back, and try again; who writes must commit soon."
+        "lets one write at a time: roll back, and try again; every writer must commit soon."
     )
 
 
@@ -57,7 +57,7 @@ def _is_begun(raw: Any) -> bool:
 
 
 def until(seconds: float) -> Iterator[None]:
-    """One turn of a loop, and more with pauses in between until the seconds are over."""
+    """At least one turn of a loop, then more, with pauses, until the seconds are over."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     yield
     while time.monotonic() < deadline:
@@ -67,10 +67,10 @@ def until(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _line(file: str) -> Iterator[int | None]:
-    """A file that can be locked: who holds it is the next to write, whoever comes later.
+    """A file to be locked: the process that holds its lock is the next to write.
 
-    None where there can be none.  The database's own file must never be opened here: to close it
-    would release SQLite's locks.
+    None if there can be none.  The database's own file must never be opened here: closing it would
+    release SQLite's locks.
     """
     try:
         line = os.open(file + LINE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666) if file else None
@@ -80,7 +80,7 @@ def _line(file: str) -> Iterator[int | None]:
         yield line
     finally:
         if line is not None:
-            fcntl.flock(line, fcntl.LOCK_UN)  # a process that was forked meanwhile has it as well
+            fcntl.flock(line, fcntl.LOCK_UN)  # a child that was forked meanwhile has it as well
             os.close(line)
 
 
@@ -88,7 +88,7 @@ def _is_at_the_front(line: int | None) -> bool:
     if line is None:
         return True
     try:
-        fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)  # again and again is allowed
+        fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)  # again by its holder is allowed
     except OSError:
         return False
     return True

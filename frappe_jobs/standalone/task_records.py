@@ -1,4 +1,4 @@
-"""The records of tracked jobs on a site without Frappe: written beside a transaction, or in it."""
+"""The Background Tasks of a site without Frappe: written in an open transaction, or beside it."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class SiteTaskRecords(TaskRecords):
 
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
         """Add them; they reach the database with its next flush, at the latest with the commit."""
-        made = [BackgroundTask(**_row(values)) for values in records]
-        for one in made:
-            one.validate()
+        tasks = [BackgroundTask(**_row(values)) for values in records]
+        for task in tasks:
+            task.validate()
         self._make_ready(session.site, session.db)
-        session.db.add_all(made)
+        session.db.add_all(tasks)
 
     def _make_ready(self, site: str, db: DatabaseSession) -> None:
         try:
@@ -61,16 +61,16 @@ class SiteTaskRecords(TaskRecords):
     def change(
         self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
-        """Change one; what goes wrong with that is taken back alone, if the database can."""
+        """Change a record; if that fails, only the change is rolled back, if the database can."""
         db: DatabaseSession = session.db
-        db.flush()  # what goes wrong with the others' work is not ours
+        db.flush()  # errors of earlier changes are not ours
         try:
             with db.begin_nested(), _waiting(db.connection(), patience) as connection:
                 return bool(connection.execute(_statement(change)).rowcount)
         except (DBAPIError, TransactionConflict) as error:
             if (end := end_of(error)) is None:
                 raise _not_written(error) from error
-            if end is not error:  # a session that was handed in: until its owner rolls it back
+            if end is not error:  # a session that was handed in: refused until its owner rolls back
                 db.connection().invalidate(end)
             raise end from None
 
@@ -84,7 +84,7 @@ class SiteTaskRecords(TaskRecords):
         *,
         patience: float,
     ) -> bool:
-        """Change them in a short transaction; on SQLite in the one that this thread has open."""
+        """Change them in a short transaction; on SQLite in the transaction that is open here."""
         engine, open_here = self._engine_of(site), sessions.current()
         if open_here and open_here.site == site and _is_in_the_way(open_here.db):
             try:
@@ -93,7 +93,7 @@ class SiteTaskRecords(TaskRecords):
                         _add_instead(open_here.db.connection(), change)
                 open_here.after_commit(done)
                 return False
-            except RecordNotWritten:  # that transaction has only read, so it is in nobody's way
+            except RecordNotWritten:  # that transaction has only read, so it is not in the way
                 pass
         try:
             with self._writing(engine, patience) as connection:
@@ -101,16 +101,16 @@ class SiteTaskRecords(TaskRecords):
                     if not connection.execute(_statement(change)).rowcount:
                         _add_instead(connection, change)
         except (DBAPIError, TransactionConflict) as error:
-            if has_tables(engine):  # else the site has been given another database
+            if has_tables(engine):  # else the site has another database by now
                 raise _not_written(error) from error
         done()
         return True
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
-        """Change one if that cannot hinder the transaction of that session.
+        """Change a record if that cannot hinder the session's transaction.
 
-        It could where a transaction sees the database as it was when it began: a change from
-        beside would be in the way of its own.
+        It could if that sees the database as it was when it began: a change beside it would be in
+        the way of its own changes.
         """
         engine = self._engine_of(session.site)
         sees_changes = engine.dialect.default_isolation_level == "READ COMMITTED"
@@ -132,7 +132,6 @@ class SiteTaskRecords(TaskRecords):
     # --- looking, and clearing
 
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest records of the open site, of that user if one is named."""
         db = sessions.require_current().db
         columns = [getattr(BackgroundTask, name) for name in LISTED]
         query = select(*columns).order_by(BackgroundTask.creation.desc()).limit(limit)
@@ -142,7 +141,6 @@ class SiteTaskRecords(TaskRecords):
         return [dict(row._mapping) for row in db.execute(query)]
 
     def open(self, site: str, before: datetime) -> dict[str, str]:
-        """The newest messages of those that have not ended, by task id."""
         query = select(BackgroundTask.task_id, BackgroundTask.message_id).where(
             BackgroundTask.status.in_(OPEN), BackgroundTask.creation < before
         )
@@ -152,7 +150,6 @@ class SiteTaskRecords(TaskRecords):
             return {task_id: message_id for task_id, message_id in connection.execute(query)}
 
     def clear(self, site: str, before: datetime) -> int:
-        """Delete those that ended before then."""
         with self._engine_of(site).begin() as connection:
             if not has_tables(connection.engine):
                 return 0
@@ -162,7 +159,7 @@ class SiteTaskRecords(TaskRecords):
 
 @contextmanager
 def _waiting(connection: Connection, patience: float | None) -> Iterator[Connection]:
-    """It waits no longer than that; where it is a server's for the rest of its transaction."""
+    """Inside it waits for locks no longer than that; on a server until its transaction ends."""
     if patience is None:
         yield connection
         return
@@ -192,7 +189,7 @@ def _add_instead(connection: Connection, change: TaskChange) -> None:
 
 
 def _is_in_the_way(db: DatabaseSession) -> bool:
-    """Whether nobody beside that session may be able to write before its transaction ends."""
+    """Whether a transaction beside the session's might have to wait until that ends (SQLite)."""
     try:
         dialect = db.get_bind(BackgroundTask).dialect
     except UnboundExecutionError:
