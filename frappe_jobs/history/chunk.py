@@ -6,10 +6,12 @@ import json
 import logging
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from frappe_jobs.history.counts import Codes
+from frappe_jobs.history.counts import RAN, Codes
+from frappe_jobs.ledger.counting import FAILED, FINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +29,12 @@ class Bounds(NamedTuple):
 #: By what is counted.  All together, for a whole bench: tests/integration/test_history_size.py.
 BOUNDS: Mapping[str, Bounds] = {
     "queue": Bounds(200, 100),
-    "site": Bounds(2_000, 100),
-    "method": Bounds(200, 100),
+    "site": Bounds(2_000, 30),
+    "method": Bounds(200, 50),
 }
+
+#: For minutes the one is shorter, for hours the other.
+STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED)
 
 
 class Chunk:
@@ -63,16 +68,17 @@ class Chunk:
         for name in names[bounds.names :]:
             self._merge(OTHERS, self.rows.pop(name))
         for name in (*names[bounds.with_times : bounds.names], OTHERS):
-            if any(len(code) > 1 for code in self.rows.get(name, ())):
-                self._merge(name, self.rows.pop(name))
+            self._merge(name, self.rows.pop(name, {}))
 
     def _activity(self, name: str) -> int:
         return sum(sum(numbers) for numbers in self.rows[name].values())
 
     def _merge(self, name: str, row: Mapping[str, list[int]]) -> None:
         """Add the row's numbers, without the times, to those of that name."""
-        into = self.rows.setdefault(name, {})
+        into = self.rows.setdefault(name, {}) if row else {}
         for code, numbers in row.items():
+            if code[0] == RAN:  # finished and failed say how many
+                continue
             there = into.get(code[0], [0] * self.slots)
             into[code[0]] = [one + other for one, other in zip(there, numbers, strict=True)]
 
@@ -93,7 +99,8 @@ class Chunk:
                 parts.append(struct.pack(f"<{self.slots}{width}", *numbers))
             head.append([name, " ".join(codes)])
         text = json.dumps([self.slots, sorted(self.known), head], separators=(",", ":")).encode()
-        return zlib.compress(struct.pack("<I", len(text)) + text + b"".join(parts), 9)
+        data = struct.pack("<I", len(text)) + text + b"".join(parts)
+        return min(_compressed(data, strategy) for strategy in STRATEGIES)[1]
 
     @classmethod
     def unpacked(cls, data: bytes | None, slots: int) -> Chunk:
@@ -123,15 +130,27 @@ class Chunk:
                 place += struct.calcsize(form)
 
 
+def _compressed(data: bytes, strategy: int) -> tuple[int, bytes]:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 15, 9, strategy)
+    made = compressor.compress(data) + compressor.flush()
+    return len(made), made
+
+
 def _width(largest: int) -> str:
     return next(form for form, bits in (("B", 8), ("H", 16), ("I", 32), ("Q", 64))
                 if largest < 2**bits)  # fmt: skip
 
 
 def read_fields(fields: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """What a minute's hash holds, by name."""
-    found: dict[str, dict[str, int]] = {}
-    for field, many in fields:
+    """What a minute's hash holds, by name; the times of all runs together, however they ended."""
+    found: dict[str, Counter[str]] = {}
+    for field, text in fields:
         code, _, name = field.partition(":")
-        found.setdefault(name, {})[code] = int(many)
-    return found
+        letter, number = code[0], code[1:]
+        codes, many = found.setdefault(name, Counter()), int(text)
+        if letter in FINISHED + FAILED:
+            codes[letter] += many
+            code = RAN + number
+        if number or letter not in FINISHED + FAILED:
+            codes[code] += many
+    return {name: dict(codes) for name, codes in found.items()}

@@ -9,8 +9,9 @@ from frappe_jobs.ledger.counting import FIELDS
 KINDS = tuple(FIELDS)
 MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
 
-#: The minutes that nobody has folded yet, and what was ever counted by queue.
-UNFOLDED, TOTALS = "history:unfolded", "history:totals"
+#: The minutes that nobody has folded yet, those of hours that are not put together yet, and what
+#: was ever counted by queue.
+UNFOLDED, APART, TOTALS = "history:unfolded", "history:apart", "history:totals"
 
 
 class Resolution(NamedTuple):
@@ -34,3 +35,5 @@ class Resolution(NamedTuple):
 MINUTES = Resolution("minutes", MINUTE, HOUR, DAY)
 HOURS = Resolution("hours", HOUR, DAY, 30 * DAY)
 RESOLUTIONS = (MINUTES, HOURS)
+#: A minute by itself, until its hour is over.
+ONE_MINUTE = Resolution("apart", MINUTE, MINUTE, DAY)

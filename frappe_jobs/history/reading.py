@@ -14,15 +14,19 @@ from math import ceil
 from typing import Any
 
 from frappe_jobs.history.chunk import OTHERS, Chunk, read_fields
-from frappe_jobs.history.counts import Counts
-from frappe_jobs.history.folding import as_bytes
-from frappe_jobs.history.keys import HOURS, MINUTE, MINUTES, TOTALS, Resolution
+from frappe_jobs.history.counts import Codes, Counts
+from frappe_jobs.history.folding import as_bytes, chunk_key
+from frappe_jobs.history.keys import HOURS, MINUTE, MINUTES, ONE_MINUTE, TOTALS, Resolution
 from frappe_jobs.ledger import Ledger
 
 # All at one moment: a minute that is folded meanwhile is neither missed nor counted twice.
 READ = """
 local prefix, kind, since, totals = unpack(ARGV)
-local reply = {redis.call('TIME'), redis.call('MGET', unpack(KEYS)), {}, {}}
+local reply = {redis.call('MGET', unpack(KEYS)), {}, {}, {}}
+for _, minute in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'history:apart', since, '+inf')) do
+  local text = redis.call('GET', prefix .. 'history:apart:' .. kind .. ':' .. minute)
+  table.insert(reply[2], {minute, text or ''})
+end
 for _, minute in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'history:unfolded', since, '+inf')) do
   local fields = redis.call('HGETALL', prefix .. 'history:' .. kind .. ':' .. minute)
   table.insert(reply[3], {minute, fields})
@@ -64,6 +68,31 @@ class Series:
         return self.rows.get(name, empty)
 
 
+class Places:
+    """What was counted by name and slot, as it is put together; ``slots`` are their beginnings."""
+
+    def __init__(self, slots: range) -> None:
+        self._slots = slots
+        self.known: set[int] = set()
+        self.rows: dict[str, dict[int, list[Counts]]] = {}
+
+    def add(self, at: int, counted: Mapping[str, Codes]) -> None:
+        """Of the slot in which that second lies; nothing where it is none of them."""
+        at = at // self._slots.step * self._slots.step
+        if at not in self._slots:  # too old, or a clock was set back
+            return
+        self.known.add(at)
+        for name, codes in counted.items():
+            if codes:
+                self.rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
+
+    def add_chunk(self, text: str | None, begin: int, resolution: Resolution) -> None:
+        chunk = Chunk.unpacked(as_bytes(text or None), resolution.slots)
+        for slot in chunk.known:
+            codes = {name: chunk.codes(name, slot) for name in chunk.rows}
+            self.add(begin + slot * resolution.step, codes)
+
+
 class History:
     """What a ledger holds of it."""
 
@@ -83,10 +112,11 @@ class History:
         resolution = MINUTES if span <= MINUTES.kept else HOURS
         step = max(resolution.step, (step or 0) // resolution.step * resolution.step)
         now = self._now()
-        places = max(1, ceil(min(span, resolution.kept) / step))
-        first = now // step * step - (places - 1) * step
+        steps = max(1, ceil(min(span, resolution.kept) / step))
+        first = now // step * step - (steps - 1) * step
         slots = range(first, now + 1, resolution.step)
-        known, rows = self._read(by, slots, resolution)
+        places = self._read(by, slots, resolution)
+        rows, known = places.rows, places.known
         wanted = rows.keys() if names is None else set(names) & rows.keys()
         starts = [start for start, _ in groupby(slots, lambda slot: slot // step * step)]
         seen = {slot // step * step for slot in known}
@@ -102,8 +132,8 @@ class History:
         The name "" is that of queues that are no longer configured.  Raises BrokerUnavailable.
         """
         totals = self._ledger._key(TOTALS)
-        _, _, minutes, fields = self._ask("queue", [totals], "-inf", totals)
-        found = [read_fields(_pairs(fields)), *(read_fields(_pairs(one)) for _, one in minutes)]
+        _, _, unfolded, fields = self._ask("queue", [totals], "-inf", totals)
+        found = [_read_totals(fields), *(read_fields(_pairs(one)) for _, one in unfolded)]
         by_queue: defaultdict[str, list[Counts]] = defaultdict(list)
         for counted in found:
             for name, codes in counted.items():
@@ -114,33 +144,18 @@ class History:
         with self._ledger.reaching():
             return int(self._ledger.redis.time()[0])
 
-    def _read(
-        self, by: str, slots: range, resolution: Resolution
-    ) -> tuple[set[int], dict[str, dict[int, list[Counts]]]]:
-        """The slots that are known, and by name what was counted in each slot, by its start."""
+    def _read(self, by: str, slots: range, resolution: Resolution) -> Places:
         chunks = range(slots[0] // resolution.chunk, slots[-1] // resolution.chunk + 1)
-        keys = [self._ledger._key("history", resolution.name, by, str(one)) for one in chunks]
-        _, texts, minutes, _ = self._ask(by, keys, str(slots[0] // MINUTE), "")
-        known: set[int] = set()
-        rows: dict[str, dict[int, list[Counts]]] = {}
+        keys = [chunk_key(self._ledger, resolution, by, one) for one in chunks]
+        texts, apart, unfolded, _ = self._ask(by, keys, str(slots[0] // MINUTE), "")
+        places = Places(slots)
         for number, text in zip(chunks, texts, strict=True):
-            chunk = Chunk.unpacked(as_bytes(text or None), resolution.slots)
-            for slot in chunk.known:
-                at = number * resolution.chunk + slot * resolution.step
-                if at not in slots:
-                    continue
-                known.add(at)
-                for name in chunk.rows:
-                    if codes := chunk.codes(name, slot):
-                        rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
-        for minute, fields in minutes:
-            at = int(minute) * MINUTE // resolution.step * resolution.step
-            if at not in slots:  # a clock was set back
-                continue
-            known.add(at)
-            for name, codes in read_fields(_pairs(fields)).items():
-                rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
-        return known, rows
+            places.add_chunk(text, number * resolution.chunk, resolution)
+        for minute, text in apart:
+            places.add_chunk(text, int(minute) * MINUTE, ONE_MINUTE)
+        for minute, fields in unfolded:
+            places.add(int(minute) * MINUTE, read_fields(_pairs(fields)))
+        return places
 
     def _ask(self, kind: str, keys: Sequence[str], since: str, totals: str) -> Any:
         with self._ledger.reaching():
@@ -159,6 +174,14 @@ def _places(
 
 def _activity(places: Sequence[Counts | None]) -> int:
     return sum(place.activity for place in places if place is not None)
+
+
+def _read_totals(fields: Sequence[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for field, many in _pairs(fields):
+        code, _, name = field.partition(":")
+        found.setdefault(name, {})[code] = int(many)
+    return found
 
 
 def _pairs(fields: Sequence[str]) -> Iterable[tuple[str, str]]:

@@ -149,27 +149,45 @@ class TestTimes:
         assert waited == pytest.approx(30 * 3600, rel=RELATIVE_ERROR + 0.01)
 
 
+def end_hour(here):
+    """As if the hour so far were over: its minutes become those of the hour before."""
+    redis, key = here.ledger.redis, here.ledger._key
+    for minute in redis.zrange(key("history:apart"), 0, -1):
+        before = str(int(minute) - 60)
+        for kind in ("queue", "site", "method"):
+            redis.rename(key("history:apart", kind, minute), key("history:apart", kind, before))
+        redis.zrem(key("history:apart"), minute)
+        redis.zadd(key("history:apart"), {before: before})
+
+
 class TestFolding:
     def test_a_folded_minute_says_the_same_by_minute_by_hour_and_in_all(self, here, ledger):
         for status in (FINISHED, FINISHED, FAILED):
             ledger.end(begun(ledger), status)
         before, totals = counted(here), here.history.totals()["default"]
-        end_minute(here)
-        assert here.folding.fold() == 1
-        assert not [key for key in hashes(here) if key.split(":")[-2] in ("queue", "site")
-                    and "minutes" not in key and "hours" not in key]  # fmt: skip
-        by_hour = here.history.series(7 * 24 * 3600, "queue")
-        assert by_hour.step == 3600
-        for after in (counted(here), by_hour.total("default"), here.history.totals()["default"]):
-            assert after.codes == before.codes == totals.codes
+        for over in (end_minute, end_hour):
+            over(here)
+            here.folding.fold()
+            by_hour = here.history.series(7 * 24 * 3600, "queue")
+            by_minute = here.history.series(7200, "queue")
+            assert (by_hour.step, by_minute.step) == (3600, 60)
+            for series in (by_hour, by_minute):
+                assert series.total("default").codes == before.codes
+            assert here.history.totals()["default"].codes == before.codes == totals.codes
+        assert {key.split(":")[3] for key in hashes(here)} == {
+            "minutes", "hours", "totals", "unfolded",
+        }  # fmt: skip
 
     def test_what_comes_later_into_a_folded_minute_is_added(self, here, ledger):
         """A clock that was set back counts into a minute a second time."""
-        for _ in range(2):
+        for _ in range(3):
             ledger.end(begun(ledger), FINISHED)
             end_minute(here)
             here.folding.fold()
-        assert counted(here).finished == here.history.totals()["default"].finished == 2
+            end_hour(here)
+            here.folding.fold()
+        found = here.history.series(7200, "queue").total("default")
+        assert found.finished == here.history.totals()["default"].finished == 3
 
     def test_a_quiet_minute_that_was_looked_at_is_no_lack_of_data(self, here):
         assert counted(here, "short") is None
@@ -190,7 +208,7 @@ class TestFolding:
         end_minute(here)
         here.folding.fold()
         for key in hashes(here):
-            if "minutes" in key or "hours" in key:
+            if ":apart:" in key:
                 ledger.redis.set(key, b"\xff\xfe no chunk")
         recorded(ledger)
         end_minute(here)
