@@ -49,6 +49,19 @@ def yes_or_no(value: object) -> bool:
     return bool(value)
 
 
+def one_of(*legal: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in legal:
+            raise ValueError(f"one of {', '.join(legal)}")
+        return str(value)
+
+    return parse
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("text", "json")
+
+
 @dataclass(frozen=True)
 class Queue:
     """A queue of the bench: its time limit in seconds and how many processes serve it."""
@@ -196,6 +209,15 @@ class Settings:
     db_connect_timeout: int = number(
         "frappe_jobs_db_connect_timeout", 5, "s",
         "How long connecting to a site's database may take; then its jobs wait, and others run.")
+    log_level: str = option(
+        "frappe_jobs_log_level", "info", "The least that workers and schedulers log.",
+        parse=one_of(*LOG_LEVELS))
+    log_format: str = option(
+        "frappe_jobs_log_format", "text", "Log lines for people, or a JSON object on each.",
+        parse=one_of(*LOG_FORMATS))
+    log_file: str | None = option(
+        "frappe_jobs_log_file", None,
+        "Where workers and schedulers log; a bare name lies in 'logs'; default: standard error.")
     history: bool | None = option(
         "frappe_jobs_history", None,
         "Whether what happens to jobs is counted; default: where the pages, metrics or alerts are "

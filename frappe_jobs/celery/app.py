@@ -30,6 +30,7 @@ from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.consumer import Keeping
 from frappe_jobs.celery.control import Control
 from frappe_jobs.celery.events import Events
+from frappe_jobs.celery.hangup import TakeHangup
 from frappe_jobs.celery.kept_aside import KeptAside
 from frappe_jobs.celery.presence import Presence
 from frappe_jobs.celery.request import KEPT
@@ -248,7 +249,7 @@ def equip(app: Celery) -> None:
     app.control_cls, app.events_cls, app.log_cls = Control, Events, log.Logging
     for made in ("control", "events", "log"):  # may have been made of Celery's classes by now
         vars(app).pop(made, None)
-    app.steps["worker"] |= {FinishReading, TakeSignals}
+    app.steps["worker"] |= {FinishReading, TakeHangup, TakeSignals}
     app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}
 
 

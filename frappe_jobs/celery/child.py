@@ -22,7 +22,7 @@ from billiard.process import current_process
 from celery.signals import task_prerun, worker_process_init, worker_process_shutdown
 
 from frappe_jobs import runtime
-from frappe_jobs.celery import guard
+from frappe_jobs.celery import guard, log_format
 from frappe_jobs.celery.apps import BENCH_APPS
 from frappe_jobs.celery.processes import Started, adopt_orphans
 from frappe_jobs.celery.timeout import raise_timeout
@@ -30,6 +30,9 @@ from frappe_jobs.celery.timeout import raise_timeout
 #: From Linux's <sys/prctl.h>: which signal a process gets when its parent ends.
 PR_SET_PDEATHSIG = 1
 
+
+#: Sent to all of a worker's processes: its parent knows what they mean.
+OUTLIVED = (signal.SIGTERM, signal.SIGHUP)
 
 #: multiprocessing's object for a program that was not forked.
 program = multiprocessing.current_process()
@@ -47,6 +50,7 @@ def begin(**_: object) -> None:
     if (parent := current_process()._parent_pid) is None:
         return
     _is_prefork = True
+    log_format.forget()
     follow(parent, signal.SIGKILL)
     os.setpgid(0, 0)
     guard.enter()
@@ -54,7 +58,8 @@ def begin(**_: object) -> None:
     _let_it_have_children()
     _end_before_the_next_job_if_spent()
     # From the start: billiard replaces any handler but SIG_IGN.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in OUTLIVED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _let_it_have_children() -> None:
@@ -145,12 +150,13 @@ def take_signals(**_: object) -> None:
     signal.signal(signal.SIGUSR1, raise_timeout)  # instead of billiard's handler
     own_pid = os.getpid()
 
-    def on_sigterm(number: int, _frame: object) -> None:
+    def outlive(number: int, _frame: object) -> None:
         if os.getpid() != own_pid:  # a process that the job forked has the default
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    signal.signal(signal.SIGTERM, on_sigterm)
+    for number in OUTLIVED:
+        signal.signal(number, outlive)
 
 
 def connect() -> None:

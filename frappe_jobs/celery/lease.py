@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
+from frappe_jobs.celery.log_format import about_request
 from frappe_jobs.celery.processes import end, send_signal
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
@@ -131,8 +132,10 @@ class Keeper:
         pairs = {(request.id, request.worker_pid): request for request in requests}
         overdue = {pair: pairs[pair] for pair in pairs.keys() - self._killed}
         self._killed |= overdue.keys()
-        for message_id, pid in overdue:
-            logger.error("process %s is killed: the lease of message %s is lost", pid, message_id)
+        for (message_id, pid), request in overdue.items():
+            text = "process %s is killed: the lease of message %s is lost"
+            with about_request(request):
+                logger.error(text, pid, message_id)
             if pid != os.getpid():  # a pool of threads cannot be killed
                 send_signal(pid, signal.SIGSTOP)  # stop all of them now: ending one takes time
         for (_, pid), request in overdue.items():

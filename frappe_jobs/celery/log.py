@@ -1,67 +1,68 @@
-"""A worker's log: a job's texts cannot forge its lines, and what a job prints goes into it.
-
-Names, errors and methods are whatever was enqueued.
-"""
+"""The log of a worker or a scheduler: level, form, file; what jobs print goes into it."""
 
 from __future__ import annotations
 
 import io
 import logging
-import re
 import sys
 from collections.abc import Callable
-from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import celery.app.log
 from celery.signals import after_setup_logger, after_setup_task_logger
 from celery.utils.log import LoggingProxy
 
-#: What begins a new line, steers a terminal, or cannot be written at all.
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-#: Characters that are written of a line.
-LINE_LIMIT = 20_000
+from frappe_jobs.celery.log_file import LogFile
+from frappe_jobs.celery.log_format import Json, Text
 
 
-def escaped(text: str) -> str:
-    """The text on a single line, with Python's escapes."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+@dataclass(frozen=True)
+class Log:
+    """How a process writes its log."""
+
+    level: int = logging.INFO
+    #: ``text`` or ``json``.
+    style: str = "text"
+    #: None: standard error.
+    file: Path | None = None
 
 
-class Escaping(logging.Formatter):
-    """Escapes for another formatter; a traceback keeps its lines, indented."""
+class Output:
+    """Where and how this process logs: Celery sets its log up once in a process as well."""
 
-    def __init__(self, formatter: logging.Formatter | None) -> None:
-        super().__init__()
-        self._formatter = formatter or logging.Formatter()
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if len(text) > LINE_LIMIT:
-            text = f"{text[:LINE_LIMIT]}… ({len(text)} characters)"
-        record = copy(record)  # other handlers get it unchanged
-        record.msg, record.args = escaped(text), ()
-        if record.exc_info:
-            trace = self.formatException(record.exc_info).split("\n")
-            record.exc_text = "\n".join(f"  {escaped(line)}" for line in trace)
-        return self._formatter.format(record)
+    log = Log()
 
 
-def _put_before(logger: logging.Logger, **_: Any) -> None:
+def _format(logger: logging.Logger, **_: Any) -> None:
     for handler in logger.handlers:
-        if not isinstance(handler.formatter, Escaping):
-            handler.setFormatter(Escaping(handler.formatter))
+        if Output.log.style == "json":
+            handler.setFormatter(Json())
+        elif not isinstance(handler.formatter, Text):
+            handler.setFormatter(Text(handler.formatter))
 
 
 def connect() -> None:
-    """Escape wherever Celery sets up this process's log."""
-    after_setup_logger.connect(_put_before)
-    after_setup_task_logger.connect(_put_before)
+    """Escape wherever Celery sets up this process's log, and say which job a line belongs to."""
+    after_setup_logger.connect(_format)
+    after_setup_task_logger.connect(_format)
 
 
 class Logging(celery.app.log.Logging):  # type: ignore[misc]
-    """Celery's logging, but standard output and error become whole streams, not mere proxies."""
+    """Celery's logging, with our file.
+
+    Standard output and error become whole streams, not mere proxies.
+    """
+
+    def supports_color(self, colorize: bool | None = None, logfile: Any = None) -> bool:
+        return not Output.log.file and bool(super().supports_color(colorize, logfile))
+
+    def _detect_handler(self, logfile: Any = None) -> logging.Handler:
+        if Output.log.file:
+            return LogFile(Output.log.file)
+        handler: logging.Handler = super()._detect_handler(logfile)
+        return handler
 
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True

@@ -8,8 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
@@ -20,6 +20,7 @@ from celery.worker.strategy import default
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
+from frappe_jobs.celery.log_format import about, about_request
 from frappe_jobs.celery.processes import end, end_orphans, send_signal
 from frappe_jobs.celery.stopping import stopping
 from frappe_jobs.celery.transport import losses
@@ -27,6 +28,8 @@ from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, Message
 from frappe_jobs.runtime import Runtime
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,8 @@ def only_jobs(task: Task, app: Celery, consumer: Any, **options: Any) -> Callabl
     def on_message(message: Any, *arguments: Any, **rest: Any) -> Any:
         if fault := fault_of_job(message, settings):
             raise NoJob(fault)
-        return handle(message, *arguments, **rest)
+        with about(message.headers.get(HEADER)):
+            return handle(message, *arguments, **rest)
 
     return on_message
 
@@ -84,6 +88,17 @@ class SafeRequest(Request):  # type: ignore[misc]
             self.acknowledge()
 
 
+def told(method: Method) -> Method:
+    """What is logged meanwhile belongs to that request's job."""
+
+    @wraps(method)
+    def call(self: JobRequest, *arguments: Any, **options: Any) -> Any:
+        with about_request(self):
+            return method(self, *arguments, **options)
+
+    return call  # type: ignore[return-value]
+
+
 class JobRequest(SafeRequest):
     """A message of ours in the worker's parent."""
 
@@ -100,6 +115,7 @@ class JobRequest(SafeRequest):
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
 
+    @told
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """At the hard limit the process is killed, so only the parent can write the end."""
         if soft:
@@ -109,12 +125,14 @@ class JobRequest(SafeRequest):
             self._end(f"timed out after {self.time_limits[1]} s and was killed")
         super().on_timeout(soft, timeout)
 
+    @told
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """If it is killed, kill what the job has started, too; our processes ignore SIGTERM."""
         if self.time_start and signal in KILLING:
             end(self.worker_pid, self.time_start)
         super().terminate(pool, signal)
 
+    @told
     def enforce_time_limits(self) -> None:
         """Do what Celery's timers should have done some seconds ago.
 
@@ -136,6 +154,7 @@ class JobRequest(SafeRequest):
             self._was_told = True
             send_signal(self.worker_pid, signal.SIGUSR1)  # as billiard does
 
+    @told
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it on its way here
@@ -144,6 +163,7 @@ class JobRequest(SafeRequest):
             self._note_loss(is_terminated=isinstance(error, Terminated))
         return super().on_failure(exc_info, *arguments, **options)
 
+    @told
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """It was revoked, so Celery drops the message; the job is cancelled before that.
 
@@ -159,6 +179,7 @@ class JobRequest(SafeRequest):
                 return
         super()._announce_revoked(reason, terminated, signum, expired)
 
+    @told
     def on_retry(self, exc_info: Any) -> Any:
         """Celery drops the message, as a new one was sent; if none could be sent, it stays."""
         error = exc_info.exception

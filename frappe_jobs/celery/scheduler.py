@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import beat_init
 
+from frappe_jobs.celery import hangup
 from frappe_jobs.celery.app import beat_settings
+from frappe_jobs.celery.log import Log, Output
 from frappe_jobs.celery.worker import say_ready
 from frappe_jobs.servers.in_force import SettingsInForce
 
@@ -17,7 +19,7 @@ from frappe_jobs.servers.in_force import SettingsInForce
 class Scheduler:
     """What a scheduler beside workers was asked to do."""
 
-    quiet: bool = False
+    log: Log = Log()
     burst = False
 
 
@@ -25,18 +27,20 @@ def run_scheduler(
     app: Celery,
     settings: SettingsInForce,
     *,
-    quiet: bool,
+    log: Log,
     on_ready: Callable[[], object] = say_ready,
 ) -> None:
     """Queue what is due until the process is told to stop.
 
     Any number may run: one leads, the others stand by.
     """
+    Output.log = log
+    hangup.take()
     if settings.is_guest:  # the team's app, in a process of ours
         app.conf.update(beat_settings(settings))
     beat_init.connect(lambda **_: on_ready(), weak=False)
     beat = app.Beat(
-        loglevel="WARNING" if quiet else "INFO",
+        loglevel=log.level,
         quiet=True,  # no banner: standard output stays clean
         scheduler=app.conf.beat_scheduler,
     )

@@ -24,6 +24,7 @@ from celery.worker import state
 from frappe_jobs.celery import guard
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
+from frappe_jobs.celery.log_format import about_request
 from frappe_jobs.celery.processes import adopt_orphans, end, pause_together, reap_orphans
 from frappe_jobs.celery.step import ConsumerStep
 
@@ -99,7 +100,8 @@ class Stopping:
         while not pause.wait(INTERVAL):  # until this process ends
             for request in running():
                 if end(request.worker_pid, request.time_start):
-                    logger.warning("%s is handed back: its time to finish is over", request.name)
+                    with about_request(request):
+                        logger.warning("%s is handed back: its time is over", request.name)
 
 
 stopping = Stopping()

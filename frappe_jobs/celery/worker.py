@@ -14,6 +14,7 @@ from celery.utils.nodenames import gethostname, nodename
 
 from frappe_jobs.celery.app import equip, worker_settings
 from frappe_jobs.celery.lease import IDENTITY
+from frappe_jobs.celery.log import Log, Output
 from frappe_jobs.servers.in_force import SettingsInForce
 
 #: The orders in which a worker may look into its queues on Redis, and kombu's name for each.
@@ -29,7 +30,7 @@ class Worker:
     queues: Sequence[str]
     concurrency: int = 1
     pool: str = "prefork"
-    quiet: bool = False
+    log: Log = Log()
     burst: bool = False
     strategy: str | None = None
     #: Its Celery node name; None: made, and unlike any other worker's.
@@ -47,6 +48,7 @@ def run_worker(
     Earlier queues go first, unless ``strategy`` says otherwise on Redis.  Raises the process's
     niceness by ``background_process_niceness``, as Frappe's workers do.
     """
+    Output.log = asked.log
     os.nice(settings.background_process_niceness)
     if asked.pool != "prefork":
         text = f"A {asked.pool} pool cannot enforce timeouts: a job may run for ever."
@@ -67,7 +69,7 @@ def run_worker(
         burst=asked.burst,
         max_tasks_per_child=asked.max_jobs,
         max_memory_per_child=asked.max_memory and asked.max_memory * MEBIBYTE,
-        loglevel="WARNING" if asked.quiet else "INFO",
+        loglevel=asked.log.level,
         quiet=True,  # no banner: standard output stays clean
         without_gossip=True,
         without_mingle=True,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Union
 
+from frappe_jobs.celery import hangup
 from frappe_jobs.celery.child import follow
 from frappe_jobs.celery.processes import send_signal
 from frappe_jobs.celery.scheduler import Scheduler
@@ -50,6 +51,7 @@ class WorkerPool:
         """Run until all have ended, by themselves (burst) or because of a signal; then exit."""
         for number in SIGNALS:
             signal.signal(number, self._forward)
+        hangup.take()
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop
         gc.freeze()  # what is there now stays shared: the collector must not touch it
         while self._running or self._waiting:
@@ -70,7 +72,7 @@ class WorkerPool:
     def _become(self, member: Member) -> NoReturn:
         """In the forked process: become that member, and drop what is the parent's."""
         signal.set_wakeup_fd(-1)
-        for number in (*SIGNALS, signal.SIGCHLD):
+        for number in (*SIGNALS, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         follow(self._own_pid, signal.SIGTERM)
         status = 1

@@ -5,21 +5,23 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.celery.log import Log
 from frappe_jobs.celery.scheduler import run_scheduler
+from frappe_jobs.cli.logs import log_options
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show, with_site
 
 
 @click.command()
-@click.option("--quiet", is_flag=True, help="Say only what is wrong.")
+@log_options
 @pass_bench
-def schedule(bench: Bench, quiet: bool) -> None:
+def schedule(bench: Bench, log: Log) -> None:
     """Queue scheduled jobs when they are due.
 
     Runs until it is told to stop. Several may run: one leads, and another takes over within seconds
     (setting frappe_jobs_scheduler_lock). Prints "ready" on standard error once it runs.
     """
     here = runtime.use(bench.settings.sites_path)
-    run_scheduler(here.app, here.in_force, quiet=quiet)
+    run_scheduler(here.app, here.in_force, log=log)
 
 
 @click.group()

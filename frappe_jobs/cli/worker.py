@@ -12,6 +12,7 @@ from frappe_jobs import runtime
 from frappe_jobs.celery.scheduler import Scheduler, run_scheduler
 from frappe_jobs.celery.worker import STRATEGIES, Worker, run_worker, say_ready
 from frappe_jobs.celery.worker_pool import Member, WorkerPool
+from frappe_jobs.cli.logs import log_options
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench
 from frappe_jobs.errors import shortened
 
@@ -19,7 +20,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option("--burst", is_flag=True, help="End when the queues are empty and all is done."),
-    click.option("--quiet", is_flag=True, help="Say only what is wrong."),
     click.option(
         "--strategy", type=click.Choice([*STRATEGIES]),
         help="Take turns between the queues, or look at random; default: earlier ones first. "
@@ -55,6 +55,7 @@ class Pool(click.Choice):  # type: ignore[type-arg,unused-ignore]
 
 def worker_options(command: Command) -> Command:
     """The options that a worker and a pool of workers share."""
+    command = log_options(command)
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -153,11 +154,11 @@ def worker_pool(
         if scheduler:
             raise click.UsageError("A scheduler never ends, so it does not go with --burst.")
     elif here.host.worker_pool_schedules if scheduler is None else scheduler:
-        members.append(Scheduler(options["quiet"]))
+        members.append(Scheduler(options["log"]))
 
     def start(asked: Member, on_ready: Callable[[], object]) -> None:
         if isinstance(asked, Scheduler):
-            run_scheduler(here.app, here.in_force, quiet=asked.quiet, on_ready=on_ready)
+            run_scheduler(here.app, here.in_force, log=asked.log, on_ready=on_ready)
         else:
             run_worker(here.app, here.in_force, asked, on_ready)
 

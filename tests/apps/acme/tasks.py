@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -379,3 +380,10 @@ def read_then_add(name: str) -> int:
     time.sleep(0.02)
     frappe.new_doc("Account", name=name).insert()
     return accounts
+
+
+def say(text: str, size: int = 0, times: int = 1, secret: str = "") -> None:
+    """Write lines into the worker's log, by logging and by printing."""
+    for number in range(times):
+        logging.getLogger("acme").warning("%s %s logged%s", text, number, "x" * size)
+        print(f"{text} {number} printed")
