@@ -44,6 +44,7 @@ from frappe_jobs.celery.servers import (
     result_settings,
     schedule_settings,
 )
+from frappe_jobs.celery.sign_of_life import SignOfLife
 from frappe_jobs.celery.silence import Silence
 from frappe_jobs.celery.standstill import Standstill
 from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
@@ -269,7 +270,7 @@ def _adopt(app: Celery, settings: SettingsInForce) -> None:
     task = app.register_task(Execute())
     if not settings.keeps_results:  # Celery gets the result then, and would also log it
         task.resultrepr_maxsize = 0
-    app.steps["consumer"] |= {lease.LeaseKeeper, Presence, Sweeper}
+    app.steps["consumer"] |= {lease.LeaseKeeper, Presence, SignOfLife, Sweeper}
     # In a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
     if settings.is_guest:

@@ -20,6 +20,7 @@ from celery.schedules import BaseSchedule, schedstate
 from celery.utils.nodenames import gethostname
 from redbeat.schedulers import RedBeatScheduler, RedBeatSchedulerEntry
 
+from frappe_jobs.alive.signs import INTERVAL, SCHEDULER, Sign
 from frappe_jobs.celery.apart import Apart
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.cron import UTC
@@ -99,6 +100,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._doubts = False
         self._compared = -COMPARE
         self._comparing: Apart | None = None
+        self._signed, self._unseen = -INTERVAL, ""
 
     def setup_schedule(self) -> None:
         """Nothing: the entries come from the sites' records."""
@@ -106,6 +108,10 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
     @cached_property
     def _runtime(self) -> Runtime:
         return runtime_of(self.app)
+
+    @cached_property
+    def _sign(self) -> Sign:
+        return Sign(self._runtime.settings.sites_path, SCHEDULER, name=self.token)
 
     @cached_property
     def _pause(self) -> float:
@@ -123,12 +129,27 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
             wait = self._tick()
         except BrokerError as error:
             self._note_refusal(str(error))
-            return LOOK
+            wait = LOOK
         except Exception:  # whatever went wrong, the next look follows
             logger.exception("nothing could be queued at this look; the next one follows")
             return LOOK
-        self._note_refusal("")
+        else:
+            self._note_refusal("")
+        self._give_a_sign()
         return wait
+
+    def _give_a_sign(self) -> None:
+        """For health probes on this machine."""
+        if time.monotonic() - self._signed < INTERVAL / 2:
+            return
+        self._signed = time.monotonic()
+        try:
+            self._sign.give(self._refusal, "leads" if self._leads else "stands by")
+        except OSError as error:
+            said = f"{error.filename}: {error.strerror}"
+            if said != self._unseen:
+                self._unseen = said
+                logger.warning("health probes do not see this scheduler: %s", said)
 
     def _note_refusal(self, said: str) -> None:
         """Say why nothing can be queued, whenever that changes, and when it can again."""
@@ -274,4 +295,5 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
             self._runtime.timetable.let_go(self.token)
         except BrokerError:  # the lock runs out by itself
             pass
+        self._sign.leave()
         super().close()

@@ -58,6 +58,11 @@ class Logging(celery.app.log.Logging):  # type: ignore[misc]
     def supports_color(self, colorize: bool | None = None, logfile: Any = None) -> bool:
         return not Output.log.file and bool(super().supports_color(colorize, logfile))
 
+    def setup_handlers(self, logger: logging.Logger, *arguments: Any, **options: Any) -> Any:
+        made = super().setup_handlers(logger, *arguments, **options)
+        _format(made)
+        return made
+
     def _detect_handler(self, logfile: Any = None) -> logging.Handler:
         if Output.log.file:
             return LogFile(Output.log.file)

@@ -37,6 +37,7 @@ COMMANDS = {
     "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
     "queues": ("queues", "List the queues, their workers and waiting jobs."),
     "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
+    "check": ("check", "Say for a health probe whether a worker or scheduler goes on."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
     "web": ("web", "Serve pages that show the bench in a browser, until it is told to end."),

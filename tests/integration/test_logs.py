@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 from acme import tasks
@@ -19,7 +18,7 @@ import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
 
 #: What the log says of a job from its begin to its end.
-STEPS = ("received", "hello", "printed", "succeeded")
+STEPS = ("received", "logged", "printed", "succeeded")
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ class TestEachLineOfAJob:
         for step in STEPS:
             [line] = [line for line in lines if re.search(rf"\b{step}\b", line)]
             assert " site1 acme.tasks.say greeting] " in line
-        assert worker.lines == ["ready"] or pool != "prefork"
+        assert not any("acme" in line for line in worker.lines)
 
     @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
     def test_bears_them_in_json(self, bench, pool):
@@ -100,7 +99,7 @@ def test_no_argument_is_logged_at_any_level(bench, style):
     options = "--log-level", "debug", "--log-format", style
     with bench.worker(*options, "--log-file", "w.log") as worker:
         say(secret=secret)
-        assert "succeeded" in (bench.path / "logs/w.log").read_text()
+        wait_until(lambda: "succeeded" in (bench.path / "logs/w.log").read_text(), 10)
     assert secret not in (bench.path / "logs/w.log").read_text() + worker.log
 
 
@@ -115,7 +114,7 @@ class TestTheFile:
             say()
             wait_until(lambda: "scheduler leads" in "".join(lines_of(bench, "all.log")), 10)
         told = [json.loads(line) for line in lines_of(bench, "all.log")]
-        assert len({line["pid"] for line in told}) >= 4  # two parents, a process, the scheduler
+        assert len({line["pid"] for line in told}) >= 3  # a worker, its process, the scheduler
 
     def test_is_whole_lines_though_many_processes_write_long_ones(self, bench):
         size, times = 15_000, 40
@@ -130,7 +129,7 @@ class TestTheFile:
 
     def test_that_is_moved_away_is_made_anew(self, bench):
         file = bench.path / "logs/worker.log"
-        with bench.worker("--log-file", str(file)):
+        with bench.worker("--log-file", "worker.log"):
             say(text="before")
             file.rename(file.with_suffix(".1"))
             say(text="after")
@@ -164,18 +163,17 @@ class TestTheFile:
         files = [*file.parent.glob("worker.log*")]
         assert len(files) == 4
         lines = [line for one in files for line in one.read_text().splitlines()]
-        found = re.findall(r"\] job\d+ \d+ $", "\n".join(line + " " for line in lines), re.M)
-        whole = sum(bool(re.fullmatch(r"\[.*\] job\d+ \d+ ", line)) for line in lines)
+        whole = sum(bool(re.fullmatch(r"\[.*\] job\d+ \d+ logged", line)) for line in lines)
         assert whole <= len(jobs) * 50
         if not how:  # what is written between copying and cutting is lost by the nature of that
-            assert whole == len(jobs) * 50, len(found)
+            assert whole == len(jobs) * 50
 
     def test_on_a_full_disk_keeps_no_job_from_running(self, bench):
         with bench.worker("--log-file", "/dev/full") as worker:
-            say(text="said elsewhere")
+            say(text="said elsewhere", times=20)
             wait_until(lambda: "said elsewhere 0 printed" in worker.log, 10)
         wanted = "/dev/full cannot be written (No space left on device); the log goes to standard"
-        assert sum(line.startswith(wanted) for line in worker.lines) in (1, 2)  # parent and process
+        assert 1 <= sum(line.startswith(wanted) for line in worker.lines) <= 6  # not each time
 
     def test_whose_folder_goes_away_comes_back_with_it(self, bench):
         file = bench.path / "logs/worker.log"
@@ -216,7 +214,6 @@ class TestSighup:
             threading.Event().wait(0.3)
             hold.touch()
             wait_until(lambda: job.get_status() == "finished", 10)
-            assert job.refresh() is None or True
             assert worker.process.poll() is None
         assert worker.process.poll() == 0
 

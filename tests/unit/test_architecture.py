@@ -20,7 +20,7 @@ PACKAGE = ROOT / "frappe_jobs"
 TIERS = (
     "errors",
     "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
-    " servers.refusals sites_folder arguments methods cron embedded",
+    " servers.refusals sites_folder arguments methods cron embedded alive",
     "config message",
     "servers.in_force",
     "host brokers.base brokers.environment current scheduler.frequency scheduler.words"

@@ -1,0 +1,1 @@
+"""Signs of life of the processes on this machine, for health probes."""
