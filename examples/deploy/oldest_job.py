@@ -1,4 +1,4 @@
-"""Serve the age of each queue's oldest waiting job, in seconds, as JSON: {"short": 12.5, "long": 0}.
+"""Serve the age of each queue's oldest waiting job, in seconds, as JSON: {"short": 12.5, …}.
 
 For KEDA's metrics-api: the longer a job has waited, the more workers it starts.
 """

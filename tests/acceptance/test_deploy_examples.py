@@ -1,4 +1,4 @@
-"""The examples of docs/deploy.md: each is of the form that its reader wants, and says what we say."""
+"""The examples of docs/deploy.md: each is of its reader's form, and says what our files say."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def test_each_manifest_is_of_its_form(manifest):
 def test_the_compose_file_is_of_its_form():
     jsonschema.validate(COMPOSE, SCHEMAS["compose"])
     assert len(SCHEMAS) == 4
+
+
+@pytest.mark.parametrize("wrong", [{"restarts": "always"}, {"restart": 1}, {"command": {}}])
+def test_a_wrong_service_is_not(wrong):
+    services = {"scheduler": COMPOSE["services"]["scheduler"] | wrong}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(COMPOSE | {"services": services}, SCHEMAS["compose"])
 
 
 @pytest.mark.parametrize("wrong", [{"replica": 1}, {"replicas": "two"}])
