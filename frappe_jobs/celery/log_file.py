@@ -11,6 +11,8 @@ from pathlib import Path
 
 from frappe_jobs.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 #: Who may read it beside its owner: the group, as logs of other services.
 MODE = 0o640
 
@@ -53,12 +55,19 @@ class LogFile(logging.Handler):
     def open(self) -> None:
         """Open the file, or another one that has its name by now; raises OSError."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags |= os.O_NONBLOCK | os.O_NOCTTY  # it may be a pipe that nobody reads
         descriptor = os.open(self._path, flags, MODE)
         old, self._descriptor = self._descriptor, descriptor
         status = os.fstat(descriptor)
         self._file = status.st_dev, status.st_ino
         if old >= 0:
             os.close(old)
+
+    def close(self) -> None:
+        descriptor, self._descriptor, self._file = self._descriptor, -1, None
+        if descriptor >= 0:
+            os.close(descriptor)
+        super().close()
 
     def _open_if_moved(self) -> None:
         try:
@@ -90,11 +99,8 @@ class LogFile(logging.Handler):
 
     def _note_return(self) -> None:
         self._fault, count, self._elsewhere = "", self._elsewhere, 0
-        text = f"this file could not be written: {count} records went to standard error\n"
-        try:
-            self._write(text.encode())
-        except OSError as error:
-            self._note(error)
+        text = "this file could not be written: %s records went to standard error"
+        logger.warning(text, count)
 
 
 def _complain(data: bytes) -> None:
@@ -116,10 +122,11 @@ def find_log_file(name: str, folder: Path) -> Path:
             path.parent.mkdir(exist_ok=True)
         file = LogFile(path)
         file.open()
-        os.close(file._descriptor)
-    except OSError as error:
+        file.close()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"The log file {path} cannot be written: {error.strerror}. Name another one with "
+            f"The log file {str(path)!r} cannot be written: {why}. Name another one with "
             "--log-file, or the setting 'frappe_jobs_log_file'."
         ) from None
     return path

@@ -42,6 +42,9 @@ INTERVAL = 0.2
 REAP = 10.0
 
 
+HANDED_BACK = "%s is handed back: its time to finish is over"
+
+
 class Stopping:
     """Whether, and how, this process was told to stop."""
 
@@ -101,7 +104,7 @@ class Stopping:
             for request in running():
                 if end(request.worker_pid, request.time_start):
                     with about_request(request):
-                        logger.warning("%s is handed back: its time is over", request.name)
+                        logger.warning(HANDED_BACK, request.name)
 
 
 stopping = Stopping()
