@@ -37,7 +37,7 @@ COMMANDS = {
     "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
     "queues": ("queues", "List the queues, their workers and waiting jobs."),
     "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
-    "check": ("check", "Say for a health probe whether a worker or scheduler goes on."),
+    "check": ("check", "Answer a health probe."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
     "web": ("web", "Serve pages that show the bench in a browser, until it is told to end."),
@@ -45,10 +45,7 @@ COMMANDS = {
         "web",
         "Print the hash of a password, for 'frappe_jobs_web' in common_site_config.json.",
     ),
-    "setup": (
-        "setup",
-        "Write a Procfile, supervisor's or systemd's files, or the rights on the servers.",
-    ),
+    "setup": ("setup", "Write a process manager's file, or servers' rights."),
     "embedded": ("embedded", "Start or stop the embedded server."),
 }
 

@@ -14,9 +14,10 @@ from frappe_jobs.cli.options import Bench, known_queues, one_line, pass_bench
 
 @click.group()
 def check() -> None:
-    """Say for a health probe whether a worker or scheduler goes on.
+    """Answer a health probe.
 
-    The exit status is 0 if all of them on this machine do, else 1; a line says why.
+    The exit status is 0 if all workers, or schedulers, on this machine go on, else 1;
+    a line says why.
     """
 
 

@@ -36,7 +36,7 @@ user_option = click.option("--user", help="The user that they run as; default: y
 
 @click.group()
 def setup() -> None:
-    """Write a Procfile, supervisor's or systemd's files, or the rights on the servers."""
+    """Write a process manager's file, or servers' rights."""
 
 
 @setup.command()

@@ -140,6 +140,8 @@ def process():
 class Copy:
     """A request that a process of a worker was given, and has not answered yet."""
 
+    _request_dict: dict[str, object] = {}
+
     def __init__(self, id, worker_pid):
         self.id, self.worker_pid, self.time_start = id, worker_pid, time.time()
 
