@@ -1,4 +1,4 @@
-"""One job in its site: user, hooks, method, commit or rollback, and what becomes of it."""
+"""One run of a job in its site: user, hooks, method, commit or rollback, and its record."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-#: How often a deadlock, a lock wait timeout or RetryBackgroundJobError is tried again (Frappe's).
+#: How often a job is run again after a deadlock, a lock wait timeout or RetryBackgroundJobError, as
+#: in Frappe.
 CONFLICT_RETRIES = 5
-#: How a record names what a second attempt need not meet again.
+#: The error's name in a job's record.
 TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
-#: Seconds between two attempts to reach the ledger, when a job begins or ends.
+#: Seconds between two tries to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
 #: Seconds after which a worker that was told to stop takes no more messages.
 UNTIL_IT_TAKES_NOTHING = 1
 
 
 class RunAgain(Exception):
-    """The job was rolled back and waits for its next attempt, so many seconds from now."""
+    """The job was rolled back and waits for its next attempt, ``delay`` seconds from now."""
 
     def __init__(self, delay: int) -> None:
         super().__init__(delay)
@@ -84,13 +85,13 @@ class Executor:
     ) -> Any:
         """Run the message's method and return its result as JSON carries it.
 
-        ``holder`` is who holds the job's lease meanwhile, and renews it.  The job's end is in its
-        record before this returns or raises the method's own error.  Raises RunAgain where another
-        attempt is due, where somebody else holds the lease, and where its site's database was away.
-        ``timed_out`` is what the worker raises in a job at its timeout.  ``leave`` ends what the
-        job has started, where its run has failed.  ``must_stop`` says whether the worker stops as
-        soon as it can.  Nothing is run, and None returned, if the record says that the job has
-        ended.
+        The job's end is in its record before this returns, or raises the method's own error.
+        Raises RunAgain if another attempt is due, another process holds the lease, or the site's
+        database was away.  Nothing is run, and None returned, if the job has ended before.
+
+        ``holder`` holds the job's lease meanwhile, and renews it.  ``timed_out`` is what the worker
+        raises in a job at its timeout.  ``leave`` ends what a failed run has started.
+        ``must_stop`` says whether the worker is to stop as soon as it can.
         """
         return Execution(self, message, holder, timed_out, leave, must_stop).go()
 
@@ -112,7 +113,7 @@ class Execution:
         self._markers = parts.markers
         self._message, self._timed_out, self._leave = message, timed_out, leave
         self._holder, self._must_stop = holder, must_stop
-        #: That no other run has: who asks the ledger twice is told the same twice.
+        #: The run's own id: the ledger gives it the same answer if it asks again.
         self._id = uuid4().hex
         self._retries = 0
         self._kwargs: dict[str, Any] = {}
@@ -146,7 +147,7 @@ class Execution:
         try:
             with self._host.session(message.site, message.user) as session:
                 outcome = self._run(session, attempt)
-                if outcome.error is not None:  # before anybody may run it again
+                if outcome.error is not None:  # before it may run elsewhere
                     self._insist(self._leave)
                 self._note_reach(session, outcome)
                 ended = self._settle_for_sure(outcome)
@@ -162,9 +163,9 @@ class Execution:
             if outcome is None:  # the site could not be opened
                 outcome = self._failure(error, self._host.is_out_of_reach(error))
                 self._settle_for_sure(outcome)
-            elif ended is None:  # nothing says yet what became of the job: it comes back
+            elif ended is None:  # the record does not say its end: the message comes back
                 raise
-            else:  # what became of the job stands
+            else:  # the record says its end
                 _log_and_go_on("closing the site", message)
         if outcome.run_again_in is not None:
             cause = None if isinstance(outcome.error, PutOff) else outcome.error
@@ -211,15 +212,15 @@ class Execution:
         return self._commit(session, effects, value)
 
     def _met_conflict(self) -> bool:
-        """Whether others changed what its last attempt had read, so that it reads later now."""
+        """Whether its last attempt met a conflict, so that this one is to write before it reads."""
         try:
             record = self._ledger.read(self._message.id) if self._retries else None
-        except BrokerUnavailable:  # then it may meet a second one
+        except BrokerUnavailable:  # then it may meet another conflict
             return False
         return record is not None and record.error == TRANSACTION_CONFLICT
 
     def _commit(self, session: Session, effects: Effects, value: Any) -> Outcome:
-        """The end of a method that has returned: that it is done is committed with its work."""
+        """After the method has returned: commit its work, with the note that it is done."""
         message = self._message
         result, text = self._as_json(value)
         said = None if result is None else text
@@ -230,7 +231,7 @@ class Execution:
         return Outcome(result, text, value, is_written=is_written)
 
     def _as_json(self, value: Any) -> tuple[Any, str]:
-        """The result as JSON carries it, and its text; what cannot be kept is no reason to fail."""
+        """The result as JSON carries it, and as a text; None and ``null`` if JSON cannot."""
         message = self._message
         try:
             result = self._host.arguments.encode_value(value, "result")
@@ -254,7 +255,7 @@ class Execution:
     # --- what is done is not done again
 
     def _done_before(self, effects: Effects) -> Outcome | None:
-        """The end of a job whose work is committed already; None: it is not."""
+        """The end of a job whose work was committed before; None if it was not."""
         message, marker = self._message, effects.done()
         if marker is None:
             return None
@@ -272,8 +273,8 @@ class Execution:
     def _what_became_of_it(self, effects: Effects, error: BaseException) -> Outcome:
         """The outcome of a run that raised, after its rollback.
 
-        Where the commit was asked for, its reply may be lost, or a call that waited for it may
-        have raised: the database knows whether the work is committed.
+        If it had tried to commit, the reply may be lost, or a call after the commit may have
+        raised: the database knows whether the work is committed.
         """
         if isinstance(error, PutOff):
             delay = UNTIL_IT_TAKES_NOTHING if self._must_stop() else 0
@@ -297,11 +298,11 @@ class Execution:
         name = self._message.name
         try:
             self._host.log_error(name, presentable(error))
-        except BaseException:  # noqa: B036 - whatever it is, the job's end is not written yet
+        except BaseException:  # noqa: B036 - the job's end must still be written
             logger.exception("%s failed, and its error could not be logged", name)
 
     def _call_after_hooks(self, outcome: Outcome) -> None:
-        """Call every after_job hook; the method is committed, or rolled back, whatever they do."""
+        """Call every after_job hook; errors in them do not change the job's end."""
         message = self._message
         try:
             hooks = self._host.methods.hooks("after_job", message.site)
@@ -321,7 +322,7 @@ class Execution:
     # --- what an error means
 
     def _tracked(self, outcome: Outcome) -> Outcome:
-        """The same outcome, once the record of a tracked job says so, after its rollback."""
+        """The same outcome, after it was written into the Background Task of a tracked job."""
         message = self._message
         waits = outcome.run_again_in is not None
         if message.task_id is None or outcome.error is None:
@@ -337,9 +338,8 @@ class Execution:
     ) -> Outcome:
         """The end of the job, or another attempt later.
 
-        ``never_reached``: the job could do nothing yet, its database is away.
-        ``may_be_committed``: a call that waited for the commit may have raised it, when the
-        method's work was done.
+        ``never_reached``: its database is away, and it has done nothing.  ``may_be_committed``: a
+        call after the commit may have raised the error, when the work was done.
         """
         message, retries = self._message, self._retries
         if isinstance(error, self._timed_out):
@@ -367,14 +367,14 @@ class Execution:
         )
 
     def _note_reach(self, session: Session, outcome: Outcome) -> None:
-        """Note that its database answers, or that this job had nothing to ask of it."""
+        """Note that its database answers, or that this job did not use it."""
         site = self._message.site
         try:
             if session.was_connected:
                 self._away.note_reached(site)
             elif not outcome.could_not_begin:
                 self._away.note_untried(site)
-        except BrokerUnavailable as error:  # it shows itself at the next try
+        except BrokerUnavailable as error:  # the next job finds out
             logger.warning("nobody knows yet that the database of %s answers: %s", site, error)
 
     # --- what its record says
@@ -382,16 +382,16 @@ class Execution:
     def _settle_for_sure(self, outcome: Outcome) -> bool:
         try:
             return self._insist(lambda: self._settle(outcome))
-        except Exception as error:  # Redis is there, and does not take these fields
+        except Exception as error:  # Redis answers, and does not take these fields
             logger.exception("what became of %s cannot be kept as it is", self._message.name)
             bare = outcome.bare(error)
             return self._insist(lambda: self._settle(bare))
 
     def _settle(self, outcome: Outcome) -> bool:
-        """Write into the record what became of the attempt; whether this ended the job.
+        """Write into the record what became of the attempt; gives whether this ended the job.
 
-        It does not where somebody else did before: who cancelled it, or the worker's parent; nor
-        where the job runs elsewhere by now, as this process stood still for too long.
+        Not if it was cancelled, or the worker's parent has ended it, or it runs elsewhere by now
+        because this process stood still for too long.
         """
         message = self._message
         if outcome.run_again_in is None:
@@ -403,8 +403,8 @@ class Execution:
             )  # fmt: skip
         if isinstance(outcome.error, PutOff):
             return self._put_off(outcome.run_again_in)
-        # The record first: a worker that is killed before the retry is sent still holds its own
-        # message, which comes back.
+        # The record first: if the worker is killed before the retry is sent, its own message comes
+        # back.
         self._ledger.wait_for_retry(
             message, outcome.run_again_in, outcome.failure(),
             holder=self._holder, counts=not outcome.could_not_begin,
@@ -425,7 +425,7 @@ class Execution:
         return False
 
     def _end_for_sure(self, status: str, reason: str | None) -> bool:
-        """End a job whose method does not run; whether this ended it."""
+        """End a job whose method does not run; gives whether this ended it."""
         call, fields = uuid4().hex, {"reason": reason} if reason else {}
         return self._insist(lambda: self._ledger.end(self._message, status, fields, call=call))
 
@@ -448,7 +448,7 @@ class Execution:
     # --- messages whose method does not run
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Drop a message whose job has ended, put back one that runs elsewhere, end what kills."""
+        """Drop a message whose job has ended, put back one that runs elsewhere, end a killer."""
         message = self._message
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
@@ -473,9 +473,9 @@ class Execution:
         )  # fmt: skip
 
     def _report_failure(self, message_id: str) -> None:
-        """Call the on_failure of another message, whose process was killed before it could.
+        """Call the on_failure of another message, whose process was killed.
 
-        Refused where that one has not failed, or is another site's: any could be named.
+        Refused if that message has not failed, or is another site's, as any could be named.
         """
         site = self._message.site
         failed = self._insist(lambda: self._ledger.read(message_id))  # None: deleted meanwhile
@@ -490,9 +490,9 @@ class Execution:
                 self._call_back(failed.message, Outcome(error=JobFailed(reason), reason=reason))
 
     def _insist(self, call: Callable[[], Value]) -> Value:
-        """Call it until the ledger can be reached: what is done must not be done again.
+        """Call it until the ledger can be reached: work that is done must not be done again.
 
-        Should that take too long for the job's lease, the worker's parent kills this process.
+        If that takes longer than the job's lease, the worker's parent kills this process.
         """
         said = ""
         while True:
@@ -503,7 +503,7 @@ class Execution:
                     name = self._message.name
                     logger.error("the record of %s cannot be written yet: %s", name, error)
                 threading.Event().wait(LEDGER_PAUSE)
-            except self._timed_out:  # too early or too late: the method does not run
+            except self._timed_out:  # the method does not run: there is nothing to interrupt
                 continue
 
 

@@ -18,14 +18,14 @@ from frappe_jobs.frappe_bench.host import bound
 
 logger = logging.getLogger(__name__)
 
-#: Attributes that begin with ``_`` and are a document's own state: columns, and whether it is new.
+#: Attributes that begin with ``_`` and travel all the same: columns, and whether it is new.
 KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
-#: And others that each process makes anew.
+#: Attributes that each process makes anew.
 MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
 
 
 def bench_arguments() -> Arguments:
-    """The standard types and Frappe's; and the object of a bound method, as ``BoundTo``."""
+    """Codecs of the standard types, of Frappe's, and of a bound method's object (``BoundTo``)."""
     arguments = Arguments([
         of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
         of_type(DocStatus, int, DocStatus),
@@ -38,7 +38,7 @@ def bench_arguments() -> Arguments:
         ),
         of_type(
             bound.BoundTo,
-            lambda one: bound.attributes(one, (KEPT | MADE).__contains__, travels),
+            lambda bound_to: bound.attributes(bound_to, (KEPT | MADE).__contains__, travels),
             bound.rebuilt,
             bound.NAME,
         ),
@@ -63,13 +63,13 @@ def _html(parts: tuple[str, dict[str, Any]]) -> UnicodeWithAttrs:
 
 
 def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, Any]:
-    """Its values, children and flags; other attributes that begin with ``_`` stay behind.
+    """Its values, children and flags, without other attributes that begin with ``_``.
 
-    So does, with a word in the log, what an app has put on it that JSON cannot carry: whoever saves
-    the document must not fail for that.
+    What an app has put on it and JSON cannot carry is left out, too, and logged: saving such a
+    document must not fail.
     """
     kept = {}
-    for name, value in [*document.__dict__.items()]:  # its meta comes there when it is asked for
+    for name, value in [*document.__dict__.items()]:  # reading its meta adds it to the dict
         if name not in KEPT and (name.startswith("_") or name in MADE):
             continue
         if name == "flags" or document.meta.has_field(name) or travels(value):

@@ -1,4 +1,4 @@
-"""A second connection to the open site's database, for what is committed by itself."""
+"""A second connection to the open site's database, with a transaction of its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from frappe.database import get_db
 
 from frappe_jobs.frappe_bench.host import database
 
-#: Whether this Frappe connects by a Unix socket that is configured; 15.44 does not.
+#: Whether this Frappe can connect by a configured Unix socket; 15.44 cannot.
 KNOWS_SOCKETS = "socket" in inspect.signature(get_db).parameters
-#: Seconds that a second connection may take, where there is one already.
+#: Seconds that connecting may take.
 CONNECT_TIMEOUT = 5
 
 
 @contextmanager
 def beside(patience: float) -> Iterator[Any]:
-    """A transaction of its own, on a connection of its own; committed on a clean exit.
+    """A transaction on a connection of its own, committed on a clean exit.
 
-    It waits no longer for a lock than those seconds.
+    It waits for a lock no longer than ``patience`` seconds.
     """
     conf = frappe.local.conf
     socket = {"socket": conf.db_socket} if KNOWS_SOCKETS else {}
@@ -40,7 +40,7 @@ def beside(patience: float) -> Iterator[Any]:
 
 
 def wait_for_locks(db: Any, seconds: float) -> None:
-    """Have that connection wait no longer than that for a lock."""
+    """Have that connection wait for a lock no longer than that."""
     if db.db_type == "mariadb":
         db.sql("set session innodb_lock_wait_timeout = %s", (int(seconds),))
     else:

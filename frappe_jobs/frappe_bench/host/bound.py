@@ -1,6 +1,6 @@
-"""A bound method as a job: its function, with the object as it is in memory for ``self``.
+"""A bound method as a job: its function, with the object, as it is in memory, for ``self``.
 
-So it is on RQ: a document's unsaved values, one that has no row at all, an object that is none.
+RQ sends such jobs, too: of documents with unsaved values or without a row, and of other objects.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from frappe_jobs.methods import path_of, resolve
 SELF = "self"
 NAME = "object"
 
-#: What Frappe finds again where it is needed: the account's password stays out of the job.
+#: Attributes that Frappe finds again in the job: an account's password must not travel.
 LEFT_OUT = {"frappe.email.doctype.email_queue.email_queue.QueueBuilder": {"_email_account": None}}
 
 
 @dataclass(frozen=True)
 class BoundTo:
-    """The object of a bound method, marked to travel with its own attributes."""
+    """The object of a bound method, marked so that it travels with its own attributes."""
 
     object: Any
 
@@ -41,9 +41,9 @@ def split(method: Callable[..., Any]) -> tuple[Callable[..., Any], BoundTo] | No
 
 
 def as_called(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method; if it is a class's function, ``self`` among the keywords is its first argument.
+    """The method; a class's function takes the keyword ``self`` as its first argument.
 
-    By place, as what decorates it need not call it ``self``.
+    By position, as a decorator need not call that argument ``self``.
     """
     if not inspect.isfunction(method) or "." not in method.__qualname__:
         return method
@@ -62,27 +62,27 @@ def attributes(
 ) -> dict[str, Any]:
     """What is sent of the object; a document's own ``_`` attributes, if they travel, go beside it.
 
-    ``left_behind``: the names of a document's attributes that are made anew there.
+    ``left_behind``: whether a document's attribute of that name is made anew in the job.
     """
-    one = bound.object
-    if isinstance(one, BaseDocument):
+    owner, kind = bound.object, type(bound.object)
+    if isinstance(owner, BaseDocument):
         private = {
             name: value
-            for name, value in [*one.__dict__.items()]  # its meta may come there meanwhile
+            for name, value in [*owner.__dict__.items()]  # its meta may be added meanwhile
             if name.startswith("_") and not left_behind(name) and travels(value)
         }
-        return {"document": one, "private": private}
-    if not hasattr(one, "__dict__"):
+        return {"document": owner, "private": private}
+    if not hasattr(owner, "__dict__"):
         raise JobNotSerializable(
-            f"Argument {SELF} is a {type(one).__module__}.{type(one).__qualname__}, which has no "
+            f"Argument {SELF} is a {kind.__module__}.{kind.__qualname__}, which has no "
             "attributes that could travel as JSON. Use a function at the top of a module."
         ).about(argument=SELF)
-    path = path_of(type(one))
-    return {"class": path, "attributes": vars(one) | LEFT_OUT.get(path, {})}
+    path = path_of(kind)
+    return {"class": path, "attributes": vars(owner) | LEFT_OUT.get(path, {})}
 
 
 def rebuilt(values: Mapping[str, Any]) -> Any:
-    """The object as it was sent; of a class of an installed app, whose code is not called."""
+    """The object as it was sent; no code of its class, an installed app's, is called."""
     if "document" in values:
         document = values["document"]
         if not isinstance(document, BaseDocument):
@@ -92,13 +92,13 @@ def rebuilt(values: Mapping[str, Any]) -> Any:
     kind = resolve(values["class"], frappe.get_installed_apps())
     if not isinstance(kind, type):
         raise ArgumentError(f"{values['class']!r}, which is no class")
-    one: Any = object.__new__(kind)
-    one.__dict__.update(values["attributes"])
-    return one
+    owner: Any = object.__new__(kind)
+    owner.__dict__.update(values["attributes"])
+    return owner
 
 
 def for_people(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's arguments, as JSON carries them, for people: the object's name instead of it all."""
+    """A job's arguments, as JSON carries them, for people: with the object's name in its place."""
     sent = _sent(arguments)
     if sent is None:
         return dict(arguments)
@@ -107,7 +107,7 @@ def for_people(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def document_of(arguments: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Doctype and name of the document whose method this is, in a job's arguments as sent."""
+    """Doctype and name of the document whose method the job calls; from its arguments as sent."""
     sent = _sent(arguments) or {}
     if "document" not in sent:
         return None
@@ -116,5 +116,5 @@ def document_of(arguments: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _sent(arguments: Mapping[str, Any]) -> Any:
-    one = arguments.get(SELF)
-    return one["value"] if isinstance(one, dict) and one.get(TAG) == NAME else None
+    sent = arguments.get(SELF)
+    return sent["value"] if isinstance(sent, dict) and sent.get(TAG) == NAME else None

@@ -1,4 +1,4 @@
-"""What the errors of a site's database mean, by its driver; also once the site is closed."""
+"""What the errors of a site's database mean, by its driver, even when the site is closed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
 DRIVERS = ("pymysql", "MySQLdb", "psycopg2")
 KINDS = ("OperationalError", "InternalError", "InterfaceError")
 
-#: The environment's name of PostgreSQL's limit, in seconds.
+#: The environment variable of PostgreSQL's limit, in seconds.
 POSTGRES_LIMIT = "PGCONNECT_TIMEOUT"
 
-#: MariaDB's errors of a connection that cannot be made, is refused, or was lost (0: before).
+#: MariaDB's codes if a connection cannot be made, is refused, or is lost (0: lost earlier).
 OUT_OF_REACH = {0, 1040, 1044, 1045, 1049, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055, 4031}
-#: And of another transaction in the way: lock wait timeout, deadlock, changed since last read.
+#: MariaDB's codes for a conflict: lock wait timeout, deadlock, changed since last read.
 CONFLICTS = {1205, 1213, 1020}
-#: Of these, what has rolled back the whole transaction; and too many locks.
+#: MariaDB's codes after it has rolled back the transaction: deadlock, changed since last read, too
+#: many locks.
 ENDS = {1213, 1020, 1206}
-#: PostgreSQL's connection was ended by its people, or it is shutting down or starting.
+#: PostgreSQL's codes: an administrator ended the connection; it is shutting down, or starting.
 POSTGRES_OUT_OF_REACH = {"57P01", "57P02", "57P03"}
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether another transaction was in the way, as Frappe says or the driver."""
+    """Whether another transaction was in the way, in Frappe's words or the driver's."""
     if isinstance(error, TransactionEnded):
         return error.__cause__ is not None and is_conflict(error.__cause__)
     if isinstance(error, (frappe.QueryDeadlockError, frappe.QueryTimeoutError)):
@@ -41,23 +42,23 @@ def is_out_of_reach(error: BaseException) -> bool:
     """Whether the database could not be reached, or the connection to it was lost."""
     if not _is_of_database(error):
         return False
-    if hasattr(error, "pgcode"):  # none where no server answered, or answers any more
+    if hasattr(error, "pgcode"):  # None if no server answered, or the connection is lost
         return error.pgcode is None or error.pgcode in POSTGRES_OUT_OF_REACH
     return error.args[0] in OUT_OF_REACH
 
 
 def limit_connecting(db: Any, seconds: int) -> None:
-    """Have Frappe's database give up a server that does not let it in, whatever that accepts.
+    """Have Frappe's database give up connecting after that time, even if the server is only silent.
 
-    Once it is connected a statement may take its time.  What Frappe says itself stays.
+    Once it is connected a statement may take its time.  Limits of Frappe's own stay.
     """
-    os.environ.setdefault(POSTGRES_LIMIT, str(seconds))  # libpq's, which Frappe says nothing of
+    os.environ.setdefault(POSTGRES_LIMIT, str(seconds))  # libpq's, which Frappe does not set
     settings, connect = getattr(db, "get_connection_settings", None), db.get_connection
     if settings is None:
         return
     limits = dict.fromkeys(("connect_timeout",), seconds)
     if any(kind.__module__.endswith("mariadb.database") for kind in type(db).__mro__):
-        # PyMySQL's first limit ends before the server says its first word.
+        # PyMySQL's first limit does not include the server's first answer.
         limits |= dict.fromkeys(UNTIL_CONNECTED, seconds)
 
     def connected() -> Any:
@@ -72,7 +73,7 @@ def limit_connecting(db: Any, seconds: int) -> None:
 
 
 def has_ended_transaction(error: BaseException) -> bool:
-    """Whether it has rolled back more than its statement, so that no savepoint is left."""
+    """Whether the whole transaction was rolled back, so that no savepoint is left."""
     if isinstance(error, frappe.QueryDeadlockError):
         return True
     return _is_of_database(error) and error.args[0] in ENDS
@@ -82,7 +83,7 @@ def keep_from_commit(db: Any, end: BaseException) -> None:
     """Have a commit raise TransactionEnded until the transaction is rolled back."""
 
     def refuse() -> None:
-        db.before_commit.add(refuse)  # whoever catches that may try again
+        db.before_commit.add(refuse)  # code that catches the error may try again
         raise TransactionEnded(
             f"The database has ended this transaction ({end}), and what was written in it is gone: "
             "roll it back (frappe.db.rollback()), and do all of it again."

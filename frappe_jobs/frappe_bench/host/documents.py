@@ -13,7 +13,7 @@ from frappe_jobs.host.documents import Documents
 
 
 def require_doctype(doctype: str) -> str:
-    """The same; raises DoesNotExistError where the open site has none of that name."""
+    """The doctype's name; raises DoesNotExistError if the open site has none of that name."""
     if not is_open():
         raise HostNotReady()
     if not frappe.db.exists("DocType", doctype):
@@ -22,7 +22,7 @@ def require_doctype(doctype: str) -> str:
 
 
 class BenchDocuments(Documents):
-    """By Frappe's own functions."""
+    """Calls Frappe's own functions."""
 
     def get_doc(self, doctype: str, name: Any, *, for_update: bool = False) -> Any:
         options = {"for_update": True} if for_update else {}
@@ -40,8 +40,8 @@ class BenchDocuments(Documents):
         limit: int | None,
     ) -> list[dict[str, Any]]:
         names = [fields] if isinstance(fields, str) else list(fields)
-        found: list[dict[str, Any]] = frappe.get_all(
+        rows: list[dict[str, Any]] = frappe.get_all(
             require_doctype(doctype), filters=dict(filters), fields=names, order_by=order_by,
             limit=limit,
         )  # fmt: skip
-        return found
+        return rows

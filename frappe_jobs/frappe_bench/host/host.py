@@ -45,12 +45,12 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-#: At a clean exit: one, and more where a call that waited for a commit has written.  Not for ever,
-#: as Frappe can be told to commit nothing.
+#: At most so many commits at a clean exit: calls after a commit may write, too, and Frappe can be
+#: told to commit nothing.
 LAST_COMMITS = 5
 
-#: What Frappe's worker-pool imports before it forks, and what a job imports that is the first to
-#: read, or to save a document, in its process: the processes of a worker share one copy of it.
+#: What Frappe's worker-pool imports before it forks, and what the first job of a process that reads
+#: or saves a document imports: so a worker's processes share one copy.
 PRELOADED = (
     "frappe.database.query",
     "frappe.query_builder",
@@ -155,7 +155,7 @@ class BenchHost(Host):
 
     @property
     def _sites_path(self) -> str:
-        """``.`` where Frappe's own commands run, as they say it."""
+        """``.`` if it is the current folder: that is what Frappe's own commands say."""
         folder = self._settings.sites_path
         return "." if os.getcwd() == str(folder) else str(folder)
 
@@ -167,7 +167,7 @@ class BenchHost(Host):
             logger.warning("the transaction could not be rolled back", exc_info=True)
 
     def on(self, site: str, read: Callable[[], Value]) -> Value:
-        """What that gives with the site open, whatever is open here."""
+        """What ``read()`` gives with the site open, whatever is open here."""
         if not is_open():
             with self.session(site):
                 return read()
@@ -176,12 +176,12 @@ class BenchHost(Host):
         return _in_thread(lambda: self.on(site, read))
 
     def read(self, site: str, read: Callable[[], Value]) -> Value:
-        """What the scheduler asks of a site; raises DatabaseUnavailable whatever is wrong there."""
+        """As ``on``; any error of the site's becomes DatabaseUnavailable."""
         try:
             return self.on(site, read)
         except FrappeJobsError:
             raise
-        except Exception as error:  # one site's trouble is its own
+        except Exception as error:  # a site's trouble must not stop the others
             raise DatabaseUnavailable(f"{site} cannot be read: {error!r}") from error
 
     def reach(self, site: str) -> None:
@@ -192,7 +192,7 @@ class BenchHost(Host):
 
     @property
     def worker_pool_schedules(self) -> bool:
-        """Where the worker of Frappe's own pool is one that starts a scheduler."""
+        """Whether the workers of Frappe's own pool start a scheduler."""
         return hasattr(import_module("frappe.utils.background_jobs"), "FrappeWorker")
 
     def preload(self) -> None:
@@ -216,10 +216,10 @@ class BenchHost(Host):
         return super().is_out_of_reach(error) or database.is_out_of_reach(error)
 
     def log_error(self, title: str, error: BaseException) -> None:
-        """Into the site's Error Log, under the method's path as Frappe does."""
+        """Put it into the site's Error Log, under the method's path as Frappe does."""
         method = (getattr(frappe.local, "job", None) or {}).get("method") or title
         try:
-            # Raised again, as Frappe reads what is being handled.
+            # Raised again, as Frappe logs the error that is being handled.
             raise error
         except type(error):
             _log_error(method)
@@ -228,13 +228,9 @@ class BenchHost(Host):
     @contextmanager
     def running(self, message: Message, kwargs: Mapping[str, Any]) -> Iterator[None]:
         frappe.local.job = frappe._dict(
-            site=message.site,
-            method=message.method,
-            job_name=message.name,
-            kwargs=kwargs,
-            user=message.user,
-            after_job=CallbackManager(),
-        )
+            site=message.site, method=message.method, job_name=message.name, kwargs=kwargs,
+            user=message.user, after_job=CallbackManager(),
+        )  # fmt: skip
         with as_rqs_current(BenchJob(Record(message, STARTED, started_at=time.time()))):
             yield
 
@@ -242,7 +238,7 @@ class BenchHost(Host):
         return BenchJob(job._record)
 
     def _settle_background_tasks(self) -> None:
-        """Write the ends that the open site's records do not say yet."""
+        """Write the ends of jobs that the open site's Background Tasks do not say yet."""
         if self._background_tasks is None:
             raise HostNotReady()
         self._background_tasks().settle(frappe.local.site)
@@ -251,8 +247,8 @@ class BenchHost(Host):
 def drop_deaf_cache() -> None:
     """Have ``frappe.init`` make its client cache anew if it was made before this process's fork.
 
-    A thread takes out of it what others have changed, and no thread comes through a fork: hooks and
-    settings would be old for minutes.  Frappe 15 has no such cache.
+    The thread that removes what others have changed does not survive a fork: hooks and settings
+    would be old for minutes.  Frappe 15 has no such cache.
     """
     thread = getattr(getattr(frappe, "client_cache", None), "invalidator_thread", None)
     if thread and not thread.is_alive():
@@ -273,6 +269,6 @@ def _log_error(method: str) -> None:
 
 
 def _in_thread(call: Callable[[], Value]) -> Value:
-    """Its value, from a thread of its own: ``frappe.local`` is empty there."""
+    """The call's value, from a thread of its own, in which ``frappe.local`` is empty."""
     with ThreadPoolExecutor(1, thread_name_prefix="another-site") as pool:
         return pool.submit(call).result()

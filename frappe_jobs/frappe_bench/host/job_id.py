@@ -20,7 +20,7 @@ def id_of(site: str, job_id: str) -> str:
 
 
 def _make(site: str, job_id: str) -> str:
-    """In a context of its own, so that whatever is open here stays open."""
+    """Called in a context of its own, so that the open site stays as it is."""
     frappe.local.site = site
     return str(background_jobs.create_job_id(job_id))
 
@@ -32,7 +32,7 @@ def site_and_id(name: str) -> tuple[str, str]:
 
 
 def spelled(job_id: str) -> str:
-    """The caller's id as it is in there: Frappe may put other signs for some of its own."""
+    """The caller's id as Frappe spells it: it may replace some characters."""
     if _keeps_ids(background_jobs.create_job_id):
         return job_id
     return site_and_id(id_of("site", job_id))[1]
@@ -40,5 +40,5 @@ def spelled(job_id: str) -> str:
 
 @cache
 def _keeps_ids(create_job_id: object) -> bool:
-    """Whether that function of Frappe's takes an id with any sign in it as it is."""
+    """Whether that function of Frappe's keeps every character of an id."""
     return site_and_id(id_of("site", printable))[1] == printable

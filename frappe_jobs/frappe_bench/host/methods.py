@@ -26,11 +26,10 @@ AFTER_JOB_CALLBACKS = "frappe_jobs.after_job_callbacks"
 
 
 class BenchMethods(Methods):
-    """By the apps that Frappe says are installed."""
+    """The methods of the apps that Frappe says are installed, and the host's own."""
 
     def __init__(self, settings: Settings, on: Read) -> None:
         self._settings, self._on = settings, on
-        #: The host's own, by their paths.
         self.own: dict[str, Callable[..., Any]] = {}
 
     def hooks(self, name: str, site: str) -> list[str]:
@@ -49,11 +48,11 @@ class BenchMethods(Methods):
         return method
 
     def _check_doc_method(self, doctype: str, name: Any, doc_method: Any, **rest: Any) -> None:
-        """Raise as the call would; a private method may be called, as in Frappe."""
+        """Raise what the call would raise; a private method may be called, as in Frappe."""
         try:
             kind = get_controller(doctype)
         except ImportError:
-            require_doctype(doctype)  # raises where there is none
+            require_doctype(doctype)
             raise
         is_name = isinstance(doc_method, str) and not doc_method.startswith("__")
         found = getattr(kind, doc_method, None) if is_name else None
@@ -64,7 +63,7 @@ class BenchMethods(Methods):
         methods.check_arguments(found, f"{doctype}.{doc_method}", rest)
 
     def _apps(self, site: str) -> Sequence[str]:
-        """The site's apps; while one of them comes or goes, all of the bench's, as in Frappe."""
+        """The site's apps; while an app is installed or removed, all the bench's, as in Frappe."""
         if not is_open() or frappe.local.site != site:
             return self._settings.sites.installed_apps(site)
         flags = frappe.local.flags

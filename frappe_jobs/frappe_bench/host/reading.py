@@ -1,4 +1,4 @@
-"""How what belongs to a host reads another site than the open one."""
+"""How a host's adapters read a site that need not be the open one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ Value = TypeVar("Value")
 
 
 class Read(Protocol):
-    """The host's ``read`` or ``on``: what that gives with the site open."""
+    """The host's ``read`` or ``on``: gives what ``read()`` gives with the site open."""
 
     def __call__(self, site: str, read: Callable[[], Value], /) -> Value: ...

@@ -17,16 +17,16 @@ AWAY = 60.0
 
 
 class BenchScheduleRecords(ScheduleRecords):
-    """What stands in the sites' own doctypes, and in their apps' hooks."""
+    """The records of the sites' own doctypes, and what their apps' hooks say."""
 
     def __init__(self, read: Read) -> None:
         self._read, self._schedule = read, SiteSchedule()
-        #: Of sites that could not be read: until when (monotonic clock) nobody tries, and why.
+        #: Sites that could not be read: until when (monotonic clock) they are not asked, and why.
         self._away: dict[str, tuple[float, str]] = {}
 
     def inactive(self, site: str) -> str | None:
         until, reason = self._away.get(site, (0.0, ""))
-        if time.monotonic() < until:  # the other sites' due times would wait for each try
+        if time.monotonic() < until:  # each try would delay the other sites' jobs
             return reason
         try:
             return self._read(site, self._schedule.inactive)
@@ -59,7 +59,7 @@ class BenchScheduleRecords(ScheduleRecords):
         self._read(site, lambda: self._schedule.set_last_executions(times))
 
     def note_next_executions(self, site: str, times: Mapping[str, datetime | None]) -> None:
-        """Nothing: Frappe works it out whenever somebody looks."""
+        """Does nothing: Frappe computes it whenever somebody looks."""
 
     def clear_logs(self, site: str, before: datetime) -> None:
-        """Nothing: Frappe's own Log Settings say how long they are kept."""
+        """Does nothing: Frappe's own Log Settings say how long they are kept."""

@@ -34,7 +34,7 @@ def is_open() -> bool:
 
 
 class BenchSession(Session):
-    """A view of ``frappe.local``: it says what is open at the moment that it is asked."""
+    """A view of ``frappe.local``: it says what is open when it is asked."""
 
     _has_lost_one = False
     _has_written = False
@@ -55,7 +55,7 @@ class BenchSession(Session):
 
     @property
     def db(self) -> Any:
-        """Frappe's own; raises HostNotReady where none is open."""
+        """Frappe's own; raises HostNotReady if none is open."""
         db = getattr(frappe.local, "db", None)
         if db is None:
             raise HostNotReady()
@@ -70,8 +70,7 @@ class BenchSession(Session):
         return self.db._conn is not None
 
     def watch_writes(self) -> None:
-        """Note from here on whether a statement may write: Frappe's own count begins anew at each
-        commit."""
+        """Note from now on whether a statement may write; Frappe's own count ends at a commit."""
         db = self._watched = self.db
         check = db.check_transaction_status
 
@@ -86,8 +85,8 @@ class BenchSession(Session):
             mark()
 
     def commit(self, mark: Callable[[], object] | None = None) -> None:
-        """As Frappe does; a connection that nothing has asked for is not made for it."""
-        if mark:  # behind all others that wait there, who may write as well
+        """As Frappe does; if nothing has used the database, it is not connected for this."""
+        if mark:  # after all other callbacks, which may write as well
             self.db.before_commit.add(partial(self._mark, mark))
         if not self._is_connected:
             self.db.before_commit.run()
@@ -97,7 +96,7 @@ class BenchSession(Session):
             self.db.after_commit.run()
 
     def rollback(self) -> None:
-        """As Frappe does; where the connection is lost, the next statement makes another one."""
+        """As Frappe does; if the connection is lost, the next statement connects anew."""
         try:
             if self._is_connected:
                 self.db.rollback()
@@ -121,4 +120,4 @@ class BenchSession(Session):
     def is_dirty(self) -> bool:
         """Whether a commit would do anything."""
         waiting = (self.db.before_commit, self.db.after_commit)
-        return bool(self.db.transaction_writes or any(one._functions for one in waiting))
+        return bool(self.db.transaction_writes or any(calls._functions for calls in waiting))

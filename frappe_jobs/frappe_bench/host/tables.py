@@ -1,4 +1,4 @@
-"""The tables that a site of a bench has for us beside its doctypes, which nobody looks at."""
+"""Our tables in a bench's site that are no doctypes, as nobody looks at them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from frappe_jobs.frappe_bench.host.beside import beside
 DONE_MARKERS = "__frappe_jobs_done"
 OUTBOX = "__frappe_jobs_outbox"
 
-#: Their columns, and those of their index, oldest rows first.
+#: Their columns, and those of their index by age.
 _COLUMNS = {
     DONE_MARKERS: (
         """name varchar(255) primary key, run varchar(140) not null, result {text},
@@ -27,20 +27,20 @@ _TYPES = {
     "mariadb": {"text": "longtext", "number": "double"},
     "postgres": {"text": "text", "number": "double precision"},
 }
-#: InnoDB whatever the server's default is: a table without transactions would be of no use.
+#: InnoDB whatever the server's default is, as it has transactions.
 _ENGINE = {
     "mariadb": "engine=InnoDB row_format=dynamic character set=utf8mb4 collate=utf8mb4_bin",
     "postgres": "",
 }
-#: Seconds that making one may wait for a lock.
+#: Seconds that making a table may wait for a lock.
 PATIENCE = 10.0
 
-#: The sites whose tables are known to be there, with them.
+#: Databases and tables in them that are known to be there.
 _ready: set[tuple[str, str]] = set()
 
 
 def need(table: str) -> None:
-    """Have that table of the open site, made if need be, beside its transaction."""
+    """Make that table of the open site if need be, in a transaction of its own."""
     key = (str(frappe.conf.db_name), table)
     if key in _ready:
         return
@@ -66,13 +66,13 @@ def is_there(table: str) -> bool:
 
 
 def make() -> None:
-    """Make those of the open site that it does not have."""
+    """Make the tables that the open site does not have."""
     for table in _COLUMNS:
         need(table)
 
 
 def remove() -> None:
-    """Remove all of them from the open site; what was open there is committed (MariaDB)."""
+    """Remove the tables from the open site; on MariaDB this commits its open transaction."""
     for table in _COLUMNS:
         _ready.discard((str(frappe.conf.db_name), table))
         frappe.db.sql_ddl(f"drop table if exists `{table}`")

@@ -1,7 +1,7 @@
-"""The records of tracked jobs on a bench: Background Tasks, in the job's transaction or beside it.
+"""Background Tasks on a bench: written in the job's transaction, or beside it.
 
-Beside it means a short transaction of its own, on a second connection where the open site's is in
-use: what it has written, read or locked stays as it is.
+Beside it means in a short transaction on a second connection: what the open site's transaction has
+written, read or locked stays as it is.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ logger = logging.getLogger(__name__)
 
 DOCTYPE = "Background Task"
 SAVEPOINT = "frappe_jobs_background_task"
-#: A column that no other doctype of that name has.
+#: A column that only our doctype of that name has.
 OURS = "message_id"
 
 
 class BenchTaskRecords(TaskRecords):
-    """By Frappe's own database; each call that names a site opens it."""
+    """Reads and writes them by Frappe's own database; a call that names a site opens it."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
 
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
-        """Raises ArgumentError as well where the site has no such table, or another one's."""
+        """Add them; raises ArgumentError as well if the site has no such table, or Frappe's."""
         if not is_there():
             if frappe.db.table_exists(DOCTYPE):
                 raise ArgumentError(
@@ -59,7 +59,7 @@ class BenchTaskRecords(TaskRecords):
     def change(
         self, session: Session, change: TaskChange, *, patience: float | None = None
     ) -> bool:
-        """Change one; what goes wrong with that is taken back alone, if the database can."""
+        """Change a record; if that fails, only the change is rolled back, if the database can."""
         db = frappe.db
         if patience is not None:
             wait_for_locks(db, patience)
@@ -70,7 +70,7 @@ class BenchTaskRecords(TaskRecords):
             if database.has_ended_transaction(error):
                 database.keep_from_commit(db, error)
                 raise
-            db.rollback(save_point=SAVEPOINT)  # raises where the connection is lost
+            db.rollback(save_point=SAVEPOINT)  # raises if the connection is lost
             raise _not_written(error) from error
 
     def change_beside(
@@ -86,7 +86,7 @@ class BenchTaskRecords(TaskRecords):
         return True
 
     def note_progress(self, session: Session, change: TaskChange) -> bool:
-        """Write how far a job is, unless its own transaction would stumble over that at its end."""
+        """Write how far a job is, unless its own transaction could not change the record then."""
         if not is_there() or (frappe.db._conn and _sees_snapshots(frappe.db)):
             return False
         try:
@@ -97,7 +97,6 @@ class BenchTaskRecords(TaskRecords):
         return True
 
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest records, of that user if one is named."""
         if not limit or not is_there():
             return []
         filters = {"user": user} if user is not None else {}
@@ -113,18 +112,18 @@ class BenchTaskRecords(TaskRecords):
         return self._read(site, lambda: clear(before))
 
 
-# --- beside it
+# --- beside the open transaction
 
 
 def change_beside(changes: Sequence[TaskChange], patience: float) -> None:
-    """Change them in a short transaction; where there is none and the change says so, add it."""
+    """Change records in a short transaction; add what is not there, if the change says so."""
     if not is_there():
         return
     try:
         with beside(patience) as db:
-            for one in changes:
-                if not _update(db, one) and one.otherwise and not _has(db, one.task_id):
-                    _insert(db, one.otherwise)
+            for change in changes:
+                if not _update(db, change) and change.otherwise and not _has(db, change.task_id):
+                    _insert(db, change.otherwise)
     except (frappe.QueryDeadlockError, frappe.QueryTimeoutError) as error:
         raise _not_written(error) from error
 
@@ -141,12 +140,12 @@ def _sees_snapshots(db: Any) -> bool:
 
 
 def is_there() -> bool:
-    """Whether the open site has the doctype, ours: a Frappe may bring one of that name."""
+    """Whether the open site has our doctype; some Frappe has its own of that name."""
     return bool(frappe.db.table_exists(DOCTYPE)) and bool(frappe.db.has_column(DOCTYPE, OURS))
 
 
 def open_ones(before: datetime) -> dict[str, str]:
-    """The newest messages of those that have not ended, by task id."""
+    """By task id the newest messages of records from before then that have not ended."""
     if not is_there():
         return {}
     filters = {"status": ("in", OPEN), "creation": ("<", local(before))}
@@ -155,7 +154,7 @@ def open_ones(before: datetime) -> dict[str, str]:
 
 
 def clear(before: datetime) -> int:
-    """Delete those that ended before then, and commit."""
+    """Delete the records of jobs that ended before then, and commit."""
     if not is_there():
         return 0
     frappe.db.delete(DOCTYPE, {"ended_at": ("<", local(before))})
@@ -168,7 +167,7 @@ def clear(before: datetime) -> int:
 
 
 def local(at: datetime) -> datetime:
-    """Naive, in the site's time zone, as all of Frappe's."""
+    """Naive, in the site's time zone, as all of Frappe's times are."""
     return at.astimezone(ZoneInfo(get_system_timezone())).replace(tzinfo=None)
 
 
@@ -211,10 +210,10 @@ def _insert(db: Any, values: Mapping[str, Any]) -> None:
 
 
 def _update(db: Any, change: TaskChange) -> bool:
-    """Whether there was such a record."""
+    """Gives whether there was such a record."""
     table = frappe.qb.DocType(DOCTYPE)
     query = frappe.qb.update(table).where(table.name == change.task_id)
-    # MariaDB counts what it really changes.
+    # MariaDB counts only rows that change: "modified" always does.
     for name, value in {**columns_of(change.values), "modified": now()}.items():
         query = query.set(table[name], value)
     if change.message_id is not None:
