@@ -332,7 +332,7 @@ def load_settings(
 def _with_new_names(
     given: Mapping[str, Any], renamed: Mapping[str, str], origin: str
 ) -> Mapping[str, Any]:
-    """What is given, each renamed setting under its new key; who gives both means the new one."""
+    """What is given, each renamed setting under its new key; of both the new key's value counts."""
     values = dict(given)
     for old in renamed.keys() & values.keys():
         new, value = renamed[old], values.pop(old)

@@ -83,23 +83,17 @@ class Dispatcher:
         message_id = str(uuid4())
         job_id = _text("job_id", options.job_id)
         message = Message(
-            id=message_id,
-            job_id=self._host.job_id(job_id) if job_id else message_id,
-            site=session.site,
-            user=session.user,
-            method=path,
-            arguments=self._host.arguments.encode(arguments),
-            queue=queue.name,
+            id=message_id, job_id=self._host.job_id(job_id) if job_id else message_id,
+            site=session.site, user=session.user, method=path,
+            arguments=self._host.arguments.encode(arguments), queue=queue.name,
             name=_text("job_name", options.job_name) or path,
-            timeout=_timeout(options.timeout) or queue.timeout,
-            enqueued_at=time.time(),
+            timeout=_timeout(options.timeout) or queue.timeout, enqueued_at=time.time(),
             event=_text("event", options.event),
             at_front=bool(options.at_front) or self._starved(options, queue.name),
             on_success=self._callback(options.on_success, session.site),
             on_failure=self._callback(options.on_failure, session.site),
-            retry=_retry(options.retry),
-            task_id=message_id if options.track_job else None,
-        )
+            retry=_retry(options.retry), task_id=message_id if options.track_job else None,
+        )  # fmt: skip
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:
             raise MessageTooLarge(
@@ -168,12 +162,10 @@ class Dispatcher:
             )
         queue = None if options.queue is None else self._settings.queue(options.queue)
         timeout = _timeout(options.timeout) or (queue.timeout if queue else None)
+        limits = (timeout, timeout + self._settings.timeout_grace) if timeout else None
+        name, at_front = queue.name if queue else None, options.at_front
         return self._broker.send_task(
-            task,
-            arguments,
-            queue=queue.name if queue else None,
-            at_front=options.at_front,
-            time_limits=(timeout, timeout + self._settings.timeout_grace) if timeout else None,
+            task, arguments, queue=name, at_front=at_front, time_limits=limits
         )
 
     def _callback(self, callback: Callable[..., Any] | str | None, site: str) -> str | None:

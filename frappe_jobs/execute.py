@@ -448,7 +448,7 @@ class Execution:
     # --- messages whose method does not run
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Drop a message whose job has ended, put back one that runs elsewhere, end a killer."""
+        """Drop a message whose job has ended; put back a job that runs elsewhere; end a killer."""
         message = self._message
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)

@@ -187,26 +187,15 @@ class Message:
         return cls(arguments=arguments, **values)
 
 
+#: What each field of the header may be, in their order.
 _TEXT, _OPTIONAL = (str,), (str, type(None))
 _KINDS: dict[str, tuple[type, ...]] = {
-    "id": _TEXT,
-    "job_id": _TEXT,
-    "site": _TEXT,
-    "user": _TEXT,
-    "method": _TEXT,
-    "queue": _TEXT,
-    "name": _TEXT,
-    "timeout": (int,),
-    "enqueued_at": (int, float),
-    "event": _OPTIONAL,
-    "at_front": (bool, type(None)),
-    "on_success": _OPTIONAL,
-    "on_failure": _OPTIONAL,
-    "retry": (dict, type(None)),
-    "failure_of": _OPTIONAL,
-    "task_id": _OPTIONAL,
+    "id": _TEXT, "job_id": _TEXT, "site": _TEXT, "user": _TEXT, "method": _TEXT, "queue": _TEXT,
+    "name": _TEXT, "timeout": (int,), "enqueued_at": (int, float), "event": _OPTIONAL,
+    "at_front": (bool, type(None)), "on_success": _OPTIONAL, "on_failure": _OPTIONAL,
+    "retry": (dict, type(None)), "failure_of": _OPTIONAL, "task_id": _OPTIONAL,
     "goes_on": _OPTIONAL,
-}
+}  # fmt: skip
 
 
 def is_of_later_version(header: object) -> bool:

@@ -79,7 +79,7 @@ def message_of(site: str, header: str, arguments: str) -> Message:
 def end_values(end: record.End, known: record.Record | None) -> dict[str, Any]:
     """The fields of a record whose job has ended; ``known`` is what the ledger still knows."""
     values = {
-        "status": STATUS_OF[end.status], "ended_at": moment(end.ended_at),
+        "status": STATUS_OF[end.status], "ended_at": _utc(end.ended_at),
         "exception": end.exception, "result": end.result,
     }  # fmt: skip
     return (_said(known) if known else {}) | values
@@ -89,11 +89,10 @@ def facts(known: record.Record) -> dict[str, Any]:
     """What the ledger knows of a job, as fields of its record."""
     return _said(known) | {
         "status": STATUS_OF[known.status],
-        "started_at": moment(known.started_at),
-        "ended_at": moment(known.ended_at),
+        "started_at": _utc(known.started_at), "ended_at": _utc(known.ended_at),
         "exception": None if known.status == record.STARTED else known.traceback or known.reason,
         "result": None if known.result is None else json.dumps(known.result),
-    }
+    }  # fmt: skip
 
 
 def _said(known: record.Record) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def _said(known: record.Record) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def moment(seconds: float | None) -> datetime | None:
+def _utc(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from amqp import exceptions as amqp
 from celery import Celery
+from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.serialization import prepare_accept_content, registry
 
@@ -30,9 +31,6 @@ from frappe_jobs.servers.sockets import IDLE
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
-#: kombu's default, in seconds.
-VISIBILITY_TIMEOUT = 3600
-
 #: How many messages are recorded, then sent, at a time.
 CHUNK = 100
 
@@ -42,6 +40,9 @@ CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
 #: Seconds within which a broker must answer a question.
 QUESTION_TIMEOUT = 2.0
+
+#: What helps if a team's workers break a promise.
+LET_OURS = "let a worker of ours (frappe-jobs worker) serve the queue"
 
 
 class KombuBroker(Broker):
@@ -142,20 +143,12 @@ class KombuBroker(Broker):
         if not self._settings.is_guest:
             return []
         conf, broken = self._app.conf, []
-        ours = "let a worker of ours (frappe-jobs worker) serve the queue"
         options = conf.broker_transport_options
-        limit = options.get("visibility_timeout", VISIBILITY_TIMEOUT)
-        if not self._settings.is_amqp and message.timeout > limit:
-            broken.append(
-                f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
-                f"hands a message to a second one after {limit} s (visibility_timeout): {ours}, or "
-                "raise it."
-            )
         if message.at_front and conf.worker_prefetch_multiplier != 1:
             broken.append(
                 f"{message.name} goes to the front, but the team's workers hold "
                 f"{conf.worker_prefetch_multiplier} jobs for each process, which run before it "
-                f"(worker_prefetch_multiplier): {ours}, or set it to 1."
+                f"(worker_prefetch_multiplier): {LET_OURS}, or set it to 1."
             )
         if message.at_front and len(options.get("priority_steps", (0, 1))) < 2:
             broken.append(
@@ -226,11 +219,12 @@ class KombuBroker(Broker):
     def forget(self) -> None:
         with self._channel() as channel:
             for queue in self._queues.values():
-                bound = queue(channel)
-                if not self._settings.is_amqp:  # kombu deletes only what this process has bound
-                    bound.declare()
+                bound = self._bound(queue, channel)
                 bound.delete()
                 bound.exchange.delete()
+
+    def _bound(self, queue: Queue, channel: Any) -> Any:
+        return queue(channel)
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:

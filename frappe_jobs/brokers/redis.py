@@ -25,10 +25,11 @@ import redis
 from celery import Celery, Task
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
+from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import BrokerServer, Recorder
-from frappe_jobs.brokers.kombu import KombuBroker
+from frappe_jobs.brokers.kombu import LET_OURS, KombuBroker
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
@@ -102,8 +103,8 @@ class RedisBroker(KombuBroker):
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
             chunk = [
-                replace(one, push=(self._list_of(one.message), self._raw(one.message)))
-                for one in sendings[start : start + CHUNK]
+                replace(sent, push=(self._list_of(sent.message), self._raw(sent.message)))
+                for sent in sendings[start : start + CHUNK]
             ]
             try:
                 written += map(bool, recorder.record(chunk))
@@ -195,8 +196,25 @@ class RedisBroker(KombuBroker):
         name = f"{queue}{options.get('sep', Channel.sep)}{step}" if step else queue
         return f"{options.get('global_keyprefix', '')}{name}"
 
+    def broken_promises(self, message: Message) -> list[str]:
+        broken = super().broken_promises(message)
+        options = self._app.conf.broker_transport_options
+        limit = options.get("visibility_timeout", Channel.visibility_timeout)
+        if self._settings.is_guest and message.timeout > limit:
+            broken.append(
+                f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
+                f"hands a message to a second one after {limit} s (visibility_timeout): "
+                f"{LET_OURS}, or raise it."
+            )
+        return broken
+
     def _server(self, connection: Any) -> BrokerServer:
         return BrokerServer("Redis")
+
+    def _bound(self, queue: Queue, channel: Any) -> Any:
+        bound = super()._bound(queue, channel)
+        bound.declare()  # kombu deletes only what this process has bound
+        return bound
 
     def depth(self, queue: str) -> int:
         # Not by a passive declare, which forgets the prefix of all keys.

@@ -47,7 +47,7 @@ def places(settings: SettingsInForce, results: str | None) -> list[Place]:
     """Which server holds what; ``results`` is Celery's ``result_backend``."""
     broker = "celery_broker_url" if settings.celery_broker_url else "redis_queue"
     broker = "the app's broker_url" if settings.is_guest else broker
-    records = "redis_queue" if settings.is_amqp else broker
+    records = broker if settings.redis_url == settings.broker_url else "redis_queue"
     schedule = "redbeat_redis_url" if settings.redbeat_redis_url else records
     backend = "celery_result_backend" if settings.celery_result_backend else records
     return [
@@ -71,7 +71,7 @@ def check_servers(
         elif held[0].role == RESULTS:
             yield Finding("ok", f"Celery's results go to {masked(url)}, which is not checked.")
     if MESSAGES not in reach.away:
-        yield from _broker(broker, by_url[settings.broker_url], reach, settings.is_amqp)
+        yield from _broker(broker, by_url[settings.broker_url], reach)
 
 
 def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterator[Finding]:
@@ -92,9 +92,7 @@ def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterat
         yield Finding("error", what, f"Correct {held[0].setting}, or what its answer names.")
 
 
-def _broker(
-    broker: Broker, held: Sequence[Place], reach: Reach, is_amqp: bool
-) -> Iterator[Finding]:
+def _broker(broker: Broker, held: Sequence[Place], reach: Reach) -> Iterator[Finding]:
     try:
         server = broker.server()
     except BrokerUnavailable as error:
@@ -105,7 +103,7 @@ def _broker(
         reach.away.add(MESSAGES)
         what = f"{where} takes no messages, so no job can be sent: {server.alarm}."
         yield Finding("error", what, "See rabbitmq-diagnostics alarms, and free what is full.")
-    elif is_amqp:
+    elif RECORDS not in [place.role for place in held]:  # else it was looked at as a Redis
         yield Finding("ok", f"{where} answers, for {_roles(held)}.")
 
 

@@ -164,7 +164,7 @@ def scheduled_call(name: str, method: str) -> ScheduledCall:
 
 
 def method_of_event(event: Any) -> str | None:
-    """A Scheduler Event's method: its own, or the one in the apps' hooks for its doctype."""
+    """A Scheduler Event's method: its own, or that of the apps' hooks for its doctype."""
     against: Mapping[str, Any] = frappe.get_hooks(AGAINST) or {}
     named = against.get(event.scheduled_against)
     found = event.method or (named[-1] if isinstance(named, list) else named)

@@ -1,4 +1,4 @@
-"""The port to a site's outbox: the jobs that wait for a commit, as rows of the very transaction."""
+"""The port to a site's outbox: jobs that wait for a commit, as rows of that transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Row:
     """A job that is sent when its transaction commits."""
 
     message_id: str
-    #: The note that its transaction leaves in Redis.
+    #: The id of the note that its transaction leaves in Redis.
     note: str
     bench_id: str
     site: str
@@ -36,7 +36,7 @@ class Outbox(ABC):
     def make_ready(self, session: Session) -> bool:
         """Whether rows can be written in the session's transaction; makes their table if need be.
 
-        Not where the session's database is not the site's own, or only read from.
+        False if the session's database is not the site's own, or only read from.
         """
 
     @abstractmethod
@@ -47,9 +47,9 @@ class Outbox(ABC):
     def read(
         self, session: Session, *, before: float, after: Row | None = None, limit: int
     ) -> list[Row]:
-        """The rows from before that time, the oldest first; those that come after that one.
+        """The rows written before that time, oldest first; only those that come after ``after``.
 
-        None where the site has no such table yet.
+        Empty if the site has no such table yet.
         """
 
     @abstractmethod

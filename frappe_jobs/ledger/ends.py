@@ -76,10 +76,9 @@ class Ends(Fields, Tombstones, Indexing):
         False for each that waits or runs, of which nothing is removed, or is no longer known.
         """
         with self.redis.pipeline(transaction=False) as pipe:
-            for one in messages:
-                index = " ".join(ended_tokens(one))
-                arguments = [one.id, self._prefix, index]
-                self._script(FORGET)(keys=self._keys(one), args=arguments, client=pipe)
+            for message in messages:
+                arguments = [message.id, self._prefix, " ".join(ended_tokens(message))]
+                self._script(FORGET)(keys=self._keys(message), args=arguments, client=pipe)
             return [bool(reply) for reply in pipe.execute()]
 
     def _ended(

@@ -1,5 +1,5 @@
-"""Jobs that wait for a commit: rows of the transaction, sent after it, by whoever is there to.
+"""Jobs that wait for a commit: rows of the transaction, sent after it.
 
-The commit makes the transaction's work and its jobs true together.  What was committed and never
-sent, as its process died, is sent from the row.
+So a transaction's work and its jobs are committed together.  A job that was committed and never
+sent, as its process died, is sent from its row by a worker.
 """

@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Waiting:
-    """What one call wants sent."""
+    """What a call of ``AtCommit.send`` wants sent."""
 
     session: Session
     sendings: Sequence[Sending]
     told: Told | None
     #: Whether they can be rows of the transaction.
     is_kept: bool
-    #: The transaction's, once they are.
+    #: The transaction's note, once its rows are written.
     note: OpenNote | None = None
 
 
 class AtCommit:
-    """Writes the rows before the commit, and sends the jobs after it, those of it in one batch."""
+    """Writes the rows before a commit, and sends their jobs after it, in one batch."""
 
     def __init__(
         self, settings: Settings, host: Host, ledger: Ledger, dispatcher: Dispatcher
@@ -49,87 +49,82 @@ class AtCommit:
     def send(self, sendings: Sequence[Sending], session: Session, told: Told | None = None) -> None:
         """Send them when the session's transaction commits, in order; never if it rolls back.
 
-        What cannot be sent then is sent later, from the rows, and nothing is raised.  Without rows
-        (the setting, a database that is not the site's) it is never sent, and the error leaves
-        through the commit, whose work is done.
+        Jobs that cannot be sent then are sent later, from their rows, and nothing is raised.
+        Without rows (the setting, a database that is not the site's) they are never sent, and the
+        error is raised by the commit, whose work is done.
         """
         if sendings:
             is_kept = self._settings.outbox and self._host.outbox.make_ready(session)
             session.wait_for_commit(self, Waiting(session, sendings, told, is_kept))
 
     def tell_now(self) -> None:
-        """Tell Redis what is settled before this process ends; a thread does so as a rule."""
+        """Tell Redis what is settled, before this process ends; else a thread does it."""
         self._told.tell_now()
 
     # --- just before the commit
 
     def before(self, things: Sequence[Waiting]) -> None:
-        for site, group in groupby(things, lambda one: one.session.site):
-            if kept := [one for one in group if one.is_kept and not one.note]:
+        for site, calls in groupby(things, lambda call: call.session.site):
+            if kept := [call for call in calls if call.is_kept and not call.note]:
                 self._write(site, kept)
 
-    def _write(self, site: str, things: Sequence[Waiting]) -> None:
-        messages = [
-            (sending.message, sending.claim) for one in things for sending in one.sendings
-        ]  # fmt: skip
-        note = self._told.join(site, dict.fromkeys(one.queue for one, _ in messages))
-        now = time.time()
+    def _write(self, site: str, calls: Sequence[Waiting]) -> None:
+        messages = [(sent.message, sent.claim) for call in calls for sent in call.sendings]
+        shared = self._told.join(site, dict.fromkeys(message.queue for message, _ in messages))
+        note, bench_id, now = shared.note.id, self._settings.bench_id, time.time()
         rows = [
-            Row(
-                one.id, note.note.id, self._settings.bench_id, site, one.to_json(), claim, now
-            )  # fmt: skip
-            for one, claim in messages
+            Row(message.id, note, bench_id, site, message.to_json(), claim, now)
+            for message, claim in messages
         ]
-        self._host.outbox.add(things[0].session, rows)
-        for thing in things:
-            thing.note = note
-            thing.sendings = [replace(one, has_row=True) for one in thing.sendings]
+        self._host.outbox.add(calls[0].session, rows)
+        for call in calls:
+            call.note = shared
+            call.sendings = [replace(sending, has_row=True) for sending in call.sendings]
 
     # --- once it has committed
 
     def after(self, things: Sequence[Waiting]) -> None:
-        if kept := [one for one in things if one.note]:
+        if kept := [call for call in things if call.note]:
             self._send_kept(kept)
-        errors = [self._send_once(one) for one in things if not one.note]
+        errors = [self._send_once(call) for call in things if not call.note]
         if error := next(filter(None, errors), None):
             raise error
 
-    def _send_kept(self, things: Sequence[Waiting]) -> None:
-        sendings = [one for thing in things for one in thing.sendings]
+    def _send_kept(self, calls: Sequence[Waiting]) -> None:
+        sendings = [sending for call in calls for sending in call.sendings]
         outcomes, error = self._send(sendings)
         if error:
             logger.warning(
                 "%s jobs that were committed on %s are sent later: %s",
-                len(sendings) - len(outcomes), things[0].session.site, error,
+                len(sendings) - len(outcomes), calls[0].session.site, error,
                 extra={"action": "jobs_sent_later", "jobs": len(sendings) - len(outcomes)},
             )  # fmt: skip
-        notes = {thing.note for thing in things if thing.note}
-        for thing in things:
-            if any(one.message.id not in outcomes for one in thing.sendings):
-                notes.discard(thing.note)
-            _tell(thing, outcomes, error)
+        notes = {call.note for call in calls if call.note}
+        for call in calls:
+            if any(sending.message.id not in outcomes for sending in call.sendings):
+                notes.discard(call.note)
+            _tell(call, outcomes, error)
         for note in notes:
             self._told.settle(note)
 
-    def _send_once(self, thing: Waiting) -> FrappeJobsError | None:
-        outcomes, error = self._send(thing.sendings)
-        _tell(thing, outcomes, error)
+    def _send_once(self, call: Waiting) -> FrappeJobsError | None:
+        outcomes, error = self._send(call.sendings)
+        _tell(call, outcomes, error)
         return error
 
     def _send(self, sendings: Sequence[Sending]) -> tuple[Outcomes, FrappeJobsError | None]:
-        tracked = [one.message for one in sendings if one.message.task_id]
+        tracked = [sending.message for sending in sendings if sending.message.task_id]
         try:
             buried = self._ledger.buried(tracked) if tracked else set()
         except BrokerError as error:
             return {}, error
-        left = [one for one in sendings if one.message.id not in buried]
+        left = [sending for sending in sendings if sending.message.id not in buried]
         sent, why = send(self._dispatcher, left)
         return {**dict.fromkeys(buried, CANCELLED_BEFORE), **sent}, why
 
 
-def _tell(thing: Waiting, outcomes: Outcomes, error: FrappeJobsError | None) -> None:
-    if thing.told is None:
-        return
-    ids = [one.message.id for one in thing.sendings]
-    its = {one: outcomes[one] for one in ids if one in outcomes}
-    thing.told(its, error, thing.note is not None)
+def _tell(call: Waiting, outcomes: Outcomes, error: FrappeJobsError | None) -> None:
+    if call.told:
+        ids = {sending.message.id for sending in call.sendings}
+        its = {message_id: known for message_id, known in outcomes.items() if message_id in ids}
+        call.told(its, error, call.note is not None)

@@ -1,4 +1,4 @@
-"""What Redis is told of transactions with jobs in an outbox, so that few sites are looked at."""
+"""What Redis is told of transactions with rows in an outbox, so that few sites are looked at."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from math import inf
 
 from frappe_jobs.ledger import Ledger
 
-#: Seconds from a note to the first look at its site: as a rule all is sent by then.
-PATIENCE = 3.0
-#: And at most so many to the next one, each twice as long as the one before.
+#: Seconds from a note to the first look at its site: as a rule all jobs are sent by then.
+FIRST_LOOK = 3.0
+#: Seconds at most between two looks; each wait is twice as long as the wait before.
 LONGEST = 300.0
-#: So long a note stays unless whoever left it settles it: a transaction of it may be open still.
+#: Seconds for which a note stays if its process does not settle it: a transaction may be open.
 FORGOTTEN = 3600.0
-#: Seconds after which it is said again that a site has rows.
+#: Seconds after which a process says again that a site has rows.
 EVERY = 60.0
-#: Notes read in one go.
+#: Notes read at once.
 LIMIT = 10_000
 
 
 @dataclass(frozen=True)
 class Note:
-    """Transactions of one thread that are about to commit rows of a site's outbox."""
+    """Says that transactions of a thread are about to commit rows of a site's outbox."""
 
     site: str
-    #: Those of their jobs: whoever serves one of them can look.
+    #: Their jobs' queues: a worker of any of these can look.
     queues: tuple[str, ...]
     #: Seconds since 1970.
     at: float
@@ -44,10 +44,7 @@ class Note:
 
 
 class Notes:
-    """The notes of a bench, each of transactions whose jobs may be unsent; its sites with rows.
-
-    All of it raises BrokerUnavailable.
-    """
+    """A bench's notes, and its sites with rows; all methods raise BrokerUnavailable."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -58,51 +55,51 @@ class Notes:
     def leave(self, notes: Sequence[Note]) -> None:
         """Have their sites looked at, unless they are settled by then."""
         with self._ledger.reaching():
-            self._ledger.redis.zadd(self._key, {str(one): one.at + PATIENCE for one in notes})
+            self._ledger.redis.zadd(self._key, {str(note): note.at + FIRST_LOOK for note in notes})
             now = time.monotonic()
-            for one in notes:  # once in a while: each would be a round trip more
-                if now - self._told.get(one.site, -inf) > EVERY:
-                    self._ledger.redis.zadd(self._sites, {one.site: one.at}, nx=True)
-                    self._told[one.site] = now
+            for note in notes:
+                if now - self._told.get(note.site, -inf) > EVERY:  # each costs a round trip
+                    self._ledger.redis.zadd(self._sites, {note.site: note.at}, nx=True)
+                    self._told[note.site] = now
 
     def settle(self, notes: Sequence[Note]) -> None:
-        """Nothing is left to be sent of them."""
+        """Note that nothing of theirs is left to be sent."""
         if notes:
             with self._ledger.reaching():
                 self._ledger.redis.zrem(self._key, *map(str, notes))
 
     def due(self, now: float) -> list[Note]:
-        """Those whose sites are to be looked at."""
+        """The notes whose sites are to be looked at."""
         with self._ledger.reaching():
-            found = self._ledger.redis.zrangebyscore(self._key, "-inf", now, 0, LIMIT)
-        return self._read(found)
+            texts = self._ledger.redis.zrangebyscore(self._key, "-inf", now, 0, LIMIT)
+        return self._read(texts)
 
     def of(self, site: str, before: float) -> list[Note]:
-        """Those of a site that were left before that time."""
+        """The notes of a site that were left before that time."""
         with self._ledger.reaching():
-            found = self._ledger.redis.zrange(self._key, 0, LIMIT)
-        return [one for one in self._read(found) if one.site == site and one.at < before]
+            texts = self._ledger.redis.zrange(self._key, 0, LIMIT)
+        return [note for note in self._read(texts) if note.site == site and note.at < before]
 
     def put_off(self, notes: Iterable[Note], now: float, *, again_in: float | None = None) -> None:
         """Have their sites looked at later, unless they are settled.
 
-        In so many seconds; None: each time later than the time before.
+        In ``again_in`` seconds; None: each time after a longer wait.
         """
         scores = {
-            str(one): now + (again_in or min(max(PATIENCE, now - one.at), LONGEST))
-            for one in notes
+            str(note): now + (again_in or min(max(FIRST_LOOK, now - note.at), LONGEST))
+            for note in notes
         }  # fmt: skip
         with self._ledger.reaching():
             self._ledger.redis.zadd(self._key, scores, xx=True)
 
     def sites(self, before: float) -> list[str]:
-        """Those with rows from before that time, which may be of jobs that were sent."""
+        """The sites with rows from before that time, perhaps only of jobs that were sent."""
         with self._ledger.reaching():
-            found: list[str] = self._ledger.redis.zrangebyscore(self._sites, "-inf", before)
-            return found
+            sites: list[str] = self._ledger.redis.zrangebyscore(self._sites, "-inf", before)
+            return sites
 
     def forget_site(self, site: str, rows_since: float | None = None) -> None:
-        """It has no rows any more, or none from before that time."""
+        """Note that it has no rows, or none from before that time."""
         with self._ledger.reaching(), self._ledger.redis.pipeline() as pipe:
             pipe.zrem(self._sites, site)
             if rows_since is not None:
@@ -114,7 +111,7 @@ class Notes:
         for text in texts:
             try:
                 notes.append(Note.read(text))
-            except ValueError:  # somebody else's
+            except ValueError:  # somebody else wrote it
                 with self._ledger.reaching():
                     self._ledger.redis.zrem(self._key, text)
         return notes

@@ -1,8 +1,8 @@
-"""Jobs that were committed and never sent are sent from their rows; rows of sent ones go.
+"""Jobs that were committed and never sent are sent from their rows; rows of sent jobs are deleted.
 
-Whoever sweeps looks at the notes, and asks a worker to look at those sites whose notes have waited
-too long: as a rule there are none.  The scheduler, which visits all sites anyway, leaves notes for
-rows of which Redis knows nothing.
+The worker that sweeps looks at the notes, and asks for a look at sites whose notes have waited too
+long: as a rule there are none.  The scheduler, which visits all sites anyway, leaves notes for rows
+of which Redis knows nothing.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.ledger.tombstones import AFTER_A_RUN
 from frappe_jobs.message import Message, Sending
-from frappe_jobs.outbox.notes import FORGOTTEN, PATIENCE, Note, Notes
+from frappe_jobs.outbox.notes import FIRST_LOOK, FORGOTTEN, Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
 from frappe_jobs.sweep import send_again
 
 logger = logging.getLogger(__name__)
 
-#: Seconds in which whoever has committed sends himself.
+#: Seconds for a process to send what it has committed.
 GRACE = 2.0
 #: Seconds after which a row is not sent any more: it came back with a backup, and no tombstone
 #: tells whether its job has run.
 TOO_OLD = AFTER_A_RUN
 #: Rows looked at, and deleted, in one transaction.
 PAGE = 500
-#: So many of the oldest ones are looked at for people.
+#: How many of the oldest rows are looked at for people.
 SHOWN = 1_000
-#: Rows of sent jobs are deleted when they are so old; earlier by the scheduler.
+#: Seconds after which rows of sent jobs are deleted; the scheduler does so earlier.
 CLEARED = 600.0
 
 
@@ -59,9 +59,9 @@ FOUND = "found"
 class Look:
     """What was seen of a site's outbox."""
 
-    #: What is to be sent still.
+    #: Rows that are still to be sent.
     waiting: list[Row] = field(default_factory=list)
-    #: What is never sent: it came with a backup, or a copy of another site.
+    #: Rows that are never sent: they came with a backup, or a copy of another site.
     strange: list[Row] = field(default_factory=list)
 
 
@@ -69,13 +69,13 @@ class Look:
 class Sorted:
     """Rows by what has become of their jobs."""
 
-    #: Of these messages nothing is left to be done.
+    #: The ids of messages for which nothing is left to be done.
     done: set[str]
-    #: These have a tombstone.
+    #: Messages that have a tombstone.
     buried: Sequence[Message]
-    #: These were recorded then, and nobody has noted that they were sent.
+    #: Records of messages that nobody has noted as sent, and when they were written.
     unsent: Sequence[tuple[Record, float]]
-    #: Of these nobody knows, and they can be read.
+    #: Messages by id that can be read, and of which nobody knows.
     new: Mapping[str, Message]
 
 
@@ -115,7 +115,7 @@ class Relay:
                 for queue in {name: None for note in notes for name in note.queues}:
                     self._ask(site, queue, at_front=True)
             except BrokerUnavailable:  # each further try would take as long
-                self._notes.put_off(notes, now, again_in=PATIENCE)
+                self._notes.put_off(notes, now, again_in=FIRST_LOOK)
                 raise
             self._notes.put_off(notes, now)
             asked.append(site)
@@ -135,7 +135,7 @@ class Relay:
 
     def _ask(self, site: str, queue: str, *, at_front: bool) -> None:
         known = self._settings.queues.get(queue) or self._settings.queues["default"]
-        # One waits at most: where nobody serves the queue they would be more and more.
+        # Its id lets at most one such job wait, even if nobody serves the queue.
         job_id = f"{RELAY_OUTBOX}::{known.name}::{'front' if at_front else 'back'}"
         message = Message(
             id=str(uuid4()), job_id=job_id, site=site, user=ADMINISTRATOR,
@@ -152,13 +152,13 @@ class Relay:
     # --- where all sites are visited
 
     def visit_all(self) -> None:
-        """The same for each site; what fails there is logged.  Raises BrokerUnavailable."""
+        """``visit`` each site; what fails there is logged.  Raises BrokerUnavailable."""
         for site in self._host.sites():
             try:
                 self.visit(site)
             except BrokerUnavailable:
                 raise
-            except Exception as error:  # of its database: the others are visited
+            except Exception as error:  # its database's: the other sites are visited
                 known = self._host.is_conflict(error) or self._host.is_out_of_reach(error)
                 logger.error(
                     "the outbox of %s is looked at later: %s", site, shortened(str(error)),
@@ -166,36 +166,36 @@ class Relay:
                 )  # fmt: skip
 
     def visit(self, site: str) -> None:
-        """Delete a site's rows of jobs that were sent; others of which Redis knows get a note.
+        """Delete a site's rows of jobs that were sent; leave a note for rows that have none.
 
-        Raises BrokerUnavailable, and what the site's database says.
+        Raises BrokerUnavailable, and the database's errors.
         """
         now = time.time()
         with self._host.session(site) as session:
             look = self._look_at(session, now, sends=False)
         if look.waiting:
-            noted = {one.id for one in self._notes.of(site, now)}
+            noted = {note.id for note in self._notes.of(site, now)}
             messages = [_message(row) for row in look.waiting if row.note not in noted]
-            if queues := {one.queue: None for one in messages if one}:
+            if queues := {message.queue: None for message in messages if message}:
                 self._notes.leave([Note(site, tuple(queues), 0.0, FOUND)])
 
     # --- with the site open
 
     def look(self, now: float | None = None) -> None:
-        """Send what the open site has committed and never sent, and delete the rows of the rest.
+        """Send the open site's jobs that were committed and never sent, and delete the other rows.
 
-        What cannot be sent now stays.  Raises what the site's database says.
+        Jobs that cannot be sent now stay.  Raises the database's errors.
         """
         session, now = self._host.require_current(), now or time.time()
         try:
             notes = self._notes.of(session.site, now - GRACE)
             look = self._look_at(session, now, sends=True)
-            self._notes.settle([one for one in notes if _is_done(one, look, now)])
+            self._notes.settle([note for note in notes if _is_done(note, look, now)])
         except BrokerError as error:
             logger.warning("the outbox of %s is looked at later: %s", session.site, error)
 
     def unsent(self, session: Session, now: float) -> Look:
-        """What waits in the open site's outbox, of the oldest rows, and what is never sent.
+        """Which of the oldest rows of the open site wait, and which are never sent.
 
         Nothing is changed.  Raises BrokerUnavailable.
         """
@@ -207,7 +207,7 @@ class Relay:
 
     def _look_at(self, session: Session, now: float, *, sends: bool) -> Look:
         look, before, last = Look(), now - GRACE, None
-        session.commit()  # what it has read before would hide what was committed since
+        session.commit()  # a transaction that has read would not see what was committed since
         while True:
             rows = self._host.outbox.read(session, before=before, after=last, limit=PAGE)
             ours = self._ours(rows, session.site, now, look)
@@ -225,14 +225,14 @@ class Relay:
     def _has_young(self, session: Session, since: float) -> bool:
         """Whether there are rows that were too young to be looked at."""
         last = Row("", "", "", "", "", claim=False, written_at=since)
-        found = self._host.outbox.read(session, before=2 * since, after=last, limit=1)
+        young = self._host.outbox.read(session, before=2 * since, after=last, limit=1)
         session.commit()
-        return bool(found)
+        return bool(young)
 
     def _ours(self, rows: Sequence[Row], site: str, now: float, look: Look) -> list[Row]:
-        """Those of the rows that were written here, and not too long ago.
+        """The rows that were written here, and not too long ago.
 
-        The others came with a backup, or a copy of another site: their jobs may have run already.
+        The others came with a backup, or a copy of another site: their jobs may have run.
         """
         here = self._settings.bench_id, site
         ours: list[Row] = []
@@ -242,47 +242,46 @@ class Relay:
         return ours
 
     def _see_to(self, rows: Sequence[Row], before: float, *, sends: bool) -> set[str]:
-        """Send what is unsent if that is wanted; gives the messages whose rows are done with."""
-        found = self._sorted(rows)
-        for message in found.buried:
-            self._follower.never_sent(message, CANCELLED_BEFORE)
+        """Send unsent jobs, with ``sends``; gives the ids of messages whose rows may go."""
+        by_state = self._sorted(rows)
+        for buried in by_state.buried:
+            self._follower.never_sent(buried, CANCELLED_BEFORE)
         if not sends:
-            return found.done
-        late = [one for one, recorded_at in found.unsent if recorded_at < before]
-        new = [(row, made) for row in rows if (made := found.new.get(row.message_id))]
-        sent = self._send([Sending(made, claim=row.claim, has_row=True) for row, made in new])
-        return found.done | self._send_again(late) | sent
+            return by_state.done
+        late = [record for record, recorded_at in by_state.unsent if recorded_at < before]
+        new = [(row, message) for row in rows if (message := by_state.new.get(row.message_id))]
+        sent = self._send([Sending(message, row.claim, has_row=True) for row, message in new])
+        return by_state.done | self._send_again(late) | sent
 
     def _sorted(self, rows: Sequence[Row]) -> Sorted:
-        known = {
-            one.message.id: one for one in self._ledger.read_all(row.message_id for row in rows)
-        }
+        records = self._ledger.read_all(row.message_id for row in rows)
+        known = {record.message.id: record for record in records}
         unsent = self._ledger.unsent_of([*known])
         unknown = (row for row in rows if row.message_id not in known)
-        new = {row.message_id: made for row in unknown if (made := _message(row))}
+        new = {row.message_id: message for row in unknown if (message := _message(row))}
         buried = self._ledger.buried([*new.values()])
         return Sorted(
             done=(known.keys() - unsent) | buried,
-            buried=[new[one] for one in buried],
-            unsent=[(known[one], at) for one, at in unsent.items()],
-            new={one: message for one, message in new.items() if one not in buried},
+            buried=[new.pop(message_id) for message_id in buried],
+            unsent=[(known[message_id], at) for message_id, at in unsent.items()],
+            new=new,
         )
 
     def _send_again(self, unsent: Sequence[Record]) -> set[str]:
-        """Send what was recorded alone; one message too many does no harm."""
+        """Send messages that have only a record; a second message of a job does no harm."""
         if not unsent:
             return set()
-        lost = list(unsent)
+        lost, messages = list(unsent), [record.message for record in unsent]
         if self._broker.is_searchable:
-            ids = {one.id for one in self._broker.lost([one.message for one in unsent])}
-            lost = [one for one in unsent if one.message.id in ids]
+            ids = {message.id for message in self._broker.lost(messages)}
+            lost = [record for record in unsent if record.message.id in ids]
         if lost:
             send_again(self._ledger, self._broker, lost)
-        self._ledger.sent([one.message for one in unsent])
-        return {one.message.id for one in unsent}
+        self._ledger.sent(messages)
+        return {message.id for message in messages}
 
     def _send(self, sendings: Sequence[Sending]) -> set[str]:
-        """Send what nobody knows of, the oldest first."""
+        """Send messages that nobody knows of, the oldest first."""
         outcomes, error = send(self._dispatcher, sendings)
         for sending in sendings:
             message, outcome = sending.message, outcomes.get(sending.message.id)
@@ -301,15 +300,15 @@ class Relay:
 def _message(row: Row) -> Message | None:
     try:
         return Message.from_json(row.message)
-    except BadMessage as error:  # or a later version's, for a newer worker to send
+    except BadMessage as error:  # a later version's is left to a newer worker
         logger.error("the row of %s in the outbox cannot be read: %s", row.message_id, error)
         return None
 
 
 def _is_done(note: Note, look: Look, now: float) -> bool:
-    """Whether its site need not be looked at for its sake.
+    """Whether its site need not be looked at again because of this note.
 
-    Where nothing is found that waits, a transaction may be about to commit.
+    If no row of it waits, a transaction may still be about to commit: so only an old note is done.
     """
     waiting = {row.note for row in look.waiting}
     return note.at < now - FORGOTTEN and not (waiting if note.id == FOUND else note.id in waiting)

@@ -1,4 +1,4 @@
-"""What becomes of jobs that a transaction has committed: nothing is raised, each is told."""
+"""Send jobs that a transaction has committed: nothing is raised, and each one's fate is told."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from frappe_jobs.message import Sending
 TAKEN = "a job of its id waits or runs"
 CANCELLED_BEFORE = "it was cancelled before"
 
-#: By message id the job, or why it is never sent; of what is in neither state, nothing.
+#: By message id the job, or why it is never sent; a message that is still to be sent is left out.
 Outcomes = Mapping[str, Job | str]
 
-#: Who hears of them, of the error by which the others are not sent, and whether they are later.
+#: Called with the outcomes, the error that kept the others from being sent, and whether these are
+#: sent later.
 Told = Callable[[Outcomes, FrappeJobsError | None, bool], None]
 
 
 def send(
     dispatcher: Dispatcher, sendings: Sequence[Sending]
 ) -> tuple[dict[str, Job | str], FrappeJobsError | None]:
-    """Send them, in order; those of a queue that is full wait, and the others do not."""
+    """Send them, in order; if a queue is full, only that queue's jobs wait."""
     if not sendings:
         return {}, None
     try:
         return _outcomes(sendings, dispatcher.dispatch(sendings)), None
     except QueueOverloaded as error:
-        queues = dict.fromkeys(one.message.queue for one in sendings)
-        if len(queues) == 1:
+        by_queue: dict[str, list[Sending]] = {}
+        for sending in sendings:
+            by_queue.setdefault(sending.message.queue, []).append(sending)
+        if len(by_queue) == 1:
             return {}, error
         sent: dict[str, Job | str] = {}
         first: FrappeJobsError | None = None
-        for queue in queues:
-            its, why = send(dispatcher, [one for one in sendings if one.message.queue == queue])
+        for of_queue in by_queue.values():
+            its, why = send(dispatcher, of_queue)
             sent |= its
             first = first or why
         return sent, first
@@ -44,5 +47,5 @@ def send(
 
 
 def _outcomes(sendings: Sequence[Sending], jobs: Sequence[Job | None]) -> dict[str, Job | str]:
-    found = zip(sendings, jobs, strict=True)
-    return {one.message.id: TAKEN if job is None else job for one, job in found}
+    pairs = zip(sendings, jobs, strict=True)
+    return {sending.message.id: TAKEN if job is None else job for sending, job in pairs}

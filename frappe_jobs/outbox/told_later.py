@@ -1,4 +1,4 @@
-"""What Redis is told beside the transactions: a note for many of them, and what is settled."""
+"""Redis is told little of transactions: one note for many, and later that they are settled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from frappe_jobs.outbox.notes import LIMIT, Note, Notes
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until it is told at the latest, by a thread, unless the next transaction does so.
+#: Seconds after which a thread tells it at the latest.
 PACE = 1.0
-#: Seconds in which the transactions of a thread share a note: each round trip would cost.
+#: Seconds in which a thread's transactions share a note, as each costs a round trip.
 SHARED = 0.5
 
 
@@ -30,20 +30,20 @@ class OpenNote:
     note: Note
     pid: int
     transactions: int = 0
-    #: Whether no transaction joins any more; without a lock: who joins counts first, then looks.
+    #: Whether no transaction joins any more; without a lock: joining counts first, then looks.
     is_closed: bool = False
     #: By the monotonic clock.
     made_at: float = field(default_factory=time.monotonic)
 
     def is_young(self) -> bool:
-        """Whether transactions may join still."""
+        """Whether transactions may still join."""
         return time.monotonic() - self.made_at < SHARED
 
 
 class ToldLater:
-    """Tells it as soon as Redis can be reached, while this process lives.
+    """Tells Redis as soon as it can be reached, while this process lives.
 
-    Of what dies with the process whoever looks at the site finds the records.
+    What is not told before the process dies, a worker finds out when it looks at the site.
     """
 
     def __init__(self, notes: Notes) -> None:
@@ -57,21 +57,21 @@ class ToldLater:
         self._pid = 0
 
     def join(self, site: str, queues: Collection[str]) -> OpenNote:
-        """The note for a transaction that is about to commit; left now if that can be done."""
+        """The note for a transaction that is about to commit; left in Redis now if possible."""
         open_notes = self._of_thread.__dict__
-        found: OpenNote | None = open_notes.get(site)
-        if found and found.pid == os.getpid() and found.is_young():
-            if {*queues} <= {*found.note.queues}:
-                found.transactions += 1
-                if not found.is_closed:
-                    return found
-                self.settle(found)
-            queues = dict.fromkeys((*found.note.queues, *queues))
-        made = OpenNote(Note(site, tuple(queues), time.time()), os.getpid(), 1)
-        open_notes[site] = made
-        self._leave(made.note)
-        self._open.append(made)
-        return made
+        shared: OpenNote | None = open_notes.get(site)
+        if shared and shared.pid == os.getpid() and shared.is_young():
+            if {*queues} <= {*shared.note.queues}:
+                shared.transactions += 1
+                if not shared.is_closed:
+                    return shared
+                self.settle(shared)
+            queues = dict.fromkeys((*shared.note.queues, *queues))
+        shared = OpenNote(Note(site, tuple(queues), time.time()), os.getpid(), 1)
+        open_notes[site] = shared
+        self._leave(shared.note)
+        self._open.append(shared)
+        return shared
 
     def _leave(self, note: Note) -> None:
         if self._left:  # each commit would wait for a Redis that does not answer
@@ -79,28 +79,28 @@ class ToldLater:
             return
         try:
             self._notes.leave([note])
-        except BrokerError as error:  # no reason to keep anybody from his work
+        except BrokerError as error:  # no reason to stop the transaction
             logger.debug("a note of %s is left later: %s", note.site, error)
             self._left.append(note)
             self._see_to_it()
 
     def settle(self, shared: OpenNote) -> None:
-        """Nothing of one of its transactions is left to be sent."""
+        """Note that all jobs of one of its transactions are sent."""
         shared.transactions -= 1
         if shared.is_closed and not shared.transactions:
             self._settled.append(shared.note)
         self._see_to_it()
 
     def tell_now(self) -> None:
-        """Tell it before this process ends."""
+        """Tell it now, before this process ends."""
         self._close(young=True)
         if self._left or self._settled:
             self._tell()
 
     def _close(self, *, young: bool = False) -> None:
-        """Let no more transactions join, and settle the notes whose are all settled."""
+        """Let no more transactions join, and settle the notes whose transactions are settled."""
         for shared in _all(self._open):
-            if shared.pid != os.getpid():  # whoever forked this process settles it
+            if shared.pid != os.getpid():  # the process that forked this one settles it
                 continue
             if shared.is_young() and not young:
                 self._open.append(shared)
@@ -110,7 +110,7 @@ class ToldLater:
                 self._settled.append(shared.note)
 
     def _tell(self) -> bool:
-        # What is left stays there until it was told, so that nobody else tries meanwhile.
+        # The notes stay in self._left until they are told, so that no transaction tries meanwhile.
         left, settled = [*self._left], _all(self._settled)
         try:
             if left:
@@ -144,10 +144,10 @@ class ToldLater:
 
 def _all(notes: deque[Any]) -> list[Any]:
     """Take all of them out, while others may add to them."""
-    found = []
+    taken = []
     while notes:
         try:
-            found.append(notes.popleft())
+            taken.append(notes.popleft())
         except IndexError:
             break
-    return found
+    return taken

@@ -60,7 +60,7 @@ class Sync:
         self._settings, self._host, self._timetable = settings, host, timetable
 
     def of(self, site: str) -> SiteSync:
-        """The part of it that is one site's."""
+        """The sync of that site."""
         return SiteSync(site, self._settings, self._host, self._timetable)
 
     def migrate(self, site: str) -> Plan:

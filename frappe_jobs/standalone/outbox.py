@@ -1,4 +1,4 @@
-"""A site's outbox without Frappe: rows by way of whatever SQLAlchemy session is at work."""
+"""A site's outbox without Frappe: rows that any SQLAlchemy session writes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from frappe_jobs.standalone.records import has_tables, need_tables
 logger = logging.getLogger(__name__)
 
 TABLE: Table = OutboxRow.__table__  # type: ignore[assignment]
-COLUMNS = [TABLE.c[one.name] for one in fields(Row)]
+COLUMNS = [TABLE.c[column.name] for column in fields(Row)]
 
-#: Nothing that was read before matters: who writes here cannot undo another's work.
+#: Blind: what is written does not depend on what was read.
 ADD = insert(TABLE).execution_options(**{sqlite.BLIND: True})
 DELETE = delete(TABLE).where(TABLE.c.message_id.in_(bindparam("ids", expanding=True)))
-#: Of a small table MariaDB would look at each row, and wait for those of open transactions.
+#: In a small table MariaDB would read all rows, and wait for those of open transactions.
 DELETE_ON_MYSQL = text(
-    f"DELETE one FROM {TABLE.name} AS one FORCE INDEX (PRIMARY) WHERE one.message_id IN :ids"
+    f"DELETE job FROM {TABLE.name} AS job FORCE INDEX (PRIMARY) WHERE job.message_id IN :ids"
 ).bindparams(bindparam("ids", expanding=True))
 
 LOCAL = {None, "", "localhost", "127.0.0.1", "::1"}
@@ -98,17 +98,16 @@ class SiteOutbox(Outbox):
 
 
 def _connection(db: DatabaseSession) -> Connection:
-    """Where the session keeps such rows; those of an app may be elsewhere."""
+    """The session's connection for these rows; it may have others for an app's own."""
     return db.connection(bind_arguments={"mapper": OutboxRow})
 
 
-def is_same_database(one: URL, other: URL) -> bool:
-    """Whether both lead to one database, as far as can be told; a socket is of this machine."""
-    kind = one.get_backend_name()
-    if kind == "sqlite":
-        file = sqlite.file_of(one)
+def is_same_database(url: URL, other: URL) -> bool:
+    """Whether both lead to the same database, as far as can be told; a socket is local."""
+    if url.get_backend_name() == "sqlite":
+        file = sqlite.file_of(url)
         return file is not None and file == sqlite.file_of(other)
-    return _place(one) == _place(other)
+    return _place(url) == _place(other)
 
 
 def _place(url: URL) -> tuple[object, ...]:

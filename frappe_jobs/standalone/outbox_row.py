@@ -14,7 +14,7 @@ class OutboxRow(Base):
     __tablename__ = "frappe_jobs_outbox"
     __table_args__ = (
         Index("frappe_jobs_outbox_by_time", "written_at", "message_id"),
-        {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"},  # whose rows are the transaction's
+        {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"},  # which has transactions
     )
 
     message_id: Mapped[str] = mapped_column(String(140), primary_key=True)

@@ -201,7 +201,7 @@ class SiteSchedule:
         """Note in the record that it begins; False if that due time has run before."""
         job = current_job()
         # At least by the scheduler's clock: after a flushed Redis its time must not come again.
-        last = max(_now(), _moment_of(job.message.enqueued_at)) if job else _now()
+        last = max(_now(), _utc(job.message.enqueued_at)) if job else _now()
         next_at = self._next_of(session.site)(record, last)
         values = {"last_execution": last, "next_execution": next_at, "last_due": due}
         noted = update(ScheduledJobType).filter_by(name=record.name).values(values)
@@ -232,7 +232,7 @@ class SiteSchedule:
         open_log = select(ScheduledJobLog.name).filter_by(
             scheduled_job_type=job.kwargs["job_type"], status="Scheduled"
         )
-        before = ScheduledJobLog.creation <= _moment_of(job.ended_at)  # not a later run's
+        before = ScheduledJobLog.creation <= _utc(job.ended_at)  # not a later run's
         for name in session.db.scalars(open_log.where(before)).all():
             _end_log(session, name, "Failed", None, str(value))
 
@@ -305,9 +305,7 @@ def _has_not_run(due: float, now: datetime) -> Any:
     noted a due time that has not come yet.
     """
     seen, last = ScheduledJobType.last_due, ScheduledJobType.last_execution
-    return or_(
-        seen.is_(None), seen < due, seen > now.timestamp(), last.is_(None), last < _moment_of(due)
-    )
+    return or_(seen.is_(None), seen < due, seen > now.timestamp(), last.is_(None), last < _utc(due))
 
 
 def _begin_log(session: StandaloneSession, job_type: str) -> str:
@@ -335,5 +333,5 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _moment_of(seconds: float) -> datetime:
+def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -27,7 +27,7 @@ from frappe_jobs import runtime
 from frappe_jobs.errors import BrokerUnavailable, QueueOverloaded
 from frappe_jobs.ledger.record import FINISHED
 from frappe_jobs.outbox import relay
-from frappe_jobs.outbox.notes import FORGOTTEN, PATIENCE
+from frappe_jobs.outbox.notes import FIRST_LOOK, FORGOTTEN
 from frappe_jobs.standalone.models import Base
 from frappe_jobs.standalone.outbox import is_same_database
 from frappe_jobs.standalone.outbox_row import OutboxRow
@@ -374,17 +374,17 @@ def test_whoever_sweeps_has_the_site_looked_at_and_less_often_with_time(here: An
     die("after the commit", queue="long")
     now = time.time()
     assert here.relay.have_sites_looked_at(now) == []
-    assert here.relay.have_sites_looked_at(now + PATIENCE) == ["site1"]
-    assert here.relay.have_sites_looked_at(now + PATIENCE + 1) == []
+    assert here.relay.have_sites_looked_at(now + FIRST_LOOK) == ["site1"]
+    assert here.relay.have_sites_looked_at(now + FIRST_LOOK + 1) == []
     [record] = here.ledger.records("site1")
     assert (record.message.method, record.message.queue) == ("frappe_jobs.relay_outbox", "long")
     assert record.message.at_front
-    assert here.relay.have_sites_looked_at(now + 2 * PATIENCE + 1) == ["site1"]
+    assert here.relay.have_sites_looked_at(now + 2 * FIRST_LOOK + 1) == ["site1"]
 
 
 def test_of_several_queues_whoever_serves_one_of_them_looks(here: Any) -> None:
     die("before the send")
-    assert here.relay.have_sites_looked_at(time.time() + PATIENCE) == ["site1"]
+    assert here.relay.have_sites_looked_at(time.time() + FIRST_LOOK) == ["site1"]
     asked = [one.message for one in here.ledger.records("site1")]
     assert {one.queue for one in asked} == {"default", "long"}
 

@@ -28,7 +28,7 @@ class Together:
 
     def before(self) -> None:
         """The callback before the commit."""
-        if not self._was_shown:  # nor where there was none: they were handed in after one
+        if not self._was_shown:  # after() sets that, too
             self._was_shown = True
             self._keeper.before(self._things)
 

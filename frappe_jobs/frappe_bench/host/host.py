@@ -52,38 +52,22 @@ LAST_COMMITS = 5
 #: What Frappe's worker-pool imports before it forks, and what the first job of a process that reads
 #: or saves a document imports: so a worker's processes share one copy.
 PRELOADED = (
-    "frappe.database.query",
-    "frappe.query_builder",
-    "frappe.utils.data",
-    "frappe.utils.safe_exec",
-    "frappe.utils.typing_validations",
-    "frappe.website.path_resolver",
-    "frappe.handler",
-    "frappe.utils.user",
-    "frappe.model.db_query",
-    "frappe.database.mariadb.database",
-    "frappe.monitor",
-    "frappe.recorder",
-    "frappe.utils.file_lock",
-    "frappe.permissions",
-    "frappe.core.doctype.scheduled_job_type.scheduled_job_type",
-    "frappe.realtime",
-    "frappe.model.create_new",
-    "frappe.utils.nestedset",
-    "frappe.utils.redis_wrapper",
-    "frappe.core.doctype.docfield.docfield",
-    "frappe.core.doctype.docperm.docperm",
-    "frappe.core.doctype.has_role.has_role",
+    "frappe.database.query", "frappe.query_builder", "frappe.utils.data", "frappe.utils.safe_exec",
+    "frappe.utils.typing_validations", "frappe.website.path_resolver", "frappe.handler",
+    "frappe.utils.user", "frappe.model.db_query", "frappe.database.mariadb.database",
+    "frappe.monitor", "frappe.recorder", "frappe.utils.file_lock", "frappe.permissions",
+    "frappe.core.doctype.scheduled_job_type.scheduled_job_type", "frappe.realtime",
+    "frappe.model.create_new", "frappe.utils.nestedset", "frappe.utils.redis_wrapper",
+    "frappe.core.doctype.docfield.docfield", "frappe.core.doctype.docperm.docperm",
+    "frappe.core.doctype.has_role.has_role", "frappe.core.doctype.user.user",
     "frappe.core.doctype.system_settings.system_settings",
-    "frappe.core.doctype.user.user",
-    "frappe.core.doctype.user_permission.user_permission",
-    "frappe.core.doctype.version.version",
+    "frappe.core.doctype.user_permission.user_permission", "frappe.core.doctype.version.version",
     "frappe.email.doctype.notification.notification",
     "frappe.workflow.doctype.workflow_action.workflow_action",
     "frappe.automation.doctype.assignment_rule.assignment_rule",
     "frappe.automation.doctype.milestone_tracker.milestone_tracker",
     "frappe.social.doctype.energy_point_rule.energy_point_rule",
-)
+)  # fmt: skip
 
 
 class BenchHost(Host):

@@ -16,13 +16,13 @@ from frappe_jobs.host.session import Session
 logger = logging.getLogger(__name__)
 
 TABLE = tables.OUTBOX
-COLUMNS = ", ".join(one.name for one in fields(Row))
-ONE = f"({', '.join(['%s'] * len(fields(Row)))})"
+COLUMNS = ", ".join(column.name for column in fields(Row))
+PLACES = f"({', '.join(['%s'] * len(fields(Row)))})"
 
-#: Of a small table MariaDB would look at each row, and wait for those of open transactions.
+#: In a small table MariaDB would read all rows, and wait for those of open transactions.
 DELETE = {
-    "mariadb": f"delete one from `{TABLE}` as one force index (primary) "
-    "where one.message_id in %(ids)s",
+    "mariadb": f"delete job from `{TABLE}` as job force index (primary) "
+    "where job.message_id in %(ids)s",
     "postgres": f'delete from "{TABLE}" where message_id in %(ids)s',
 }
 
@@ -32,7 +32,7 @@ LONGEST = 1_000_000
 
 
 class BenchOutbox(Outbox):
-    """By Frappe's own database; its table is made beside the transaction that is open."""
+    """Reads and writes them by Frappe's own database."""
 
     table = TABLE
 
@@ -47,13 +47,13 @@ class BenchOutbox(Outbox):
         return True
 
     def add(self, session: Session, rows: Sequence[Row]) -> None:
-        for some in _portions(rows):
+        for portion in _portions(rows):
             values = [
                 int(value) if isinstance(value, bool) else value
-                for row in some
+                for row in portion
                 for value in astuple(row)
             ]
-            places = ", ".join([ONE] * len(some))
+            places = ", ".join([PLACES] * len(portion))
             frappe.db.sql(f"insert into `{TABLE}` ({COLUMNS}) values {places}", values)
 
     def read(
@@ -79,17 +79,17 @@ class BenchOutbox(Outbox):
 
 
 def _portions(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """As a rule one: MariaDB takes no statement that is longer than its ``max_allowed_packet``."""
-    some: list[Row] = []
+    """The rows for each statement: MariaDB takes none over its ``max_allowed_packet``."""
+    portion: list[Row] = []
     length = 0
     for row in rows:
-        if some and length + len(row.message) > LONGEST:
-            yield some
-            some, length = [], 0
-        some.append(row)
+        if portion and length + len(row.message) > LONGEST:
+            yield portion
+            portion, length = [], 0
+        portion.append(row)
         length += len(row.message)
-    if some:
-        yield some
+    if portion:
+        yield portion
 
 
 def is_read_only() -> bool:

@@ -16,7 +16,7 @@ from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq.seam import ENQUEUE
 
 #: The calls that it leaves behind.
-CALLS = {one for one in ENQUEUE.co_consts if isinstance(one, CodeType)}
+CALLS = {code for code in ENQUEUE.co_consts if isinstance(code, CodeType)}
 
 
 def see_to_calls() -> None:
@@ -33,11 +33,11 @@ def is_before_commit() -> bool:
 
 def _make_calls() -> None:
     here, db = runtime(), frappe.local.db
-    calls = [one for one in db.after_commit._functions if _is_frappes(one)]
+    calls = [call for call in db.after_commit._functions if _is_frappes(call)]
     is_kept = here.settings.outbox and here.host.outbox.make_ready(here.host.require_current())
     if not calls or not is_kept:
         return
-    others = [one for one in db.after_commit._functions if not _is_frappes(one)]
+    others = [call for call in db.after_commit._functions if not _is_frappes(call)]
     db.after_commit.reset()
     db.after_commit._functions.extend(others)
     frappe.local.frappe_jobs_before_commit = True
