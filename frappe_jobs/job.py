@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import compress
 from typing import Any, Protocol
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.errors import BrokerError, JobError, JobFailed, JobNotFound, JobTimeout
+from frappe_jobs.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    HostError,
+    JobError,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+)
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 from frappe_jobs.message import Message, Sending
 
 #: How many jobs are ended in a round trip.
 CHUNK = 500
+
+#: Why a job was not sent once more.
+CHANGED, LOCKED = "changed", "locked"
 
 
 class Follower(Protocol):
@@ -241,10 +254,18 @@ class Jobs:
             chunk = messages[start : start + CHUNK]
             cancelled = self.ledger.cancel(chunk, reason, waiting_only=True)
             ended += [message for message, done in zip(chunk, cancelled, strict=True) if done]
-        if ended:
-            self._broker.discard(ended)
-            self._follower.settle_if_possible(ended)
+        self.let_go(ended, ended)
         return ended
+
+    def let_go(self, cancelled: Sequence[Message], searched: Sequence[Message]) -> int:
+        """Settle what has been cancelled; gives how many messages the broker has removed.
+
+        It looks only for those that are to be ``searched``.
+        """
+        removed = len(self._broker.discard(searched)) if searched else 0
+        if cancelled:
+            self._follower.settle_if_possible(cancelled)
+        return removed
 
     def stop(self, message: Message) -> bool:
         """Cancel the job even if it runs: its process is killed; False if it had ended."""
@@ -258,13 +279,47 @@ class Jobs:
         """Send an ended job once more, as a new message; the old message's record is removed."""
         message = ended.again(at=time.time(), goes_on=goes_on)
         self._follower.requeued(message)
-        try:
-            self._broker.publish([Sending(message)], self.ledger)
-        except BrokerError as error:
-            self._follower.never_sent(message, error)
-            raise
-        self.ledger.forget(ended)
+        self._send_instead([(ended, message)])
         return self.waiting(message)
+
+    def requeue_all(self, records: Sequence[Record], *, from_start: bool = False) -> dict[str, str]:
+        """Send ended jobs once more, as ``requeue`` does, each once whoever else does it too.
+
+        Gives why the others were not sent, by their messages' ids: they have ``changed`` since
+        they were read, or their Background Task is ``locked``.  Raises BrokerUnavailable; those
+        that were not sent can be retried then.
+        """
+        claimed = self.ledger.claim_again(records)
+        left = {one.message.id: CHANGED for one, ok in zip(records, claimed, strict=True) if not ok}
+        instead: list[tuple[Message, Message]] = []
+        for record in compress(records, claimed):
+            goes_on = record.status != FINISHED and not from_start
+            message = record.message.again(at=time.time(), goes_on=goes_on)
+            try:
+                self._follower.requeued(message)
+            except HostError:
+                left[record.message.id] = LOCKED
+                self.ledger.unclaim_again([record.message])
+            else:
+                instead.append((record.message, message))
+        self._send_instead(instead)
+        return left
+
+    def _send_instead(self, pairs: Sequence[tuple[Message, Message]]) -> None:
+        """Send the second of each pair, and remove the record of the first, which has ended."""
+        try:
+            self._broker.publish([Sending(message) for _, message in pairs], self.ledger)
+        except BrokerError as error:
+            sent = {message.id for message in error.details.get("sent", ())}
+            unsent = [pair for pair in pairs if pair[1].id not in sent]
+            for _, message in unsent:
+                self._follower.never_sent(message, error)
+            with suppress(BrokerUnavailable):  # else the sweep sends what was recorded
+                self.ledger.cancel([one for _, one in unsent], "never sent", waiting_only=True)
+                self.ledger.unclaim_again([ended for ended, _ in unsent])
+                self.ledger.forget_all([ended for ended, one in pairs if one.id in sent])
+            raise
+        self.ledger.forget_all([ended for ended, _ in pairs])
 
 
 __all__ = ["CANCELLED", "FAILED", "FINISHED", "QUEUED", "STARTED", "Job", "Jobs"]

@@ -47,6 +47,7 @@ from frappe_jobs.sites_folder import find_sites_path, is_frappe_bench
 if TYPE_CHECKING:
     from celery import Celery
 
+    from frappe_jobs.bulk.actions import Bulk
     from frappe_jobs.history.folding import Folding
     from frappe_jobs.history.reading import History
     from frappe_jobs.ledger.backfill import Backfill
@@ -64,6 +65,7 @@ ADAPTERS = {
     "history": "frappe_jobs.history.reading:History",
     "folding": "frappe_jobs.history.folding:Folding",
     "search": "frappe_jobs.ledger.search:search_for",
+    "bulk": "frappe_jobs.bulk.actions:Bulk",
     "backfill": "frappe_jobs.ledger.backfill:Backfill",
 }
 
@@ -140,6 +142,11 @@ class Runtime:
         """
         search: Search = load("search")(self.ledger, self.settings, sites, **filters)
         return search
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        bulk: Bulk = load("bulk")(self.jobs, self.broker)
+        return bulk
 
     @cached_property
     def history(self) -> History:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.cli import bulk
+from frappe_jobs.cli.chosen import find_jobs, find_records
 from frappe_jobs.cli.filters import filter_options
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
-    known_queues,
     pass_bench,
     show,
     with_site,
 )
-from frappe_jobs.errors import JobError, JobNotFound
-from frappe_jobs.job import Job
-from frappe_jobs.ledger.record import FAILED, Record
+from frappe_jobs.ledger.record import Record
 from frappe_jobs.ledger.search import LONGEST_PAGE
 from frappe_jobs.rows.jobs import COLUMNS, more, row
 from frappe_jobs.rows.values import shown_value
@@ -38,28 +36,14 @@ FARTHEST = 200_000
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
-def find_records(bench: Bench, ids: Sequence[str]) -> list[Record]:
-    """The records of these ids on the chosen sites; raises JobNotFound if one is on no site."""
-    listing = runtime.use(bench.settings.sites_path).listing
-    records: list[Record] = []
-    sites = bench.chosen_sites()
-    for name in ids:
-        found = [record for site in sites if (record := listing.find(site, name))]
-        if not found:
-            raise JobNotFound(f"No job {name!r} is known on {', '.join(sites)}.")
-        records += found
-    return records
-
-
-def find_jobs(bench: Bench, ids: Sequence[str]) -> list[Job]:
-    """The jobs of these ids on the chosen sites; raises JobNotFound if one is on no site."""
-    return [runtime.current().jobs.of(record) for record in find_records(bench, ids)]
-
-
 @with_site
 @click.group()
 def jobs() -> None:
     """Look at jobs, retry, cancel, delete them."""
+
+
+for _command in (bulk.retry, bulk.cancel, bulk.delete):
+    jobs.add_command(_command)
 
 
 @jobs.command("list")
@@ -110,61 +94,6 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
     for number, values in enumerate(rows):
         lines = [f"{name + ':':<13} {_readable(value)}" for name, value in values.items()]
         click.echo("\n" * bool(number) + "\n".join(lines))
-
-
-@jobs.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--failed", is_flag=True, help="All failed jobs of the site.")
-@click.option("--queue", callback=known_queues, help="With --failed: only of these queues.")
-@click.option("--from-start", is_flag=True, help="Do the steps that are done once more.")
-@with_site
-@pass_bench
-def retry(
-    bench: Bench, ids: tuple[str, ...], failed: bool, queue: list[str], from_start: bool
-) -> None:
-    """Run ended jobs once more, with the same ids and arguments.
-
-    One that has not finished goes on behind the steps and rows that it has done.
-    """
-    if failed == bool(ids) or (queue and not failed):
-        raise click.UsageError("Give the jobs' ids, or --failed (with --queue, if you like).")
-    if failed:
-        here = runtime.use(bench.settings.sites_path)
-        found = here.listing.latest(bench.chosen_sites(), [FAILED], queue)
-        again = [here.jobs.of(record) for record in [*found]]
-    else:
-        again = find_jobs(bench, ids)
-    for job in again:
-        click.echo(f"Queued again: {job.requeue(from_start=from_start).id}")
-    if not again:
-        click.echo("No failed jobs.")
-
-
-@jobs.command()
-@ids_argument
-@with_site
-@pass_bench
-def cancel(bench: Bench, ids: tuple[str, ...]) -> None:
-    """End jobs without their effect: a running job is killed."""
-    late = []
-    for job in find_jobs(bench, ids):
-        if job.cancel():
-            click.echo(f"Cancelled: {job.id}")
-        else:
-            late.append(f"{job.id} ({job.status})")
-    if late:
-        raise JobError(f"It was too late to cancel {', '.join(late)}.")
-
-
-@jobs.command()
-@ids_argument
-@with_site
-@pass_bench
-def delete(bench: Bench, ids: tuple[str, ...]) -> None:
-    """Remove what is known of jobs; those that wait or run are cancelled."""
-    for job in find_jobs(bench, ids):
-        job.delete()
-        click.echo(f"Deleted: {job.id}")
 
 
 @jobs.command()

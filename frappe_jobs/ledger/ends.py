@@ -13,14 +13,16 @@ from frappe_jobs.errors import JobFailed
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.indexing import Indexing, ended_tokens
-from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End
-from frappe_jobs.ledger.scripts import END, FORGET
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, UNWRITTEN, End, Record
+from frappe_jobs.ledger.scripts import CLAIM_AGAIN, END, FORGET
 from frappe_jobs.ledger.tombstones import Tombstones
 from frappe_jobs.message import Message, to_json
 
 #: What Celery calls the ends of a job, and the error that it is told of where none was raised.
 CELERY_STATES = {FINISHED: "SUCCESS", FAILED: "FAILURE", CANCELLED: "REVOKED"}
 JOB_FAILED = f"{JobFailed.__module__}.{JobFailed.__name__}"
+#: Seconds for which an ended job is claimed by one who sends it once more.
+CLAIMED = 60
 
 
 class Ends(Fields, Tombstones, Indexing):
@@ -80,6 +82,27 @@ class Ends(Fields, Tombstones, Indexing):
                 arguments = [message.id, self._prefix, " ".join(ended_tokens(message))]
                 self._script(FORGET)(keys=self._keys(message), args=arguments, client=pipe)
             return [bool(reply) for reply in pipe.execute()]
+
+    @reachable
+    def claim_again(self, records: Sequence[Record]) -> list[bool]:
+        """Claim ended jobs for sending them once more; whether each is this caller's.
+
+        Not if it has changed since it was read, or somebody has claimed it within a minute.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in records:
+                key = self._key("record", one.message.id)
+                arguments = [one.status, time.time(), CLAIMED]
+                self._script(CLAIM_AGAIN)(keys=[key], args=arguments, client=pipe)
+            return [bool(reply) for reply in pipe.execute()]
+
+    @reachable
+    def unclaim_again(self, messages: Sequence[Message]) -> None:
+        """Let others send them once more."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one in messages:
+                pipe.hdel(self._key("record", one.id), "again")
+            pipe.execute()
 
     def _ended(
         self,

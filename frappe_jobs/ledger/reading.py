@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from frappe_jobs.ledger.connection import reachable, wait_for_word
 from frappe_jobs.ledger.keys import AHEAD, BenchRedis
-from frappe_jobs.ledger.record import ENDED, Record, parse_record
+from frappe_jobs.ledger.record import ENDED, READERS, Record, parse_record
 from frappe_jobs.message import Message
 from frappe_jobs.texts.error_text import safe
+
+#: The fields of a record that are short.
+HEAD = ("envelope", *(READERS.keys() - {"result", "traceback"}))
 
 
 class Records(BenchRedis):
@@ -27,6 +30,21 @@ class Records(BenchRedis):
             for message_id in ids:
                 pipe.hgetall(self._key("record", message_id))
             return [record for record in map(parse_record, pipe.execute()) if record]
+
+    @reachable
+    def read_heads(self, ids: Sequence[str]) -> list[Record | None]:
+        """The records of these messages without their long texts, results and tracebacks.
+
+        None for each that is not known.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for message_id in ids:
+                pipe.hmget(self._key("record", message_id), HEAD)
+            replies = pipe.execute() if ids else []
+        pairs = (zip(HEAD, reply, strict=True) for reply in replies)
+        return [
+            parse_record({name: text for name, text in pair if text is not None}) for pair in pairs
+        ]
 
     @reachable
     def find(self, site: str, job_id: str) -> Record | None:

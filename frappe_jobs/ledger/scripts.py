@@ -233,3 +233,13 @@ if status then
 end
 return redis.call('DEL', record)
 """
+
+# gives 1 if the job is the caller's to be sent once more: it has that end, and nobody has claimed
+# it within so many seconds
+CLAIM_AGAIN = """
+local status, now, seconds = unpack(ARGV)
+local present, again = unpack(redis.call('HMGET', KEYS[1], 'status', 'again'))
+if present ~= status or again and now - again < tonumber(seconds) then return 0 end
+redis.call('HSET', KEYS[1], 'again', now)
+return 1
+"""

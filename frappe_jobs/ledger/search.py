@@ -25,10 +25,8 @@ from frappe_jobs.ledger.record import (
     FAILED,
     FINISHED,
     QUEUED,
-    READERS,
     STARTED,
     Record,
-    parse_record,
 )
 from frappe_jobs.ledger.sieve import Stream, find_heads
 from frappe_jobs.ledger.walk import Few, Source, Walk
@@ -36,9 +34,7 @@ from frappe_jobs.ledger.wanted import Wanted, mark
 
 #: Jobs on a page, at most.
 LONGEST_PAGE = 1_000
-#: What a search reads of a record: not the long texts.
 NO_PLAN = Plan({})
-FIELDS = ("envelope", *(READERS.keys() - {"result", "traceback"}))
 
 
 @dataclass(frozen=True)
@@ -104,19 +100,11 @@ class Search:
         """Those that are wanted indeed: what was looked at in Redis is only a part of it."""
         return {
             record.message.id: (place, record)
-            for place, record in zip(some, self._read([one.text_id for one in some]), strict=True)
+            for place, record in zip(
+                some, self._ledger.read_heads([one.text_id for one in some]), strict=True
+            )
             if record and self._wanted.fits(record)
         }
-
-    def _read(self, ids: Sequence[str]) -> list[Record | None]:
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for message_id in ids:
-                pipe.hmget(self._ledger._key("record", message_id), FIELDS)
-            replies = pipe.execute()
-        pairs = (zip(FIELDS, reply, strict=True) for reply in replies)
-        return [
-            parse_record({name: text for name, text in pair if text is not None}) for pair in pairs
-        ]
 
     def _streams(self, begun: Position) -> list[Source]:
         """Where the wanted jobs may be, each from that place on."""
@@ -195,7 +183,7 @@ class Search:
         """Those that run: as few as there are processes."""
         with self._ledger.reaching():
             ids = self._ledger.redis.zrange(self._ledger._key("running"), 0, -1)
-        running = [one for one in self._read(ids) if one and one.status == STARTED]
+        running = [one for one in self._ledger.read_heads(ids) if one and one.status == STARTED]
         return Few(self._wanted, running, begun)
 
     def _of_id(self, begun: Position) -> Few:
@@ -204,6 +192,6 @@ class Search:
         with self._ledger.reaching():
             keys = [self._ledger._key("job", site, job) for site in wanted.sites]
             newest = self._ledger.redis.mget(keys) if keys else []
-        records = self._read([*{job, *(one for one in newest if one)}])
+        records = self._ledger.read_heads([*{job, *(one for one in newest if one)}])
         mine = [one for one in records if one and job in (one.message.id, one.message.job_id)]
         return Few(wanted, mine, begun)

@@ -100,6 +100,56 @@ class TestWithoutAWorker:
         assert time.monotonic() - began < 20
         assert runtime.current().broker.depth("default") == 1
 
+    def test_filters_choose_the_jobs_that_are_cancelled_and_deleted(self, idle):
+        for site in ("site1", "site2"):
+            with frappe.site(site, "anna"):
+                frappe.enqueue_many({"method": tasks.ping} for _ in range(3))
+            with frappe.site(site):
+                frappe.enqueue(tasks.echo, job_id="other")
+        command = ("--site", "site1", "jobs", "cancel", "--user", "anna")
+        counted = idle.run(*command, "--dry-run")
+        assert counted.stdout.splitlines()[1:] == ["site1  queued  default  acme.tasks.ping  3"]
+        asked = idle.run(*command, input="n\n")
+        assert asked.returncode == 1 and "Cancel these 3 jobs? [y/N]:" in asked.stdout
+        assert len(rows(idle, "jobs", "list", "--status", "queued", "--site", "all")) == 8
+        done = idle.run(*command, "--yes").stdout.splitlines()
+        assert done[0] == "Cancelled: 3 jobs."
+        stay = "3 messages stay with the broker until a worker gets and drops them."
+        assert done[1:] == ([] if runtime.current().broker.is_searchable else [stay])
+        assert idle.run(*command, "--yes").stdout == "No queued or started jobs.\n"
+        deleted = idle.run("--site", "site1", "jobs", "delete", "--until", "0s", input="y\n")
+        assert deleted.stdout.endswith("Deleted: 3 jobs.\n")
+        listed = rows(idle, "jobs", "list", "--site", "all")
+        assert [row["site"] for row in listed].count("site1") == 1 and len(listed) == 5
+
+    def test_a_list_goes_on_with_its_cursor(self, bench):
+        with frappe.site("site1"):
+            frappe.enqueue_many({"method": tasks.echo, "number": number} for number in range(5))
+        command = ("--site", "site1", "jobs", "list", "--limit", "3", "--format", "json")
+        first = bench.run(*command)
+        cursor = first.stderr.removeprefix("There are more; to go on: --cursor ").strip()
+        second = bench.run(*command, "--cursor", cursor)
+        assert [len(json.loads(one.stdout)) for one in (first, second)] == [3, 2]
+        assert second.stderr == ""
+        refused(bench.run(*command, "--cursor", cursor[2:]), "is no cursor of this search", 1)
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["cancel"], "Give either the jobs' ids, or filters: --status"),
+            (["delete", "x", "--user", "anna"], "Give either the jobs' ids, or filters: --status"),
+            (["retry", "x", "--failed"], "Give either the jobs' ids, or filters: --status"),
+            (["list", "--since", "soon"], "soon"),
+            (["list", "--queue", "nowhere"], "there is no queue 'nowhere'"),
+        ],
+    )
+    def test_wrong_filters_are_said(self, bench, arguments, said):
+        refused(bench.run("--site", "site1", "jobs", *arguments), said, 2)
+
+    def test_an_error_without_a_word_is_said(self, bench):
+        done = bench.run("--site", "site1", "jobs", "list", "--error", "!?")
+        refused(done, "'error' must have 1 to 8 words; not '!?'.")
+
     @pytest.mark.parametrize(
         "command",
         [["jobs", "list"], ["purge-jobs"]],
@@ -172,4 +222,4 @@ class TestWithAWorker:
             assert done.stdout.count("Queued again: again ") == 3
             wait_until(lambda: frappe.get_job_status("again 0") == "failed", 10)
             assert shared.run("--site", "site2", "jobs", "retry", "again 0").returncode == 0
-        refused(shared.run("--site", "site2", "jobs", "retry"), "--failed", 2)
+        refused(shared.run("--site", "site2", "jobs", "retry"), "Give either the jobs' ids", 2)

@@ -27,7 +27,7 @@ TIERS = (
     " scheduler.events",
     "ledger",
     "history",
-    "job outcome effects sweep",
+    "job outcome effects sweep bulk",
     "dispatch",
     "outbox",
     "background_task",

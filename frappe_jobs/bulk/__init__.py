@@ -1,0 +1,1 @@
+"""Many jobs at once: those that were shown, retried, cancelled or deleted."""
