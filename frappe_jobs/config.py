@@ -222,6 +222,10 @@ class Settings:
         "frappe_jobs_history", None,
         "Whether what happens to jobs is counted; default: where the pages, metrics or alerts are "
         "configured.", parse=yes_or_no)
+    metrics: bool = option(
+        "frappe_jobs_metrics", False,
+        "Whether metrics are served from here, so that what happens to jobs is counted.",
+        parse=yes_or_no)
     web: Mapping[str, Any] | None = option(
         "frappe_jobs_web", None, "Who may use the pages of frappe-jobs web, and how.",
         parse=an_object)

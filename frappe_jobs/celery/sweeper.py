@@ -10,15 +10,15 @@ from typing import Any
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.runtime import Runtime
+from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.sweep import sweep
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what was committed, and may have never been sent.
 RELAY = 2
-#: Seconds between two looks at the minutes that are over, where a history is kept.
-FOLD = 20
+#: Seconds between two looks at the bench, where somebody watches it.
+WATCH = 20
 #: Seconds between two looks at whether the search indexes are whole, and of work if they are not.
 FILL, FILL_FOR = 60, 5.0
 
@@ -43,18 +43,15 @@ def _sweep_for_ever(consumer: Any) -> None:
     runtime = runtime_of(consumer.app)
     ledger = runtime.make_ledger()
     interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
-    pause, swept, folded = threading.Event(), time.monotonic(), 0.0
+    pause, swept, watched = threading.Event(), time.monotonic(), 0.0
     while not pause.wait(min(RELAY, interval)):
         try:
             with Sweeper.turn:
                 if ledger.take_turn("relay", RELAY):
                     runtime.relay.have_sites_looked_at(time.time())
-                if runtime.settings.keeps_history and time.monotonic() - folded > FOLD:
-                    folded = time.monotonic()
-                    if ledger.take_turn("history", FOLD):
-                        runtime.folding.fold()
-                if runtime.settings.keeps_search_index and ledger.take_turn("search", FILL):
-                    runtime.backfill.fill_all(FILL_FOR)
+                if runtime.settings.keeps_history and time.monotonic() - watched > WATCH:
+                    watched = time.monotonic()
+                    load("watching")(runtime, consumer, ledger)
                 if time.monotonic() - swept < interval:
                     continue
                 swept = time.monotonic()

@@ -38,6 +38,7 @@ COMMANDS = {
     "queues": ("queues", "List the queues, their workers and waiting jobs."),
     "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
     "check": ("check", "Answer a health probe."),
+    "metrics": ("metrics", "Serve metrics for Prometheus, until it is told to end."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
     "web": ("web", "Serve pages that show the bench in a browser, until it is told to end."),

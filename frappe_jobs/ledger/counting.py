@@ -27,12 +27,13 @@ LONGEST_NAME = 140
 #: Times are known by their class: each is 2^(1/4) of the one before, from a millisecond to 12 days.
 CLASSES_TO_DOUBLE, LAST_CLASS, SHORTEST = 4, 120, 0.001
 
+LIMITS = ", ".join(f"{kind} = {limit}" for kind, limit in FIELDS.items())
+
 # The step's own text stays whole, and its reply is what it was.  By Redis's clock: one for all.
 COUNT = f"""
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
 local minute = math.floor(now / 60)
-local limits = {{{', '.join(f'{kind} = {limit}' for kind, limit in FIELDS.items())}}}
 local function count(kind, name, code, by)
   local key = prefix .. 'history:' .. kind .. ':' .. minute
   local field = code .. ':' .. name
@@ -42,7 +43,7 @@ local function count(kind, name, code, by)
     redis.call('EXPIRE', key, {UNFOLDED})
     redis.call('ZREMRANGEBYSCORE', prefix .. 'history:unfolded', '-inf', minute - {UNFOLDED // 60})
     redis.call('ZADD', prefix .. 'history:unfolded', minute, minute)
-  elseif fields > limits[kind] then
+  elseif fields > ({{{LIMITS}}})[kind] then
     redis.call('HDEL', key, field)
     redis.call('HINCRBY', key, code .. ':', by)
   end
@@ -61,8 +62,9 @@ end
 """
 
 OF_JOB = """
-local enqueued_at, method = table.remove(ARGV), table.remove(ARGV)
-local queue, site, prefix = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
+local last = #ARGV
+local prefix, site, queue, method, enqueued_at = unpack(ARGV, last - 4)
+for place = last, last - 4, -1 do ARGV[place] = nil end
 """
 
 

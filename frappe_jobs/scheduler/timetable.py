@@ -161,6 +161,14 @@ class Timetable(Connected):
         return Sighting(found.get("token", "?"), at, clock)
 
     @reachable
+    def first_due(self) -> float | None:
+        """When the scheduled job that is due first is, or was, due; None if there is none."""
+        found: list[Any] = of_its_kind(
+            lambda: self.redis.zrange(self.schedule_key, 0, 0, withscores=True), []
+        )
+        return float(found[0][1]) if found else None
+
+    @reachable
     def now(self) -> float:
         """The time by Redis's clock, in seconds since 1970; jobs are due by it."""
         seconds, microseconds = self.redis.time()

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, all of them from what Redis knows; needs the extra ``metrics``."""
