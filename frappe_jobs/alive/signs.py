@@ -41,18 +41,29 @@ class Sign:
         self._facts = facts | {"host": os.uname().nodename, "pid": os.getpid()}
         self._path = self._folder / f"{kind}-{uuid4().hex}"
         self._descriptor: int | None = None
+        self._has_left = False
 
     def give(self, fault: str = "", state: str = "") -> None:
         """Say that it goes on; ``fault`` is why it does not, ``state`` what it does."""
-        if self._descriptor is None:
-            self._open()
+        if self._has_left:
+            return
+        descriptor = self._open_if_gone()
         line = self._facts | {"at": time.monotonic(), "fault": fault, "state": state}
         text = json.dumps(line)
         if len(text) > SIZE:  # of very many queues, or a long fault
-            text = json.dumps(line | {"fault": fault[:500], "queues": None})
-        os.pwrite(self._descriptor or 0, text.encode().ljust(SIZE), 0)
+            text = json.dumps(line | {"fault": fault[:200], "queues": None})
+        os.pwrite(descriptor, text.encode().ljust(SIZE), 0)
 
-    def _open(self) -> None:
+    def _open_if_gone(self) -> int:
+        """Its descriptor; somebody may have tidied the folder up."""
+        if self._descriptor is not None:
+            if os.fstat(self._descriptor).st_nlink:
+                return self._descriptor
+            os.close(self._descriptor)
+        self._descriptor = self._open()
+        return self._descriptor
+
+    def _open(self) -> int:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():  # of processes that were killed
             with suppress(OSError):
@@ -63,10 +74,11 @@ class Sign:
         descriptor = os.open(self._path, flags, 0o600)
         # Not inherited by the processes that are forked: they may live for longer.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._descriptor = descriptor
+        return descriptor
 
     def leave(self) -> None:
         """The process ends: nothing is to be expected of it."""
+        self._has_left = True
         with suppress(OSError):
             self._path.unlink()
 

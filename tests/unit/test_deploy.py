@@ -155,3 +155,16 @@ def test_what_benchs_own_files_start_is_ours(line, tmp_path, monkeypatch):
     found = command.make_context(name, [*words], parent=frappes)
     queues = words[1].split(",") if words else []
     assert found.params.get("queue", []) == queues
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-pool", "schedule"])
+def test_they_take_our_options_for_logs_as_well(name, tmp_path, monkeypatch):
+    place = place_in(tmp_path / "bench")
+    settings_in(place, extra_config=WAY_IN)
+    monkeypatch.chdir(place.sites_path)
+    frappes = click.Context(click.Group("frappe", params=[click.Option(["--site"])]))
+    [command] = [one for one in bench_commands("on") if one.name == name]
+    words = ["--log-file", "worker.log", "--log-format", "json", "--log-level", "DEBUG"]
+    found = command.make_context(name, words, parent=frappes).params
+    asked = [found[option] for option in ("log_file", "log_format", "log_level")]
+    assert asked == ["worker.log", "json", "debug"]
