@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.bulk.actions import Outcome, Progress
+from frappe_jobs.bulk.actions import Bulk, Outcome, Progress
 from frappe_jobs.bulk.shown import LIMIT, Shown, look
 from frappe_jobs.cli.chosen import find_jobs
 from frappe_jobs.cli.filters import filter_options
@@ -80,10 +80,7 @@ def retry(
 def cancel(bench: Bench, /, ids: tuple[str, ...], **asked: Any) -> None:
     """End jobs without their effect: a running job is killed."""
     if _are_many(ids, asked):
-        if shown := _choose(bench, asked, "Cancel", OPEN):
-            with _progress("Cancel") as progress:
-                outcome = runtime.current().bulk.cancel(shown, bench.chosen_sites(), progress)
-            _tell(outcome, "Cancelled")
+        _end_many(bench, asked, OPEN, Bulk.cancel, "Cancel", "Cancelled")
         return
     late = []
     for job in find_jobs(bench, ids):
@@ -105,14 +102,25 @@ def delete(bench: Bench, /, ids: tuple[str, ...], **asked: Any) -> None:
     By filters: those that have ended, unless --status says otherwise.
     """
     if _are_many(ids, asked):
-        if shown := _choose(bench, asked, "Delete", ENDED):
-            with _progress("Delete") as progress:
-                outcome = runtime.current().bulk.delete(shown, bench.chosen_sites(), progress)
-            _tell(outcome, "Deleted")
+        _end_many(bench, asked, ENDED, Bulk.delete, "Delete", "Deleted")
         return
     for job in find_jobs(bench, ids):
         job.delete()
         click.echo(f"Deleted: {job.id}")
+
+
+def _end_many(
+    bench: Bench,
+    asked: dict[str, Any],
+    statuses: Sequence[str],
+    act: Callable[[Bulk, Shown, Sequence[str], Progress | None], Outcome],
+    verb: str,
+    said: str,
+) -> None:
+    if shown := _choose(bench, asked, verb, statuses):
+        with _progress(verb) as progress:
+            outcome = act(runtime.current().bulk, shown, bench.chosen_sites(), progress)
+        _tell(outcome, said)
 
 
 def _are_many(ids: Sequence[str], asked: dict[str, Any]) -> bool:
