@@ -31,6 +31,7 @@ class SignOfLife(ConsumerStep):
     def start(self, consumer: Any) -> None:
         if self._teller is None:
             self._teller = Teller(runtime_of(consumer.app), consumer)
+            self._teller.tell("")  # seen from when it says that it is ready
             threading.Thread(target=self._teller.run, daemon=True, name="sign of life").start()
         self._teller.beat()
         consumer.timer.call_repeatedly(BEAT, self._teller.beat)
@@ -65,16 +66,19 @@ class Teller:
 
     def run(self) -> None:
         """Give the sign until the worker ends."""
-        while True:
+        while not self._leaves.wait(INTERVAL):
             try:
-                self._sign.give(self._fault())
-                self._said = ""
-            except OSError as error:
-                self._note(error)
+                self.tell(self._fault())
             except Exception:  # whatever went wrong, the next sign follows
                 logger.exception("no sign of life could be given")
-            if self._leaves.wait(INTERVAL):
-                return
+
+    def tell(self, fault: str) -> None:
+        """Give the sign, with what is wrong; a file that cannot be written is said once."""
+        try:
+            self._sign.give(fault)
+            self._said = ""
+        except OSError as error:
+            self._note(error)
 
     def _fault(self) -> str:
         if stopping.told:  # it finishes its jobs

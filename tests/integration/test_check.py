@@ -115,6 +115,7 @@ class TestAWorker:
     def test_whose_rabbitmq_is_away_says_so(self, make_bench, amqp_url):
         with Proxy(amqp_url) as proxy:
             bench = make_bench(celery_broker_url=proxy.url)
+            bench.amqp_url = amqp_url  # what is left is removed when the proxy is gone
             with bench.worker():
                 wait_for(bench, ["worker"], 0, "serves")
                 proxy.refuse()
