@@ -22,9 +22,6 @@ DEFAULT_TIMEOUT = 300
 #: Settings that were renamed, old key → new key.  The old key is read for one more version.
 RENAMED: Mapping[str, str] = {}
 
-#: The fields of what reads the history, and has it kept.
-READ_HISTORY = ("web", "metrics", "alerts")
-
 # --- the types of values; each returns the value, or raises ValueError with what is legal
 
 
@@ -226,6 +223,9 @@ class Settings:
         "frappe_jobs_metrics", False,
         "Whether metrics are served from here, so that what happens to jobs is counted.",
         parse=yes_or_no)
+    alerts: Mapping[str, Any] | None = option(
+        "frappe_jobs_alerts", None, "Where alerts go: a webhook, e-mail, a method of an app.",
+        parse=an_object)
     web: Mapping[str, Any] | None = option(
         "frappe_jobs_web", None, "Who may use the pages of frappe-jobs web, and how.",
         parse=an_object)
@@ -244,8 +244,8 @@ class Settings:
     @cached_property
     def keeps_history(self) -> bool:
         """Whether what happens to jobs is counted, for those who look at it later."""
-        readers = (getattr(self, name, None) for name in READ_HISTORY)
-        return any(readers) if self.history is None else self.history
+        is_read = bool(self.web or self.metrics or self.alerts)
+        return is_read if self.history is None else self.history
 
     @property
     def bench_id(self) -> str:

@@ -64,6 +64,7 @@ ADAPTERS = {
     "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
     "history": "frappe_jobs.history.reading:History",
     "folding": "frappe_jobs.history.folding:Folding",
+    "alerts": "frappe_jobs.alerts.watching:start",
     "watching": "frappe_jobs.celery.watching:watch",
     "search": "frappe_jobs.ledger.search:search_for",
     "bulk": "frappe_jobs.bulk.actions:Bulk",

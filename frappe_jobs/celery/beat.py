@@ -25,7 +25,7 @@ from frappe_jobs.celery.apart import Apart
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerError, shortened
-from frappe_jobs.runtime import Runtime
+from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.scheduler.comparison import PAUSED
 from frappe_jobs.scheduler.entry import Due, Entry
 from frappe_jobs.scheduler.retention import clear_old_records
@@ -100,6 +100,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._doubts = False
         self._compared = -COMPARE
         self._comparing: Apart | None = None
+        self._is_watching = False
         self._signed, self._unseen = -INTERVAL, ""
 
     def setup_schedule(self) -> None:
@@ -125,6 +126,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Queue some of what is due; gives the seconds until the next look."""
+        self._begin_to_watch()
         try:
             wait = self._tick()
         except BrokerError as error:
@@ -150,6 +152,13 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
             if said != self._unseen:
                 self._unseen = said
                 logger.warning("health probes do not see this scheduler: %s", said)
+
+    def _begin_to_watch(self) -> None:
+        """Look after the alerts as well, in a thread: there may be no worker that does."""
+        if not self._is_watching:
+            self._is_watching = True
+            if self._runtime.settings.alerts:
+                load("alerts")(self._runtime, is_scheduler=True)
 
     def _note_refusal(self, said: str) -> None:
         """Say why nothing can be queued, whenever that changes, and when it can again."""

@@ -37,6 +37,9 @@ class Sweeper(ConsumerStep):
                 target=_sweep_for_ever, args=(consumer,), daemon=True, name="sweep"
             )
             Sweeper._thread.start()
+            runtime = runtime_of(consumer.app)
+            if runtime.settings.alerts:
+                load("alerts")(runtime)
 
 
 def _sweep_for_ever(consumer: Any) -> None:

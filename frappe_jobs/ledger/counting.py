@@ -19,6 +19,8 @@ WAITED, FINISHED, FAILED = "wfx"
 #: By what is counted, and how many fields a minute's hash may have of it; what comes later counts
 #: for no name.
 FIELDS = {"queue": 5_000, "site": 40_000, "method": 10_000}
+#: A hash: by method, how often it has failed since it last succeeded; of so many methods.
+IN_A_ROW, MOST_IN_A_ROW = "history:in_a_row", 5_000
 #: Seconds for which a minute is kept that nobody folds.
 UNFOLDED = 2 * 24 * 3600
 #: A name may have so many characters; of a longer one its head counts.
@@ -129,6 +131,13 @@ if reply == 1 and (status == 'queued' or status == 'started') then
     if status == 'started' then code = code .. class(ARGV[2] - (begun or ARGV[2])) end
   end
   count_job(code)
+  local failing = prefix .. '{IN_A_ROW}'
+  if ARGV[3] == 'finished' then
+    redis.call('HDEL', failing, method)
+  elseif ARGV[3] == 'failed' and redis.call('HINCRBY', failing, method, 1) == 1 then
+    redis.call('EXPIRE', failing, 30 * 86400)
+    if redis.call('HLEN', failing) > {MOST_IN_A_ROW} then redis.call('HDEL', failing, method) end
+  end
 end
 """,
     ),

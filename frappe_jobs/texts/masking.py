@@ -31,7 +31,7 @@ def _masked(url: str) -> str:
 
 def shown(key: str, value: object) -> str:
     """A setting's value for people to read, without passwords."""
-    if re.search("password|secret|_web$", key):  # the last holds hashes of passwords
+    if re.search("password|secret|_web$|_alerts$", key):  # hashes of passwords, addresses
         return "***"
     if isinstance(value, str):
         return repr(masked(value))

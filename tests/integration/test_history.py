@@ -175,7 +175,7 @@ class TestFolding:
                 assert series.total("default").codes == before.codes
             assert here.history.totals()["default"].codes == before.codes == totals.codes
         assert {key.split(":")[3] for key in hashes(here)} == {
-            "minutes", "hours", "totals", "unfolded",
+            "minutes", "hours", "totals", "unfolded", "in_a_row",
         }  # fmt: skip
 
     def test_what_comes_later_into_a_folded_minute_is_added(self, here, ledger):

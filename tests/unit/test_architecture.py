@@ -35,7 +35,7 @@ TIERS = (
     "doctor",
     "runtime",
     "brokers",
-    "standalone celery frappe_bench metrics",
+    "standalone celery frappe_bench metrics alerts",
     "api context cli rows web testing hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
