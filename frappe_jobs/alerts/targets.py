@@ -108,6 +108,7 @@ def _webhook(url: object) -> Deliver:
         try:
             urllib.request.build_opener(_NoRedirect).open(request, timeout=ANSWER).close()
         except urllib.error.HTTPError as error:  # its text may hold the URL, which is secret
+            error.close()
             raise NotDelivered(f"the webhook says {error.code}") from None
 
     return deliver
