@@ -14,8 +14,9 @@ from frappe_jobs.ledger import Ledger
 FIRST_LOOK = 3.0
 #: Seconds at most between two looks; each wait is twice as long as the wait before.
 LONGEST = 300.0
-#: Seconds for which a note stays if its process does not settle it: a transaction may be open.
-FORGOTTEN = 3600.0
+#: Seconds for which a note stays if its process does not settle it: a transaction may be about to
+#: commit.  Jobs of one that commits later are found where all sites are visited.
+FORGOTTEN = 600.0
 #: Seconds after which a process says again that a site has rows.
 EVERY = 60.0
 #: Notes read at once.
