@@ -55,6 +55,8 @@ def _sweep_for_ever(consumer: Any) -> None:
                 if runtime.settings.keeps_history and time.monotonic() - watched > WATCH:
                     watched = time.monotonic()
                     load("watching")(runtime, consumer, ledger)
+                if runtime.settings.keeps_search_index and ledger.take_turn("search", FILL):
+                    runtime.backfill.fill_all(FILL_FOR)
                 if time.monotonic() - swept < interval:
                     continue
                 swept = time.monotonic()
