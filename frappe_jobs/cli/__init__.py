@@ -36,7 +36,7 @@ COMMANDS = {
     "disable-scheduler": ("scheduler", "Queue nothing."),
     "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
     "queues": ("queues", "List the queues, their workers and waiting jobs."),
-    "stats": ("stats", "Say how many jobs were enqueued, ran and failed, and how long they took."),
+    "stats": ("stats", "Say how many jobs ran and failed, and how long they took."),
     "check": ("check", "Answer a health probe."),
     "metrics": ("metrics", "Serve metrics for Prometheus, until it is told to end."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),

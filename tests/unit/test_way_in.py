@@ -102,3 +102,11 @@ def test_a_worker_loads_nothing_that_only_other_commands_need() -> None:
     loaded = {*done.stdout.split()}
     others = {"celery.beat", "celery.bin", "frappe_jobs.doctor", "frappe_jobs.deploy", "redbeat"}
     assert not {"sqlalchemy", *others} & loaded
+
+
+def test_a_worker_loads_nothing_of_a_history_metrics_or_alerts_that_nobody_asked_for() -> None:
+    code = "import frappe_jobs.api, frappe_jobs.cli.worker, frappe_jobs.celery.app"
+    rooms = {f"frappe_jobs.{room}" for room in ("history", "metrics", "alerts")}
+    loaded = {*imported(code).stdout.split()}
+    assert "frappe_jobs.celery.sweeper" in loaded
+    assert not {"prometheus_client", "frappe_jobs.celery.watching", "smtplib", *rooms} & loaded
