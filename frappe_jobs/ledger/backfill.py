@@ -106,8 +106,8 @@ class Backfill:
             return looked, gone
         ids = self._ledger.redis.zrange(index, place, place + STEP - 1)
         records = self._ledger.read_all(ids)
-        self._put([one for one in records if one.message.site == site])
-        lost = {*ids} - {one.message.id for one in records}
+        self._put([record for record in records if record.message.site == site])
+        lost = {*ids} - {record.message.id for record in records}
         if lost and index == self._ledger._key("ended", site):  # their time is over
             self._ledger.redis.zrem(index, *lost)
             return len(ids), len(lost)

@@ -163,7 +163,7 @@ class Counting(BenchRedis):
         """Behind those of RECORD; what is written ``anew`` was counted before."""
         if not self._settings.keeps_history:
             return ()
-        return (to_json([] if anew else [_labels_of(one) for one in messages]),)
+        return (to_json([] if anew else [*map(_labels_of, messages)]),)
 
 
 def _labels_of(message: Message) -> Sequence[str]:

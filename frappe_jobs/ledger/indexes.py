@@ -77,7 +77,7 @@ class Indexes:
         """The indexes of which each job of that state is in exactly one."""
         if state == OPEN_STATE:
             queues = self._settings.queues
-            return [self._key(token(site, "queue", one), state) for one in queues]
+            return [self._key(token(site, "queue", queue), state) for queue in queues]
         return [self._key(token(site, "site"), state)]
 
     def since(self, state: str, now: float) -> str:
@@ -136,5 +136,5 @@ def _choices(site: str, state: str, wanted: Wanted) -> list[Choice]:
     if wanted.user is not None:
         found.append(Choice([token(site, "user", wanted.user)], "user"))
     if state == FAILED:
-        found += [Choice([token(site, "word", one)], "words") for one in wanted.words]
+        found += [Choice([token(site, "word", word)], "words") for word in wanted.words]
     return found

@@ -120,7 +120,8 @@ def tokens_of(message: Message) -> list[str]:
 def ended_tokens(message: Message, words: Iterable[str] = ()) -> list[str]:
     """What it is found by once it has ended: its site as well, and words if it failed."""
     site = message.site
-    return [*tokens_of(message), token(site, "site"), *(token(site, "word", one) for one in words)]
+    of_words = (token(site, "word", word) for word in words)
+    return [*tokens_of(message), token(site, "site"), *of_words]
 
 
 class Indexing(Counting):
@@ -137,8 +138,8 @@ class Indexing(Counting):
         if not self._settings.keeps_search_index:
             return ()
         found: list[str] = []
-        for one in messages:
-            found += [one.id, repr(one.enqueued_at), *tokens_of(one)]
+        for message in messages:
+            found += [message.id, repr(message.enqueued_at), *tokens_of(message)]
         return (to_json(found),)
 
     def _places_at_end(

@@ -71,11 +71,11 @@ class Search:
         ]))  # fmt: skip
 
     def page(self, cursor_before: str | None = None, limit: int = 50) -> Page:
-        """The first page, or the one behind that cursor, with so many jobs at most.
+        """The first page, or the page after that cursor, with ``limit`` jobs at most.
 
-        Of jobs that come, go or change between two pages some may be missing, none of the others,
-        and none comes twice on a page.  Raises ArgumentError for a cursor that is damaged or of
-        other filters, BrokerUnavailable.
+        Only jobs that come, go or change between two pages may be missing, and no job comes twice
+        on a page.  Raises ArgumentError for a cursor that is damaged or of other filters,
+        BrokerUnavailable.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_PAGE:
             raise ArgumentError(
@@ -96,13 +96,12 @@ class Search:
             looked=walk.looked, is_cut=len(found) <= limit and more is not None,
         )  # fmt: skip
 
-    def _fitting(self, some: Sequence[Position]) -> dict[str, tuple[Position, Record]]:
-        """Those that are wanted indeed: what was looked at in Redis is only a part of it."""
+    def _fitting(self, places: Sequence[Position]) -> dict[str, tuple[Position, Record]]:
+        """The wanted jobs among these: Redis has looked only at a part of the filters."""
+        records = self._ledger.read_heads([place.text_id for place in places])
         return {
             record.message.id: (place, record)
-            for place, record in zip(
-                some, self._ledger.read_heads([one.text_id for one in some]), strict=True
-            )
+            for place, record in zip(places, records, strict=True)
             if record and self._wanted.fits(record)
         }
 
@@ -115,10 +114,12 @@ class Search:
         if self._settings.keeps_search_index and wanted.is_narrow:
             plans = self._indexes.plans(wanted)
         streams = [
-            one for site in wanted.sites for one in self._of_site(site, plans.get(site, NO_PLAN))
+            stream
+            for site in wanted.sites
+            for stream in self._of_site(site, plans.get(site, NO_PLAN))
         ]
-        for one in streams:
-            one.begin(begun)
+        for stream in streams:
+            stream.begin(begun)
         find_heads(self._ledger, streams)
         if STARTED in wanted.of_statuses:
             return [*streams, self._running(begun)]
@@ -136,23 +137,23 @@ class Search:
             ttl = self._settings.job_failure_ttl
             yield self._stream("ended", site, statuses=[FAILED], shift=ttl, bounds=(now, inf))
         if others := [*statuses & {FINISHED, CANCELLED}]:
-            # The index goes by when a record's time is over; failed jobs, kept longer, come before.
+            # The index is sorted by when a record expires: failed jobs, kept longer, come before.
             ttl = self._settings.results_ttl
             bounds = now, now + ttl
             yield self._stream("ended", site, statuses=others, shift=ttl, bounds=bounds)
 
     def _chosen(self, choice: Choice, state: str, status: str) -> Iterator[Stream]:
-        """Those of a status, from the indexes that were chosen."""
+        """The jobs of a status, from the indexes that were chosen."""
         groups = [marks for of, marks in self._marks.items() if of != choice.of]
         bounds = float(self._indexes.since(state, time.time())), inf
-        for one in choice.tokens:
+        for token in choice.tokens:
             yield Stream(
-                self._ledger, self._ledger.index_key(one, state), self._wanted, statuses=[status],
-                marks=groups, bounds=bounds, forgets=True,
+                self._ledger, self._ledger.index_key(token, state), self._wanted,
+                statuses=[status], marks=groups, bounds=bounds, forgets=True,
             )  # fmt: skip
 
     def _queued(self, site: str) -> Iterator[Stream]:
-        """Those that wait, from the site's index or from those of the queues: the shorter way."""
+        """The jobs that wait, from the site's index or from the queues', whichever is shorter."""
         queues = self._wanted.queues
         if queues and len(self._wanted.sites) == 1 and self._are_shorter(site):
             here = mark("site", site)
@@ -173,25 +174,26 @@ class Search:
         return bool(sum(sizes) < size)
 
     def _stream(self, *index: str, also: Sequence[str] = (), **options: Any) -> Stream:
-        marks = [*([one] for one in also), *self._marks.values()]
+        marks = [*([part] for part in also), *self._marks.values()]
         return Stream(
             self._ledger, self._ledger._key(*index), self._wanted, marks=marks,
             forgets=index[0] == "ended", is_of_site=index[0] != "waiting", **options,
         )  # fmt: skip
 
     def _running(self, begun: Position) -> Few:
-        """Those that run: as few as there are processes."""
+        """The jobs that run: at most as many as there are processes."""
         with self._ledger.reaching():
             ids = self._ledger.redis.zrange(self._ledger._key("running"), 0, -1)
-        running = [one for one in self._ledger.read_heads(ids) if one and one.status == STARTED]
+        records = self._ledger.read_heads(ids)
+        running = [record for record in records if record and record.status == STARTED]
         return Few(self._wanted, running, begun)
 
     def _of_id(self, begun: Position) -> Few:
-        """The jobs of that id, of which each site may have one, or the message of that id."""
+        """The newest job of that id on each site, or the message of that id."""
         wanted, job = self._wanted, str(self._wanted.job)
         with self._ledger.reaching():
             keys = [self._ledger._key("job", site, job) for site in wanted.sites]
             newest = self._ledger.redis.mget(keys) if keys else []
-        records = self._ledger.read_heads([*{job, *(one for one in newest if one)}])
-        mine = [one for one in records if one and job in (one.message.id, one.message.job_id)]
-        return Few(wanted, mine, begun)
+        records = self._ledger.read_heads([*{job, *filter(None, newest)}])
+        found = [rec for rec in records if rec and job in (rec.message.id, rec.message.job_id)]
+        return Few(wanted, found, begun)

@@ -115,10 +115,10 @@ class Stream:
         forgets: bool = False,
         is_of_site: bool = True,
     ) -> None:
-        """``shift``: its scores are the jobs' times and so many seconds more; ``bounds``: scores.
+        """``shift``: seconds from the jobs' times to its scores; ``bounds``: of the scores.
 
-        Each of ``marks`` is a group, of which one is in the envelope.  ``forgets``: ids without a
-        record go from it.  ``is_of_site``: nobody else's are in it.
+        ``marks``: of each group one text is in a wanted job's envelope.  ``forgets``: ids without a
+        record are removed from it.  ``is_of_site``: it has only the site's jobs.
         """
         self.key, self._ledger, self._shift = key, ledger, shift
         self.is_of_site = is_of_site
@@ -127,7 +127,7 @@ class Stream:
         self._statuses = f" {' '.join(statuses)} "
         #: Redis knows the small letters of ASCII alone; of the others Python looks at.
         self._words = [word for word in wanted.words if word.isascii()]
-        self._groups = [str(one) for group in marks for one in (len(group), *group)]
+        self._groups = [str(part) for group in marks for part in (len(group), *group)]
         self._forgets = int(forgets)
         self._ready: deque[Position] = deque()
         self._reached: Position | None = None
@@ -152,15 +152,15 @@ class Stream:
 
     @property
     def next(self) -> Position | None:
-        """The next one that is wanted, or else a place before it; None if there is none."""
+        """The place of the next wanted job, or a place before that; None if there is none."""
         return self._ready[0] if self._ready else self._reached
 
     def take(self) -> Position | None:
-        """The next one that is wanted, if it is known; else ``look``."""
+        """The place of the next wanted job; None if ``look`` must find it first."""
         return self._ready.popleft() if self._ready else None
 
     def look(self, limit: int) -> int:
-        """Look at some more of it; how many they were."""
+        """Look at some more of its entries; gives how many they were."""
         here = self._reached
         if here is None:
             return 0
@@ -172,9 +172,10 @@ class Stream:
             looked, over, top, after, *found = self._ledger._script(SIEVE)(
                 keys=[self.key], args=arguments
             )
-        places = (self._place(one, at) for one, at in zip(found[::2], found[1::2], strict=True))
-        # Of those at one moment some are behind the place by their ids, and some were before it.
-        self._ready += [one for one in places if one < here]
+        pairs = zip(found[::2], found[1::2], strict=True)
+        places = (self._place(message_id, score) for message_id, score in pairs)
+        # Of jobs of the same time some come before this place by their ids, and were taken.
+        self._ready += [place for place in places if place < here]
         self._reached = None if over else self._place(after, top)
         return int(looked)
 
@@ -186,9 +187,9 @@ class Stream:
 def find_heads(ledger: Ledger, streams: Sequence[Stream]) -> None:
     """Move each to its first entry, so that only those are read whose entries come next."""
     for start in range(0, len(streams), HEADS_STEP):
-        some = streams[start : start + HEADS_STEP]
-        bounds = [repr(bound) for one in some for bound in (one.top, one.lowest)]
+        chunk = streams[start : start + HEADS_STEP]
+        bounds = [repr(bound) for stream in chunk for bound in (stream.top, stream.lowest)]
         with ledger.reaching():
-            heads = ledger._script(HEADS)(keys=[one.key for one in some], args=bounds)
-        for one, head in zip(some, heads, strict=True):
-            one.found_head(head)
+            heads = ledger._script(HEADS)(keys=[stream.key for stream in chunk], args=bounds)
+        for stream, head in zip(chunk, heads, strict=True):
+            stream.found_head(head)

@@ -22,10 +22,10 @@ class Source(Protocol):
 
     @property
     def next(self) -> Position | None:
-        """The next one that is wanted, or else a place before it; None if there is none."""
+        """The place of the next wanted job, or a place before that; None if there is none."""
 
     def take(self) -> Position | None:
-        """The next one that is wanted, if it is known; else ``look``."""
+        """The place of the next wanted job; None if ``look`` must find it first."""
 
     def look(self, limit: int) -> int:
         """Look at some more of it; how many they were."""
@@ -39,8 +39,8 @@ class Few:
     def __init__(self, wanted: Wanted, records: Sequence[Record], begun: Position) -> None:
         low = -inf if wanted.since is None else wanted.since
         high = inf if wanted.until is None else wanted.until
-        places = (place_of(one) for one in records if wanted.fits(one))
-        self._left = sorted(one for one in places if one < begun and low <= one.time <= high)
+        places = (place_of(record) for record in records if wanted.fits(record))
+        self._left = sorted(at for at in places if at < begun and low <= at.time <= high)
 
     @property
     def next(self) -> Position | None:
@@ -62,7 +62,7 @@ class Walk(Iterator[Position]):
         #: Where it ended as it had looked at so many; None while it goes on, or if all is read.
         self.cut_at: Position | None = None
         self._heap = [
-            (_down(place), n, one) for n, one in enumerate(sources) if (place := one.next)
+            (_down(place), n, source) for n, source in enumerate(sources) if (place := source.next)
         ]
         heapq.heapify(self._heap)
 
