@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )  # fmt: skip
 @pass_bench
 def metrics(bench: Bench, host: str, port: int) -> None:
-    """Serve metrics for Prometheus, until it is told to end.
+    """Serve metrics for Prometheus.
 
     Only this machine reaches them, unless --host names another address: whoever reaches that one
     sees the names of queues and workers, and how busy they are.

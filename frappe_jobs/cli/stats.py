@@ -49,7 +49,7 @@ def span(context: click.Context, _: click.Parameter, value: str) -> int:
 def stats(
     bench: Bench, seconds: int, by: str, queue: str | None, method: str | None, as_json: bool
 ) -> None:
-    """Say how many jobs ran and failed, and how long they took.
+    """Say how many jobs ran, failed, and how long.
 
     Times are in seconds, within 10 %. "-" is no data: nothing was recorded then, or nothing ran.
     """
