@@ -41,11 +41,8 @@ COMMANDS = {
     "metrics": ("metrics", "Serve metrics for Prometheus."),
     "doctor": ("doctor", "Say what is wrong, and what cures it."),
     "settings": ("settings", "List the settings, and where each comes from."),
-    "web": ("web", "Serve pages that show the bench in a browser, until it is told to end."),
-    "web-password": (
-        "web",
-        "Print the hash of a password, for 'frappe_jobs_web' in common_site_config.json.",
-    ),
+    "web": ("web", "Serve pages that show the bench in a browser."),
+    "web-password": ("web", "Print a password's hash, for 'frappe_jobs_web'."),
     "setup": ("setup", "Write a process manager's file, or servers' rights."),
     "embedded": ("embedded", "Start or stop the embedded server."),
 }

@@ -24,7 +24,7 @@ NEEDED = ("starlette", "uvicorn", "jinja2", "markupsafe", "anyio")
 )  # fmt: skip
 @pass_bench
 def web(bench: Bench, host: str, port: int) -> None:
-    """Serve pages that show the bench in a browser, until it is told to end.
+    """Serve pages that show the bench in a browser.
 
     Without users in 'frappe_jobs_web' they are read-only, and only this machine reaches them.
     """
@@ -35,7 +35,7 @@ def web(bench: Bench, host: str, port: int) -> None:
 @click.command("web-password")
 @click.password_option(help="Without it you are asked.")
 def web_password(password: str) -> None:
-    """Print the hash of a password, for 'frappe_jobs_web' in common_site_config.json."""
+    """Print a password's hash, for 'frappe_jobs_web'."""
     if not password.strip():
         raise click.BadParameter("a password must not be empty.")
     click.echo(load("passwords").hashed(password))
