@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import compress
 from typing import Any, Protocol
 
@@ -217,6 +218,16 @@ class Job:
         goes_on = self.status != FINISHED and not from_start
         return self._jobs.requeue(self._record.message, goes_on=goes_on)
 
+    def requeue_with(self, arguments: Mapping[str, Any]) -> Job:
+        """The same from its start, with these arguments, as JSON carries them, in their place.
+
+        Raises JobError while it waits or runs.
+        """
+        self.refresh()
+        if self.status in OPEN:
+            raise JobError(f"Job {self.id} is {self.status}; only ended jobs can be run again.")
+        return self._jobs.requeue(self._record.message, goes_on=False, arguments=arguments)
+
     def delete(self) -> None:
         """Remove what is known of it; if it waits or runs, it is cancelled before."""
         self.cancel()
@@ -275,9 +286,16 @@ class Jobs:
         self._follower.settle_if_possible([message])
         return True
 
-    def requeue(self, ended: Message, *, goes_on: bool) -> Job:
-        """Send an ended job once more, as a new message; the old message's record is removed."""
+    def requeue(
+        self, ended: Message, *, goes_on: bool, arguments: Mapping[str, Any] | None = None
+    ) -> Job:
+        """Send an ended job once more, as a new message; the old message's record is removed.
+
+        With these ``arguments`` if any are given.
+        """
         message = ended.again(at=time.time(), goes_on=goes_on)
+        if arguments is not None:
+            message = replace(message, arguments=arguments)
         self._follower.requeued(message)
         self._send_instead([(ended, message)])
         return self.waiting(message)

@@ -188,7 +188,8 @@ class Tracking:
         Raises DatabaseUnavailable, RecordNotWritten.
         """
         if message.task_id:
-            change = TaskChange(message.task_id, queued(message), otherwise=record_of(message))
+            values = queued(message) | {"arguments": message.arguments_json}
+            change = TaskChange(message.task_id, values, otherwise=record_of(message))
             self._host.tasks.change_beside(message.site, [change], patience=self._patience)
 
     def never_sent(self, message: Message, why: object) -> None:

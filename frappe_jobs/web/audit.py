@@ -34,7 +34,7 @@ class Audit(BenchRedis):
 
     @reachable
     def note(self, deed: Deed) -> None:
-        """Raises BrokerUnavailable: then nothing may be done, as nobody would know of it."""
+        """Raises BrokerUnavailable."""
         said = asdict(deed) | {"at": repr(time.time())}
         fields = {name: bounded(safe(str(value)), LONGEST) for name, value in said.items()}
         self.redis.xadd(self._key("web", "audit"), fields, maxlen=KEPT, approximate=True)

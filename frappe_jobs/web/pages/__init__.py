@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frappe_jobs.web.pages import job, jobs, overview
+from frappe_jobs.web.pages import audit, job, jobs, overview
 
 #: In the order of the menu.
-PAGES = (overview.PAGE, jobs.PAGE, job.PAGE)
+PAGES = (overview.PAGE, jobs.PAGE, job.PAGE, audit.PAGE)

@@ -10,6 +10,7 @@ from frappe_jobs.ledger.record import OPEN, QUEUED, STARTED, Record
 from frappe_jobs.rows.jobs import more, row
 from frappe_jobs.texts.error_text import bounded
 from frappe_jobs.texts.masking import without_secrets
+from frappe_jobs.web.editing import editable
 from frappe_jobs.web.tree import frames, tree
 from frappe_jobs.web.view import NotHere, Page, View
 
@@ -48,6 +49,7 @@ def read(view: View) -> Mapping[str, Any]:
         "traceback": traceback,
         "frames": frames(traceback or ""),
         "timeline": timeline(record),
+        "editable": editable(record.message),
         "is_open": record.status in OPEN,
         "retry": record.message.retry,
         "waits": record.status == QUEUED,
