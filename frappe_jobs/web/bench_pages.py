@@ -102,7 +102,7 @@ class Pages:
         token = await run_in_threadpool(self._token, visitor)
 
         async def events() -> Any:
-            async for name, text in self.hub.follow(key, look, is_allowed):
+            async for name, text in self.hub.follow(key, look, page.pace, is_allowed):
                 yield live.event_text((name, text.replace(self.gap, token)))
 
         return StreamingResponse(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,11 +14,12 @@ from frappe_jobs.rows import queues
 from frappe_jobs.rows.findings import findings
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.texts.finding import Finding
+from frappe_jobs.web.plots import Past, past_of
 
 Value = TypeVar("Value")
 
 #: Seconds after which it is asked again, if anybody looks.
-WORKERS_PACE, DOCTOR_PACE = 4.0, 30.0
+WORKERS_PACE, DOCTOR_PACE, PAST_PACE = 4.0, 30.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class BenchPicture:
         self._here = here
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
         self.findings: Asked[list[Finding]] = Asked(lambda: findings(here), DOCTOR_PACE)
+        self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
 
     def _look(self) -> Served:
         workers = self._here.broker.workers()

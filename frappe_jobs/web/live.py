@@ -8,8 +8,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
-#: Seconds between two looks, and after which a stream without news says that it is alive.
-PACE, SILENCE = 2.0, 15.0
+#: Seconds after which a stream without news says that it is alive.
+SILENCE = 15.0
 
 #: What changes by itself: times that say how long ago.
 AGES = re.compile(r"<time\b.*?</time>", re.DOTALL)
@@ -23,6 +23,7 @@ class Channel:
     """One page as those see it who see the same."""
 
     look: Callable[[], Awaitable[News]]
+    pace: float
     watchers: int = 0
     number: int = 0
     news: News | None = None
@@ -39,7 +40,7 @@ class Channel:
                 known, self.news, self.number = said, news, self.number + 1
                 self.changed.set()
                 self.changed = asyncio.Event()
-            await pause(PACE)
+            await pause(self.pace)
 
 
 class Hub:
@@ -56,13 +57,14 @@ class Hub:
         self,
         key: Hashable,
         look: Callable[[], Awaitable[News]],
+        pace: float,
         is_allowed: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[News]:
         """The news of that page, the newest at once; ("", "") where there were none for a while.
 
         Ends with ("over", "") once who looks may no longer do so.
         """
-        channel = self._channels.setdefault(key, Channel(look))
+        channel = self._channels.setdefault(key, Channel(look, pace))
         channel.watchers += 1
         channel.task = channel.task or asyncio.create_task(channel.run())
         try:

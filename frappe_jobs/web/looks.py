@@ -34,6 +34,12 @@ def exact(value: float | str | datetime) -> str:
     return f"{at:%a} {at.day} {at:%b %Y, %H:%M:%S %Z}".replace("UTC+00:00", "UTC").strip()
 
 
+def clock(value: float | str | datetime) -> str:
+    """A time in its own zone: ``Mon 30 Nov, 09:00``."""
+    at = moment(value)
+    return f"{at:%a} {at.day} {at:%b, %H:%M}" + (f":{at:%S}" if at.second else "")
+
+
 def ago(value: float | str | datetime, now: float | None = None) -> str:
     """``14 min ago``, ``in 2 days``, ``just now``."""
     seconds = (time.time() if now is None else now) - moment(value).timestamp()
@@ -87,7 +93,7 @@ def make_environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "time": time_tag, "since": since_tag, "exact": exact, "length_of": length, "json": pretty,
-        "number": number,
+        "number": number, "clock": clock,
     }  # fmt: skip
     made.globals |= {"address": address, "between": between, "version": static_version()}
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.runtime import Runtime
@@ -63,7 +63,8 @@ class Page:
     in_menu: bool = True
     #: Whether it changes by itself while it is open.
     live: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    #: Seconds between two looks then.
+    pace: float = 2.0
 
     def is_for(self, person: Person) -> bool:
         return person.may(self.role) and (person.sees_all or not self.whole_bench)

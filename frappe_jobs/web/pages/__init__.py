@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from frappe_jobs.web.pages import audit, job, jobs, overview
+from frappe_jobs.web.pages import audit, doctor, job, jobs, overview, queues, schedule, tasks
 
 #: In the order of the menu.
-PAGES = (overview.PAGE, jobs.PAGE, job.PAGE, audit.PAGE)
+PAGES = (
+    overview.PAGE, jobs.PAGE, job.PAGE, queues.PAGE, schedule.PAGE, tasks.PAGE, doctor.PAGE,
+    audit.PAGE,
+)  # fmt: skip
