@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -63,6 +63,21 @@ class Asked(Generic[Value]):
             self._asked = time.monotonic()
 
 
+class Kept:
+    """What was read a moment ago, for all who see the same."""
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, tuple[float, Any]] = {}
+
+    def get(self, key: Hashable, seconds: float, read: Callable[[], Any]) -> Any:
+        """What was read so many seconds ago at most, else what it reads now."""
+        now = time.monotonic()
+        self._values = {one: kept for one, kept in self._values.items() if kept[0] > now}
+        if key not in self._values:
+            self._values[key] = now + seconds, read()
+        return self._values[key][1]
+
+
 @dataclass(frozen=True)
 class Served:
     """The workers online, and the queues' rows."""
@@ -75,7 +90,7 @@ class BenchPicture:
     """What the whole bench looks like."""
 
     def __init__(self, here: Runtime) -> None:
-        self._here = here
+        self._here, self.kept = here, Kept()
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
         self.findings: Asked[list[Finding]] = Asked(lambda: findings(here), DOCTOR_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)

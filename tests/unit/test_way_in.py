@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +104,7 @@ def test_a_worker_loads_nothing_that_only_other_commands_need() -> None:
     loaded = {*done.stdout.split()}
     others = {"celery.beat", "celery.bin", "frappe_jobs.doctor", "frappe_jobs.deploy", "redbeat"}
     assert not {"sqlalchemy", *others} & loaded
+    assert not {"starlette", "uvicorn", "jinja2", "anyio", "frappe_jobs.web"} & loaded
 
 
 def test_a_worker_loads_nothing_of_a_history_metrics_or_alerts_that_nobody_asked_for() -> None:
@@ -110,3 +113,17 @@ def test_a_worker_loads_nothing_of_a_history_metrics_or_alerts_that_nobody_asked
     loaded = {*imported(code).stdout.split()}
     assert "frappe_jobs.celery.sweeper" in loaded
     assert not {"prometheus_client", "frappe_jobs.celery.watching", "smtplib", *rooms} & loaded
+
+
+
+def test_without_the_extra_the_pages_say_what_to_install() -> None:
+    ask = "from frappe_jobs.cli.web import load; load('serve')"
+    done = imported(ask, "uvicorn")
+    assert "ConfigError" in done.stderr and "pip install 'frappe_jobs[web]'" in done.stderr
+
+
+def test_what_everybody_installs_is_no_more_than_it_was() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    wanted = re.findall(r"^[\w-]+", setup["options"]["install_requires"], re.MULTILINE)
+    assert {*wanted} == {"celery", "redis", "croniter", "celery-redbeat", "click", "packaging"}

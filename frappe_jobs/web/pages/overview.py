@@ -6,16 +6,18 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from frappe_jobs.brokers.base import OnlineWorker
-from frappe_jobs.ledger.record import Record
+from frappe_jobs.ledger.record import FAILED, Record
+from frappe_jobs.ledger.wanted import WORDS_ASKED, words_of
 from frappe_jobs.web.view import Page, View
 
 DAY = 24 * 3600
 #: Failed jobs that are read, the newest; and groups of them that are shown.
-READ, SHOWN = 2000, 8
+READ, SHOWN = 1000, 8
+#: Seconds for which they are kept.
+PACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Failures:
     method: str
     count: int
     newest: Record
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """By which the list of jobs shows them."""
+        found = {"status": FAILED, "error": " ".join(words_of(self.error)[:WORDS_ASKED])}
+        method = self.newest.message.method
+        return found | ({} if method.startswith("frappe_jobs.") else {"method": method})
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ def _whole_bench(view: View) -> dict[str, Any]:
     return {
         "served": view.picture.served.latest(),
         "findings": view.picture.findings.latest(),
+        "past": view.picture.past.latest(),
+        "is_recorded": view.here.settings.keeps_history,
         "leader": timetable.leader(),
         "last_look": timetable.last_look(),
     }
@@ -64,12 +75,13 @@ def _whole_bench(view: View) -> dict[str, Any]:
 
 def _sites(view: View) -> list[dict[str, Any]]:
     """How many jobs of each site wait and run: of those where any does."""
-    rows = []
-    for site in view.sites:
-        waiting, running = view.here.listing.count_open(site)
-        if waiting or running:
-            rows.append({"site": site, "waiting": waiting, "running": running})
-    return sorted(rows, key=lambda row: -row["waiting"])
+    counts = view.here.listing.count_open_by_site(view.sites)
+    rows = [
+        {"site": site, "waiting": waiting, "running": running}
+        for site, (waiting, running) in counts.items()
+        if waiting or running
+    ]
+    return sorted(rows, key=lambda row: (-row["waiting"], row["site"]))
 
 
 def _workers(view: View, online: Sequence[OnlineWorker]) -> list[Crew]:
@@ -84,10 +96,20 @@ def _workers(view: View, online: Sequence[OnlineWorker]) -> list[Crew]:
     return [Crew(name, running.get(name, ()), answered.get(name)) for name in names]
 
 
-def _failures(view: View) -> list[Failures]:
-    failed = view.here.listing.failed_since(time.time() - DAY)
-    seen = (record for record in failed if view.person.sees(record.message.site))
-    return grouped(islice(seen, READ))[:SHOWN]
+def _failures(view: View) -> Mapping[str, Any]:
+    key = "failures", view.person.sites
+    found: Mapping[str, Any] = view.picture.kept.get(key, PACE, lambda: _read_failures(view))
+    return found
+
+
+def _read_failures(view: View) -> Mapping[str, Any]:
+    search = view.here.search(view.sites, statuses=[FAILED], since=time.time() - DAY)
+    page = search.page(limit=READ)
+    groups = grouped(page.records)
+    return {
+        "groups": groups[:SHOWN], "others": len(groups[SHOWN:]),
+        "read": READ if page.cursor else None,
+    }  # fmt: skip
 
 
 def grouped(failed: Iterable[Record]) -> list[Failures]:

@@ -151,6 +151,10 @@
     }
   });
 
+  const here = document.querySelector("nav [aria-current]");
+  const list = here && here.closest("nav");
+  if (list && list.scrollWidth > list.clientWidth) list.scrollLeft = here.offsetLeft - 24;
+
   age();
   setInterval(age, 1000);
   if (picture) open();
