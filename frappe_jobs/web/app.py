@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from frappe_jobs.errors import BrokerError, DatabaseUnavailable, FrappeJobsError
+from frappe_jobs.errors import BrokerError, ConfigError, DatabaseUnavailable, FrappeJobsError
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.web.bench_pages import NOT_HERE, Pages
+from frappe_jobs.web.door import Door
 from frappe_jobs.web.forms import Forms
 from frappe_jobs.web.guard import Guard
 from frappe_jobs.web.looks import STATIC
@@ -40,9 +41,16 @@ def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:
         Route("/act/{name}", forms.act, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    known = {*hosts}
-    guard = Middleware(Guard, hosts=lambda: known.union(pages.door.access.hosts))
+    guard = Middleware(Guard, hosts=partial(known_hosts, pages.door, frozenset(hosts)))
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers(pages))
+
+
+def known_hosts(door: Door, hosts: frozenset[str]) -> Collection[str]:
+    """These and those of the file; of a file that is wrong the pages say so themselves."""
+    try:
+        return hosts.union(door.access.hosts)
+    except ConfigError:
+        return hosts
 
 
 def handlers(pages: Pages) -> Mapping[Any, Any]:

@@ -1,0 +1,173 @@
+"""The pages in a real browser: every page, on a telephone and on a desk, dark and light.
+
+With ``PICTURES=docs/pictures`` the pages' pictures for the docs are made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import resources
+from pathlib import Path
+from shutil import which
+
+import pytest
+from acme import tasks
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import frappe_jobs as frappe
+from frappe_jobs.testing import wait_until
+from web.visitor import PASSWORD, served
+
+CHROMIUM = which("chromium") or which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "<img src=x onerror=alert(1)>" + "long-" * 30
+PAGES = ("/", "/jobs", "/queues", "/schedule", "/tasks", "/doctor", "/audit")
+SIZES = [(1440, 900, "light"), (1440, 900, "dark"), (360, 740, "light"), (360, 740, "dark")]
+#: What axe counts as harm to people.
+HARM = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        absent = pytest.fail if os.environ.get("CI") else pytest.skip
+        absent("No Chromium is installed: apt-get install chromium.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page whose errors, and what it asks of others, are noted."""
+
+    def __init__(self, browser: Browser, address: str, size=SIZES[0]) -> None:
+        width, height, scheme = size
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
+        self.page: Page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.address = address
+        page = self.page
+        page.set_default_timeout(60_000)
+        page.on("console", lambda said: said.type == "error" and self.wrong.append(said.text))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (self.wrong.append("a dialog"), dialog.dismiss()))
+        page.on("request", self._check)
+
+    def _check(self, request) -> None:
+        if not request.url.startswith(self.address):
+            self.wrong.append(f"asked {request.url}")
+
+    def log_in(self, name: str) -> Page:
+        self.page.goto(f"{self.address}/login")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_role("heading", name="Overview")).to_be_visible()
+        return self.page
+
+    def harm(self) -> list[str]:
+        """What hinders people who do not see, or see badly, or use no mouse."""
+        axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
+        self.page.evaluate(axe)
+        found = self.page.evaluate("() => axe.run(document)")["violations"]
+        return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in HARM]
+
+
+@pytest.fixture
+def busy(guarded):
+    """A bench with jobs of every kind on two sites, and a worker."""
+    guarded.write("common_site_config.json", guarded.config | {"frappe_jobs_history": True})
+    with guarded.worker("--concurrency", "2"):
+        for site in ("site1", "site2"):
+            with frappe.site(site):
+                failed = frappe.enqueue(
+                    tasks.fail, text="order ORD-7 has no price", job_id="failed"
+                )
+                frappe.enqueue(tasks.sleep, seconds=120, queue="long", track_job=True)
+                frappe.enqueue(tasks.echo, job_name=HOSTILE, text=HOSTILE, api_token="s3cret")
+        wait_until(lambda: failed.get_status() == "failed", 30)
+        yield guarded
+
+
+def test_every_page_is_fit_for_everybody(busy, browser):
+    with served(busy) as address:
+        for size in SIZES:
+            seen = Watched(browser, address, size)
+            page = seen.log_in("anna")
+            for path in (*PAGES, "/job?site=site1&id=failed"):
+                page.goto(address + path)
+                expect(page.locator("#live")).to_be_visible()
+                if path == "/":
+                    expect(page.get_by_text("processes busy")).to_be_visible()
+                wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{path} at {size} scrolls sideways"
+                assert seen.harm() == [], f"{path} at {size}"
+                _keep(page, path, size)
+            assert seen.wrong == []
+            seen.context.close()
+
+
+def _keep(page: Page, path: str, size: tuple[int, int, str]) -> None:
+    """A picture for the docs, if somebody wants them made anew."""
+    wanted = {SIZES[0]: ("/", "/jobs", "/job", "/queues", "/schedule"), SIZES[3]: ("/", "/jobs")}
+    name = path.partition("?")[0]
+    if (folder := os.environ.get("PICTURES")) and name in wanted.get(size, ()):
+        file = f"web-{name[1:] or 'overview'}{'-telephone' if size[0] < 500 else ''}.png"
+        Path(folder).mkdir(exist_ok=True)
+        page.screenshot(path=Path(folder) / file)
+
+
+def test_a_failed_job_is_edited_and_run_again(busy, browser):
+    with served(busy) as address:
+        seen = Watched(browser, address)
+        page = seen.log_in("anna")
+        page.goto(f"{address}/jobs?status=failed&site=site1")
+        page.get_by_role("link", name="acme.tasks.fail").click()
+        expect(page.get_by_text("ValueError: order ORD-7 has no price").first).to_be_visible()
+        page.get_by_text("Edit and retry").click()
+        page.get_by_label(re.compile("Arguments, as JSON")).fill('{"text": "another"}')
+        page.get_by_role("button", name="Run with these arguments").click()
+        expect(page.get_by_role("status")).to_contain_text("Queued again")
+        expect(page.get_by_text("ValueError: another").first).to_be_visible()  # by itself
+        page.get_by_role("link", name="Audit").click()
+        expect(page.get_by_role("row").filter(has_text="edit")).to_have_count(1)
+        assert seen.wrong == []
+
+
+def test_who_sees_one_site_meets_nothing_of_the_other(busy, browser):
+    with served(busy) as address:
+        seen = Watched(browser, address)
+        page = seen.log_in("reader")
+        for path in ("/", "/jobs", "/schedule", "/tasks"):
+            page.goto(address + path)
+            assert "site2" not in page.content()
+        expect(page.get_by_role("link", name="Doctor")).to_have_count(0)
+        assert seen.wrong == []
+
+
+def test_a_page_outlives_its_server_and_keeps_its_picture(busy, browser):
+    with served(busy) as address:
+        seen = Watched(browser, address)
+        page = seen.log_in("ria")
+        page.goto(f"{address}/jobs")
+        expect(page.locator("#live")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("does not answer")
+    expect(page.get_by_role("link", name="acme.tasks.fail").first).to_be_visible()
+
+
+def test_by_keyboard_from_the_list_to_a_job(busy, browser):
+    with served(busy) as address:
+        seen = Watched(browser, address)
+        page = seen.log_in("ria")
+        page.goto(f"{address}/jobs?status=failed")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="acme.tasks.fail")).to_be_visible()
+        assert seen.wrong == []

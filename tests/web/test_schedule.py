@@ -1,0 +1,78 @@
+"""The pages of scheduled jobs, of Background Tasks and of the doctor."""
+
+from __future__ import annotations
+
+from acme import tasks
+
+import frappe_jobs as frappe
+from frappe_jobs import runtime
+from web.visitor import asked
+
+DAILY = "acme.tasks.ping"
+
+
+def scheduled(bench):
+    """A scheduled job on each site, with its entry."""
+    for site in ("site1", "site2"):
+        done = bench.run("--site", site, "scheduled-jobs", "add", DAILY, "--frequency", "Daily")
+        assert done.returncode == 0, done.stderr
+    here = bench.use()
+    here.sync.compare()
+    return {site: here.host.schedule.job_types(site)[0].name for site in ("site1", "site2")}
+
+
+def due(site):
+    [(_, at)] = runtime.current().timetable.of_site(site).values()
+    return at
+
+
+def test_a_scheduled_job_is_shown_in_words_and_in_the_sites_zone(guarded, known):
+    guarded.write("site1/site_config.json", {"db_type": "sqlite", "time_zone": "Asia/Kolkata"})
+    scheduled(guarded)
+    text = known("ria").text("/schedule?site=site1")
+    assert DAILY in text and "at 00:00 every day" in text and "not logged" in text
+    assert "No scheduler leads" in text
+
+
+def test_it_is_run_now_stopped_and_started(guarded, known):
+    name, otto = scheduled(guarded)["site1"], known("otto")
+    form = {"site": "site1", "name": name}
+    assert otto.submit("/act/run-now", **form).status_code == 303
+    assert runtime.current().listing.count_open("site1") == (1, 0)
+    assert otto.submit("/act/stop", **form).status_code == 303
+    [job] = runtime.current().host.schedule.job_types("site1")
+    assert job.stopped and "stopped" in otto.text("/schedule?site=site1")
+    assert otto.submit("/act/start", **form).status_code == 303
+    [job] = runtime.current().host.schedule.job_types("site1")
+    assert not job.stopped
+
+
+def test_its_next_time_is_skipped_and_the_comparison_leaves_it_so(guarded, known):
+    name = scheduled(guarded)["site1"]
+    before = due("site1")
+    found = known("otto").submit("/act/skip", site="site1", name=name)
+    assert found.status_code == 303 and due("site1") == before + 24 * 3600
+    runtime.current().sync.compare()
+    assert due("site1") == before + 24 * 3600
+
+
+def test_that_of_another_site_is_as_one_that_does_not_exist(guarded, known):
+    names, one = scheduled(guarded), known("one")
+    before = due("site2")
+    for action in ("run-now", "stop", "start", "skip"):
+        assert one.submit(f"/act/{action}", site="site2", name=names["site2"]).status_code == 404
+    assert one.get("/schedule?site=site2").status_code == 404
+    assert due("site2") == before and runtime.current().listing.count_open("site2") == (0, 0)
+
+
+def test_a_tracked_job_is_shown_with_its_site(guarded, known):
+    with frappe.site("site1", user="grete@shop.test"):
+        frappe.enqueue(tasks.ping, track_job=True, job_name="parcel 7")
+    text = known("reader").text("/tasks")
+    assert "parcel 7" in text and "grete@shop.test" in text and "Queued" in text
+    assert known("one").get("/tasks?site=site2").status_code == 404
+
+
+def test_the_doctors_findings_are_those_of_the_command(guarded, known):
+    text = asked(known("ria"), "/doctor", "No worker is online")
+    assert "Start one: frappe-jobs worker." in text
