@@ -80,9 +80,10 @@ def between(start: str | float | None, end: str | float | None) -> str:
 
 
 def address(path: str, **query: Any) -> str:
-    """The path with these parameters; those that are None or empty are left out."""
+    """The address with these parameters; those that are None or empty are left out."""
     pairs = [(key, value) for key, value in query.items() if value not in (None, "", [], ())]
-    return f"{path}?{urlencode(pairs, doseq=True)}" if pairs else path
+    mark = "&" if "?" in path else "?"
+    return f"{path}{mark}{urlencode(pairs, doseq=True)}" if pairs else path
 
 
 def make_environment() -> Environment:
