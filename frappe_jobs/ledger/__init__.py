@@ -6,6 +6,8 @@ also where another broker carries the messages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.ends import Ends
 from frappe_jobs.ledger.jobs import Jobs
@@ -20,3 +22,17 @@ class Ledger(Jobs, Ends, Lost, KeptAside):
     def take_turn(self, what: str, seconds: int) -> bool:
         """True for the first of all processes that asks, then for nobody until they are over."""
         return bool(self.redis.set(self._key("turn", what), "taken", nx=True, ex=seconds))
+
+    @reachable
+    def skip_due(self, due: str, seconds: int) -> bool:
+        """Have nothing sent for that due time of a scheduled job, as if it had been queued.
+
+        For so many seconds; False if it has been queued, or is skipped already.
+        """
+        return bool(self.redis.set(self._key("due", due), "skipped", nx=True, ex=seconds))
+
+    @reachable
+    def are_skipped(self, dues: Sequence[str]) -> list[bool]:
+        """Which of these due times are skipped."""
+        keys = [self._key("due", due) for due in dues]
+        return [found == "skipped" for found in self.redis.mget(keys)] if keys else []

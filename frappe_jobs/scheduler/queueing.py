@@ -104,9 +104,7 @@ class Scheduling:
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
             on_failure=call.on_failure,
         )  # fmt: skip
-        # After a clock was set back the same time may come again.
-        again = f":{due.epoch}" if due.epoch else ""
-        return Sending(message, claim=True, due=f"{entry.id}:{due.at!r}{again}")
+        return Sending(message, claim=True, due=name_of(due))
 
     def _queue_of(self, entry: Entry) -> Queue:
         """The entry's queue; the default queue if that is no longer configured."""
@@ -115,3 +113,10 @@ class Scheduling:
         except UnknownQueue as error:
             logger.error("%s on %s goes to 'default': %s", entry.method, entry.site, error)
             return self._settings.queue(None)
+
+
+def name_of(due: Due) -> str:
+    """The name under which Redis knows for a day that this due time has been queued."""
+    # After a clock was set back the same time may come again.
+    again = f":{due.epoch}" if due.epoch else ""
+    return f"{due.entry.id}:{due.at!r}{again}"

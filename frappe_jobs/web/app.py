@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -24,6 +26,8 @@ from frappe_jobs.web.pages import PAGES
 from frappe_jobs.web.view import NotHere
 
 AWAY = (BrokerError, DatabaseUnavailable)
+#: That read for pages at once.
+THREADS = 6
 
 
 def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:
@@ -42,7 +46,16 @@ def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     guard = Middleware(Guard, hosts=partial(known_hosts, pages.door, frozenset(hosts)))
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers(pages))
+    return Starlette(
+        routes=routes, middleware=[guard], exception_handlers=handlers(pages), lifespan=few_threads
+    )
+
+
+@asynccontextmanager
+async def few_threads(_: Starlette) -> AsyncIterator[None]:
+    """Of the many that might read at once each would keep memory of its own."""
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
 
 
 def known_hosts(door: Door, hosts: frozenset[str]) -> Collection[str]:

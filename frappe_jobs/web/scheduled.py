@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import time
 
 from frappe_jobs import api
 from frappe_jobs.errors import ScheduleError
 from frappe_jobs.rows.scheduled_jobs import DOCTYPE, find, queue_now
-from frappe_jobs.scheduler.entry import Due
+from frappe_jobs.runtime import Runtime
+from frappe_jobs.scheduler.entry import Due, Stored
+from frappe_jobs.scheduler.queueing import name_of
 from frappe_jobs.web.looks import exact
 from frappe_jobs.web.view import NotHere, View
+
+DAY = 24 * 3600
 
 
 def _name(view: View) -> str:
@@ -41,13 +45,28 @@ def _set_stopped(view: View, value: bool, said: str) -> str:
 
 
 def skip(view: View) -> str:
-    """Leave out its next due time; the one after that comes."""
-    site, timetable = view.site(), view.here.timetable
+    """Leave out its next due time, as if it had been queued; the one after that comes."""
+    site = view.site()
     job = find(view.here, site, _name(view))
-    known = timetable.of_site(site).get(job.name)
-    if not known:
+    due = next_due(view.here.timetable.stored(site).get(job.name))
+    if due is None:
         raise ScheduleError(f"{site}: {job.method} is not due: there is nothing to skip.")
-    entry, at = known
-    following = entry.next_run(datetime.fromtimestamp(at, timezone.utc)).timestamp()
-    timetable.move([(Due(entry, at, following), following, following)])
-    return f"{site}: {job.method} is not queued for {exact(at)}; the next is {exact(following)}."
+    seconds = max(0, int(due.at - time.time())) + DAY
+    if not view.here.ledger.skip_due(name_of(due), seconds):
+        raise ScheduleError(f"{site}: {job.method} is not queued for {exact(due.at)} anyway.")
+    return f"{site}: {job.method} is not queued for {exact(due.at)}."
+
+
+def next_due(stored: Stored | None) -> Due | None:
+    """The due time that comes next; None if none is known."""
+    if stored is None or stored.entry is None or stored.due is None:
+        return None
+    return Due(stored.entry, stored.due, epoch=stored.epoch)
+
+
+def skipped(here: Runtime, site: str) -> set[str]:
+    """The names of the site's scheduled jobs whose next due time is skipped."""
+    dues = {name: next_due(stored) for name, stored in here.timetable.stored(site).items()}
+    known = {name: name_of(due) for name, due in dues.items() if due}
+    found = here.ledger.are_skipped([*known.values()])
+    return {name for name, is_skipped in zip(known, found, strict=True) if is_skipped}

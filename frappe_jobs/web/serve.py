@@ -26,7 +26,7 @@ def serve(here: Runtime, host: str, port: int, say: Callable[[str], None]) -> No
     app = make_app(here, hosts)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=1, lifespan="off", timeout_keep_alive=30,
+        timeout_graceful_shutdown=1, lifespan="on", timeout_keep_alive=30,
     )  # fmt: skip
     shown = f"[{host}]" if ":" in host else host
     who = "read-only, without a login" if access.is_open else "for those who log in"

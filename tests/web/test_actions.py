@@ -6,10 +6,10 @@ import json
 
 import pytest
 from acme import tasks
+from web.visitor import ADDRESS
 
 import frappe_jobs as frappe
 from frappe_jobs.web.actions import ACTIONS
-from web.visitor import ADDRESS
 
 
 @pytest.fixture

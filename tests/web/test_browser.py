@@ -14,10 +14,10 @@ from shutil import which
 import pytest
 from acme import tasks
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from web.visitor import PASSWORD, served
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
-from web.visitor import PASSWORD, served
 
 CHROMIUM = which("chromium") or which("chromium-browser")
 FLAGS = [
@@ -84,7 +84,7 @@ class Watched:
 def busy(guarded):
     """A bench with jobs of every kind on two sites, and a worker."""
     guarded.write("common_site_config.json", guarded.config | {"frappe_jobs_history": True})
-    with guarded.worker("--concurrency", "2"):
+    with guarded.worker("--concurrency", "4"):
         for site in ("site1", "site2"):
             with frappe.site(site):
                 failed = frappe.enqueue(
@@ -103,7 +103,7 @@ def test_every_page_is_fit_for_everybody(busy, browser):
             page = seen.log_in("anna")
             for path in (*PAGES, "/job?site=site1&id=failed"):
                 page.goto(address + path)
-                expect(page.locator("#live")).to_be_visible()
+                expect(page.locator("#live")).to_be_visible(timeout=30_000)
                 if path == "/":
                     expect(page.get_by_text("processes busy")).to_be_visible()
                 wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from web.visitor import HASH, PASSWORD, USERS, Visitor, user
 
 from frappe_jobs.web.access import parse
 from frappe_jobs.web.app import make_app
@@ -10,7 +11,6 @@ from frappe_jobs.web.door import COOKIE
 from frappe_jobs.web.guard import LOOPBACK
 from frappe_jobs.web.passwords import fits, hashed, is_hash
 from frappe_jobs.web.sessions import TRIES
-from web.visitor import HASH, PASSWORD, USERS, Visitor, user
 
 PAGES = ("/", "/jobs", "/job?site=site1&id=x", "/audit")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from acme import tasks
+from web.visitor import asked
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from web.visitor import asked
+from frappe_jobs.scheduler.entry import Due
 
 DAILY = "acme.tasks.ping"
 
@@ -47,13 +48,18 @@ def test_it_is_run_now_stopped_and_started(guarded, known):
     assert not job.stopped
 
 
-def test_its_next_time_is_skipped_and_the_comparison_leaves_it_so(guarded, known):
-    name = scheduled(guarded)["site1"]
-    before = due("site1")
-    found = known("otto").submit("/act/skip", site="site1", name=name)
-    assert found.status_code == 303 and due("site1") == before + 24 * 3600
-    runtime.current().sync.compare()
-    assert due("site1") == before + 24 * 3600
+def test_its_next_time_is_skipped_and_the_one_after_that_comes(guarded, known):
+    name, otto, here = scheduled(guarded)["site1"], known("otto"), runtime.current()
+    assert otto.submit("/act/skip", site="site1", name=name).status_code == 303
+    assert "skipped" in otto.text("/schedule?site=site1")
+    again = otto.submit("/act/skip", site="site1", name=name)
+    assert again.status_code == 400 and "anyway" in again.text
+    here.sync.compare()
+    for days, expected in ((0, 0), (1, 1)):
+        [(entry, at)] = here.timetable.of_site("site1").values()
+        at += days * 24 * 3600
+        here.scheduling.queue([Due(entry, at)], at)
+        assert here.listing.count_open("site1") == (expected, 0)
 
 
 def test_that_of_another_site_is_as_one_that_does_not_exist(guarded, known):

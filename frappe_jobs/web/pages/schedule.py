@@ -11,6 +11,7 @@ from frappe_jobs import api
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.rows.scheduled_jobs import coming, row
+from frappe_jobs.web.scheduled import skipped
 from frappe_jobs.web.view import Page, View
 
 #: Next times that are shown of each; runs in a strip; logs that are read for the strips.
@@ -34,10 +35,11 @@ def read(view: View) -> Mapping[str, Any]:
         return {"site": None, "sites": view.sites, "rows": []}
     here = view.here
     entries, zone = here.timetable.of_site(site), here.sync.of(site).zone()
-    runs = _runs(view, site)
+    runs, out = _runs(view, site), skipped(here, site)
     rows = [
         row(site, job, entries, zone) | coming(here, site, job, TIMES)
-        | {"runs": runs.get(job.name, [])[:RUNS][::-1], "fault": job.fault, "event": job.has_event}
+        | {"runs": runs.get(job.name, [])[:RUNS][::-1], "fault": job.fault, "event": job.has_event,
+           "skipped": job.name in out}
         for job in sorted(here.host.schedule.job_types(site), key=_order)
     ]  # fmt: skip
     return {
