@@ -85,17 +85,22 @@ def busy(guarded):
     """A bench with jobs of every kind on two sites, and a worker."""
     guarded.write("common_site_config.json", guarded.config | {"frappe_jobs_history": True})
     with guarded.worker("--concurrency", "4"):
+        running = []
         for site in ("site1", "site2"):
             with frappe.site(site):
                 failed = frappe.enqueue(
                     tasks.fail, text="order ORD-7 has no price", job_id="failed"
                 )
-                frappe.enqueue(tasks.sleep, seconds=120, queue="long", track_job=True)
+                long = frappe.enqueue(tasks.sleep, seconds=120, queue="long", track_job=True)
+                running.append(long)
                 frappe.enqueue(tasks.echo, job_name=HOSTILE, text=HOSTILE, api_token="s3cret")
         wait_until(lambda: failed.get_status() == "failed", 30)
         yield guarded
+        for job in running:  # else the worker would wait for their end
+            job.cancel()
 
 
+@pytest.mark.timeout(600)
 def test_every_page_is_fit_for_everybody(busy, browser):
     with served(busy) as address:
         for size in SIZES:
