@@ -115,7 +115,6 @@ def test_a_worker_loads_nothing_of_a_history_metrics_or_alerts_that_nobody_asked
     assert not {"prometheus_client", "frappe_jobs.celery.watching", "smtplib", *rooms} & loaded
 
 
-
 def test_without_the_extra_the_pages_say_what_to_install() -> None:
     ask = "from frappe_jobs.cli.web import load; load('serve')"
     done = imported(ask, "uvicorn")
