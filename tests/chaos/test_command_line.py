@@ -22,7 +22,7 @@ from frappe_jobs.config import settings_table
 pytestmark = pytest.mark.timeout(3600)
 
 #: Those that go on until they are told to stop, or start what does.
-ENDLESS = {"schedule", "embedded"}
+ENDLESS = {"schedule", "embedded", "web", "metrics"}
 #: What makes the others end at once, or write where nobody looks.
 ALWAYS = {
     "worker": ["--burst"],
