@@ -165,7 +165,7 @@ class Stream:
         if here is None:
             return 0
         arguments = [
-            self._ledger._prefix, repr(self.top), here.text_id, repr(self.lowest), STEP, STEP_BYTES,
+            self._ledger._prefix, repr(self.top), here.id, repr(self.lowest), STEP, STEP_BYTES,
             limit, self._statuses, self._forgets, len(self._words), *self._words, *self._groups,
         ]  # fmt: skip
         with self._ledger.reaching():
