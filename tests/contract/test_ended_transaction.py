@@ -208,7 +208,7 @@ def test_a_session_of_the_callers_own_is_told_as_well() -> None:
                 pool.submit(_touch, job.task_id).result()
             with pytest.raises(DBAPIError) as caught:
                 task.run_again()
-            assert "1020" in str(caught.value) and "1305" not in str(caught.value)
+            assert caught.value.orig is not None and caught.value.orig.args[0] == 1020
             with pytest.raises(PendingRollbackError):
                 mine.commit()
             mine.rollback()
