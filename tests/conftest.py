@@ -37,7 +37,7 @@ APPS = Path(__file__).parent / "apps"
 DATABASE = 11
 START_TIMEOUT = 30
 #: In each name of a bench's keys and queues.
-BENCH_ID = re.compile("test-[0-9a-f]{12}")
+BENCH_ID = re.compile(b"test-[0-9a-f]{12}")
 
 
 class Worker:
@@ -201,11 +201,11 @@ class Bench:
 
 def remove_keys(redis_url: str, bench_ids: set[str]) -> None:
     """Of all these benches, in one look at a server that may hold very many keys."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+    with redis.Redis.from_url(redis_url) as server:
         found = [
             key
             for key in server.scan_iter("*test-*", count=5000)
-            if (its := BENCH_ID.search(key)) and its[0] in bench_ids
+            if (its := BENCH_ID.search(key)) and its[0].decode() in bench_ids
         ]
         for start in range(0, len(found), 5000):
             server.delete(*found[start : start + 5000])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from frappe_jobs.history.counts import RAN, Codes
+from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.counting import FAILED, FINISHED
 
 logger = logging.getLogger(__name__)
@@ -103,13 +104,13 @@ class Chunk:
         return min(_compressed(data, strategy) for strategy in STRATEGIES)[1]
 
     @classmethod
-    def unpacked(cls, data: bytes | None, slots: int) -> Chunk:
-        """What packed made; an empty one where there is none, or it cannot be read."""
+    def unpacked(cls, text: str | None, slots: int) -> Chunk:
+        """What packed made, as Redis gave it back; an empty one for none, or if it is damaged."""
         chunk = cls(slots)
-        if data is None:
+        if not text:
             return chunk
         try:
-            chunk._read(zlib.decompress(data))
+            chunk._read(zlib.decompress(as_bytes(text)))
         except (ValueError, LookupError, TypeError, struct.error, zlib.error) as error:
             logger.error("a part of the history cannot be read, and is begun anew: %s", error)
             return cls(slots)

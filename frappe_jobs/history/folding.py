@@ -116,7 +116,7 @@ class Folding:
         """What was counted in each of these minutes."""
         found: list[tuple[int, dict[str, Codes]]] = []
         for minute in minutes:
-            chunk = Chunk.unpacked(as_bytes(pipe.get(apart(self._ledger, kind, minute))), 1)
+            chunk = Chunk.unpacked(pipe.get(apart(self._ledger, kind, minute)), 1)
             found.append((minute, {name: chunk.codes(name, 0) for name in chunk.rows}))
         return found
 
@@ -136,7 +136,7 @@ class Folding:
     ) -> Text:  # fmt: skip
         """The key's chunk with these slots counted in; what lies there stays till then."""
         pipe.watch(key)
-        chunk = Chunk.unpacked(as_bytes(pipe.get(key)), slots)
+        chunk = Chunk.unpacked(pipe.get(key), slots)
         for slot, rows in counted:
             chunk.add(slot, rows)
         chunk.bound(BOUNDS[kind])
@@ -163,8 +163,3 @@ def apart(ledger: Ledger, kind: str, minute: int) -> str:
 
 def chunk_key(ledger: Ledger, resolution: Resolution, kind: str, number: int) -> str:
     return ledger._key("history", resolution.name, kind, str(number))
-
-
-def as_bytes(text: str | None) -> bytes | None:
-    """What lies in Redis, from what its client has made of it."""
-    return None if text is None else text.encode("utf-8", "surrogateescape")

@@ -15,7 +15,7 @@ from typing import Any
 
 from frappe_jobs.history.chunk import OTHERS, Chunk, read_fields
 from frappe_jobs.history.counts import Codes, Counts
-from frappe_jobs.history.folding import as_bytes, chunk_key
+from frappe_jobs.history.folding import chunk_key
 from frappe_jobs.history.keys import HOURS, MINUTE, MINUTES, ONE_MINUTE, TOTALS, Resolution
 from frappe_jobs.ledger import Ledger
 
@@ -87,7 +87,7 @@ class Places:
                 self.rows.setdefault(name, {}).setdefault(at, []).append(Counts(codes))
 
     def add_chunk(self, text: str | None, begin: int, resolution: Resolution) -> None:
-        chunk = Chunk.unpacked(as_bytes(text or None), resolution.slots)
+        chunk = Chunk.unpacked(text, resolution.slots)
         for slot in chunk.known:
             codes = {name: chunk.codes(name, slot) for name in chunk.rows}
             self.add(begin + slot * resolution.step, codes)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 from frappe_jobs.servers.refusals import as_ours
@@ -46,14 +47,36 @@ class FreshPool(redis.ConnectionPool):
         super().release(connection)
 
 
+class Packer(HiredisRespSerializer):
+    """Makes a command bytes; a text that is no UTF-8 becomes the bytes that it was read from."""
+
+    def pack(self, *parts: Any) -> Any:
+        """As redis-py does it, which lets hiredis refuse such a text."""
+        try:
+            return super().pack(*parts)
+        except UnicodeEncodeError:
+            texts: Any = (as_bytes(one) if isinstance(one, str) else one for one in parts)
+            return super().pack(*texts)
+
+
+#: What others have written need not be UTF-8: it neither breaks a reply in its middle, nor is it
+#: refused where it is sent back.
+ANY_TEXT: dict[str, Any] = {"encoding_errors": "surrogateescape"}
+try:
+    from hiredis import pack_command  # noqa: F401
+except ImportError:  # redis-py's own packer minds the errors
+    pass
+else:
+    ANY_TEXT["command_packer"] = Packer()
+
+
 class Connected:
     """What speaks to one Redis."""
 
     def __init__(self, url: str) -> None:
         self._whole_url, self._url = url, masked(url)
         # Any: redis-py's types differ from version to version.
-        # What others have written need not be UTF-8, and must not break a reply in its middle.
-        self.redis: Any = connect(url, encoding_errors="surrogateescape")
+        self.redis: Any = connect(url, **ANY_TEXT)
         #: Makes a script's text a function of ``keys`` and ``args``; only its hash is sent.
         self._script = functools.cache(self.redis.register_script)
 
@@ -90,6 +113,11 @@ def connect(url: str, **defaults: Any) -> Any:
     client: Any = redis.Redis(connection_pool=FreshPool.from_url(**arguments))
     client.auto_close_connection_pool = True  # the pool is the client's own
     return client
+
+
+def as_bytes(text: str) -> bytes:
+    """What lies in Redis, from the text that ``Connected.redis`` has made of it."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def wait_for_word(channel: Any, seconds: float) -> None:

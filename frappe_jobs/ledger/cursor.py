@@ -9,6 +9,7 @@ from math import inf, isfinite
 from typing import NamedTuple
 
 from frappe_jobs.errors import ArgumentError, shortened
+from frappe_jobs.ledger.connection import as_bytes
 
 #: Characters of a cursor, at most; the ids of messages that others made may be long.
 LONGEST = 2_000
@@ -48,7 +49,7 @@ def read(cursor: str, search: str) -> Position:
         time, message_id = json.loads(payload)
         if not isfinite(time):
             raise ValueError
-        return Position(float(time), message_id.encode("utf-8", "surrogateescape"))
+        return Position(float(time), as_bytes(message_id))
     except (ValueError, TypeError, AttributeError):  # also of base64
         raise ArgumentError(
             f"{shortened(cursor)} is no cursor of this search: it is damaged, or the filters are "
@@ -58,4 +59,4 @@ def read(cursor: str, search: str) -> Position:
 
 def _check(payload: bytes, search: str) -> bytes:
     # It finds mistakes; it need keep no secret, as a place says nothing about what is there.
-    return sha256(search.encode("utf-8", "surrogateescape") + b"\0" + payload).digest()[:6]
+    return sha256(as_bytes(search) + b"\0" + payload).digest()[:6]

@@ -23,8 +23,7 @@ class Leftovers(Connected):
     @reachable
     def delete(self) -> int:
         """Delete them; gives how many there were.  Reads the names of others' keys as well."""
-        found = set(self.redis.scan_iter(match=self._pattern, count=CHUNK))
-        keys = [key.encode("utf-8", "surrogateescape") for key in found]
+        keys = list(set(self.redis.scan_iter(match=self._pattern, count=CHUNK)))
         for start in range(0, len(keys), CHUNK):
             self.redis.unlink(*keys[start : start + CHUNK])
         return len(keys)

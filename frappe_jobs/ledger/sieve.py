@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.cursor import FIRST, Position
 from frappe_jobs.ledger.wanted import Wanted
 
@@ -180,8 +181,7 @@ class Stream:
         return int(looked)
 
     def _place(self, message_id: str, score: str) -> Position:
-        written = message_id.encode("utf-8", "surrogateescape")
-        return Position(float(score) - self._shift, written)
+        return Position(float(score) - self._shift, as_bytes(message_id))
 
 
 def find_heads(ledger: Ledger, streams: Sequence[Stream]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Protocol
 
+from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.cursor import Position
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.ledger.wanted import Wanted
@@ -89,7 +90,7 @@ class Walk(Iterator[Position]):
 def place_of(record: Record) -> Position:
     """Its place among all jobs."""
     at = record.ended_at or record.message.enqueued_at
-    return Position(at, record.message.id.encode("utf-8", "surrogateescape"))
+    return Position(at, as_bytes(record.message.id))
 
 
 def _down(place: Position) -> tuple[float, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frappe_jobs.scheduler.timetable import Timetable, of_its_kind, raw
+from frappe_jobs.scheduler.timetable import Timetable, of_its_kind
 
 #: What the fault of a key of another type begins with.
 KIND = "it is a "
@@ -20,7 +20,7 @@ def strangers(timetable: Timetable) -> dict[str, str]:
             timetable.seen_key: "hash", timetable.sites_key: "set",
         }  # fmt: skip
         kinds |= {timetable.site_key(site): "set" for site in sorted(sites)}
-        types = {key: timetable.redis.type(raw(key)) for key in kinds}
+        types = {key: timetable.redis.type(key) for key in kinds}
         wrong = {
             key: f"{KIND}{types[key]}"
             for key, kind in kinds.items()
@@ -46,6 +46,6 @@ def remove_strangers(timetable: Timetable) -> None:
     for key, why in strangers(timetable).items():
         with timetable.reaching():
             if why.startswith(KIND):
-                timetable.redis.delete(raw(key))
+                timetable.redis.delete(key)
             else:
-                timetable.redis.zrem(timetable.schedule_key, raw(key))
+                timetable.redis.zrem(timetable.schedule_key, key)

@@ -101,7 +101,7 @@ class Timetable(Connected):
         due, bad = self._read_due(found, float(at))
         taken_out = [TakenOut(key, "it is no site's, or incomplete") for key in lost]
         if bad:
-            found = [raw(text) for key, definition, _ in bad for text in (key, definition)]
+            found = [text for key, definition, _ in bad for text in (key, definition)]
             self._script(TAKE_OUT)(keys=[self.schedule_key], args=found)
             taken_out += [TakenOut(key, why) for key, _, why in bad]
         next_at = float(coming) if coming else None
@@ -177,7 +177,7 @@ class Timetable(Connected):
     @reachable
     def ticket(self, site: str) -> int:
         """A number to take before the site's records are read, and to give to ``put`` after."""
-        return int(self._script(TICKET)(keys=[raw(self._ticket_key(site))]))
+        return int(self._script(TICKET)(keys=[self._ticket_key(site)]))
 
     def replace(
         self, site: str, ticket: int, remove: Sequence[str], put: Mapping[Entry, float]
@@ -192,12 +192,12 @@ class Timetable(Connected):
         False if another process has a later ticket, as it has read newer records.
         """
         keys = [
-            self.schedule_key, raw(self.site_key(site)), raw(self._ticket_key(site)),
-            raw(self._key(f"{site}:")), self.sites_key,
+            self.schedule_key, self.site_key(site), self._ticket_key(site),
+            self._key(f"{site}:"), self.sites_key,
         ]  # fmt: skip
         for start in range(0, max(len(puts), len(remove)), CHUNK):
-            names = [raw(name) for name in remove[start : start + CHUNK]]
-            arguments = [str(ticket), raw(site), len(names), *names]
+            names = remove[start : start + CHUNK]
+            arguments = [str(ticket), site, len(names), *names]
             for put in puts[start : start + CHUNK]:
                 arguments += (
                     put.entry.name, put.entry.to_json(), _text(put.was), repr(put.due),
@@ -225,7 +225,7 @@ class Timetable(Connected):
         names = sorted(self.members(self.site_key(site)))
         keys = [self._key(f"{site}:{name}") for name in names]
         with self.redis.pipeline(transaction=False) as pipe:
-            for key in map(raw, keys):
+            for key in keys:
                 pipe.hmget(key, "definition", "due", "queued", "last", "epoch")
                 pipe.zscore(self.schedule_key, key)
             found = pipe.execute(raise_on_error=False)
@@ -251,7 +251,7 @@ class Timetable(Connected):
 
     def members(self, key: str) -> set[str]:
         """The members of the set under that key; none if it is no set."""
-        found: set[str] = of_its_kind(lambda: self.redis.smembers(raw(key)), set())
+        found: set[str] = of_its_kind(lambda: self.redis.smembers(key), set())
         return found
 
     def _key(self, entry_id: str) -> str:
@@ -263,11 +263,6 @@ class Timetable(Connected):
 
     def _ticket_key(self, site: str) -> str:
         return f"{self.key_prefix}:ticket:{site}"
-
-
-def raw(text: str) -> bytes:
-    """The bytes as in Redis, even if they are no UTF-8, which not all of redis-py handles."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def of_its_kind(read: Callable[[], Answer], otherwise: Answer) -> Answer:

@@ -13,6 +13,7 @@ import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import ArgumentError
 from frappe_jobs.ledger import walk
+from frappe_jobs.ledger.connection import connect
 from frappe_jobs.ledger.record import ENDED
 from frappe_jobs.ledger.sieve import STEP
 from frappe_jobs.message import Sending
@@ -298,3 +299,16 @@ def test_a_broken_cursor_is_said_in_a_line(bench, broken):
 def test_a_wrong_limit_is_said(bench, limit):
     with pytest.raises(ArgumentError, match="'limit' must be a whole number, 1 to 1,000"):
         bench.use().search(["site1"]).page(None, limit)
+
+
+def test_a_name_that_is_no_utf_8_is_passed_over(here):
+    """Ours are texts; what others write under our keys may be anything, and is asked for."""
+    jobs = enqueue(3)
+    with connect(here.ledger._whole_url, decode_responses=False) as redis:
+        for key in redis.scan_iter(f"{here.ledger._prefix}*"):
+            if redis.type(key) == b"zset":
+                redis.zadd(key, {b"\x80": time.time()})
+        records = f"{here.ledger._prefix}record:".encode()
+        other = redis.hgetall(records + jobs[0].message_id.encode())
+        redis.hset(records + b"\x80", mapping=other)
+    assert {*ids(here, limit=1)} == {*message_ids(jobs)}
