@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from urllib.parse import urlsplit
 
+from ports import free_port
+
 #: Directions: from the client to the server, and back.
 UP, DOWN = "up", "down"
 BOTH = (UP, DOWN)
@@ -31,7 +33,7 @@ class Proxy(AbstractContextManager["Proxy"]):
         parts = urlsplit(url)
         assert parts.hostname and parts.port, url
         self._server = parts.hostname, parts.port
-        self._listener = socket.create_server((host, 0))
+        self._listener = socket.create_server((host, free_port(host)))
         self.host, self.port = self._listener.getsockname()
         credentials, at, _ = parts.netloc.rpartition("@")
         self.url = parts._replace(netloc=f"{credentials}{at}{self.host}:{self.port}").geturl()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 import redis
 from kombu import Connection
+from ports import free_port
 
 from frappe_jobs.embedded import server_binary
 from frappe_jobs.testing import wait_until
@@ -159,9 +159,3 @@ class RabbitMQ(Server):
                 return True
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from recorded import begun, recorded
 
@@ -169,11 +170,6 @@ def test_promtool_accepts_the_rules_the_configuration_and_the_metrics(prometheus
             ["promtool", *arguments], cwd=EXAMPLES, input=given, capture_output=True
         )
         assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def test_a_real_prometheus_scrapes_them_and_answers_the_dashboard(

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import redis
 from acme import tasks
-from chaos.servers import Redis, free_port
+from chaos.servers import Redis
+from ports import free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 

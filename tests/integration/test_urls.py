@@ -8,7 +8,8 @@ import pytest
 import redis
 import warm
 from celery import Celery
-from chaos.servers import Redis, free_port
+from chaos.servers import Redis
+from ports import free_port
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime

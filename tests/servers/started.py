@@ -14,6 +14,7 @@ import pymysql
 import redis
 from chaos import servers
 from kombu import Connection
+from ports import free_port
 from servers.folder import Folder, Unavailable
 
 #: Where Debian keeps RabbitMQ's own scripts; the commands would become another user.
@@ -27,7 +28,7 @@ class RabbitMQ(servers.RabbitMQ):
     def __init__(self, root: Folder, data: Path, *lines: str) -> None:
         super().__init__(data)
         self._root = root
-        self._epmd = {"ERL_EPMD_PORT": str(servers.free_port())}
+        self._epmd = {"ERL_EPMD_PORT": str(free_port())}
         (data / "rabbitmq.conf").write_text("\n".join(lines))
 
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
@@ -72,7 +73,7 @@ class MariaDB(servers.Server):
 
     def __init__(self, root: Folder, data: Path) -> None:
         super().__init__(data)
-        self._root, self._port = root, servers.free_port()
+        self._root, self._port = root, free_port()
         self.url = f"mysql+pymysql://root@127.0.0.1:{self._port}"
 
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
@@ -107,7 +108,7 @@ class PostgreSQL(servers.Server):
 
     def __init__(self, root: Folder, data: Path) -> None:
         super().__init__(data)
-        self._root, self._port = root, servers.free_port()
+        self._root, self._port = root, free_port()
         self.url = f"postgresql+psycopg://root@127.0.0.1:{self._port}/postgres"
         found = sorted(root.path.glob("usr/lib/postgresql/*/bin"))
         if not found:
