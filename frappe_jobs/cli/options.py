@@ -1,18 +1,20 @@
-"""What several commands share: the bench they work on, its sites, tables and JSON."""
+"""What several commands share: the bench they work on, its sites, an extra, tables and JSON."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import import_module
 from typing import Any
 
 import click
 
 from frappe_jobs import embedded
 from frappe_jobs.config import Settings, load_settings, variable
+from frappe_jobs.errors import ConfigError
 from frappe_jobs.sites_folder import find_sites_path
 
 
@@ -78,6 +80,34 @@ with_site = site_option(expose_value=False)
 format_option = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
+
+
+def address_options(port: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command that serves something ``--host`` and ``--port``, with that port by default."""
+    host_option = click.option(
+        "--host", default="127.0.0.1", show_default=True, help="The address to listen at."
+    )
+    port_option = click.option(
+        "--port", type=click.IntRange(0, 65535), default=port, show_default=True,
+        help="0: one that is free.",
+    )  # fmt: skip
+    return lambda command: host_option(port_option(command))
+
+
+def load(module: str, extra: str, packages: Collection[str]) -> Any:
+    """That module, which needs what the extra installs: these packages.
+
+    Raises ConfigError if one of them is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in packages:
+            raise
+        raise ConfigError(
+            f"{error.name} is not installed, and this command needs it: pip install "
+            f"'frappe_jobs[{extra}]'."
+        ) from None
 
 
 def known_queues(context: click.Context, _: click.Parameter, value: str | None) -> list[str]:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, pass_bench
-from frappe_jobs.errors import ConfigError
+from frappe_jobs.cli.options import Bench, address_options, load, pass_bench
 
-#: What the extra installs.
-NEEDED = ("starlette", "uvicorn", "jinja2", "markupsafe", "anyio")
+#: What the extra ``web`` installs.
+PACKAGES = ("starlette", "uvicorn", "jinja2", "markupsafe", "anyio")
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8600, show_default=True,
-    help="0: one that is free.",
-)  # fmt: skip
+@address_options(8600)
 @pass_bench
 def web(bench: Bench, host: str, port: int) -> None:
     """Serve pages that show the bench in a browser.
@@ -29,7 +23,7 @@ def web(bench: Bench, host: str, port: int) -> None:
     Without users in 'frappe_jobs_web' they are read-only, and only this machine reaches them.
     """
     here = runtime.use(bench.settings.sites_path)
-    load("serve").serve(here, host, port, partial(click.echo, err=True))
+    _of_pages("serve").serve(here, host, port, partial(click.echo, err=True))
 
 
 @click.command("web-password")
@@ -38,16 +32,8 @@ def web_password(password: str) -> None:
     """Print a password's hash, for 'frappe_jobs_web'."""
     if not password.strip():
         raise click.BadParameter("a password must not be empty.")
-    click.echo(load("passwords").hashed(password))
+    click.echo(_of_pages("passwords").hashed(password))
 
 
-def load(module: str) -> Any:
-    """That module of the pages; raises ConfigError if the extra is not installed."""
-    try:
-        return import_module(f"frappe_jobs.web.{module}")
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
-            raise
-        raise ConfigError(
-            f"{error.name} is not installed, and the pages need it: pip install 'frappe_jobs[web]'."
-        ) from None
+def _of_pages(module: str) -> Any:
+    return load(f"frappe_jobs.web.{module}", "web", PACKAGES)

@@ -61,7 +61,10 @@
   }
 
   function show(html) {
-    if (isEditing() || picture.querySelector("details.form[open]")) return;
+    if (!isEditing() && !picture.querySelector("details.form[open]")) change(html);
+  }
+
+  function change(html) {
     Idiomorph.morph(picture, html, {
       morphStyle: "innerHTML",
       ignoreActiveValue: true,
@@ -72,7 +75,6 @@
           !(name === "checked" && node.tagName === "INPUT"),
       },
     });
-    htmx.process(picture);
     age();
     mark();
   }
@@ -137,18 +139,38 @@
     }
   });
 
-  // --- filters: at once, and empty ones not in the address
+  // --- filters: at once, in place, and empty ones not in the address
+
+  async function go(address) {
+    try {
+      const reply = await fetch(address);
+      const its = new DOMParser().parseFromString(await reply.text(), "text/html");
+      const found = its.getElementById("picture");
+      history.pushState(null, "", address);
+      close();
+      picture.dataset.stream = found.dataset.stream || "";
+      sign.hidden = true;
+      change(found.innerHTML);
+      open();
+    } catch {
+      location.assign(address); // its server is away, or somebody must log in
+    }
+  }
+
+  addEventListener("popstate", () => location.reload());
 
   document.addEventListener("change", (event) => {
-    const form = event.target.closest("form[data-enhance]");
+    const form = event.target.closest("form[data-in-place]");
     if (form && event.target.matches("select, input[type=checkbox]")) form.requestSubmit();
   });
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.method === "get") {
-      for (const one of form.querySelectorAll("input, select")) if (!one.value) one.disabled = true;
-    }
+    if (!form.matches("[data-in-place]")) return;
+    event.preventDefault();
+    const given = [...new FormData(form)].filter(([, value]) => value);
+    const query = new URLSearchParams(given).toString();
+    go(form.getAttribute("action") + (query && `?${query}`));
   });
 
   const here = document.querySelector("nav [aria-current]");
