@@ -10,19 +10,14 @@ from typing import Any
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.bulk.actions import Bulk, Outcome, Progress
+from frappe_jobs.bulk.actions import Outcome, Progress
 from frappe_jobs.bulk.shown import LIMIT, Shown, look
 from frappe_jobs.cli.chosen import find_jobs
 from frappe_jobs.cli.filters import filter_options
 from frappe_jobs.cli.options import Bench, pass_bench, show, with_site
 from frappe_jobs.errors import JobError
-from frappe_jobs.ledger.record import ENDED, FAILED, OPEN
-
-#: What is said of jobs that were left as they are.
-LEFT = {
-    "changed": "have changed meanwhile", "gone": "are no longer kept",
-    "unfit": "have another status", "locked": "have a Background Task that cannot be written now",
-}  # fmt: skip
+from frappe_jobs.ledger.record import FAILED
+from frappe_jobs.rows.bulk import DEEDS, Deed, told
 
 OPTIONS = (
     click.argument("ids", metavar="[ID]...", nargs=-1),
@@ -63,14 +58,15 @@ def retry(
         for job in find_jobs(bench, ids):
             click.echo(f"Queued again: {job.requeue(from_start=from_start).id}")
         return
-    if not (shown := _choose(bench, asked, "Retry", (FAILED,))):
+    deed = DEEDS["retry"]
+    if not (shown := _choose(bench, asked, deed)):
         return
     bulk, sites = runtime.current().bulk, bench.chosen_sites()
-    with _progress("Retry") as progress:
+    with _progress(deed.title) as progress:
         outcome = bulk.retry(shown, sites, progress, from_start=from_start)
     for name in outcome.done if failed else ():
         click.echo(f"Queued again: {name}")
-    _tell(outcome, None if failed else "Queued again")
+    _tell(outcome, None if failed else deed.said)
 
 
 @click.command()
@@ -80,7 +76,7 @@ def retry(
 def cancel(bench: Bench, /, ids: tuple[str, ...], **asked: Any) -> None:
     """End jobs without their effect: a running job is killed."""
     if _are_many(ids, asked):
-        _end_many(bench, asked, OPEN, Bulk.cancel, "Cancel", "Cancelled")
+        _end_many(bench, asked, DEEDS["cancel"])
         return
     late = []
     for job in find_jobs(bench, ids):
@@ -102,25 +98,18 @@ def delete(bench: Bench, /, ids: tuple[str, ...], **asked: Any) -> None:
     By filters: those that have ended, unless --status says otherwise.
     """
     if _are_many(ids, asked):
-        _end_many(bench, asked, ENDED, Bulk.delete, "Delete", "Deleted")
+        _end_many(bench, asked, DEEDS["delete"])
         return
     for job in find_jobs(bench, ids):
         job.delete()
         click.echo(f"Deleted: {job.id}")
 
 
-def _end_many(
-    bench: Bench,
-    asked: dict[str, Any],
-    statuses: Sequence[str],
-    act: Callable[[Bulk, Shown, Sequence[str], Progress | None], Outcome],
-    verb: str,
-    said: str,
-) -> None:
-    if shown := _choose(bench, asked, verb, statuses):
-        with _progress(verb) as progress:
-            outcome = act(runtime.current().bulk, shown, bench.chosen_sites(), progress)
-        _tell(outcome, said)
+def _end_many(bench: Bench, asked: dict[str, Any], deed: Deed) -> None:
+    if shown := _choose(bench, asked, deed):
+        with _progress(deed.title) as progress:
+            outcome = deed.act(runtime.current().bulk, shown, bench.chosen_sites(), progress)
+        _tell(outcome, deed.said)
 
 
 def _are_many(ids: Sequence[str], asked: dict[str, Any]) -> bool:
@@ -135,12 +124,10 @@ def _are_many(ids: Sequence[str], asked: dict[str, Any]) -> bool:
     return filtered
 
 
-def _choose(
-    bench: Bench, asked: dict[str, Any], verb: str, statuses: Sequence[str]
-) -> Shown | None:
+def _choose(bench: Bench, asked: dict[str, Any], deed: Deed) -> Shown | None:
     """What the filters find, once the user has agreed; None: nothing is to be done."""
     limit, dry_run, yes = (asked.pop(name) for name in ("limit", "dry_run", "yes"))
-    asked["statuses"] = asked["statuses"] or statuses
+    asked["statuses"] = asked["statuses"] or deed.statuses
     search = runtime.use(bench.settings.sites_path).search(bench.chosen_sites(), **asked)
     shown = look(search, limit or None)
     if not shown.statuses:
@@ -155,7 +142,7 @@ def _choose(
     if dry_run:
         return None
     if not yes:
-        click.confirm(f"{verb} these {len(shown.statuses):,} jobs?", abort=True)
+        click.confirm(f"{deed.title} these {len(shown.statuses):,} jobs?", abort=True)
     return shown
 
 
@@ -175,12 +162,5 @@ def _progress(verb: str) -> Iterator[Progress | None]:
 
 
 def _tell(outcome: Outcome, said: str | None) -> None:
-    if said:
-        click.echo(f"{said}: {len(outcome.done):,} jobs.")
-    for reason, count in sorted(outcome.skipped.items()):
-        click.echo(f"Left as they are: {count:,} that {LEFT[reason]}.")
-    if outcome.left_behind:
-        click.echo(
-            f"{outcome.left_behind:,} messages stay with the broker until a worker gets and drops "
-            "them."
-        )
+    for line in told(outcome, said):
+        click.echo(line)

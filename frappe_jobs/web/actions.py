@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from frappe_jobs.errors import FrappeJobsError, JobError
 from frappe_jobs.job import Job
+from frappe_jobs.rows.bulk import DEEDS, told
 from frappe_jobs.web import editing, mending, scheduled
 from frappe_jobs.web.access import ADMIN, OPERATOR
 from frappe_jobs.web.audit import Deed
 from frappe_jobs.web.looks import address
+from frappe_jobs.web.pages.bulk import ROLES, shown_to, sites_of
 from frappe_jobs.web.pages.job import find
-from frappe_jobs.web.view import View
+from frappe_jobs.web.runs import Lasting
+from frappe_jobs.web.view import NotHere, View
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,13 @@ class Done:
 
     said: str
     to: str
+    #: What goes on after that.
+    lasting: Lasting | None = None
+
+
+def thing_of(view: View) -> str:
+    """What the form names."""
+    return view.one_of("id") or view.one_of("name") or ""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class Action:
 
     role: str
     act: Callable[[View], Done]
+    #: To what, as the audit says.
+    thing: Callable[[View], str] = thing_of
 
 
 def job_of(view: View) -> Job:
@@ -74,7 +87,33 @@ def mend(view: View) -> Done:
     return Done(mending.mend(view), "/doctor")
 
 
+def many(name: str) -> Action:
+    """An action on the jobs that a form's word stands for."""
+    deed = DEEDS[name]
+
+    def act(view: View) -> Done:
+        shown, word, sites = shown_to(view), view.one_of("word") or "", view.sites
+        view.runs.check(word)
+        lasting = Lasting(
+            word, len(shown.statuses), sites_of(shown),
+            partial(deed.act, view.here.bulk, shown, sites), partial(told, said=deed.said),
+        )  # fmt: skip
+        return Done("", address("/bulk", do=name, word=word), lasting)
+
+    return Action(ROLES[name], act, many_in_words)
+
+
+def many_in_words(view: View) -> str:
+    """How many jobs, and which, for the audit."""
+    shown = shown_to(view)
+    kinds = sorted(shown.counts.items(), key=lambda one: (-one[1], one[0]))
+    which = [f"{count:,} {status} {method} of {site}" for (site, status, _, method), count in kinds]
+    said = ", ".join(which[:3]) + (", …" if which[3:] else "")
+    return f"{len(shown.statuses):,} jobs: {said}"
+
+
 ACTIONS = {
+    **{f"bulk-{name}": many(name) for name in DEEDS},
     "retry": Action(OPERATOR, retry),
     "edit": Action(ADMIN, edit),
     "cancel": Action(OPERATOR, cancel),
@@ -88,26 +127,24 @@ ACTIONS = {
 
 
 def noted(view: View, name: str, from_where: str) -> Done:
-    """Do it and note who did; also that somebody tried what is not theirs.
+    """Note who does it, do it, and note what came of it; also that somebody tried.
 
-    Raises what it raises; JobError where their role may not.
+    So there is no deed without an entry.  Raises what it raises; JobError where their role may not.
     """
-    action = ACTIONS[name]
-
-    def note(outcome: str) -> None:
-        deed = Deed(
-            view.person.name or "(not logged in)", name, view.one_of("site") or "",
-            view.one_of("id") or view.one_of("name") or "", outcome, from_where,
-        )  # fmt: skip
-        view.audit.note(deed)
-
+    action, who = ACTIONS[name], view.person.name or "(not logged in)"
+    site = view.one_of("site") or ""
     if not view.person.may(action.role):
-        note("refused")
+        view.audit.note(Deed(who, name, site, thing_of(view), from_where, "refused"))
         raise JobError(f"That is for the role {action.role}; yours is {view.person.role}.")
+    entry = view.audit.note(Deed(who, name, site, action.thing(view), from_where))
+    end = partial(view.audit.end, entry)
     try:
         done = action.act(view)
-    except FrappeJobsError as error:
-        note(f"not done: {error}")
+        if done.lasting:
+            view.runs.begin(done.lasting, end)
+    except (FrappeJobsError, NotHere) as error:
+        end(f"not done: {error}" if str(error) else "not done: there is no such thing")
         raise
-    note(done.said)
+    if not done.lasting:
+        end(done.said)
     return done

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
 from frappe_jobs.texts.error_text import bounded, safe
 
-#: Entries that are kept; the oldest go first.
+#: Deeds that are kept, about; the oldest go first.
 KEPT = 5000
+#: What an entry says until its outcome is known: and if its process was killed, for ever.
+BEGUN = "begun"
 #: Characters of a value.
 LONGEST = 500
 
@@ -24,27 +26,35 @@ class Deed:
     what: str
     site: str
     thing: str
-    outcome: str
     address: str
+    outcome: str = BEGUN
     at: float = 0.0
 
 
 class Audit(BenchRedis):
     """The audit of one bench."""
 
+    def note(self, deed: Deed) -> str:
+        """Gives the entry's id.  Raises BrokerUnavailable."""
+        return self._add(asdict(deed) | {"at": repr(time.time())})
+
+    def end(self, entry: str, outcome: str) -> None:
+        """Say what came of a deed that was noted before.  Raises BrokerUnavailable."""
+        self._add({"of": entry, "outcome": outcome})
+
     @reachable
-    def note(self, deed: Deed) -> None:
-        """Raises BrokerUnavailable."""
-        said = asdict(deed) | {"at": repr(time.time())}
-        fields = {name: bounded(safe(str(value)), LONGEST) for name, value in said.items()}
-        self.redis.xadd(self._key("web", "audit"), fields, maxlen=KEPT, approximate=True)
+    def _add(self, values: Mapping[str, object]) -> str:
+        fields = {name: bounded(safe(str(value)), LONGEST) for name, value in values.items()}
+        key = self._key("web", "audit")
+        return str(self.redis.xadd(key, fields, maxlen=2 * KEPT, approximate=True))
 
     @reachable
     def latest(self, count: int) -> Iterator[Deed]:
-        """The newest first."""
-        found = self.redis.xrevrange(self._key("web", "audit"), count=count)
-        return (
-            Deed(**(fields | {"at": float(fields["at"])}))
-            for _, fields in found
-            if {*fields} == {*Deed.__dataclass_fields__}
-        )
+        """The newest first, of so many entries."""
+        outcomes: dict[str, str] = {}
+        for entry, fields in self.redis.xrevrange(self._key("web", "audit"), count=2 * count):
+            if "of" in fields:
+                outcomes[fields["of"]] = fields["outcome"]
+            elif {*fields} == {*Deed.__dataclass_fields__}:
+                outcome = outcomes.pop(entry, fields["outcome"])
+                yield Deed(**(fields | {"at": float(fields["at"]), "outcome": outcome}))

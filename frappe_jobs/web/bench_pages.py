@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -21,6 +21,7 @@ from frappe_jobs.web.bench_picture import BenchPicture
 from frappe_jobs.web.door import Door, Visitor
 from frappe_jobs.web.looks import address, make_environment
 from frappe_jobs.web.pages import PAGES
+from frappe_jobs.web.runs import Runs
 from frappe_jobs.web.sessions import Sessions
 from frappe_jobs.web.view import NotHere, Page, View
 
@@ -39,13 +40,15 @@ class Pages:
         self.sessions = Sessions(here.in_force, is_searchable=broker.is_searchable)
         self.audit = Audit(here.in_force, is_searchable=broker.is_searchable)
         self.door = Door(here.settings, self.sessions)
-        self.picture, self.hub = BenchPicture(here), live.Hub()
+        self.picture, self.hub, self.runs = BenchPicture(here), live.Hub(), Runs()
         #: Stands in pictures that many see for the token of each one's forms.
         self.gap = secrets.token_hex(16)
 
     def view(self, person: Person, query: str) -> View:
-        pairs = tuple(parse_qsl(query, keep_blank_values=False))
-        return View(self.here, self.picture, self.audit, person, pairs)
+        return self.view_of(person, tuple(parse_qsl(query, keep_blank_values=False)))
+
+    def view_of(self, person: Person, pairs: Sequence[tuple[str, str]]) -> View:
+        return View(self.here, self.picture, self.audit, self.runs, person, pairs)
 
     def html(self, template: str, **values: Any) -> str:
         return self.environment.get_template(template).render(**values)

@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from frappe_jobs.web.actions import ACTIONS, noted
 from frappe_jobs.web.audit import Deed
 from frappe_jobs.web.bench_pages import Pages
-from frappe_jobs.web.door import COOKIE, FORM_COOKIE, Visitor, address_of
+from frappe_jobs.web.door import COOKIE, FORM_COOKIE, address_of
 from frappe_jobs.web.guard import is_of_our_pages
 from frappe_jobs.web.looks import address
-from frappe_jobs.web.view import NotHere, View
+from frappe_jobs.web.view import NotHere
 
 #: Bytes of a form, its arguments included; and seconds that a login form may be open.
 LONGEST_FORM, FORM_TTL = 1_000_000, 3600
@@ -101,19 +101,15 @@ class Forms:
             return self._pages.sorry(403, "Not done", STRANGE)
         if name not in ACTIONS:
             raise NotHere
-        done = noted(self._view(visitor, form), name, address_of(request))
-        said = address(done.to, said=done.said, seal=self._pages.seal(done.said))
-        return RedirectResponse(said, 303)
-
-    def _view(self, visitor: Visitor, form: Form) -> View:
-        pages = self._pages
-        return View(pages.here, pages.picture, pages.audit, visitor.person, tuple(form))
+        done = noted(self._pages.view_of(visitor.person, form), name, address_of(request))
+        seal = self._pages.seal(done.said) if done.said else None
+        return RedirectResponse(address(done.to, said=done.said, seal=seal), 303)
 
     def _is_ours(self, request: Request, bound_to: str, token: str) -> bool:
         return is_of_our_pages(request) and self._door.is_from_form(bound_to, token)
 
     def _note(self, request: Request, name: str, what: str, outcome: str) -> None:
-        self._pages.audit.note(Deed(name, what, "", "", outcome, address_of(request)))
+        self._pages.audit.note(Deed(name, what, "", "", address_of(request), outcome))
 
 
 async def read_form(request: Request) -> Form:

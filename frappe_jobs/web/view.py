@@ -10,6 +10,7 @@ from frappe_jobs.runtime import Runtime
 from frappe_jobs.web.access import Person
 from frappe_jobs.web.audit import Audit
 from frappe_jobs.web.bench_picture import BenchPicture
+from frappe_jobs.web.runs import Runs
 
 
 class NotHere(Exception):
@@ -23,6 +24,7 @@ class View:
     here: Runtime
     picture: BenchPicture
     audit: Audit
+    runs: Runs
     person: Person
     query: Sequence[tuple[str, str]] = ()
 
