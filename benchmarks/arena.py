@@ -60,7 +60,7 @@ class Arena:
         return self._folder / contender.sites
 
     def server(self, contender: Contender) -> Any:
-        return redis.Redis.from_url(self._url_of(contender))
+        return redis.Redis.from_url(self.url(contender))
 
     def waiting(self, contender: Contender) -> int:
         with self.server(contender) as server:
@@ -120,12 +120,13 @@ class Arena:
             wait_until(so_few, TIMEOUT, interval=0.002)
             return found
 
-    def _url_of(self, contender: Contender) -> str:
+    def url(self, contender: Contender) -> str:
+        """Of its database."""
         number = self._databases.setdefault(contender.name, len(self._databases))
         return f"{self._url}/{number}"
 
     def _environment(self, contender: Contender) -> dict[str, str]:
-        url = self._url_of(contender)
+        url = self.url(contender)
         theirs = {k: v for k, v in os.environ.items() if not k.startswith("FRAPPE_")}
         return theirs | {
             "BENCHMARKS_REDIS": url,

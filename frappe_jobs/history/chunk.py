@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from frappe_jobs.history.counts import RAN, Codes
 from frappe_jobs.ledger.connection import as_bytes
-from frappe_jobs.ledger.counting import FAILED, FINISHED
+from frappe_jobs.ledger.counting import FAILED, FIELDS, FINISHED, read_field
 
 logger = logging.getLogger(__name__)
 
@@ -142,11 +142,21 @@ def _width(largest: int) -> str:
                 if largest < 2**bits)  # fmt: skip
 
 
-def read_fields(fields: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """What a minute's hash holds, by name; the times of all runs together, however they ended."""
+#: What a hash of counts holds, as Redis gave it back.
+Fields = Iterable[tuple[str, str]]
+
+
+def read_minute(kind: str, jobs: Fields, apart: Fields) -> dict[str, dict[str, int]]:
+    """What a minute's hashes hold of that kind, by name: that of all jobs, and its own.
+
+    The times of all runs are together, however they ended.
+    """
     found: dict[str, Counter[str]] = {}
-    for field, text in fields:
-        code, _, name = field.partition(":")
+    place = [*FIELDS].index(kind)
+    counted = [(*read_field(field), text) for field, text in jobs]
+    rows = [(code, names[place], text) for code, names, text in counted]
+    rows += [(*_partitioned(field), text) for field, text in apart]
+    for code, name, text in rows:
         letter, number = code[0], code[1:]
         codes, many = found.setdefault(name, Counter()), int(text)
         if letter in FINISHED + FAILED:
@@ -155,3 +165,8 @@ def read_fields(fields: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
         if number or letter not in FINISHED + FAILED:
             codes[code] += many
     return {name: dict(codes) for name, codes in found.items()}
+
+
+def _partitioned(field: str) -> tuple[str, str]:
+    code, _, name = field.partition(":")
+    return code, name

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from frappe_jobs.history.chunk import BOUNDS, OTHERS, Chunk, read_fields
+from frappe_jobs.history.chunk import BOUNDS, OTHERS, Chunk, read_minute
 from frappe_jobs.history.counts import Codes
 from frappe_jobs.history.keys import (
     APART,
@@ -24,6 +24,7 @@ from frappe_jobs.history.keys import (
     Resolution,
 )
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.counting import JOBS
 from frappe_jobs.ledger.counting import UNFOLDED as KEPT
 
 #: Minutes that one call folds at most: a worker that comes back has many before it.
@@ -76,9 +77,10 @@ class Folding:
 
     def _set_apart(self, pipe: Any, minute: int) -> None:
         """From its hashes into a text for each kind; and what was ever counted grows."""
-        hashes = {kind: self._ledger._key("history", kind, str(minute)) for kind in KINDS}
+        hashes = {kind: self._ledger._key("history", kind, str(minute)) for kind in (JOBS, *KINDS)}
         pipe.watch(*hashes.values())  # empty where somebody else has folded it
-        counted = {kind: read_fields(pipe.hgetall(key).items()) for kind, key in hashes.items()}
+        fields = {kind: pipe.hgetall(key).items() for kind, key in hashes.items()}
+        counted = {kind: read_minute(kind, fields[JOBS], fields[kind]) for kind in KINDS}
         texts = [
             self._added(pipe, apart(self._ledger, kind, minute), kind, 1, KEPT, [(0, rows)])
             for kind, rows in counted.items()

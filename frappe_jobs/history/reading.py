@@ -7,13 +7,13 @@ data is None, and never zeros.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
 from typing import Any
 
-from frappe_jobs.history.chunk import OTHERS, Chunk, read_fields
+from frappe_jobs.history.chunk import OTHERS, Chunk, read_minute
 from frappe_jobs.history.counts import Codes, Counts
 from frappe_jobs.history.folding import chunk_key
 from frappe_jobs.history.keys import HOURS, MINUTE, MINUTES, ONE_MINUTE, TOTALS, Resolution
@@ -28,8 +28,9 @@ for _, minute in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'history:apart', s
   table.insert(reply[2], {minute, text or ''})
 end
 for _, minute in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'history:unfolded', since, '+inf')) do
-  local fields = redis.call('HGETALL', prefix .. 'history:' .. kind .. ':' .. minute)
-  table.insert(reply[3], {minute, fields})
+  local jobs = redis.call('HGETALL', prefix .. 'history:jobs:' .. minute)
+  local apart = redis.call('HGETALL', prefix .. 'history:' .. kind .. ':' .. minute)
+  table.insert(reply[3], {minute, jobs, apart})
 end
 if totals ~= '' then reply[4] = redis.call('HGETALL', totals) end
 return reply
@@ -133,7 +134,7 @@ class History:
         """
         totals = self._ledger._key(TOTALS)
         _, _, unfolded, fields = self._ask("queue", [totals], "-inf", totals)
-        found = [_read_totals(fields), *(read_fields(_pairs(one)) for _, one in unfolded)]
+        found = [_read_totals(fields), *(codes for _, codes in _minutes("queue", unfolded))]
         by_queue: defaultdict[str, list[Counts]] = defaultdict(list)
         for counted in found:
             for name, codes in counted.items():
@@ -153,8 +154,8 @@ class History:
             places.add_chunk(text, number * resolution.chunk, resolution)
         for minute, text in apart:
             places.add_chunk(text, int(minute) * MINUTE, ONE_MINUTE)
-        for minute, fields in unfolded:
-            places.add(int(minute) * MINUTE, read_fields(_pairs(fields)))
+        for minute, codes in _minutes(by, unfolded):
+            places.add(minute * MINUTE, codes)
         return places
 
     def _ask(self, kind: str, keys: Sequence[str], since: str, totals: str) -> Any:
@@ -174,6 +175,11 @@ def _places(
 
 def _activity(places: Sequence[Counts | None]) -> int:
     return sum(place.activity for place in places if place is not None)
+
+
+def _minutes(kind: str, unfolded: Any) -> Iterator[tuple[int, dict[str, dict[str, int]]]]:
+    for minute, jobs, apart in unfolded:
+        yield int(minute), read_minute(kind, _pairs(jobs), _pairs(apart))
 
 
 def _read_totals(fields: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -1,23 +1,29 @@
 """What happens to jobs, counted by minute in the very step in which it happens.
 
-Where no history is kept, the steps' scripts, keys and arguments are those without it.
+Where no history is kept, the steps' scripts, keys and arguments are those without it: the scripts
+only have marks, ``-- counted: …``, where these texts come in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.keys import BenchRedis
 from frappe_jobs.ledger.scripts import END, RECORD, RETRY, START
-from frappe_jobs.message import Message, to_json
+from frappe_jobs.message import Message
 
-#: What is counted, by one letter, in a field ``letter:name``.  The last three bear the number of
-#: their time's class behind the letter, where the time is known.
+#: What is counted, by one letter.  The last three bear the number of their time's class behind the
+#: letter, where the time is known.
 ENQUEUED, STARTED, RETRIED, CANCELLED, LEASE_LOST, DELIVERED_AGAIN = "esrcld"
 WAITED, FINISHED, FAILED = "wfx"
-#: By what is counted, and how many fields a minute's hash may have of it; what comes later counts
-#: for no name.
+#: A minute's hash, with a field ``letter:names`` for all that a job counts by: one step for three
+#: numbers, which folding takes apart.  It has no more than so many fields.
+JOBS, JOBS_FIELDS = "jobs", 4_000
+#: What is counted by, in the order of the names.  What finds the minute's hash full is counted in
+#: one hash for each of these, with so many fields ``letter:name``; and behind those for no name.
 FIELDS = {"queue": 5_000, "site": 40_000, "method": 10_000}
 #: A hash: by method, how often it has failed since it last succeeded; of so many methods.
 IN_A_ROW, MOST_IN_A_ROW = "history:in_a_row", 5_000
@@ -29,31 +35,43 @@ LONGEST_NAME = 140
 #: Times are known by their class: each is 2^(1/4) of the one before, from a millisecond to 12 days.
 CLASSES_TO_DOUBLE, LAST_CLASS, SHORTEST = 4, 120, 0.001
 
-LIMITS = ", ".join(f"{kind} = {limit}" for kind, limit in FIELDS.items())
+LIMITS = ", ".join(f"{{'{kind}', {limit}}}" for kind, limit in FIELDS.items())
 
-# The step's own text stays whole, and its reply is what it was.  By Redis's clock: one for all.
+# By Redis's clock: one for all.
 COUNT = f"""
-local now = redis.call('TIME')
-now = now[1] + now[2] / 1000000
-local minute = math.floor(now / 60)
-local function count(kind, name, code, by)
-  local key = prefix .. 'history:' .. kind .. ':' .. minute
-  local field = code .. ':' .. name
-  if redis.call('HINCRBY', key, field, by) ~= by then return end
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+local function names_of(text)
+  local queue, site, rest = string.match(text, '^(%d+):(%d+):(.*)$')
+  queue, site = tonumber(queue), queue + site
+  return string.sub(rest, 1, queue), string.sub(rest, queue + 1, site), string.sub(rest, site + 1)
+end
+local function add(minute, kind, field, by, most)
+  local key = history .. kind .. ':' .. minute
+  if redis.call('HINCRBY', key, field, by) ~= by then return true end
   local fields = redis.call('HLEN', key)
   if fields == 1 then
     redis.call('EXPIRE', key, {UNFOLDED})
-    redis.call('ZREMRANGEBYSCORE', prefix .. 'history:unfolded', '-inf', minute - {UNFOLDED // 60})
-    redis.call('ZADD', prefix .. 'history:unfolded', minute, minute)
-  elseif fields > ({{{LIMITS}}})[kind] then
+    redis.call('ZREMRANGEBYSCORE', history .. 'unfolded', '-inf', minute - {UNFOLDED // 60})
+    redis.call('ZADD', history .. 'unfolded', minute, minute)
+  elseif fields > most then
     redis.call('HDEL', key, field)
-    redis.call('HINCRBY', key, code .. ':', by)
+    return false
   end
+  return true
 end
-local function count_job(code)
-  count('queue', queue, code, 1)
-  count('site', site, code, 1)
-  count('method', method, code, 1)
+local function count(code, names, by, now)
+  local minute = math.floor((now or clock()) / 60)
+  if add(minute, '{JOBS}', code .. ':' .. names, by, {JOBS_FIELDS}) then return end
+  names = {{names_of(names)}}
+  for n, limit in ipairs({{{LIMITS}}}) do
+    local kind, most = unpack(limit)
+    if not add(minute, kind, code .. ':' .. names[n], by, most) then
+      add(minute, kind, code .. ':', by, math.huge)
+    end
+  end
 end
 -- clocks that differ, or are set back, make no time negative
 local function class(seconds)
@@ -63,85 +81,68 @@ local function class(seconds)
 end
 """
 
-OF_JOB = """
+OF_JOB = f"""
 local last = #ARGV
-local prefix, site, queue, method, enqueued_at = unpack(ARGV, last - 4)
-for place = last, last - 4, -1 do ARGV[place] = nil end
-"""
+local history, names, enqueued_at = unpack(ARGV, last - 2)
+for place = last, last - 2, -1 do ARGV[place] = nil end
+{COUNT}"""
 
+OF_JOBS = f"""
+local names, many = {{}}, (#ARGV - 4) / 3
+for n = many, 1, -1 do names[n] = table.remove(ARGV) end
+local history, sums = ARGV[1] .. 'history:', {{}}
+{COUNT}"""
 
-def _around(script: str, head: str, before: str, after: str) -> str:
-    """The script, with what is looked at before it, and counted after it; its reply stays."""
-    step = f"local function step()\n{script}\nend\n"
-    return f"{head}{step}{before}\nlocal reply = step()\n{COUNT}{after}\nreturn reply\n"
-
-
-#: Each script that counts, by the one that does not.
-COUNTED = {
-    RECORD: _around(
-        RECORD,
-        "local labels, prefix = cjson.decode(table.remove(ARGV)), ARGV[1]\n"
-        "local queue, site, method\n",
-        "",
-        f"""
-local sums = {{queue = {{}}, site = {{}}, method = {{}}}}
-for n, label in ipairs(labels) do
-  if reply[n] == 1 then
-    for kind, name in pairs({{site = label[1], queue = label[2], method = label[3]}}) do
-      sums[kind][name] = (sums[kind][name] or 0) + 1
-    end
-  end
-end
-for kind, names in pairs(sums) do
-  for name, by in pairs(names) do count(kind, name, '{ENQUEUED}', by) end
-end
-""",
+#: By script: what is counted at its marks, and what stands before it.
+COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    RECORD: (
+        OF_JOBS,
+        {
+            "recorded": "sums[names[n]] = (sums[names[n]] or 0) + 1",
+            "done": f"""sums[''] = nil  -- written anew: it was counted before
+for names, by in pairs(sums) do count('{ENQUEUED}', names, by) end""",
+        },
     ),
-    START: _around(
-        START,
+    START: (
         OF_JOB,
-        "local status, begun = unpack(redis.call('HMGET', KEYS[1], 'status', 'run'))",
-        f"""
-local code = reply[1]
-if code > 0 and not (status == 'started' and begun == ARGV[6]) then
-  if status == 'started' then count_job('{LEASE_LOST}') end
-  count_job(code == 1 and '{WAITED}' .. class(now - enqueued_at) or '{STARTED}')
-elseif code == -3 then
-  count_job('{LEASE_LOST}')
-elseif code == -2 or code == 0 and status ~= 'cancelled' then
-  count_job('{DELIVERED_AGAIN}')
-end
-""",
+        {
+            "ended": f"if status ~= 'cancelled' then count('{DELIVERED_AGAIN}', names, 1) end",
+            "held": f"count('{DELIVERED_AGAIN}', names, 1)",
+            "lost": f"count('{LEASE_LOST}', names, 1)",
+            "started": f"""
+local now = clock()
+count(attempt == 1 and '{WAITED}' .. class(now - enqueued_at) or '{STARTED}', names, 1, now)""",
+        },
     ),
-    RETRY: _around(
-        RETRY,
+    RETRY: (OF_JOB, {"retried": f"if counts == '1' then count('{RETRIED}', names, 1) end"}),
+    END: (
         OF_JOB,
-        "",
-        f"if reply == 1 and ARGV[4] == '1' then count_job('{RETRIED}') end",
-    ),
-    END: _around(
-        END,
-        OF_JOB,
-        "local status, begun = unpack(redis.call('HMGET', KEYS[1], 'status', 'started_at'))",
-        f"""
-if reply == 1 and (status == 'queued' or status == 'started') then
-  local code = '{CANCELLED}'
-  if ARGV[3] ~= 'cancelled' then
-    code = ARGV[3] == 'failed' and '{FAILED}' or '{FINISHED}'
-    if status == 'started' then code = code .. class(ARGV[2] - (begun or ARGV[2])) end
-  end
-  count_job(code)
-  local failing = prefix .. '{IN_A_ROW}'
-  if ARGV[3] == 'finished' then
-    redis.call('HDEL', failing, method)
-  elseif ARGV[3] == 'failed' and redis.call('HINCRBY', failing, method, 1) == 1 then
-    redis.call('EXPIRE', failing, 30 * 86400)
-    if redis.call('HLEN', failing) > {MOST_IN_A_ROW} then redis.call('HDEL', failing, method) end
-  end
+        {"ended": f"""
+local failing, _, _, method = history .. 'in_a_row', names_of(names)
+if status == 'cancelled' then
+  count('{CANCELLED}', names, 1)
+else
+  local code = status == 'failed' and '{FAILED}' or '{FINISHED}'
+  if present == 'started' then code = code .. class(now - (begun or now)) end
+  count(code, names, 1)
 end
-""",
+if status == 'finished' then
+  redis.call('HDEL', failing, method)
+elseif status == 'failed' and redis.call('HINCRBY', failing, method, 1) == 1 then
+  redis.call('EXPIRE', failing, 30 * 86400)
+  if redis.call('HLEN', failing) > {MOST_IN_A_ROW} then redis.call('HDEL', failing, method) end
+end"""},
     ),
 }
+
+
+@lru_cache(maxsize=8)
+def counting(script: str) -> str:
+    """The script, which counts at its marks."""
+    head, marks = COUNTED[script]
+    for mark, text in marks.items():
+        script = script.replace(f"-- counted: {mark}\n", f"{text}\n")
+    return head + script
 
 
 class Counting(BenchRedis):
@@ -151,21 +152,35 @@ class Counting(BenchRedis):
         return self._script(self._text_of(script))
 
     def _text_of(self, script: str) -> str:
-        return COUNTED[script] if self._settings.keeps_history else script
+        return counting(script) if self._settings.keeps_history else script
 
     def _labels(self, message: Message) -> Sequence[object]:
         """Behind the arguments of START, RETRY and END; nothing where no history is kept."""
         if not self._settings.keeps_history:
             return ()
-        return self._prefix, *_labels_of(message), repr(message.enqueued_at)
+        return self._key("history:"), _names_of(message), repr(message.enqueued_at)
 
     def _all_labels(self, messages: Sequence[Message], *, anew: bool) -> Sequence[object]:
         """Behind those of RECORD; what is written ``anew`` was counted before."""
         if not self._settings.keeps_history:
             return ()
-        return (to_json([] if anew else [*map(_labels_of, messages)]),)
+        return ["" if anew else _names_of(message) for message in messages]
 
 
-def _labels_of(message: Message) -> Sequence[str]:
-    texts = message.site, message.queue, message.method
-    return [text[:LONGEST_NAME] for text in texts]
+def _names_of(message: Message) -> bytes:
+    return _names(message.queue, message.site, message.method)
+
+
+@lru_cache(maxsize=4096)
+def _names(queue: str, site: str, method: str) -> bytes:
+    """All three in one, whatever is in them: how long the first two are, then the texts."""
+    names = [text[:LONGEST_NAME].encode("utf-8", "surrogatepass") for text in (queue, site, method)]
+    return b"%d:%d:" % (len(names[0]), len(names[1])) + b"".join(names)
+
+
+def read_field(field: str) -> tuple[str, tuple[str, ...]]:
+    """What was counted, and of which queue, site and method, from a field of a minute's jobs."""
+    code, queue, site, rest = as_bytes(field).split(b":", 3)
+    ends = int(queue), int(queue) + int(site)
+    names = rest[: ends[0]], rest[ends[0] : ends[1]], rest[ends[1] :]
+    return code.decode(), tuple(name.decode("utf-8", "surrogateescape") for name in names)

@@ -1,4 +1,7 @@
-"""The ledger's changes of Redis, each one script: one round trip, and whole or not at all."""
+"""The ledger's changes of Redis, each one script: one round trip, and whole or not at all.
+
+A mark, ``-- counted: …``, says where ``ledger/counting.py`` counts what happens, if it is wanted.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,10 @@ for n, sending in ipairs(sendings) do
     else
       redis.call('ZADD', prefix .. 'unsent', now, id)
     end
+    -- counted: recorded
   end
 end
+-- counted: done
 return done
 """
 
@@ -79,19 +84,26 @@ local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
 local status, superseded, begun, attempt, retries, envelope, anew = unpack(redis.call('HMGET',
   record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope', 'anew'))
 if not status then return {-1} end
-if status ~= 'queued' and status ~= 'started' then return {0} end
+if status ~= 'queued' and status ~= 'started' then
+  -- counted: ended
+  return {0}
+end
 if not redis.call('ZSCORE', open, id) then return {-5} end
 for n = 7, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
 if superseded then return {-4} end
 local other = redis.call('GET', lease)
-if other and other ~= holder then return {-2, redis.call('PTTL', lease)} end
+if other and other ~= holder then
+  -- counted: held
+  return {-2, redis.call('PTTL', lease)}
+end
 if status == 'started' and begun == run then
   redis.call('SET', lease, holder, 'PX', milliseconds)
   return {tonumber(attempt), tonumber(retries or '0'), anew and 1 or 0}
 end
 if status == 'started' then  -- the process that began it is gone, and left no end
+  -- counted: lost
   local died = redis.call('HINCRBY', record, 'died', 1)
   if died >= tonumber(max_starts) then return {-3, died} end
 else
@@ -103,6 +115,7 @@ redis.call('HSET', record, 'status', 'started', 'started_at', now, 'worker', hol
   'attempt', attempt)
 redis.call('ZREM', waiting, id)
 redis.call('ZADD', running, now, id)
+-- counted: started
 if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
 return {attempt, tonumber(retries or '0'), anew and 1 or 0}
 """
@@ -158,6 +171,7 @@ redis.call('HINCRBY', record, 'retries', counts)
 redis.call('ZADD', waiting, rank, id)
 redis.call('DEL', lease)
 redis.call('ZREM', running, id)
+-- counted: retried
 return 1
 """
 
@@ -177,11 +191,12 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 END = OF_JOB + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
   unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
-local present, worker, ended_by =
-  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by'))
+local present, worker, ended_by, begun =
+  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by', 'started_at'))
 if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
 if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
+-- counted: ended
 redis.call('HSET', record, 'status', status, 'ended_at', now, 'ended_by', call)
 redis.call('HDEL', record, 'reason', 'error', 'traceback')  -- an earlier attempt's
 if #ARGV > 17 then redis.call('HSET', record, unpack(ARGV, 18)) end

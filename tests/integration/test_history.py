@@ -39,7 +39,7 @@ def end_minute(here):
     redis, key = here.ledger.redis, here.ledger._key
     for minute in redis.zrange(key("history:unfolded"), 0, -1):
         before = str(int(minute) - 1)
-        for kind in ("queue", "site", "method"):
+        for kind in ("jobs", "queue", "site", "method"):
             if redis.exists(key("history", kind, minute)):
                 redis.rename(key("history", kind, minute), key("history", kind, before))
         redis.zrem(key("history:unfolded"), minute)
@@ -109,17 +109,35 @@ class TestCounting:
             rows = here.history.series(3600, by).rows
             assert {*rows} == {name[:140] for name in HOSTILE}
 
-    def test_a_flood_of_names_is_counted_together(self, here, ledger):
-        ledger.record([Sending(message(queue=f"q{n}")) for n in range(5_100)])
-        key = ledger._key("history", "queue", ledger.redis.zrange(
-            ledger._key("history:unfolded"), 0, 0)[0])  # fmt: skip
-        assert ledger.redis.hlen(key) <= 5_001
-        assert counted(here, "").enqueued >= 100
+    def test_a_flood_of_names_fills_no_memory_and_loses_no_count(self, here, ledger):
+        """Beyond 4,000 names that come together each counts by itself, and then for no name."""
+        for part in range(4):
+            ledger.record([Sending(message(queue=f"q{part}-{n}")) for n in range(4_000)])
+        minute = ledger.redis.zrange(ledger._key("history:unfolded"), 0, 0)[0]
+        sizes = {kind: ledger.redis.hlen(ledger._key("history", kind, minute))
+                 for kind in ("jobs", "queue", "site", "method")}  # fmt: skip
+        if len(ledger.redis.zrange(ledger._key("history:unfolded"), 0, -1)) == 1:
+            assert sizes == {"jobs": 4_000, "queue": 5_001, "site": 1, "method": 1}
+            assert counted(here, "").enqueued == 7_000
+        assert all(size <= 10_000 for size in sizes.values())
         end_minute(here)
         here.folding.fold()
         assert len(here.history.series(3600, "queue").rows) <= 201
-        assert sum(counted(here, name).enqueued
-                   for name in here.history.series(3600, "queue").rows) == 5_100  # fmt: skip
+        for by in ("queue", "site", "method"):
+            rows = here.history.series(3600, by).rows
+            assert sum(counted(here, name, by).enqueued for name in rows) == 16_000
+
+    def test_all_that_happens_to_a_job_is_one_field_each(self, here, ledger):
+        """What a step costs: one number, whatever it counts by."""
+        ledger.end(begun(ledger), FINISHED)
+        minutes = ledger.redis.zrange(ledger._key("history:unfolded"), 0, -1)
+        fields = [
+            field
+            for minute in minutes
+            for field in ledger.redis.hkeys(ledger._key("history:jobs", minute))
+        ]
+        assert sorted(field[0] for field in fields) == ["e", "f", "w"]
+        assert not [key for key in hashes(here) if ":queue:" in key]
 
 
 class TestTimes:
