@@ -68,8 +68,9 @@ def _setting(item: Field[Any]) -> str:
     key, default = item.metadata["key"], "–" if item.default is None else item.default
     if isinstance(default, bool):
         default = str(default).lower()
+    from_environment = "–" if item.metadata["is_of_file"] else f"`{variable(key)}`"
     cells = (
-        f"`{key}`", f"`{variable(key)}`", legal(item), default,
+        f"`{key}`", from_environment, legal(item), default,
         item.metadata["unit"] or "–", item.metadata["doc"],
     )  # fmt: skip
     return f"| {' | '.join(str(cell) for cell in cells)} |"

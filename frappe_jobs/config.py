@@ -102,12 +102,15 @@ def option(
     parse: Callable[[object], Any] = text,
     unit: str = "",
     is_kept: bool = False,
+    is_of_file: bool = False,
 ) -> Any:
     """A setting: its key in common_site_config.json and its line in docs/settings.md.
 
-    With ``is_kept`` a wrong value is kept, and refused only by the code that needs it.
+    With ``is_kept`` a wrong value is kept, and refused only by the code that needs it; with
+    ``is_of_file`` the environment says nothing of it.
     """
-    metadata = {"key": key, "doc": doc, "parse": parse, "unit": unit, "is_kept": is_kept}
+    metadata = {"key": key, "doc": doc, "parse": parse, "unit": unit, "is_kept": is_kept,
+                "is_of_file": is_of_file}  # fmt: skip
     return field(default=default, metadata=metadata)
 
 
@@ -225,7 +228,7 @@ class Settings:
         parse=yes_or_no)
     alerts: Mapping[str, Any] | None = option(
         "frappe_jobs_alerts", None, "Where alerts go: a webhook, e-mail, a method of an app.",
-        parse=an_object)
+        parse=an_object, is_of_file=True)
     web: Mapping[str, Any] | None = option(
         "frappe_jobs_web", None, "Who may use the pages of frappe-jobs web, and how.",
         parse=an_object)
@@ -315,7 +318,7 @@ def load_settings(
     origins: dict[str, str] = {}
     for item in settings_table():
         key, name = item.metadata["key"], variable(item.metadata["key"])
-        if environment.get(name):
+        if environment.get(name) and not item.metadata["is_of_file"]:
             raw, origin = _parsed(environment[name], item.metadata["parse"]), name
         elif config.get(key) is not None:
             raw, origin = config[key], str(path)

@@ -65,6 +65,7 @@ ADAPTERS = {
     "history": "frappe_jobs.history.reading:History",
     "folding": "frappe_jobs.history.folding:Folding",
     "alerts": "frappe_jobs.alerts.watching:start",
+    "targets of alerts": "frappe_jobs.alerts.targets:check_setting",
     "watching": "frappe_jobs.celery.watching:watch",
     "search": "frappe_jobs.ledger.search:search_for",
     "bulk": "frappe_jobs.bulk.actions:Bulk",

@@ -8,12 +8,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from uuid import uuid4
+from urllib.parse import SplitResult, unquote, urlsplit
+from uuid import UUID, uuid5
 
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
 from frappe_jobs.host.port import ADMINISTRATOR
@@ -42,6 +42,9 @@ class Notice:
 class NotDelivered(FrappeJobsError):
     """A target did not take an alert; it is tried again."""
 
+
+#: In which the ids of jobs that say an alert are made.
+JOBS = UUID("6c5d2b1e-2f0b-4a58-9d6e-2a1b7f2f2c11")
 
 #: What delivers to a target of that name; raises NotDelivered.
 Deliver = Callable[[Notice], None]
@@ -72,6 +75,27 @@ def in_a_row(here: Runtime) -> int:
     return many
 
 
+def check_setting(here: Runtime) -> list[str]:
+    """The names of the targets; raises ConfigError with what is legal, and without any secret."""
+    in_a_row(here)
+    return [*targets_of(here)]
+
+
+def _key(notice: Notice) -> str:
+    """The same whenever it is said: who gets it twice can drop the second."""
+    return f"{notice.incident}.{notice.what}"
+
+
+def _parts_of(url: object, schemes: Collection[str]) -> SplitResult | None:
+    """The parts of a URL of one of these schemes with a host; None for anything else."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        is_right = parts and parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an address that is none
+        return None
+    return parts if is_right else None
+
+
 def _wrong(what: str) -> ConfigError:
     return ConfigError(f"'frappe_jobs_alerts' in common_site_config.json {what}.")
 
@@ -97,14 +121,13 @@ def in_time(deliver: Deliver, notice: Notice) -> None:
 
 def _webhook(url: object) -> Deliver:
     """In Slack's form, which Mattermost, Rocket.Chat and Discord (with /slack) take as well."""
-    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
+    if _parts_of(url, ("http", "https")) is None:
         raise _wrong("'webhook' must be the URL of a webhook, http:// or https://")
 
     def deliver(notice: Notice) -> None:
         body = {"text": notice.text, "incident": notice.incident, "what": notice.what}
-        request = urllib.request.Request(
-            url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json", "Idempotency-Key": _key(notice)}
+        request = urllib.request.Request(str(url), json.dumps(body).encode(), headers)
         try:
             urllib.request.build_opener(_NoRedirect).open(request, timeout=ANSWER).close()
         except urllib.error.HTTPError as error:  # its text may hold the URL, which is secret
@@ -127,14 +150,17 @@ def _email(bench: str, config: object) -> Deliver:
     if unknown := sorted(config.keys() - EMAIL):
         raise _wrong(f"'email' has the unknown key {unknown[0]!r}")
     to = [config["to"]] if isinstance(config["to"], str) else config["to"]
-    server = urlsplit(str(config.get("server") or "smtp://localhost"))
-    if server.scheme not in ("smtp", "smtps") or not server.hostname:
+    if not to or not all(isinstance(one, str) and one.strip() for one in to):
+        raise _wrong("'to' of 'email' must be an address, or a list of addresses")
+    server = _parts_of(config.get("server") or "smtp://localhost", ("smtp", "smtps"))
+    if server is None:
         raise _wrong("'server' of 'email' must be smtp://… or smtps://…")
 
     def deliver(notice: Notice) -> None:
         mail = EmailMessage()
         mail["From"] = str(config.get("from") or to[0])
         mail["To"] = ", ".join(map(str, to))
+        mail["Message-ID"] = f"<{_key(notice)}@frappe-jobs.invalid>"
         mail["Subject"] = f"[{bench}] " + " ".join(notice.text.split())[:150]
         mail.set_content(f"{notice.text}\n\nIncident {notice.incident}\n")
         kind = smtplib.SMTP_SSL if server.scheme == "smtps" else smtplib.SMTP
@@ -158,8 +184,9 @@ def _method(here: Runtime, method: object, site: object) -> Deliver:
         queue = here.settings.queues["default"]
         arguments = {"incident": notice.incident, "rule": notice.rule, "what": notice.what,
                      "text": notice.text}  # fmt: skip
+        # the same id whenever it is said: a job that was sent is not sent once more
         message = Message(
-            id=str(uuid4()), job_id=f"alert::{notice.incident}::{notice.what}", site=site,
+            id=str(uuid5(JOBS, _key(notice))), job_id=f"alert::{_key(notice)}", site=site,
             user=ADMINISTRATOR, method=method, name=method, queue=queue.name,
             timeout=queue.timeout, enqueued_at=time.time(), arguments=arguments, at_front=True,
         )  # fmt: skip

@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from uuid import uuid4
 
 from frappe_jobs.alerts.incidents import HOLD, Incidents
-from frappe_jobs.alerts.redis_away import Claim
+from frappe_jobs.alerts.redis_away import RedisAway
 from frappe_jobs.alerts.rules import wrong_now
 from frappe_jobs.alerts.targets import Deliver, NotDelivered, Notice, in_a_row, in_time, targets_of
 from frappe_jobs.errors import BrokerUnavailable, ConfigError
@@ -41,7 +40,9 @@ class Watch:
         self._targets, self._failures = targets_of(here), in_a_row(here)
         self._incidents = Incidents(here.ledger)
         self._away_since: float | None = None
-        self._claim = Claim(here.settings.sites_path)
+        # a method of an app needs a worker, and that Redis
+        by_itself = [name for name in self._targets if name != "method"]
+        self._away = RedisAway(here.settings.sites_path, by_itself)
 
     def for_ever(self) -> None:
         pause = threading.Event()
@@ -96,17 +97,9 @@ class Watch:
     def _note_away(self, why: str) -> None:
         now = time.monotonic()
         self._away_since = self._away_since or now
-        if now - self._away_since >= self._hold and (
-            incident := self._claim.take(uuid4().hex[:12])
-        ):
-            self._say_by_itself(incident, "begins", f"Redis is away: {why} No job is sent or run.")
+        if now - self._away_since >= self._hold:
+            self._away.begins(f"Redis is away: {why} No job is sent or run.", self._say)
 
     def _note_back(self) -> None:
         self._away_since = None
-        if incident := self._claim.end():
-            self._say_by_itself(incident, "over", "Over: Redis answers again.")
-
-    def _say_by_itself(self, incident: str, what: str, text: str) -> None:
-        notice = Notice(incident, "redis-away", what, text, time.time())
-        for target in self._targets.keys() - {"method"}:  # a method needs a worker, and that Redis
-            self._say(target, notice)
+        self._away.is_over("Over: Redis answers again.", self._say)

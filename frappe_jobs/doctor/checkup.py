@@ -9,7 +9,7 @@ from functools import partial
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.doctor.beside_rq import check_beside_rq
-from frappe_jobs.doctor.configuration import check_configuration, check_guest
+from frappe_jobs.doctor.configuration import check_alerts, check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
 from frappe_jobs.doctor.outboxes import check_outboxes
 from frappe_jobs.doctor.reach import MESSAGES, RECORDS, SCHEDULE, Reach, check_servers
@@ -60,6 +60,8 @@ class Parts:
     results: str | None
     #: On a Frappe bench: where its jobs go, ``on`` (Celery), ``off`` or ``undecided`` (RQ).
     use_celery: Callable[[], str] | None = None
+    #: The names of the targets of alerts; raises ConfigError.  None: there are to be none.
+    alerts: Callable[[], Sequence[str]] | None = None
 
 
 class Checkup:
@@ -116,6 +118,7 @@ class Checkup:
 
     def configuration(self) -> Iterator[Finding]:
         yield from check_configuration(self._parts.settings, self._sites)
+        yield from check_alerts(self._parts.alerts)
         yield from check_versions(self._parts.use_celery is not None)
         yield from check_guest(self._parts.settings, self._parts.broker)
 

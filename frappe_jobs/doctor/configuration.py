@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.brokers.environment import overruled
-from frappe_jobs.config import Settings, settings_table
+from frappe_jobs.config import Settings, settings_table, variable
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.message import Message
@@ -55,6 +56,21 @@ def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[F
             near = get_close_matches(key, legal, n=1, cutoff=0.0)
             what = f"{path}: {key!r} is no setting, so it has no effect."
             yield Finding("warning", what, f"Write {near[0]!r}, or see frappe-jobs settings.")
+
+
+def check_alerts(targets: Callable[[], Sequence[str]] | None) -> Iterator[Finding]:
+    """Whether alerts have somewhere to go."""
+    named = next(item for item in settings_table() if item.name == "alerts").metadata["key"]
+    if variable(named) in os.environ:
+        what = f"{variable(named)} is set, and not read: targets of alerts come from one place."
+        yield Finding("warning", what, f"Unset it; write {named!r} into {COMMON_CONFIG}.")
+    if targets is None:
+        return
+    try:
+        yield Finding("ok", f"Alerts go to: {', '.join(targets())}.")
+    except ConfigError as error:
+        what = f"{error} No alert is said."
+        yield Finding("error", what, "See the page on monitoring, and start the workers anew.")
 
 
 def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:

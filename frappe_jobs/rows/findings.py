@@ -11,7 +11,7 @@ from frappe_jobs.celery.servers import results_of
 from frappe_jobs.doctor import examine
 from frappe_jobs.doctor.checkup import Parts
 from frappe_jobs.frappe_bench import way_in
-from frappe_jobs.runtime import Runtime
+from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.texts.finding import Finding
 
 #: In a cure: the commands that a Frappe bench has as well.
@@ -38,4 +38,5 @@ def parts_of(here: Runtime) -> Parts:
         here.in_force, here.host, here.broker, here.ledger, here.timetable, here.sync,
         here.scheduling, here.relay, results=results_of(here.app, here.in_force),
         use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
+        alerts=(lambda: load("targets of alerts")(here)) if here.settings.alerts else None,
     )  # fmt: skip

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +18,12 @@ from recorded import begun, message, recorded
 from frappe_jobs import embedded, runtime
 from frappe_jobs.alerts import incidents, targets
 from frappe_jobs.alerts.watching import Watch
+from frappe_jobs.doctor.configuration import check_alerts, check_configuration
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.ledger.record import FAILED, FINISHED
 from frappe_jobs.ledger.reports import Report, Reports
 from frappe_jobs.message import Sending
+from frappe_jobs.rows.findings import parts_of
 from frappe_jobs.testing import wait_until
 
 
@@ -26,6 +32,8 @@ class Webhook:
 
     def __init__(self):
         self.status, self.heard, self.may_answer = 200, [], threading.Event()
+        #: Each request's key; and processes that are killed when they have said something.
+        self.keys, self.killed = [], []
         self.may_answer.set()
         outer = self
 
@@ -35,6 +43,9 @@ class Webhook:
                 outer.may_answer.wait(30)
                 if outer.status == 200:
                     outer.heard.append(body)
+                    outer.keys.append(self.headers["Idempotency-Key"])
+                while outer.killed:
+                    outer.killed.pop().kill()
                 self.send_response(outer.status)
                 self.send_header("Location", outer.url)
                 self.end_headers()
@@ -162,6 +173,64 @@ class TestIncidents:
         assert len(webhook.said) == 4
 
 
+def looking(here, webhook):
+    """A process that looks, and is killed between the webhook's taking an alert and its answer."""
+    code = (
+        "from frappe_jobs import runtime; from frappe_jobs.alerts.watching import Watch; "
+        "input(); Watch(runtime.current(), is_scheduler=False, hold=0).look()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+    webhook.killed.append(started)
+    started.communicate("go\n", timeout=60)
+    assert started.returncode == -signal.SIGKILL
+
+
+class TestATakeover:
+    """Whoever is killed: each alert is said, and who hears it twice can tell."""
+
+    def test_of_one_that_was_killed_before_it_noted_what_it_had_said(
+        self, here, webhook, monkeypatch
+    ):
+        monkeypatch.setattr(incidents, "LEASE", 1)
+        fail(here.ledger, 3)
+        looking(here, webhook)
+        assert len(webhook.heard) == 1
+        assert here.ledger.redis.hlen(here.ledger._key("alerts", "notices")) == 1
+        here.ledger.redis.delete(*lease_of(here))  # it has 60 s in a process of its own
+        look(process(here), process(here))
+        here.ledger.end(begun(here.ledger, method="acme.tasks.fail"), FINISHED)
+        look(process(here), process(here))
+        assert [what for what, _ in webhook.said] == ["begins", "begins", "over"]
+        first, again, over = webhook.keys
+        assert first == again != over
+        assert first == f"{webhook.heard[0]['incident']}.begins"
+
+    def test_of_one_that_said_that_redis_is_away(self, make_bench, server, webhook):
+        bench = bench_of(make_bench, server, webhook)
+        here = bench.use()
+        embedded.stop(server)
+        looking(here, webhook)
+        look_away(process(here), process(here))
+        embedded.start(server)
+        look(process(here), process(here))
+        assert [what for what, _ in webhook.said] == ["begins", "begins", "over"]
+        first, again, over = webhook.keys
+        assert first == again != over
+
+    def test_a_methods_job_is_sent_once_also_when_it_has_run_meanwhile(self, make_bench):
+        bench = make_bench(frappe_jobs_alerts={"method": "acme.tasks.echo", "site": "site2"})
+        here = bench.use()
+        deliver = targets.targets_of(here)["method"]
+        notice = targets.Notice("a1", "fails:x", "begins", "x", time.time())
+        deliver(notice)
+        (record,) = here.ledger.records("site2")
+        here.ledger.start(record.message, "a process")
+        here.ledger.end(record.message, FINISHED)
+        deliver(notice)
+        assert [one.status for one in here.ledger.records("site2")] == [FINISHED]
+        assert here.broker.depth("default") == 1
+
+
 class TestTargets:
     def test_a_webhook_that_refuses_gets_it_later_and_once(self, here, webhook, monkeypatch):
         monkeypatch.setattr(incidents, "LEASE", 1)
@@ -252,6 +321,8 @@ class TestTargets:
             server.shutdown()
         (mail,) = got
         head, _, body = mail.partition("\n\n")
+        (incident,) = re.findall("Incident (.*)", body)
+        assert f"Message-ID: <{incident}.begins@" in head  # the same if it is sent once more
         assert "To: ops@example.com" in head and "\nBcc" not in head and "5 times" in body
 
     @pytest.mark.parametrize(
@@ -262,44 +333,94 @@ class TestTargets:
             ({"webhook": "file:///etc/passwd"}, "http://"),
             ({"email": {"to": "a", "bcc": "b"}}, "'bcc'"),
             ({"email": {"to": "a", "server": "ftp://x"}}, "smtp://"),
+            ({"email": {"to": "a", "server": "smtp://x:port"}}, "smtp://"),
+            ({"email": {"to": [], "server": "smtp://x"}}, "'to'"),
+            ({"email": {"to": [1]}}, "'to'"),
+            ({"webhook": "http://[secret"}, "http://"),
+            ({"webhook": ["http://x/secret"]}, "http://"),
+            ({"webhook": "http:///secret"}, "http://"),
             ({"method": "acme.tasks.echo"}, "'site'"),
             ({"webhook": "http://x", "failures_in_a_row": True}, "1 or more"),
         ],
     )
     def test_a_wrong_setting_is_said_with_what_is_legal(self, make_bench, alerts, said):
-        make_bench(frappe_jobs_alerts=alerts).use()
+        here = make_bench(frappe_jobs_alerts=alerts).use()
         with pytest.raises(ConfigError, match=said):
-            process(runtime.current())
+            process(here)
+        (finding,) = of_alerts(here)
+        assert (finding.level, "secret" in str(finding)) == ("error", False)
+        assert re.search(said, finding.what) and finding.what.endswith("No alert is said.")
 
-    def test_the_settings_do_not_show_the_address(self, make_bench, webhook):
-        bench = make_bench(frappe_jobs_alerts={"webhook": webhook.url})
+    def test_the_settings_and_the_doctor_do_not_show_the_address(self, make_bench, webhook):
+        bench = make_bench(frappe_jobs_alerts={"webhook": webhook.url, "email": {"to": "ops"}})
         assert "services" not in bench.run("settings").stdout
+        (finding,) = of_alerts(bench.use())
+        assert (finding.level, finding.what) == ("ok", "Alerts go to: webhook, email.")
+
+    def test_targets_come_from_the_benchs_own_file_alone(self, make_bench, monkeypatch):
+        """Who may set a variable, or write a site's configuration, sends no alerts elsewhere."""
+        elsewhere = {"webhook": "http://127.0.0.1:9/secret"}
+        bench = make_bench()
+        monkeypatch.setenv("FRAPPE_JOBS_ALERTS", json.dumps(elsewhere))
+        bench.write("site1/site_config.json", {"frappe_jobs_alerts": elsewhere})
+        here = bench.use()
+        assert here.settings.alerts is None and not here.settings.keeps_history
+        (ignored,) = of_alerts(here)
+        assert ignored.level == "warning" and "secret" not in str(ignored)
+        assert ignored.what.startswith("FRAPPE_JOBS_ALERTS is set, and not read")
+        (misplaced,) = [
+            one for one in check_configuration(here.in_force, ["site1"]) if "alerts" in one.what
+        ]
+        assert "no effect on one site" in misplaced.what and "secret" not in str(misplaced)
+
+
+def of_alerts(here):
+    """What the doctor says of them."""
+    return [*check_alerts(parts_of(here).alerts)]
 
 
 def lease_of(here):
     return [*here.ledger.redis.scan_iter(here.ledger._key("turn", "alert:*"), count=1000)]
 
 
+def bench_of(make_bench, server, webhook):
+    """On a Redis of its own."""
+    bench = make_bench()
+    values = {
+        "redis_queue": embedded.running(server),
+        "frappe_jobs_alerts": {"webhook": webhook.url},
+    }
+    bench.write("common_site_config.json", bench.config | values)
+    return bench
+
+
+def look_away(*processes):
+    for one in processes:
+        one.look()
+
+
 class TestRedisAway:
     def test_it_is_said_once_by_a_machine_and_not_through_redis(self, make_bench, server, webhook):
-        bench = make_bench()
-        bench.write(
-            "common_site_config.json",
-            bench.config
-            | {
-                "redis_queue": embedded.running(server),
-                "frappe_jobs_alerts": {"webhook": webhook.url},
-            },
-        )
-        here = bench.use()
+        here = bench_of(make_bench, server, webhook).use()
         one, other = process(here), process(here)
         look(one, other)
         embedded.stop(server)
-        for each in (one, other, one, other):
-            each.look()
+        webhook.status = 500
+        look_away(one, other)
+        assert webhook.said == []
+        webhook.status = 200
+        look_away(other, one, other, one, other)
         assert [what for what, _ in webhook.said] == ["begins"]
         assert "Redis is away" in webhook.said[0][1]
         embedded.start(server)
-        look(other, one, other)
+        webhook.status = 500
+        look(other, one)
+        webhook.status = 200
+        look(one, other, one)
         assert [what for what, _ in webhook.said] == ["begins", "over"]
         assert len({one["incident"] for one in webhook.heard}) == 1
+        embedded.stop(server)
+        look_away(one, other)
+        assert [what for what, _ in webhook.said] == ["begins", "over", "begins"]
+        assert len({one["incident"] for one in webhook.heard}) == 2
+        embedded.start(server)

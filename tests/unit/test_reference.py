@@ -50,7 +50,8 @@ def test_each_public_name_is_on_the_page(generate):
 def test_each_setting_is_on_the_page_with_its_unit(generate):
     page = generate.settings_page()
     for item in settings_table():
-        assert f"| `{item.metadata['key']}` | `FRAPPE_" in page
+        named = "–" if item.metadata["is_of_file"] else "`FRAPPE_"
+        assert f"| `{item.metadata['key']}` | {named}" in page
     assert "| `frappe_jobs_timeout_grace` | `FRAPPE_JOBS_TIMEOUT_GRACE` |" in page
     assert "| a whole number, 1 or more | 10 | s |" in page
 
