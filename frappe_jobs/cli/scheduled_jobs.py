@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import click
 
-from frappe_jobs import api, runtime
+from frappe_jobs import runtime
 from frappe_jobs.cli.options import (
     Bench,
     format_option,
@@ -19,7 +19,8 @@ from frappe_jobs.cli.options import (
     show,
     with_site,
 )
-from frappe_jobs.rows.scheduled_jobs import COLUMNS, DOCTYPE, coming, find, queue_now, row, rows
+from frappe_jobs.rows import schedule_changes
+from frappe_jobs.rows.scheduled_jobs import COLUMNS, coming, find, queue_now, row, rows
 
 
 @click.group("scheduled-jobs")
@@ -84,15 +85,7 @@ def add(bench: Bench, method: str, frequency: str, cron: str, against: str) -> N
     """Schedule METHOD; the job belongs to a Scheduler Event, so migrate leaves it alone."""
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
-        with api.site(site):
-            here.host.methods.resolve(method, site)
-            event = api.new_doc("Scheduler Event", scheduled_against=against or method)
-            event.method = method
-            event.insert()
-            job = api.new_doc(
-                DOCTYPE, scheduler_event=event.name, frequency=frequency, cron_format=cron
-            )
-            click.echo(job.insert().name)
+        click.echo(schedule_changes.add(here, site, method, frequency, cron, against))
 
 
 @scheduled_jobs.command()
@@ -107,11 +100,7 @@ def edit(
 ) -> None:
     """Change when a scheduled job is due, or on which queue it runs."""
     values = {"frequency": frequency, "cron_format": cron, "queue": queue[0] if queue else None}
-    for record in _records(bench, name):
-        for field, value in values.items():
-            if value is not None:
-                setattr(record, field, value)
-        record.save()
+    _change(bench, name, **{key: value for key, value in values.items() if value is not None})
 
 
 def _set_stopped(name: str, value: bool, doc: str) -> None:
@@ -120,9 +109,7 @@ def _set_stopped(name: str, value: bool, doc: str) -> None:
     @with_site
     @pass_bench
     def command(bench: Bench, job: str) -> None:
-        for record in _records(bench, job):
-            record.stopped = value
-            record.save()
+        _change(bench, job, stopped=value)
 
 
 _set_stopped("stop", True, "Stop queueing it, until it is started again.")
@@ -153,17 +140,15 @@ def trigger_scheduler_event(bench: Bench, method: str) -> None:
 @pass_bench
 def delete(bench: Bench, name: str) -> None:
     """Remove it and its logs; if an app's hooks name it, the next migrate makes it again."""
-    for record in _records(bench, name):
-        record.delete()
-
-
-def _records(bench: Bench, name: str) -> Iterator[Any]:
-    """The record on each chosen site, with the site open; changes are committed after each."""
     here = runtime.use(bench.settings.sites_path)
     for site in bench.chosen_sites():
-        job = find(here, site, name)
-        with api.site(site):
-            yield api.get_doc(DOCTYPE, job.name)
+        schedule_changes.delete(here, site, name)
+
+
+def _change(bench: Bench, name: str, **values: Any) -> None:
+    here = runtime.use(bench.settings.sites_path)
+    for site in bench.chosen_sites():
+        schedule_changes.change(here, site, name, **values)
 
 
 def _run(bench: Bench, name: str) -> None:

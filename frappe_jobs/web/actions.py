@@ -122,6 +122,11 @@ ACTIONS = {
     "stop": Action(OPERATOR, of_schedule(scheduled.stop)),
     "start": Action(OPERATOR, of_schedule(scheduled.start)),
     "skip": Action(OPERATOR, of_schedule(scheduled.skip)),
+    "add-schedule": Action(
+        ADMIN, of_schedule(scheduled.add), lambda view: view.one_of("method") or ""
+    ),
+    "edit-schedule": Action(ADMIN, of_schedule(scheduled.edit)),
+    "delete-schedule": Action(ADMIN, of_schedule(scheduled.delete)),
     "mend": Action(ADMIN, mend),
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from frappe_jobs import api
 from frappe_jobs.errors import ScheduleError
-from frappe_jobs.rows.scheduled_jobs import DOCTYPE, find, queue_now
+from frappe_jobs.rows import schedule_changes
+from frappe_jobs.rows.scheduled_jobs import find, queue_now
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.scheduler.entry import Due, Stored
 from frappe_jobs.scheduler.queueing import name_of
@@ -36,12 +36,31 @@ def start(view: View) -> str:
 
 def _set_stopped(view: View, value: bool, said: str) -> str:
     site = view.site()
-    job = find(view.here, site, _name(view))
-    with api.site(site):
-        record = api.get_doc(DOCTYPE, job.name)
-        record.stopped = value
-        record.save()
-    return f"{site}: {job.method} {said}."
+    return f"{site}: {schedule_changes.change(view.here, site, _name(view), stopped=value)} {said}."
+
+
+def add(view: View) -> str:
+    """Schedule a method of the site's apps; its record belongs to a Scheduler Event."""
+    site, method = view.site(), view.one_of("method") or ""
+    given = (view.one_of(name) or "" for name in ("frequency", "cron", "against"))
+    schedule_changes.add(view.here, site, method, *given)
+    return f"{site}: {method} is scheduled."
+
+
+def edit(view: View) -> str:
+    """Change when it is due, and where the host can say so in which queue it runs."""
+    site = view.site()
+    values = {"frequency": view.one_of("frequency") or "", "cron_format": view.one_of("cron") or ""}
+    if queue := view.one_of("queue"):
+        values["queue"] = queue
+    return f"{site}: {schedule_changes.change(view.here, site, _name(view), **values)} is changed."
+
+
+def delete(view: View) -> str:
+    site = view.site()
+    return (
+        f"{site}: {schedule_changes.delete(view.here, site, _name(view))} is no longer scheduled."
+    )
 
 
 def skip(view: View) -> str:

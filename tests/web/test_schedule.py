@@ -62,11 +62,61 @@ def test_its_next_time_is_skipped_and_the_one_after_that_comes(guarded, known):
         assert here.listing.count_open("site1") == (expected, 0)
 
 
+def test_one_is_added_edited_and_deleted_by_an_admin(guarded, known):
+    anna, otto, here = known("anna"), known("otto"), runtime.current()
+    assert "add-schedule" not in otto.text("/schedule?site=site1")
+
+    def job_types():
+        return here.host.schedule.job_types("site1")
+
+    form = {"site": "site1", "method": DAILY, "frequency": "Cron", "cron": "0 9 * * 1-5"}
+    for wrong, said in (
+        ({"method": "os.system"}, "os.system"),
+        ({"method": "acme.tasks.system"}, "acme.tasks.system"),
+        ({"method": ""}, ""),
+        ({"frequency": "Sometimes"}, "hourly_long"),
+        ({"cron": "every day"}, "every day"),
+        ({"cron": ""}, ""),
+    ):
+        found = anna.submit("/act/add-schedule", **(form | wrong))
+        assert found.status_code == 400 and said in found.text, wrong
+    assert job_types() == []
+    assert anna.submit("/act/add-schedule", **form).status_code == 303
+    [job] = job_types()
+    assert (job.method, job.cron_format, job.has_event) == (DAILY, "0 9 * * 1-5", True)
+    text = anna.text("/schedule?site=site1")
+    assert "of a Scheduler Event" in text and 'value="0 9 * * 1-5"' in text
+
+    edited = {"site": "site1", "name": job.name, "frequency": "Weekly", "cron": "", "queue": "long"}
+    for wrong in ({"frequency": "Cron"}, {"cron": "* *"}, {"queue": "nope"}, {"name": "nope"}):
+        assert anna.submit("/act/edit-schedule", **(edited | wrong)).status_code == 400, wrong
+    assert job_types() == [job]
+    assert anna.submit("/act/edit-schedule", **edited).status_code == 303
+    [job] = job_types()
+    assert (job.frequency, job.cron_format, job.queue) == ("Weekly", "", "long")
+
+    assert anna.submit("/act/delete-schedule", site="site1", name=job.name).status_code == 303
+    assert job_types() == []
+    audit = anna.text("/audit")
+    assert "is scheduled." in audit and "is changed." in audit and "no longer scheduled" in audit
+    assert "not done" in audit and "os.system" in audit
+
+
 def test_that_of_another_site_is_as_one_that_does_not_exist(guarded, known):
     names, one = scheduled(guarded), known("one")
     before = due("site2")
-    for action in ("run-now", "stop", "start", "skip"):
-        assert one.submit(f"/act/{action}", site="site2", name=names["site2"]).status_code == 404
+    for action in (
+        "run-now",
+        "stop",
+        "start",
+        "skip",
+        "edit-schedule",
+        "delete-schedule",
+        "add-schedule",
+    ):
+        form = {"site": "site2", "name": names["site2"], "method": DAILY, "frequency": "Weekly"}
+        assert one.submit(f"/act/{action}", **form).status_code == 404
+    assert len(runtime.current().host.schedule.job_types("site2")) == 1
     assert one.get("/schedule?site=site2").status_code == 404
     assert due("site2") == before and runtime.current().listing.count_open("site2") == (0, 0)
 

@@ -11,6 +11,7 @@ from frappe_jobs import api
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.host.schedule_records import JobType
 from frappe_jobs.rows.scheduled_jobs import coming, row
+from frappe_jobs.scheduler.frequency import FREQUENCIES
 from frappe_jobs.web.scheduled import skipped
 from frappe_jobs.web.view import Page, View
 
@@ -44,6 +45,9 @@ def read(view: View) -> Mapping[str, Any]:
     ]  # fmt: skip
     return {
         "site": site, "sites": view.sites, "rows": rows, "zone": str(zone),
+        "frequencies": [one.name for one in FREQUENCIES.values()],
+        # On a bench the frequency says which queue it is.
+        "queues": [] if here.is_bench else [*here.settings.queues], "is_bench": here.is_bench,
         "inactive": here.scheduling.inactive(site), "leader": bool(here.timetable.leader()),
     }  # fmt: skip
 
