@@ -64,6 +64,7 @@ ADAPTERS = {
     "broker on RabbitMQ": "frappe_jobs.brokers.rabbitmq:RabbitBroker",
     "history": "frappe_jobs.history.reading:History",
     "folding": "frappe_jobs.history.folding:Folding",
+    "metrics": "frappe_jobs.metrics.families:page",
     "alerts": "frappe_jobs.alerts.watching:start",
     "targets of alerts": "frappe_jobs.alerts.targets:check_setting",
     "watching": "frappe_jobs.celery.watching:watch",

@@ -21,7 +21,7 @@ from frappe_jobs.ledger.counting import CLASSES_TO_DOUBLE
 from frappe_jobs.metrics.snapshot import Snapshot, take
 from frappe_jobs.runtime import Runtime
 
-__all__ = ["CONTENT_TYPE_LATEST", "BenchCollector", "text"]
+__all__ = ["BenchCollector", "page", "text"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,11 @@ class BenchCollector(Collector):
                 times: Times = getattr(counts, name)
                 histogram.add_metric([queue], _buckets(times), times.seconds)
             yield histogram
+
+
+def page(here: Runtime) -> tuple[bytes, str]:
+    """What ``text`` gives, and its type."""
+    return text(here), CONTENT_TYPE_LATEST
 
 
 def text(here: Runtime) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from frappe_jobs.errors import ConfigError
-from frappe_jobs.metrics.families import CONTENT_TYPE_LATEST, text
+from frappe_jobs.metrics.families import page
 from frappe_jobs.runtime import Runtime
 
 #: Seconds that somebody who asks may take for it.
@@ -65,7 +65,8 @@ def _answering(here: Runtime) -> Any:
         if environ["PATH_INFO"] != "/metrics":
             start("404 Not Found", [("Content-Type", "text/plain")])
             return [b"The metrics are at /metrics.\n"]
-        start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
-        return [text(here)]
+        text, kind = page(here)
+        start("200 OK", [("Content-Type", kind)])
+        return [text]
 
     return answer

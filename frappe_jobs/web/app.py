@@ -22,10 +22,12 @@ from frappe_jobs.web.door import Door
 from frappe_jobs.web.forms import Forms
 from frappe_jobs.web.guard import Guard
 from frappe_jobs.web.looks import STATIC
+from frappe_jobs.web.metrics import Metrics
 from frappe_jobs.web.pages import PAGES
 from frappe_jobs.web.view import NotHere
 
 AWAY = (BrokerError, DatabaseUnavailable)
+BROKEN = "That was our mistake. What happened stands in the log of the pages."
 #: That read for pages at once.
 THREADS = 6
 
@@ -39,6 +41,7 @@ def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:
     ]
     routes += [
         Route("/live", pages.stream),
+        Route("/metrics", Metrics(here, pages.door).show),
         Route("/login", forms.show_login, methods=["GET"]),
         Route("/login", forms.log_in, methods=["POST"]),
         Route("/logout", forms.log_out, methods=["POST"]),
@@ -78,6 +81,10 @@ def handlers(pages: Pages) -> Mapping[Any, Any]:
     def wrong(request: Request, error: Exception) -> Response:
         return pages.sorry(400, "Not done", str(error))
 
+    def broken(request: Request, error: Exception) -> Response:
+        return pages.sorry(500, "It went wrong", BROKEN)
+
     return {
-        404: not_here, NotHere: not_here, FrappeJobsError: wrong, **dict.fromkeys(AWAY, away),
+        500: broken, 404: not_here, NotHere: not_here, FrappeJobsError: wrong,
+        **dict.fromkeys(AWAY, away),
     }  # fmt: skip

@@ -66,15 +66,22 @@ class Door:
         """Whether that is the token of a form that this visitor was shown."""
         return secrets.compare_digest(self.form_token(bound_to).encode(), given.encode())
 
-    def log_in(self, request: Request, name: str, password: str) -> str | int | None:
-        """A new session's token; None: refused; a number: refused for so many seconds."""
+    def check(self, request: Request, name: str, password: str) -> bool | int:
+        """Whether that is the user's password; a number: not looked at, for so many seconds."""
         address, access = address_of(request), self.access
         if rest := self._sessions.rest(address, name):
             return rest
         self._sessions.note_try(address, name)
         if not fits(password, access.hashes.get(name)):
-            return None
+            return False
         self._sessions.note_success(address, name)
+        return True
+
+    def log_in(self, request: Request, name: str, password: str) -> str | int | None:
+        """A new session's token; None: refused; a number: refused for so many seconds."""
+        found, access = self.check(request, name, password), self.access
+        if found is not True:
+            return found or None
         return self._sessions.begin(name, access.hashes[name], access.session_hours)
 
     def log_out(self, request: Request) -> None:

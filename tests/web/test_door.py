@@ -205,3 +205,38 @@ def test_the_hashes_are_not_among_the_settings_that_are_listed(guarded):
 def test_the_command_makes_a_hash(bench):
     done = bench.run("web-password", input="a long one\na long one\n")
     assert fits("a long one", done.stdout.splitlines()[-1])
+
+
+def test_there_are_no_metrics_until_they_are_configured(stranger):
+    assert stranger.get("/metrics").status_code == 404
+    assert stranger.get("/metrics", auth=("ria", PASSWORD)).status_code == 404
+
+
+def test_the_metrics_are_for_those_who_see_all_sites(make_bench):
+    bench = make_bench(frappe_jobs_web={"users": USERS}, frappe_jobs_metrics=True)
+    stranger = Visitor(make_app(bench.use(), LOOPBACK))
+    found = stranger.get("/metrics")
+    assert found.status_code == 401 and found.headers["www-authenticate"].startswith("Basic")
+    assert "frappe_jobs_waiting" not in found.text
+    found = stranger.get("/metrics", auth=("ria", PASSWORD))
+    assert found.status_code == 200 and 'frappe_jobs_waiting{queue="long"} 0.0' in found.text
+    assert stranger.get("/").status_code == 303  # that opens no page, and no session
+    assert stranger.get("/metrics").status_code == 401
+    assert stranger.get("/metrics", auth=("reader", PASSWORD)).status_code == 404
+    for header in (
+        "Basic",
+        "Basic x",
+        "Basic cmlh",
+        "Basic //4=",
+        "Bearer x",
+        f"Basic {'x' * 999}",
+    ):
+        found = stranger.get("/metrics", headers={"authorization": header})
+        assert found.status_code == 401
+    assert stranger.post("/metrics").status_code == 405
+    for _ in range(TRIES["address and name"]):
+        assert stranger.get("/metrics", auth=("anna", "wrong")).status_code == 401
+    found = stranger.get("/metrics", auth=("anna", PASSWORD))
+    assert found.status_code == 429 and int(found.headers["retry-after"]) > 800
+    assert stranger.log_in("ria").status_code == 303
+    assert stranger.get("/metrics").status_code == 200
