@@ -79,6 +79,11 @@ class Sites:
         self.require(site)
         write_object(self._folder / site / SITE_CONFIG, changes)
 
+    def apps(self) -> Sequence[str]:
+        """The apps that apps.txt names."""
+        path = f"{self._folder}/{APPS}"
+        return app_names(path, version_of(path))
+
     def installed_apps(self, site: str) -> Sequence[str]:
         """``installed_apps`` of the site's configuration, else every line of apps.txt.
 
@@ -86,8 +91,7 @@ class Sites:
         """
         apps = self.config(site).get("installed_apps")
         if apps is None:
-            path = f"{self._folder}/{APPS}"
-            return app_names(path, version_of(path))
+            return self.apps()
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             path = f"{self._folder}/{site}/{SITE_CONFIG}"
             raise ConfigError(f"{path}: 'installed_apps' must be a list of names; not {apps!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from frappe_jobs.errors import BrokerUnavailable
@@ -37,6 +37,10 @@ class OnlineWorker:
     processes: int
     #: Seconds by which its clock is ahead of ours; negative: behind; 0 if that cannot be told.
     ahead: float
+    #: When it began, by our clock; None if it does not say so.
+    since: float | None = None
+    #: The versions of its apps' code, by app, as ``deploy.code`` names them.
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

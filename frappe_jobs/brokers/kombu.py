@@ -210,6 +210,8 @@ class KombuBroker(Broker):
             queues=[ours[queue] for queue in presence.get("queues", ()) if queue in ours],
             processes=said.get("pool", {}).get("max-concurrency", 1),
             ahead=ahead(presence.get("time", asked), asked=asked, answered=answered),
+            since=answered - said["uptime"] if "uptime" in said else None,
+            code=presence.get("code") or {},
         )
 
     def queue_name(self, queue: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from frappe_jobs.brokers.base import Broker
+from frappe_jobs.deploy.code import on_disk
 from frappe_jobs.doctor.beside_rq import check_beside_rq
 from frappe_jobs.doctor.configuration import check_alerts, check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
@@ -22,7 +23,13 @@ from frappe_jobs.doctor.schedule import (
 )
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
 from frappe_jobs.doctor.versions import check_versions
-from frappe_jobs.doctor.workers import check_clocks, check_queues, check_sisters, check_workers
+from frappe_jobs.doctor.workers import (
+    check_clocks,
+    check_code,
+    check_queues,
+    check_sisters,
+    check_workers,
+)
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.host.port import Host
 from frappe_jobs.ledger import Ledger
@@ -136,6 +143,7 @@ class Checkup:
         if not (self._is_on_celery() or online or any(waiting.values())):
             return
         yield from check_workers(settings, online, waiting)
+        yield from check_code(online, on_disk(settings.sites.apps()))
         now = time.time()
         yield from check_queues(settings, waiting, self._suspects(now), now)
 

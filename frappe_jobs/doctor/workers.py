@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Settings
+from frappe_jobs.deploy.code import Code, stale
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
@@ -38,6 +39,14 @@ def check_workers(
             )
             cure = f"Start one for it: frappe-jobs worker --queue {queue}."
             yield Finding("error" if queue in full else "warning", what, cure)
+
+
+def check_code(workers: Sequence[OnlineWorker], disk: Code) -> Iterator[Finding]:
+    """Whether they run the code that is on disk."""
+    found = {worker.name: why for worker in workers if (why := stale(worker, disk))}
+    for name, why in found.items():
+        what = f"The worker {name} runs other code than is on disk here: {why}."
+        yield Finding("warning", what, "Restart it: it finishes what it runs before it ends.")
 
 
 def check_queues(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from frappe_jobs.brokers.base import OnlineWorker
+from frappe_jobs.deploy.code import Code, on_disk
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.rows import queues
 from frappe_jobs.rows.findings import findings
@@ -19,7 +20,7 @@ from frappe_jobs.web.plots import Past, past_of
 Value = TypeVar("Value")
 
 #: Seconds after which it is asked again, if anybody looks.
-WORKERS_PACE, DOCTOR_PACE, PAST_PACE = 4.0, 30.0, 20.0
+WORKERS_PACE, DOCTOR_PACE, PAST_PACE, CODE_PACE = 4.0, 30.0, 20.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class BenchPicture:
         self._here, self.kept = here, Kept()
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
         self.findings: Asked[list[Finding]] = Asked(lambda: findings(here), DOCTOR_PACE)
+        self.code: Asked[Code] = Asked(lambda: on_disk(here.settings.sites.apps()), CODE_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
 
     def _look(self) -> Served:

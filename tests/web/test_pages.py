@@ -38,6 +38,7 @@ def test_the_overview_shows_what_runs_and_what_failed(shared, visit_shared):
     text = asked(visit_shared, "/", "1 of 2 processes busy")
     assert "ValueError" in text and "no such order" in text
     assert f"id={runs.message_id}" in text
+    assert "with acme no version, frappe_jobs 0." in text and "restart it" not in text
     runs.cancel()
     failed.delete()
 

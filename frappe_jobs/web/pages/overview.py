@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.brokers.base import OnlineWorker
+from frappe_jobs.deploy.code import stale
 from frappe_jobs.ledger.record import FAILED, Record
 from frappe_jobs.ledger.wanted import WORDS_ASKED, words_of
 from frappe_jobs.web.view import Page, View
@@ -44,6 +45,8 @@ class Crew:
     name: str
     jobs: Sequence[Record]
     online: OnlineWorker | None = None
+    #: Why it has other code than is on disk; empty: it has the same.
+    stale: str = ""
 
     @property
     def busy(self) -> int:
@@ -93,7 +96,11 @@ def _workers(view: View, online: Sequence[OnlineWorker]) -> list[Crew]:
             running[name if view.person.sees_all else "Your sites' jobs"].append(record)
     answered = {worker.name: worker for worker in online}
     names = sorted({*running, *answered})
-    return [Crew(name, running.get(name, ()), answered.get(name)) for name in names]
+    disk = view.picture.code.latest().value if answered else None
+    old = {name: stale(worker, disk) for name, worker in answered.items()} if disk else {}
+    return [
+        Crew(name, running.get(name, ()), answered.get(name), old.get(name, "")) for name in names
+    ]
 
 
 def _failures(view: View) -> Mapping[str, Any]:
