@@ -123,8 +123,11 @@ def test_that_of_another_site_is_as_one_that_does_not_exist(guarded, known):
 
 def test_a_tracked_job_is_shown_with_its_site(guarded, known):
     with frappe.site("site1", user="grete@shop.test"):
-        frappe.enqueue(tasks.ping, track_job=True, job_name="parcel 7")
+        job = frappe.enqueue(tasks.ping, track_job=True, job_name="parcel 7")
     text = known("reader").text("/tasks")
+    assert f'<tr id="{job.task_id}">' in text
+    page = known("reader").text(f"/job?site=site1&id={job.id}")
+    assert f'href="/tasks?site=site1#{job.task_id}"' in page and "Error Log" not in page
     assert "parcel 7" in text and "grete@shop.test" in text and "Queued" in text
     assert known("one").get("/tasks?site=site2").status_code == 404
 

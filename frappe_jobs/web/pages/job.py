@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN, QUEUED, STARTED, Record
 from frappe_jobs.rows.jobs import more, row
 from frappe_jobs.texts.error_text import bounded
 from frappe_jobs.texts.masking import without_secrets
 from frappe_jobs.web.editing import editable
+from frappe_jobs.web.looks import address, in_desk
 from frappe_jobs.web.tree import frames, tree
 from frappe_jobs.web.view import NotHere, Page, View
 
@@ -54,7 +56,26 @@ def read(view: View) -> Mapping[str, Any]:
         "retry": record.message.retry,
         "waits": record.status == QUEUED,
         "due": record.due,
+        "task_link": _task_link(view, job),
+        "error_log": _error_log(view, job),
     }
+
+
+def _task_link(view: View, job: Job) -> str:
+    """Its Background Task: in the Desk if we know where that is, else among ours."""
+    here = address("/tasks", site=job.site) + f"#{job.task_id}"
+    return _in_desk(view, job.site, f"background-task/{job.task_id}") or here
+
+
+def _error_log(view: View, job: Job) -> str | None:
+    """The site's Error Log of its method, where Frappe keeps one."""
+    return _in_desk(view, job.site, "error-log", method=job.method) if job.traceback else None
+
+
+def _in_desk(view: View, site: str, path: str, **query: str) -> str | None:
+    if not view.here.is_bench:
+        return None
+    return in_desk(view.here.settings.sites.config(site), path, **query)
 
 
 def timeline(record: Record) -> list[Event]:
