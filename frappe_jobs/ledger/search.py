@@ -46,7 +46,8 @@ class Page:
     cursor: str | None
     #: About so many jobs of the sites were looked at.
     looked: int
-    #: It ended before it was full, as it had looked at so many: the next page goes on behind them.
+    #: It ended before it was full, as it had looked at so many, or for so long: the next page goes
+    #: on behind them.
     is_cut: bool
 
 

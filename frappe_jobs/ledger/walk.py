@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Protocol
@@ -14,6 +15,8 @@ from frappe_jobs.ledger.wanted import Wanted
 
 #: Jobs that a page looks at, about; and what a round trip costs, in such jobs.
 BOUND, CALL = 20_000, 50
+#: Seconds after which it ends as well: jobs may be large, or the machine busy.
+SECONDS = 0.15
 
 
 class Source(Protocol):
@@ -59,8 +62,9 @@ class Walk(Iterator[Position]):
 
     def __init__(self, sources: Sequence[Source], limit: int) -> None:
         self._limit, self._left = limit, BOUND
+        self._until = time.monotonic() + SECONDS
         self.looked = 0
-        #: Where it ended as it had looked at so many; None while it goes on, or if all is read.
+        #: Where it ended as it had done so much; None while it goes on, or if all is read.
         self.cut_at: Position | None = None
         self._heap = [
             (_down(place), n, source) for n, source in enumerate(sources) if (place := source.next)
@@ -72,7 +76,7 @@ class Walk(Iterator[Position]):
             _, number, source = self._heap[0]
             place = source.take()
             if place is None:
-                if self._left <= 0:
+                if self._is_over():
                     self.cut_at = source.next
                     break
                 looked = source.look(self._limit)
@@ -85,6 +89,10 @@ class Walk(Iterator[Position]):
             if place:
                 return place
         raise StopIteration
+
+    def _is_over(self) -> bool:
+        """Never before it has looked once: each page goes further."""
+        return self._left <= 0 or self._left < BOUND and time.monotonic() > self._until
 
 
 def place_of(record: Record) -> Position:
