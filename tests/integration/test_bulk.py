@@ -164,6 +164,7 @@ def test_a_long_queue_is_not_searched_for_messages(on_redis, monkeypatch):
 
 def test_a_broker_that_is_away_leaves_jobs_that_can_be_retried_later(make_bench):
     here = make_bench(celery_broker_url="amqp://guest:guest@127.0.0.1:1//").use()
+    here.app.conf.broker_connection_timeout = 0.2  # seconds that each sending waits for it
     (message,) = enqueue_nowhere(here, 1)
     found = shown(here, statuses=["failed"])
     for _ in range(2):

@@ -68,27 +68,6 @@ class TestAWorker:
             os.kill(worker.process.pid, signal.SIGKILL)
             wait_for(bench, ["worker"], 1, "^No worker runs", 10)
 
-    def test_that_is_frozen_stands_still(self, bench):
-        with bench.worker() as worker, bench.worker():
-            wait_for(bench, ["worker"], 0, "and 1 more")
-            os.kill(worker.process.pid, signal.SIGSTOP)
-            try:
-                wait_for(bench, ["worker"], 1, "stands still: no sign of life for 1. s")
-            finally:
-                os.kill(worker.process.pid, signal.SIGCONT)
-            wait_for(bench, ["worker"], 0, "serves")
-
-    @pytest.mark.parametrize("pool", ["prefork", "solo"])
-    def test_that_runs_a_long_job_passes(self, bench, pool):
-        with bench.worker("--pool", pool):
-            job = frappe.enqueue(tasks.work, seconds=STILL + 2)
-            wait_until(lambda: job.get_status() == "started", 10)
-            began = time.monotonic()
-            wait_for(bench, ["worker"], 0, "serves")
-            while time.monotonic() - began < STILL:
-                assert check(bench, "worker")[0] == 0
-                Event().wait(1)
-
     def test_that_finishes_its_jobs_passes(self, bench):
         hold = bench.path / "hold"
         with bench.worker() as worker:
@@ -142,15 +121,38 @@ class TestAScheduler:
                 wait_for(bench, ["scheduler"], 0, "and 1 more")
         assert check(bench, "scheduler")[0] == 1
 
-    def test_that_leads_but_is_frozen_stands_still(self, bench):
-        with bench.worker_of("schedule") as scheduler:
-            wait_for(bench, ["scheduler"], 0, "leads")
-            os.kill(scheduler.process.pid, signal.SIGSTOP)
-            try:
-                wait_for(bench, ["scheduler"], 1, "stands still: no sign of life for")
-            finally:
-                os.kill(scheduler.process.pid, signal.SIGCONT)
-            wait_for(bench, ["scheduler"], 0, "leads")
+
+def test_who_is_frozen_stands_still_and_who_is_busy_does_not(bench):
+    """All at once, as it takes a while."""
+    busy = {"default": bench.worker("--queue", "default"),
+            "long": bench.worker("--queue", "long", "--pool", "solo")}  # fmt: skip
+    with (
+        bench.worker("--queue", "short") as frozen, bench.worker("--queue", "short"),
+        bench.worker_of("schedule") as scheduler, busy["default"], busy["long"],
+    ):  # fmt: skip
+        wait_for(bench, ["worker", "--queue", "short"], 0, "and 1 more")
+        wait_for(bench, ["scheduler"], 0, "leads")
+        still = (frozen.process.pid, scheduler.process.pid)
+        for pid in still:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            jobs = [frappe.enqueue(tasks.work, queue=queue, seconds=STILL + 2) for queue in busy]
+            wait_until(lambda: all(job.get_status() == "started" for job in jobs), 20)
+            began = time.monotonic()
+            while time.monotonic() - began < STILL:
+                for queue in busy:
+                    assert check(bench, "worker", "--queue", queue)[0] == 0
+                Event().wait(1)
+            assert {job.get_status() for job in jobs} == {"started"}
+            wait_for(
+                bench, ["worker", "--queue", "short"], 1, "stands still: no sign of life for 1. s"
+            )
+            wait_for(bench, ["scheduler"], 1, "stands still: no sign of life for")
+        finally:
+            for pid in still:
+                os.kill(pid, signal.SIGCONT)
+        wait_for(bench, ["worker", "--queue", "short"], 0, "serves")
+        wait_for(bench, ["scheduler"], 0, "leads")
 
 
 def test_the_probe_imports_no_celery_and_no_redis(bench):

@@ -38,26 +38,46 @@ def say(**arguments) -> frappe.Job:
     return job
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 class TestEachLineOfAJob:
-    @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-    def test_bears_site_method_and_job_in_text(self, bench, pool):
+    def test_bears_site_method_and_job_in_text_and_sighup_meets_none(self, bench, pool):
+        hold = bench.path / "hold"
         with bench.worker("--pool", pool, "--log-file", "worker.log") as worker:
             say(job_id="greeting")
             wait_until(lambda: "succeeded" in "".join(lines_of(bench, "worker.log")), 10)
-        lines = lines_of(bench, "worker.log")
+            lines = lines_of(bench, "worker.log")
+            job = frappe.enqueue(tasks.hold, until=str(hold))
+            wait_until(lambda: job.get_status() == "started", 10)
+            for pid in (worker.process.pid, *worker.children):
+                os.kill(pid, signal.SIGHUP)
+            os.killpg(worker.process.pid, signal.SIGHUP)
+            threading.Event().wait(0.3)
+            hold.touch()
+            wait_until(lambda: job.get_status() == "finished", 10)
+            assert worker.process.poll() is None
+        assert worker.process.poll() == 0
         for step in STEPS:
             [line] = [line for line in lines if re.search(rf"\b{step}\b", line)]
             assert " site1 acme.tasks.say greeting] " in line
         assert not any("acme" in line for line in worker.lines)
 
-    @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-    def test_bears_them_in_json(self, bench, pool):
+    def test_bears_them_in_json_and_no_other_line_does(self, bench, pool):
         with bench.worker("--pool", pool, "--log-format", "json", "--log-file", "w.log"):
             job = say(job_id="greeting", text="hello\nä\u2028\x9b\x1b[2J")
             wait_until(lambda: "succeeded" in "".join(lines_of(bench, "w.log")), 10)
+            failing = frappe.enqueue(tasks.fail)
+            wait_until(lambda: failing.get_status() == "failed", 30)
+            wait_until(lambda: "Traceback" in "".join(lines_of(bench, "w.log")), 10)
         raw = (bench.path / "logs/w.log").read_text()
-        lines = [*map(json.loads, raw.rstrip("\n").split("\n"))]
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", raw)
+        lines = [*map(json.loads, raw.rstrip("\n").split("\n"))]
+        [failed] = [line for line in lines if "traceback" in line]
+        assert failed["traceback"].endswith("ValueError: on purpose")
+        assert failed["level"] == "ERROR"
+        stopping = [line for line in lines if line["message"].startswith("told to stop")]
+        assert len(stopping) == (pool == "prefork") and not any("site" in line for line in stopping)
+        assert {line["logger"] for line in stopping} <= {"frappe_jobs.celery.stopping"}
+        lines = [line for line in lines if line.get("job_id") != failing.id]
         for step in STEPS:
             [line] = [one for one in lines if re.search(rf"\b{step}\b", one["message"])][:1]
             assert (line["site"], line["method"], line["job_id"], line["queue"]) == (
@@ -67,30 +87,16 @@ class TestEachLineOfAJob:
             assert line["time"].endswith("+00:00") and line["pid"]
         assert any(one["message"].startswith("hello\nä\u2028\x9b\x1b[2J") for one in lines)
 
-    def test_is_not_said_of_what_no_job_logs(self, bench):
-        with bench.worker("--log-format", "json", "--log-file", "w.log"):
-            say()
-        told = [json.loads(line) for line in lines_of(bench, "w.log")]
-        [stopping] = [line for line in told if line["message"].startswith("told to stop")]
-        assert "site" not in stopping and stopping["logger"] == "frappe_jobs.celery.stopping"
 
-    def test_is_said_by_the_parent_of_a_job_whose_process_dies(self, bench):
-        with bench.worker("--log-format", "json", "--log-file", "w.log"):
-            job = frappe.enqueue(tasks.sleep_on, seconds=60, timeout=1, job_id="long")
-            wait_until(lambda: job.get_status() == "failed", 60)
-            wait_until(lambda: "Hard time limit" in "".join(lines_of(bench, "w.log")), 10)
-        told = [json.loads(line) for line in lines_of(bench, "w.log")]
-        [line] = [line for line in told if "Hard time limit" in line["message"]]
-        assert (line["site"], line["job_id"]) == ("site1", "long")
-
-    def test_holds_a_traceback_in_json(self, bench):
-        with bench.worker("--log-format", "json", "--log-file", "w.log"):
-            job = frappe.enqueue(tasks.fail)
-            wait_until(lambda: job.get_status() == "failed", 30)
-            wait_until(lambda: "Traceback" in "".join(lines_of(bench, "w.log")), 10)
-        told = [json.loads(line) for line in lines_of(bench, "w.log")]
-        [line] = [line for line in told if "traceback" in line]
-        assert line["traceback"].endswith("ValueError: on purpose") and line["level"] == "ERROR"
+def test_the_parent_of_a_job_whose_process_dies_says_which_it_was(make_bench):
+    bench = make_bench(frappe_jobs_timeout_grace=1)
+    with opened(bench), bench.worker("--log-format", "json", "--log-file", "w.log"):
+        job = frappe.enqueue(tasks.sleep_on, seconds=60, timeout=1, job_id="long")
+        wait_until(lambda: job.get_status() == "failed", 60)
+        wait_until(lambda: "Hard time limit" in "".join(lines_of(bench, "w.log")), 10)
+    told = [json.loads(line) for line in lines_of(bench, "w.log")]
+    [line] = [line for line in told if "Hard time limit" in line["message"]]
+    assert (line["site"], line["job_id"]) == ("site1", "long")
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -127,22 +133,27 @@ class TestTheFile:
         long = [line for line in told if line["message"].endswith("x" * size)]
         assert len(long) == 8 * times
 
-    def test_that_is_moved_away_is_made_anew(self, bench):
-        file = bench.path / "logs/worker.log"
-        with bench.worker("--log-file", "worker.log"):
-            say(text="before")
-            file.rename(file.with_suffix(".1"))
-            say(text="after")
-        assert "before" in file.with_suffix(".1").read_text()
-        assert "after" in file.read_text() and "before" not in file.read_text()
-
-    def test_that_is_copied_and_cut_goes_on_at_its_beginning(self, bench):
-        file = bench.path / "logs/worker.log"
-        with bench.worker("--log-file", "worker.log"):
-            say(text="before")
-            os.truncate(file, 0)
-            say(text="after")
-        assert file.read_text().startswith("[") and "before" not in file.read_text()
+    def test_comes_back_wherever_it_goes_and_is_read_by_its_owner_and_group_alone(self, bench):
+        file, moved = bench.path / "logs/worker.log", bench.path / "logs/worker.1"
+        with bench.worker("--log-file", "worker.log") as worker:
+            say(text="first")
+            assert file.stat().st_mode & 0o777 & ~0o640 == 0
+            file.rename(moved)
+            say(text="moved")
+            assert "first" in moved.read_text() and "first" not in file.read_text()
+            os.truncate(file, 0)  # as after a copy
+            say(text="cut")
+            assert file.read_text().startswith("[") and "moved" not in file.read_text()
+            assert "cut" in file.read_text()
+            shutil.rmtree(file.parent)
+            say(text="homeless")
+            wait_until(lambda: "homeless" in worker.log, 10)
+            file.parent.mkdir()
+            say(text="at home")
+        assert "at home" in file.read_text()
+        said = [line for line in lines_of(bench, "worker.log") if "could not be written" in line]
+        assert said and all("WARNING/" in line for line in said)
+        assert file.stat().st_mode & 0o777 & ~0o640 == 0
 
     @pytest.mark.parametrize("how", ["", "copytruncate"])
     def test_is_rotated_by_logrotate_under_load(self, bench, how, tmp_path):
@@ -175,18 +186,6 @@ class TestTheFile:
         wanted = "/dev/full cannot be written (No space left on device); the log goes to standard"
         assert 1 <= sum(line.startswith(wanted) for line in worker.lines) <= 6  # not each time
 
-    def test_whose_folder_goes_away_comes_back_with_it(self, bench):
-        file = bench.path / "logs/worker.log"
-        with bench.worker("--log-file", "worker.log") as worker:
-            shutil.rmtree(file.parent)
-            say(text="homeless")
-            wait_until(lambda: "homeless" in worker.log, 10)
-            file.parent.mkdir()
-            say(text="at home")
-        assert "at home" in file.read_text()
-        said = [line for line in lines_of(bench, "worker.log") if "could not be written" in line]
-        assert said and all("WARNING/" in line for line in said)
-
     def test_that_cannot_be_written_is_said_in_a_line(self, bench):
         os.mkfifo(bench.path / "pipe")
         for command in ("worker", "schedule", "worker-pool"):
@@ -196,42 +195,20 @@ class TestTheFile:
                 assert done.stderr.startswith(f"Error: The log file '{file}' cannot be written: ")
                 assert len(done.stderr.splitlines()) == 1
 
-    def test_is_read_by_its_owner_and_group_alone(self, bench):
-        with bench.worker("--log-file", "worker.log"):
-            pass
-        assert (bench.path / "logs/worker.log").stat().st_mode & 0o777 & ~0o640 == 0
+
+def test_sighup_meets_no_pool_and_no_scheduler(bench):
+    options = "--num-workers", "1", "--scheduler", "--log-file", "all.log"
+    with bench.worker_of("worker-pool", *options) as pool:
+        before = pool.children
+        for pid in (pool.process.pid, *before):
+            os.kill(pid, signal.SIGHUP)
+        say()
+        assert pool.children == before
+    assert "started again" not in pool.log
 
 
-class TestSighup:
-    @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-    def test_meets_no_job_and_no_worker(self, bench, pool):
-        hold = bench.path / "hold"
-        with bench.worker("--pool", pool, "--log-file", "worker.log") as worker:
-            job = frappe.enqueue(tasks.hold, until=str(hold))
-            wait_until(lambda: job.get_status() == "started", 10)
-            for pid in (worker.process.pid, *worker.children):
-                os.kill(pid, signal.SIGHUP)
-            os.killpg(worker.process.pid, signal.SIGHUP)
-            threading.Event().wait(0.3)
-            hold.touch()
-            wait_until(lambda: job.get_status() == "finished", 10)
-            assert worker.process.poll() is None
-        assert worker.process.poll() == 0
-
-    def test_meets_no_pool_and_no_scheduler(self, bench):
-        options = "--num-workers", "1", "--scheduler", "--log-file", "all.log"
-        with bench.worker_of("worker-pool", *options) as pool:
-            before = pool.children
-            for pid in (pool.process.pid, *before):
-                os.kill(pid, signal.SIGHUP)
-            say()
-            assert pool.children == before
-        assert "started again" not in pool.log
-
-
-@pytest.mark.parametrize("level", ["warning", "WARNING"])
-def test_a_level_may_be_asked_for(bench, level):
-    with bench.worker("--log-level", level, "--log-file", "w.log"):
+def test_a_level_may_be_asked_for_in_large_letters_too(bench):
+    with bench.worker("--log-level", "WARNING", "--log-file", "w.log"):
         say()
     lines = lines_of(bench, "w.log")
     assert any("hello" in line for line in lines) and not any("received" in line for line in lines)
