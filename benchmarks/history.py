@@ -33,7 +33,7 @@ def main(rounds: int) -> None:
     with arena.opened() as place:
         shutil.copytree(place.sites(OURS), place.sites(KEEPING))
         (place.sites(KEEPING) / "common_site_config.json").write_text(CONFIG)
-        both = {one.name: draining(place, one, 500, 2.0) for one in (OURS, KEEPING)}
+        both = {one.name: draining(place, one, 500, 4.0) for one in (OURS, KEEPING)}
         steps = interleave("steps", {one.name: timed(place, one) for one in (OURS, KEEPING)}, 5)
         series = interleave("drain", both, rounds)
     for name, found in series.items():

@@ -1,15 +1,18 @@
-"""A worker of the bench, one at a time, looks for jobs whose messages are lost or never sent."""
+"""What a worker does beside its jobs, each at its own pace: it looks for what is lost or unsent."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.ledger import Ledger
 from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.sweep import sweep
 
@@ -42,33 +45,62 @@ class Sweeper(ConsumerStep):
                 load("alerts")(runtime)
 
 
+@dataclass
+class Work:
+    """What is done every so many seconds, by each worker, or with a ``turn`` by one at a time."""
+
+    pace: float
+    do: Callable[[], object]
+    turn: str | None = None
+    #: When it is done next, by the monotonic clock.
+    due: float = 0.0
+
+
 def _sweep_for_ever(consumer: Any) -> None:
     runtime = runtime_of(consumer.app)
     ledger = runtime.make_ledger()
-    interval = max(1, runtime.settings.lease // 2)  # of the bench, whichever worker does it
-    pause, swept, watched = threading.Event(), time.monotonic(), 0.0
-    while not pause.wait(min(RELAY, interval)):
-        try:
-            with Sweeper.turn:
-                if ledger.take_turn("relay", RELAY):
-                    runtime.relay.have_sites_looked_at(time.time())
-                if runtime.settings.keeps_history and time.monotonic() - watched > WATCH:
-                    watched = time.monotonic()
-                    load("watching")(runtime, consumer, ledger)
-                if runtime.settings.keeps_search_index and ledger.take_turn("search", FILL):
-                    runtime.backfill.fill_all(FILL_FOR)
-                if time.monotonic() - swept < interval:
-                    continue
-                swept = time.monotonic()
-                if ledger.take_turn("sweep", interval):
-                    sweep(runtime.in_force, ledger, runtime.broker, time.time())
-                    runtime.task_upkeep.settle_what_is_left()
-                    if queue := _served(consumer, runtime):
-                        runtime.relay.have_sites_cleared(time.time(), queue)
-        except BrokerUnavailable as error:
-            logger.debug("no sweep: %s", error)
-        except Exception:  # whatever went wrong must not end the sweeping
-            logger.exception("the sweep failed")
+    works = _works(consumer, runtime, ledger)
+    pause, tick = threading.Event(), min(work.pace for work in works)
+    while not pause.wait(tick):
+        with Sweeper.turn:
+            for work in works:
+                if time.monotonic() >= work.due:
+                    work.due = time.monotonic() + work.pace
+                    _do(work, ledger)
+
+
+def _works(consumer: Any, runtime: Runtime, ledger: Ledger) -> list[Work]:
+    """All that this worker does beside its jobs."""
+    settings, pace = runtime.settings, max(1, runtime.settings.lease // 2)
+    works = [
+        Work(RELAY, lambda: runtime.relay.have_sites_looked_at(time.time()), "relay"),
+        Work(
+            pace, lambda: _sweep(consumer, runtime, ledger), "sweep", due=time.monotonic() + pace
+        ),
+    ]  # fmt: skip
+    if settings.keeps_history:
+        works.append(Work(WATCH, lambda: load("watching")(runtime, consumer, ledger)))
+    if settings.keeps_search_index:
+        works.append(Work(FILL, lambda: runtime.backfill.fill_all(FILL_FOR), "search"))
+    return works
+
+
+def _do(work: Work, ledger: Ledger) -> None:
+    """Do it, if it is this worker's turn; what goes wrong is done when it is due again."""
+    try:
+        if work.turn is None or ledger.take_turn(work.turn, round(work.pace)):
+            work.do()
+    except BrokerUnavailable as error:
+        logger.debug("no sweep: %s", error)
+    except Exception:  # whatever went wrong must not end the sweeping
+        logger.exception("the sweep failed")
+
+
+def _sweep(consumer: Any, runtime: Runtime, ledger: Ledger) -> None:
+    sweep(runtime.in_force, ledger, runtime.broker, time.time())
+    runtime.task_upkeep.settle_what_is_left()
+    if queue := _served(consumer, runtime):
+        runtime.relay.have_sites_cleared(time.time(), queue)
 
 
 def _served(consumer: Any, runtime: Runtime) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from os.path import commonprefix
 
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Settings
@@ -110,20 +112,27 @@ def _wrong_clock(whose: str, seconds: float, lease: int) -> Finding:
 def check_sisters(
     settings: Settings, found: Mapping[str, int], served: Collection[str]
 ) -> Iterator[Finding]:
-    """Jobs of this bench's sites under another bench id, which no worker serves."""
+    """Jobs of this bench's sites under other bench ids, which no worker serves."""
+    benches = {queue.rpartition(":")[0] for queue in served}
+    sisters = sorted(found.keys() - benches, key=partial(_likeness, settings.bench_id))
+    if not sisters:
+        return
     has_moved = settings.custom_bench_id is None
-    for bench_id, count in sorted(found.items()):
-        if any(queue.startswith(f"{bench_id}:") for queue in served):
-            continue
-        jobs = number(count, "job") if count > 0 else "jobs"
-        what = (
-            f"{jobs.capitalize()} of this bench's sites under the bench id {bench_id!r}, which no "
-            f"worker serves; this bench's id is {settings.bench_id!r}"
-            + (", made from its folder's path: was that moved?" if has_moved else ".")
-        )
-        cure = (
-            f"If they are this bench's: FRAPPE_BENCH_ID={shlex.quote(bench_id)} frappe-jobs worker "
-            "--burst runs them"
-            + (f"; set 'bench_id' in {COMMON_CONFIG} to keep the id." if has_moved else ".")
-        )
-        yield Finding("error" if has_moved else "warning", what, cure)
+    counts = [number(found[one], "job") if found[one] > 0 else "jobs" for one in sisters]
+    each = names(f"{one!r} ({count})" for one, count in zip(sisters, counts, strict=True))
+    what = (
+        f"Jobs of this bench's sites are under other bench ids, which no worker serves: {each}; "
+        f"this bench's id is {settings.bench_id!r}"
+        + (", made from its folder's path: was that moved?" if has_moved else ".")
+    )
+    cure = (
+        f"Where they are this bench's: FRAPPE_BENCH_ID={shlex.quote(sisters[0])} frappe-jobs "
+        "worker --burst runs them"
+        + (f"; set 'bench_id' in {COMMON_CONFIG} to keep the id." if has_moved else ".")
+    )
+    yield Finding("error" if has_moved else "warning", what, cure)
+
+
+def _likeness(ours: str, other: str) -> tuple[int, str]:
+    """Sorts first those that begin like ours, as a bench that was moved or deployed anew does."""
+    return -len(commonprefix([ours, other])), other

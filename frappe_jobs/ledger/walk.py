@@ -15,8 +15,8 @@ from frappe_jobs.ledger.wanted import Wanted
 
 #: Jobs that a page looks at, about; and what a round trip costs, in such jobs.
 BOUND, CALL = 20_000, 50
-#: Seconds after which it ends as well: jobs may be large, or the machine busy.
-SECONDS = 0.15
+#: Seconds after which it ends as well, as jobs may be large; not before it has looked at so many.
+SECONDS, LEAST = 0.15, 2_000
 
 
 class Source(Protocol):
@@ -91,8 +91,8 @@ class Walk(Iterator[Position]):
         raise StopIteration
 
     def _is_over(self) -> bool:
-        """Never before it has looked once: each page goes further."""
-        return self._left <= 0 or self._left < BOUND and time.monotonic() > self._until
+        done = BOUND - self._left
+        return self._left <= 0 or done >= LEAST and time.monotonic() > self._until
 
 
 def place_of(record: Record) -> Position:

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
+from frappe_jobs.config import Settings
 from frappe_jobs.doctor.asking import THREADS, ask_each
 from frappe_jobs.doctor.mending import Mendable, mended
 from frappe_jobs.doctor.text import SITES, duration, names, number, of_sites
+from frappe_jobs.doctor.workers import check_sisters
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.texts.finding import Finding
 
@@ -43,6 +45,21 @@ def test_few_sites_have_a_line_each_and_many_share_one():
     (found,) = of_sites("warning", few | {"more": "text"}, "are odd", lambda site: f"cure {site}")
     assert found.what == f"{SITES + 1} sites are odd: site0, site1, site2 and 3 more. text 0"
     assert found.cure == "cure all"
+
+
+def test_many_bench_ids_with_jobs_of_this_benchs_sites_are_one_finding(tmp_path):
+    settings = Settings(sites_path=tmp_path, custom_bench_id="releases-9")
+    found = {f"a-{number}": number for number in range(1, 8)} | {"releases-8": 1, "b": -1}
+    (one,) = check_sisters(settings, found, {"a-7:short", "releases-9:short"})
+    assert one.level == "warning" and one.what == (
+        "Jobs of this bench's sites are under other bench ids, which no worker serves: "
+        "'releases-8' (1 job), 'a-1' (1 job), 'a-2' (2 jobs) and 5 more; this bench's id is "
+        "'releases-9'."
+    )
+    assert "FRAPPE_BENCH_ID=releases-8 frappe-jobs worker --burst runs them" in one.cure
+    assert [*check_sisters(settings, {"there": 3}, {"there:long"})] == []
+    (unknown,) = check_sisters(settings, {"b": -1}, ())
+    assert "no worker serves: 'b' (jobs); this" in unknown.what
 
 
 class TestPatience:
