@@ -93,7 +93,6 @@ def many(name: str) -> Action:
 
     def act(view: View) -> Done:
         shown, word, sites = shown_to(view), view.one_of("word") or "", view.sites
-        view.runs.check(word)
         lasting = Lasting(
             word, len(shown.statuses), sites_of(shown),
             partial(deed.act, view.here.bulk, shown, sites), partial(told, said=deed.said),

@@ -40,7 +40,8 @@ class Pages:
         self.sessions = Sessions(here.in_force, is_searchable=broker.is_searchable)
         self.audit = Audit(here.in_force, is_searchable=broker.is_searchable)
         self.door = Door(here.settings, self.sessions)
-        self.picture, self.hub, self.runs = BenchPicture(here), live.Hub(), Runs()
+        self.runs = Runs(here.in_force, is_searchable=broker.is_searchable)
+        self.picture, self.hub = BenchPicture(here), live.Hub()
         #: Stands in pictures that many see for the token of each one's forms.
         self.gap = secrets.token_hex(16)
 

@@ -22,4 +22,4 @@ def read(view: View) -> Mapping[str, Any]:
     return {"deeds": deeds[:SHOWN], "count": len(deeds), "kept": KEPT}
 
 
-PAGE = Page("/audit", "Audit", "audit.html", read, role=ADMIN)
+PAGE = Page("/audit", "Audit", "audit.html", read, role=ADMIN, pace=10.0)
