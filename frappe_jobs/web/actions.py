@@ -80,7 +80,7 @@ def delete(view: View) -> Done:
 
 
 def of_schedule(act: Callable[[View], str]) -> Callable[[View], Done]:
-    return lambda view: Done(act(view), address("/schedule", site=view.one_of("site")))
+    return lambda view: Done(act(view), address("/schedule", site=view.named_site))
 
 
 def mend(view: View) -> Done:
@@ -136,7 +136,7 @@ def noted(view: View, name: str, from_where: str) -> Done:
     So there is no deed without an entry.  Raises what it raises; JobError where their role may not.
     """
     action, who = ACTIONS[name], view.person.name or "(not logged in)"
-    site = view.one_of("site") or ""
+    site = view.named_site
     if not view.person.may(action.role):
         view.audit.note(Deed(who, name, site, thing_of(view), from_where, "refused"))
         raise JobError(f"That is for the role {action.role}; yours is {view.person.role}.")

@@ -17,14 +17,14 @@ from starlette.staticfiles import StaticFiles
 
 from frappe_jobs.errors import BrokerError, ConfigError, DatabaseUnavailable, FrappeJobsError
 from frappe_jobs.runtime import Runtime
-from frappe_jobs.web.bench_pages import NOT_HERE, Pages
+from frappe_jobs.web.bench_pages import Pages
 from frappe_jobs.web.door import Door
 from frappe_jobs.web.forms import Forms
 from frappe_jobs.web.guard import Guard
 from frappe_jobs.web.looks import STATIC
 from frappe_jobs.web.metrics import Metrics
 from frappe_jobs.web.pages import PAGES
-from frappe_jobs.web.view import NotHere
+from frappe_jobs.web.view import NOT_HERE, NotHere
 
 AWAY = (BrokerError, DatabaseUnavailable)
 BROKEN = "That was our mistake. What happened stands in the log of the pages."

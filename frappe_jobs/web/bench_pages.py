@@ -23,12 +23,10 @@ from frappe_jobs.web.looks import address, make_environment
 from frappe_jobs.web.pages import PAGES
 from frappe_jobs.web.runs import Runs
 from frappe_jobs.web.sessions import Sessions
-from frappe_jobs.web.view import NotHere, Page, View
+from frappe_jobs.web.view import NOT_HERE, NotHere, Page, View
 
 #: Pages that may be open at once.
 MOST_OPEN = 500
-
-NOT_HERE = "There is nothing here: it never was, is no longer kept, or is not yours to see."
 
 
 class Pages:

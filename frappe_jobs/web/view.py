@@ -12,6 +12,8 @@ from frappe_jobs.web.audit import Audit
 from frappe_jobs.web.bench_picture import BenchPicture
 from frappe_jobs.web.runs import Runs
 
+NOT_HERE = "There is nothing here: it never was, is no longer kept, or is not yours to see."
+
 
 class NotHere(Exception):
     """There is no such thing, or it is none of theirs: the page does not say which."""
@@ -39,12 +41,19 @@ class View:
     @property
     def sites(self) -> list[str]:
         """The sites that the person sees."""
-        return [site for site in self.here.settings.sites.names() if self.person.sees(site)]
+        sites, seen = self.here.settings.sites, self.person.sites
+        return sites.names() if seen is None else sorted(filter(sites.has, seen))
+
+    @property
+    def named_site(self) -> str:
+        """The site that the address names, else the only one that they may see, else empty."""
+        only = [*(self.person.sites or ())]
+        return self.one_of("site") or (only[0] if len(only) == 1 else "")
 
     def site(self) -> str:
-        """The site that the address names; raises NotHere, also for one that they may not see."""
-        site = self.one_of("site")
-        if site is None or not self.person.sees(site) or not self.here.settings.sites.has(site):
+        """``named_site``; raises NotHere if there is none, also for one that they may not see."""
+        site = self.named_site
+        if not self.person.sees(site) or not self.here.settings.sites.has(site):
             raise NotHere
         return site
 

@@ -157,7 +157,7 @@ class BenchHost(Host):
                 return read()
         if frappe.local.site == site:
             return read()
-        return _in_thread(lambda: self.on(site, read))
+        return in_thread(lambda: self.on(site, read))
 
     def read(self, site: str, read: Callable[[], Value]) -> Value:
         """As ``on``; any error of the site's becomes DatabaseUnavailable."""
@@ -252,7 +252,7 @@ def _log_error(method: str) -> None:
         logger.exception("the error of %s could not be logged", method)
 
 
-def _in_thread(call: Callable[[], Value]) -> Value:
+def in_thread(call: Callable[[], Value]) -> Value:
     """The call's value, from a thread of its own, in which ``frappe.local`` is empty."""
     with ThreadPoolExecutor(1, thread_name_prefix="another-site") as pool:
         return pool.submit(call).result()

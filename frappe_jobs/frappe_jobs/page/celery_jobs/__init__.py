@@ -1,0 +1,1 @@
+"""The Desk's page of the site's jobs."""
