@@ -1,7 +1,7 @@
-"""Our doctypes and our field, made on the open site unless its Frappe has them itself.
+"""Our doctypes, our field and our page, made on the open site unless its Frappe has them itself.
 
-So their files do not have the names that Frappe's own sync looks for.  They belong to our module:
-an uninstall removes them.
+So the doctypes' files do not have the names that Frappe's own sync looks for.  All belong to our
+module: an uninstall removes them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from frappe_jobs.frappe_bench.schedule import EVENT
 APP = "frappe_jobs"
 MODULE = "Frappe Jobs"
 #: Each definition lies beside its controller.
-FOLDER = Path(__file__).parents[1] / APP / "doctype"
+FOLDER = Path(__file__).parents[1] / APP
 
 FIELD = {
     "doctype": "Custom Field",
@@ -40,10 +40,12 @@ def make() -> None:
         frappe.clear_cache()
         frappe.setup_module_map()
     add_module_defs(APP, ignore_if_duplicate=True)
-    for path in sorted(FOLDER.glob("*/*.doctype.json")):
+    for path in sorted(FOLDER.glob("doctype/*/*.doctype.json")):
         name = path.parent.name.replace("_", " ").title()
         if frappe.db.get_value("DocType", name, "module") in (None, MODULE):
             import_file_by_path(str(path))
+    for path in sorted(FOLDER.glob("page/*/*.json")):  # an install may come before Frappe's sync
+        import_file_by_path(str(path))
     if not frappe.get_meta(SCHEDULED_JOB_TYPE).has_field(FIELD["fieldname"]):
         frappe.get_doc(FIELD).insert(ignore_permissions=True)
         frappe.clear_cache(doctype=SCHEDULED_JOB_TYPE)

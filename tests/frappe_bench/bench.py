@@ -42,6 +42,38 @@ def wait(job, *states):
     raise AssertionError(f"{job.id} is {job.get_status()}")
 """
 
+#: Begins a piece of code that asks over HTTP, as the Desk does.
+DESK = """
+from frappe.utils import background_jobs as jobs
+for name in ("short", "default", "long"):
+    jobs.get_queue(name).empty()
+from werkzeug.test import Client
+import frappe.app
+site = frappe.local.site
+frappe.app._site, frappe.app._sites_path = site, "."
+client = Client(frappe.app.application)
+def key_of(name):
+    user = frappe.get_doc("User", name)
+    user.api_key = user.api_key or frappe.generate_hash(length=15)
+    user.api_secret = secret = frappe.generate_hash(length=15)
+    user.flags.ignore_password_policy = True
+    user.save(); frappe.db.commit()
+    return {"Authorization": f"token {user.api_key}:{secret}"}
+token = key_of("Administrator")
+def ask(method, **form):
+    frappe.destroy()
+    data = {key: one if isinstance(one, str) else json.dumps(one) for key, one in form.items()}
+    reply = client.post(f"/api/method/{method}", data=data, headers=token)
+    frappe.init(site=site, sites_path="."); frappe.connect()
+    return reply.json if reply.status_code == 200 else {"status": reply.status_code, **reply.json}
+def listed(**filters):
+    given = [["RQ Job", key, "=", value] for key, value in filters.items()]
+    reply = ask("frappe.desk.reportview.get_list", doctype="RQ Job", fields=["name"], filters=given,
+                order_by="modified desc", start="0", page_length="20")
+    assert "message" in reply, reply
+    return [[one["name"], one["status"], one["queue"], one["job_name"]] for one in reply["message"]]
+"""
+
 
 class Process:
     """A process of the bench, and what it says."""

@@ -14,6 +14,8 @@ LOG_IN = (
     "from frappe.core.doctype.activity_log.activity_log import add_authentication_log\n"
     "add_authentication_log('the tests log in', 'Administrator')\n"
 )
+#: A user of the Desk who may see nothing of jobs.
+CLERK = "clerk@probe.test"
 OFF = "answer = not frappe.db.get_single_value('System Settings', 'enable_scheduler')"
 
 
@@ -87,3 +89,13 @@ def worker(_worker: Process) -> Process:
 def notes(tmp_path: Path) -> Path:
     """Where the probe's jobs write what they saw."""
     return tmp_path / "notes"
+
+
+@pytest.fixture
+def clerk(bench: FrappeBench) -> str:
+    bench.call(
+        f"if not frappe.db.exists('User', {CLERK!r}):\n"
+        f"    frappe.get_doc(dict(doctype='User', email={CLERK!r}, first_name='x', "
+        "send_welcome_email=0, roles=[dict(role='Desk User')])).insert()"
+    )
+    return CLERK
