@@ -39,7 +39,7 @@ class OnlineWorker:
     ahead: float
     #: When it began, by our clock; None if it does not say so.
     since: float | None = None
-    #: The versions of its apps' code, by app, as ``deploy.code`` names them.
+    #: The versions of its apps' code, by app, as ``alive.code`` names them.
     code: Mapping[str, str] = field(default_factory=dict)
 
 

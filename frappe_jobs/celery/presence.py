@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from frappe_jobs.alive.code import versions
 from frappe_jobs.brokers.base import PRESENCE
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.step import ConsumerStep
-from frappe_jobs.deploy.code import versions
 
 
 class Presence(ConsumerStep):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from frappe_jobs.alive.code import on_disk
 from frappe_jobs.brokers.base import Broker
-from frappe_jobs.deploy.code import on_disk
 from frappe_jobs.doctor.beside_rq import check_beside_rq
 from frappe_jobs.doctor.configuration import check_alerts, check_configuration, check_guest
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running

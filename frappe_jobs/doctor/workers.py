@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os.path import commonprefix
 
+from frappe_jobs.alive.code import Code
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Settings
-from frappe_jobs.deploy.code import Code, stale
 from frappe_jobs.doctor.text import duration, names, number
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
@@ -17,6 +18,8 @@ from frappe_jobs.texts.finding import Finding
 
 #: Seconds that a job may wait; in a queue with a longer timeout, that timeout.
 LONG_WAIT = 600
+#: Seconds by which the clocks of a disk and of a worker may differ.
+LEEWAY = 2.0
 
 
 def check_workers(
@@ -49,6 +52,21 @@ def check_code(workers: Sequence[OnlineWorker], disk: Code) -> Iterator[Finding]
     for name, why in found.items():
         what = f"The worker {name} runs other code than is on disk here: {why}."
         yield Finding("warning", what, "Restart it: it finishes what it runs before it ends.")
+
+
+def stale(worker: OnlineWorker, disk: Code, machine: str = "") -> str:
+    """Why the worker has another code than is on disk here, in words; empty: it has the same.
+
+    What was changed without another version or commit shows on the worker's own machine alone.
+    """
+    for app, began in worker.code.items():
+        now = disk.versions.get(app, began)
+        if now != began:
+            return f"{app} was {began} when it began, and is {now} now"
+    is_here = worker.name.rpartition("@")[2] == (machine or socket.gethostname())
+    if is_here and worker.since is not None and disk.changed_at > worker.since + LEEWAY:
+        return "its apps' files have changed since it began"
+    return ""
 
 
 def check_queues(

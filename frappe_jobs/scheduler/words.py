@@ -28,7 +28,9 @@ def in_words(schedule: Schedule) -> str:
     if schedule.every:
         return f"every {schedule.every} seconds, counted from midnight"
     text = expression_in_words(schedule.expression)
-    return f"{text}, and {schedule.offset} s later" if schedule.offset else text
+    minutes, seconds = divmod(schedule.offset, 60)
+    later = [f"{minutes} min"] * bool(minutes) + [f"{seconds} s"] * bool(seconds)
+    return f"{text}, and {' '.join(later)} later" if later else text
 
 
 def expression_in_words(expression: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from frappe_jobs.alive.code import Code, on_disk
 from frappe_jobs.brokers.base import OnlineWorker
-from frappe_jobs.deploy.code import Code, on_disk
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.rows import queues
 from frappe_jobs.rows.findings import findings

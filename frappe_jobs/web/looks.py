@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -87,15 +87,15 @@ def address(path: str, **query: Any) -> str:
     return f"{path}{mark}{urlencode(pairs, doseq=True)}" if pairs else path
 
 
-def in_desk(config: Mapping[str, Any], path: str, **query: str) -> str | None:
-    """The address in a site's Desk, if its configuration says where that is (``host_name``)."""
+def desk_of(config: Mapping[str, Any]) -> str | None:
+    """The address of a site's Desk, if its configuration says where the site is (``host_name``)."""
     host = config.get("host_name")
     if not isinstance(host, str) or not host:
         return None
     found = urlsplit(host if "://" in host else f"https://{host}")
     if found.scheme not in ("http", "https") or not found.hostname or found.username:
         return None
-    return address(f"{found.scheme}://{found.netloc}/app/{quote(path)}", **query)
+    return f"{found.scheme}://{found.netloc}/app"
 
 
 def make_environment() -> Environment:

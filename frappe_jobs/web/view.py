@@ -29,6 +29,8 @@ class View:
     runs: Runs
     person: Person
     query: Sequence[tuple[str, str]] = ()
+    #: Where the Desk is, if that is known: ``/app`` from within it.
+    desk: str | None = None
 
     def all_of(self, name: str) -> list[str]:
         """The values of a parameter that may be given more than once."""

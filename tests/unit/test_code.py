@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from frappe_jobs.alive.code import on_disk, versions
 from frappe_jobs.brokers.base import OnlineWorker
-from frappe_jobs.deploy.code import on_disk, stale, versions
+from frappe_jobs.doctor.workers import stale
 
 AT = 1_700_000_000.0
 

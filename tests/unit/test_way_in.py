@@ -115,10 +115,14 @@ def test_a_worker_loads_nothing_of_a_history_metrics_or_alerts_that_nobody_asked
     assert not {"prometheus_client", "frappe_jobs.celery.watching", "smtplib", *rooms} & loaded
 
 
-def test_without_the_extra_the_pages_say_what_to_install() -> None:
-    ask = "from frappe_jobs.cli.web import load; load('serve')"
-    done = imported(ask, "uvicorn")
-    assert "ConfigError" in done.stderr and "pip install 'frappe_jobs[web]'" in done.stderr
+@pytest.mark.parametrize(
+    ("command", "package"), [("web", "uvicorn"), ("metrics", "prometheus_client")]
+)
+def test_without_its_extra_a_command_says_what_to_install(command: str, package: str) -> None:
+    ask = f"from frappe_jobs.cli.options import load; load('frappe_jobs.{command}.serve', "
+    done = imported(ask + f"{command!r}, [{package!r}])", package)
+    assert f"{package} is not installed" in done.stderr
+    assert f"pip install 'frappe_jobs[{command}]'" in done.stderr
 
 
 def test_what_everybody_installs_is_no_more_than_it_was() -> None:

@@ -88,5 +88,5 @@ def test_whatever_is_an_expression_has_words(seed: int) -> None:
 
 
 def test_an_offset_and_an_interval_are_told() -> None:
-    assert in_words(Schedule("0 0 * * *", offset=312)) == "at 00:00 every day, and 312 s later"
+    assert in_words(Schedule("0 0 * * *", offset=312)) == "at 00:00 every day, and 5 min 12 s later"
     assert in_words(Schedule(every=45)) == "every 45 seconds, counted from midnight"

@@ -65,18 +65,3 @@ def test_the_command_says_so_in_one_line(bench):
     done = bench.run("web", "--host", "0.0.0.0", "--port", "0")
     assert done.returncode == 1 and "nobody logs in" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("command", "package"), [("web", "uvicorn"), ("metrics", "prometheus_client")]
-)
-def test_without_its_extra_a_command_says_what_to_install(bench, command, package):
-    code = (
-        f"import sys; sys.modules[{package!r}] = None\n"
-        f"from frappe_jobs.cli import main; main([{command!r}, '--port', '0'])"
-    )
-    bench.starts_cold = True  # nothing is imported already
-    done = bench.python(code)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"{package} is not installed" in done.stderr
-    assert f"pip install 'frappe_jobs[{command}]'" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN, QUEUED, STARTED, Record
@@ -12,7 +13,7 @@ from frappe_jobs.rows.jobs import more, row
 from frappe_jobs.texts.error_text import bounded
 from frappe_jobs.texts.masking import without_secrets
 from frappe_jobs.web.editing import editable
-from frappe_jobs.web.looks import address, in_desk
+from frappe_jobs.web.looks import address, desk_of
 from frappe_jobs.web.tree import frames, tree
 from frappe_jobs.web.view import NotHere, Page, View
 
@@ -63,19 +64,21 @@ def read(view: View) -> Mapping[str, Any]:
 
 def _task_link(view: View, job: Job) -> str:
     """Its Background Task: in the Desk if we know where that is, else among ours."""
-    here = address("/tasks", site=job.site) + f"#{job.task_id}"
-    return _in_desk(view, job.site, f"background-task/{job.task_id}") or here
+    if desk := _desk(view, job.site):
+        return f"{desk}/background-task/{quote(str(job.task_id))}"
+    return address("/tasks", site=job.site) + f"#{job.task_id}"
 
 
 def _error_log(view: View, job: Job) -> str | None:
     """The site's Error Log of its method, where Frappe keeps one."""
-    return _in_desk(view, job.site, "error-log", method=job.method) if job.traceback else None
+    desk = _desk(view, job.site) if job.traceback else None
+    return desk and address(f"{desk}/error-log", method=job.method)
 
 
-def _in_desk(view: View, site: str, path: str, **query: str) -> str | None:
-    if not view.here.is_bench:
-        return None
-    return in_desk(view.here.settings.sites.config(site), path, **query)
+def _desk(view: View, site: str) -> str | None:
+    if view.desk or not view.here.is_bench:
+        return view.desk
+    return desk_of(view.here.settings.sites.config(site))
 
 
 def timeline(record: Record) -> list[Event]:

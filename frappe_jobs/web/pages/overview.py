@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.brokers.base import OnlineWorker
-from frappe_jobs.deploy.code import stale
+from frappe_jobs.doctor.workers import stale
 from frappe_jobs.ledger.record import FAILED, Record
 from frappe_jobs.ledger.wanted import WORDS_ASKED, words_of
 from frappe_jobs.web.view import Page, View

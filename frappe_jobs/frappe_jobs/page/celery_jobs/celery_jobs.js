@@ -70,7 +70,8 @@ class CeleryJobs {
 	follow(event) {
 		const link = event.target.closest("a[href]");
 		const href = link && link.getAttribute("href");
-		if (!href || !href.startsWith("/") || event.ctrlKey || event.metaKey) return;
+		const is_ours = href && href.startsWith("/") && !href.startsWith("/app/");
+		if (!is_ours || event.ctrlKey || event.metaKey) return;
 		event.preventDefault();
 		this.to(href);
 	}

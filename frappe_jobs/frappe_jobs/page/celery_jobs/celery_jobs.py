@@ -107,4 +107,4 @@ def _view(query: str) -> View:
     parts = _parts(here)
     person = Person(str(frappe.session.user), ADMIN, frozenset([frappe.local.site]))
     pairs = [pair for pair in parse_qsl(query, max_num_fields=100) if pair[0] != "site"]
-    return View(here, parts.picture, parts.audit, parts.runs, person, pairs)
+    return View(here, parts.picture, parts.audit, parts.runs, person, pairs, desk="/app")

@@ -1,23 +1,18 @@
-"""Which code of the apps a worker has begun with, and whether there is other code on disk now."""
+"""Which code of the apps a process has begun with, and which is on disk now."""
 
 from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from frappe_jobs.brokers.base import OnlineWorker
-
 OURS = "frappe_jobs"
 VERSION = re.compile(r"^__version__\s*=\s*[\"']([\w.+-]{1,40})[\"']", re.MULTILINE)
 #: How far above an app's package its checkout may begin.
 HEIGHT = 2
-#: Seconds by which the clocks of a disk and of a worker may differ.
-LEEWAY = 2.0
 
 
 @dataclass(frozen=True)
@@ -46,21 +41,6 @@ def versions(apps: Iterable[str]) -> dict[str, str]:
             parts = [named[1] if named else "", f"({commit[:7]})" if commit else ""]
             found[app] = " ".join(filter(None, parts)) or "no version"
     return found
-
-
-def stale(worker: OnlineWorker, disk: Code, machine: str = "") -> str:
-    """Why the worker has another code than is on disk here, in words; empty: it has the same.
-
-    What was changed without another version or commit shows on the worker's own machine alone.
-    """
-    for app, began in worker.code.items():
-        now = disk.versions.get(app, began)
-        if now != began:
-            return f"{app} was {began} when it began, and is {now} now"
-    is_here = worker.name.rpartition("@")[2] == (machine or socket.gethostname())
-    if is_here and worker.since is not None and disk.changed_at > worker.since + LEEWAY:
-        return "its apps' files have changed since it began"
-    return ""
 
 
 def folder_of(app: str) -> Path | None:
