@@ -1,1 +1,1 @@
-"""Signs of life of the processes on this machine, for health probes."""
+"""Signs of life of the processes on this machine, for health probes; and which code they have."""
