@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kombu.common import maybe_declare
 from kombu.exceptions import OperationalError
 
-from frappe_jobs.brokers.base import Alarm, BrokerServer, refuse_while_blocked
+from frappe_jobs.brokers.base import Alarm, BrokerServer, Recorder, refuse_while_blocked
+from frappe_jobs.brokers.confirms import confirmed_together
 from frappe_jobs.brokers.kombu import QUESTION_TIMEOUT, RETRY_POLICY, KombuBroker
-from frappe_jobs.message import Message
+from frappe_jobs.message import Message, Sending
 
 #: No queue has this name: a message for it is confirmed, and goes nowhere.
 NOWHERE = "frappe_jobs.nowhere"
@@ -39,14 +41,49 @@ class RabbitBroker(KombuBroker):
         return {**super().options(message), "confirm_timeout": CONFIRM_TIMEOUT, "retry": False}
 
     def _send(self, message: Message, producer: Any) -> None:
+        self._attempt(producer, lambda: super(RabbitBroker, self)._send(message, producer))
+
+    def _send_all(
+        self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder
+    ) -> None:
+        left = {sending.message.id: sending.message for sending in sendings}
+        if len(left) < 2:
+            return super()._send_all(map(Sending, left.values()), producer, sent, recorder)
+        before = len(sent)
+        try:
+            self._attempt(producer, lambda: self._send_together(left, producer, sent))
+        finally:
+            recorder.sent(sent[before:])
+
+    def _send_together(self, left: dict[str, Message], producer: Any, sent: list[Message]) -> None:
+        """Have RabbitMQ confirm all of them; those that it has go from ``left`` to ``sent``."""
+        declared = set[str]()
+        with confirmed_together(producer.connection) as confirms:
+            alone = producer.__class__(confirms.channel)
+            try:
+                for message in [*left.values()]:
+                    if message.queue not in declared:  # a refusal would close the messages' channel
+                        confirms.wait(CONFIRM_TIMEOUT)
+                        queue = self._queues[self.queue_name(message.queue)]
+                        maybe_declare(queue, producer.channel)
+                        declared.add(message.queue)
+                    confirms.sends(message.id)
+                    super()._send(message, alone)
+                confirms.wait(CONFIRM_TIMEOUT)
+            finally:
+                sent.extend(left.pop(one) for one in confirms.confirmed)
+
+    def _attempt(self, producer: Any, send: Callable[[], None]) -> None:
         """Attempts like kombu's own, but an alarm ends them at once."""
 
         def attempt() -> None:
             try:
-                super(RabbitBroker, self)._send(message, producer)
+                send()
             except OperationalError as error:  # Celery's name for each of them
                 if not isinstance(error.__cause__, TimeoutError):
                     raise error.__cause__ or error from None
+                raise Alarm from None
+            except TimeoutError:
                 raise Alarm from None
 
         producer.connection.ensure(producer, attempt, **RETRY_POLICY)()

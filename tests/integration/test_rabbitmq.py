@@ -6,11 +6,14 @@ from uuid import uuid4
 
 import pytest
 from acme import tasks
+from amqp.exceptions import MessageNacked
 from celery.result import AsyncResult
 from kombu import Connection, Queue
+from proxy import Proxy
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
+from frappe_jobs.brokers.confirms import confirmed_together
 from frappe_jobs.testing import wait_until
 
 
@@ -132,6 +135,52 @@ def test_of_many_a_queue_that_was_declared_otherwise_stops_the_rest_and_what_was
     assert [job.status for job in jobs] == ["queued", "cancelled", "cancelled"]
     assert jobs[1].reason == "never sent: the broker refused the queue"
     assert runtime.current().broker.depth("short") == 0
+
+
+def test_of_messages_sent_together_it_is_known_which_were_taken_and_that_one_was_refused(amqp_url):
+    name = f"test-{uuid4()}"
+    arguments = {"x-max-length": 3, "x-overflow": "reject-publish"}
+    with Connection(amqp_url, transport_options={"confirm_publish": True}) as connection:
+        queue = Queue(name, channel=connection.default_channel, queue_arguments=arguments)
+        queue.declare()
+        try:
+            with confirmed_together(connection) as confirms:
+                producer = connection.Producer(confirms.channel)
+                for number in range(5):
+                    confirms.sends(str(number))
+                    producer.publish("x", routing_key=name)
+                with pytest.raises(MessageNacked):
+                    confirms.wait(5)
+                assert confirms.confirmed == ["0", "1", "2"]
+                confirms.sends("never sent")
+                with pytest.raises(TimeoutError):
+                    confirms.wait(0.1)
+            assert queue.queue_declare(passive=True).message_count == 3
+        finally:
+            queue.delete()
+
+
+def test_of_many_what_is_not_confirmed_as_the_connection_breaks_is_sent_again(make_bench, amqp_url):
+    with Proxy(amqp_url) as proxy:
+        bench = make_bench(celery_broker_url=proxy.url)
+        bench.amqp_url = amqp_url
+        bench.use()
+        with frappe.site("site1"):
+            frappe.enqueue_many([{"method": tasks.ping}] * 2)
+            once = [True]
+            proxy.cut_off(lambda data: b"breaks" in data and bool(once) and once.pop())
+            items = [{"method": tasks.echo, "value": n} for n in range(250)]
+            items[150]["job_name"] = "breaks"
+            jobs = frappe.enqueue_many(items)
+            assert proxy.cut == 1
+            assert {job.get_status() for job in jobs} == {"queued"}
+            here = runtime.current()
+            assert 252 <= here.broker.depth("default") <= 352  # some of them twice
+            assert here.ledger.redis.zcard(here.ledger._key("unsent")) == 0
+            with bench.worker("--burst") as worker:
+                worker.process.wait(60)
+            ran = [mark["kwargs"]["value"] for mark in bench.marks("echo")]
+            assert sorted(ran) == [*range(250)]
 
 
 def test_the_queues_command_counts_workers_and_messages(idle):
