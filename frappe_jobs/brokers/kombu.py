@@ -31,9 +31,6 @@ from frappe_jobs.servers.sockets import IDLE
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
-#: How many messages are recorded, then sent, at a time.
-CHUNK = 100
-
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
@@ -51,6 +48,8 @@ class KombuBroker(Broker):
     #: The priorities of Celery's messages: at the front, and all others.
     at_front: int
     ordinary: int
+    #: How many messages are recorded, then sent, at a time.
+    together = 100
 
     def __init__(self, app: Celery, settings: SettingsInForce) -> None:
         self._app = app
@@ -66,8 +65,8 @@ class KombuBroker(Broker):
         try:
             with self._producer() as producer:
                 # In chunks, so that no record is without its message for long.
-                for start in range(0, len(sendings), CHUNK):
-                    chunk = sendings[start : start + CHUNK]
+                for start in range(0, len(sendings), self.together):
+                    chunk = sendings[start : start + self.together]
                     recorded = recorder.record(chunk)
                     allowed += map(bool, recorded)
                     todo = map(_is_to_be_sent, chunk, recorded)

@@ -28,6 +28,7 @@ class RabbitBroker(KombuBroker):
     is_searchable = False
     at_front = 1
     ordinary = 0
+    together = 500  # it takes its time to confirm them, however many they are
 
     # RabbitMQ does not even close a connection that it has blocked.
     limits = {
