@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from demo_pages import Pages
 from demo_schedule import ByTheClock
 
 import frappe_jobs as frappe
@@ -112,19 +113,24 @@ def steps() -> list[Step]:
 
 
 @contextmanager
-def stage(keep: bool) -> Iterator[Path]:
-    """A fresh bench with a server, filled sites and a worker for each queue."""
+def stage(pages: Pages | None) -> Iterator[Path]:
+    """A fresh bench with a server, filled sites and a worker for each queue.
+
+    With pages it is left running.
+    """
     bench, sites = STAGE, STAGE / "sites"
     stop_old(sites)
     shutil.rmtree(bench, ignore_errors=True)
     shutil.copytree(HERE, bench, ignore=shutil.ignore_patterns("__pycache__", "*.db*", ".frappe*"))
+    if pages:
+        pages.configure()
     os.environ["SITES_PATH"] = str(sites)
     os.environ["FRAPPE_REDIS_QUEUE"] = embedded.start(sites)
     workers: list[subprocess.Popen[str]] = []
     try:
         here = runtime.use(sites)
         workers += [start(process.command[1:], bench) for process in processes(here.settings)]
-        (sites / ".frappe_jobs" / "workers").write_text(" ".join(str(one.pid) for one in workers))
+        note_pids(workers)
         for site in here.host.sites():
             with frappe.site(site):
                 frappe.enqueue("shop.tasks.install", now=True)
@@ -133,7 +139,7 @@ def stage(keep: bool) -> Iterator[Path]:
             click.echo(f"  {process.name} is ready (process {worker.pid})")
         yield bench
     finally:
-        if not keep:
+        if not pages:
             for worker in workers:
                 worker.terminate()
             for worker in workers:
@@ -141,15 +147,27 @@ def stage(keep: bool) -> Iterator[Path]:
             embedded.stop(sites)
 
 
-def log_of(queue: str) -> Path:
-    return STAGE / f"{queue}.log"
+def log_of(name: str) -> Path:
+    return STAGE / f"{name}.log"
 
 
 def start(command: tuple[str, ...], bench: Path) -> subprocess.Popen[str]:
-    log = log_of(command[-1]).open("w")
+    log = log_of("pages" if command[0] == "web" else command[-1]).open("w")
     return subprocess.Popen(
         [*COMMAND, *command], cwd=bench, stdout=log, stderr=log, text=True, start_new_session=True
     )
+
+
+def note_pids(processes: list[subprocess.Popen[str]]) -> None:
+    """For the next run, which ends them."""
+    with (STAGE / "sites" / ".frappe_jobs" / "workers").open("a") as file:
+        file.writelines(f"{process.pid}\n" for process in processes)
+
+
+def start_pages() -> Path:
+    """Their log; it has their address."""
+    note_pids([start(("web", "--port", "0"), STAGE)])
+    return log_of("pages")
 
 
 def stop_old(sites: Path) -> None:
@@ -277,7 +295,8 @@ def main() -> int:
 
     passed("start the embedded server, the sites and the workers")
     clock = ByTheClock()
-    with stage(keep):
+    pages = Pages(STAGE / "sites") if keep else None
+    with stage(pages):
         passed("migrate, and a scheduled job made in the database")
         clock.begin()
         passed("enqueue")
@@ -303,7 +322,8 @@ def main() -> int:
         for line in wrong:
             click.secho(line, fg="red")
         passed("stop what was started" if not keep else "left running, as you asked")
-    if keep:
+    if pages:
+        pages.open(start_pages, SITE1)
         python = Path(sys.executable).parent
         click.echo(
             f"\nTalk to it:\n  cd {STAGE}\n  export PATH={python}:$PATH FRAPPE_JOBS_EMBEDDED=1\n"

@@ -52,7 +52,8 @@ def test_many_jobs_are_retried_cancelled_and_deleted(known, jobs):
 
     # What was shown is retried: with its count, its filters, and nothing that is markup.
     text = anna.text("/bulk?do=retry&status=cancelled&queue=long")
-    assert "Retry 80 jobs?" in text and "status cancelled" in text and "queue long" in text
+    assert "Retry these 80 jobs now" in text and "<title>Retry 80 jobs? · " in text
+    assert "status cancelled" in text and "queue long" in text
     assert "acme.tasks.echo" in text and "acme.tasks.ping" not in text and "<img" not in text
     word = word_in(text)
     jobs["site1"][0].requeue()  # by somebody else, meanwhile

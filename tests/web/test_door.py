@@ -45,8 +45,9 @@ def test_a_login_leads_nowhere_else(stranger, target):
     assert stranger.post("/login", data=form).headers["location"] == "/"
 
 
-def test_the_cookie_is_out_of_the_reach_of_scripts_and_of_other_sites(known):
-    visitor = known("ria")
+def test_the_cookie_is_out_of_the_reach_of_scripts_and_of_other_sites(stranger):
+    visitor = stranger
+    assert visitor.log_in("ria").status_code == 303
     [cookie] = [one for one in visitor.cookies.jar if one.name == COOKIE]
     assert {*cookie._rest} >= {"HttpOnly", "SameSite"} and cookie._rest["SameSite"] == "lax"
     assert len(cookie.value) > 40
@@ -107,8 +108,9 @@ def test_a_cookie_that_somebody_made_up_opens_nothing(stranger, token):
     assert stranger.get("/").status_code == 303
 
 
-def test_a_logout_ends_the_session_and_not_only_the_cookie(known):
-    visitor = known("ria")
+def test_a_logout_ends_the_session_and_not_only_the_cookie(stranger):
+    visitor = stranger
+    assert visitor.log_in("ria").status_code == 303
     token = visitor.cookies[COOKIE]
     assert visitor.submit("/logout").status_code == 303
     visitor.cookies.set(COOKIE, token)

@@ -70,6 +70,19 @@ def remind() -> None:
     """By the clock, as a record in the database says."""
 
 
+def rush() -> None:
+    """By the clock, every second: what a busy shop has done, and now and then a card is refused."""
+    second = int(time.time())
+    frappe.enqueue(pack, "short", parcel=f"P-{second}", seconds=second % 4 / 5)
+    frappe.enqueue(count_stock, articles=["ink", "paper"][: second % 3])
+    if second % 3 == 0:
+        frappe.enqueue(pack, "long", job_name="Pack a pallet", parcel=f"PAL-{second}", seconds=2.5)
+    if second % 8 == 0:
+        frappe.enqueue(sales_report, "reports", track_job=True, orders=30)
+    if second % 20 == 0:
+        frappe.enqueue(charge_card, order=f"ORD-{1 + second % 3}")
+
+
 def tell_success(job, connection, result) -> None:
     note(f"success of {job.name}")
 
