@@ -174,12 +174,20 @@ def stop_old(sites: Path) -> None:
     """End what an earlier run with --keep left."""
     if embedded.running(sites) is None:
         return
-    for pid in (sites / ".frappe_jobs" / "workers").read_text().split():
-        try:
-            os.kill(int(pid), signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+    pids = [int(pid) for pid in (sites / ".frappe_jobs" / "workers").read_text().split()]
+    for pid in filter(is_alive, pids):
+        os.kill(pid, signal.SIGTERM)
+    # Without their server they would go on waiting for it.
+    wait_until(lambda: not any(map(is_alive, pids)), 30)
     embedded.stop(sites)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def run(found: list[Step]) -> None:

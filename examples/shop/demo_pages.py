@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import frappe_jobs as frappe
+from frappe_jobs import runtime
 from frappe_jobs.sites_folder import write_object
 from frappe_jobs.testing import wait_until
 from frappe_jobs.web.passwords import hashed
@@ -33,6 +34,8 @@ class Pages:
 
     def open(self, start: Callable[[], Path], site: str) -> None:
         """Make the shop busy, and say where the pages are; ``start`` gives their process's log."""
+        for other in runtime.current().host.sites():
+            runtime.current().sync.migrate(other)
         with frappe.site(site):
             event = frappe.new_doc(
                 "Scheduler Event", scheduled_against="Order", method="shop.tasks.rush"

@@ -55,19 +55,25 @@ class Frame:
     function: str
     source: str
     is_apps: bool
+    #: The file as people know it: without the bench's folder.
+    short: str
 
 
-def frames(traceback: str) -> list[Frame]:
-    """Its calls, the last one first; none if it is not as Python prints one."""
+def frames(traceback: str, bench: str) -> list[Frame]:
+    """Its calls, the last one first; none if it is not as Python prints one.
+
+    ``bench`` is the folder that the bench's apps lie in.
+    """
+    folder = re.compile(re.escape(bench) + r"/(?:apps/[^/]+/)?")
     found: list[Frame] = []
     lines = traceback.splitlines()
     for number, text in enumerate(lines):
         if match := FRAME.match(text):
             source = "\n".join(_source(lines[number + 1 :]))
             file = match["file"]
-            found.append(
-                Frame(file, match["line"], match["function"], source, not THEIRS.search(file))
-            )
+            short = folder.sub("", file, count=1) if file.startswith(bench) else file
+            is_apps = not THEIRS.search(file)
+            found.append(Frame(file, match["line"], match["function"], source, is_apps, short))
     return found[::-1]
 
 

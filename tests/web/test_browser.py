@@ -1,12 +1,14 @@
 """The pages in a real browser: every page, on a telephone and on a desk, dark and light.
 
-With ``PICTURES=docs/pictures`` the pages' pictures for the docs are made anew.
+With ``PICTURES=docs/pictures`` the docs' pictures are made anew.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from shutil import which
@@ -27,6 +29,13 @@ FLAGS = [
 HOSTILE = "<img src=x onerror=alert(1)>" + "long-" * 30
 PAGES = ("/", "/jobs", "/queues", "/schedule", "/tasks", "/doctor", "/audit")
 SIZES = [(1440, 900, "light"), (1440, 900, "dark"), (360, 740, "light"), (360, 740, "dark")]
+#: The pictures of the docs: of which pages; and what ends the demo that they show.
+PICTURES, SHOP = os.environ.get("PICTURES"), Path(__file__).parents[2] / "examples" / "shop"
+JOB = "/jobs?status=failed"
+SHOWN = ("/", JOB, "/queues", "/schedule")
+STOP = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import demo; demo.stop_old(demo.STAGE / 'sites')"
+)
 #: What axe counts as harm to people.
 HARM = ("serious", "critical")
 
@@ -64,10 +73,10 @@ class Watched:
         if not request.url.startswith(self.address):
             self.wrong.append(f"asked {request.url}")
 
-    def log_in(self, name: str) -> Page:
+    def log_in(self, name: str, password: str = PASSWORD) -> Page:
         self.page.goto(f"{self.address}/login")
         self.page.get_by_label("Name").fill(name)
-        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Log in").click()
         expect(self.page.get_by_role("heading", name="Overview")).to_be_visible()
         return self.page
@@ -114,19 +123,36 @@ def test_every_page_is_fit_for_everybody(busy, browser):
                 wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, f"{path} at {size} scrolls sideways"
                 assert seen.harm() == [], f"{path} at {size}"
-                _keep(page, path, size)
             assert seen.wrong == []
             seen.context.close()
 
 
-def _keep(page: Page, path: str, size: tuple[int, int, str]) -> None:
-    """A picture for the docs, if somebody wants them made anew."""
-    wanted = {SIZES[0]: ("/", "/jobs", "/job", "/queues", "/schedule"), SIZES[3]: ("/", "/jobs")}
-    name = path.partition("?")[0]
-    if (folder := os.environ.get("PICTURES")) and name in wanted.get(size, ()):
-        file = f"web-{name[1:] or 'overview'}{'-telephone' if size[0] < 500 else ''}.png"
-        Path(folder).mkdir(exist_ok=True)
-        page.screenshot(path=Path(folder) / file)
+@pytest.mark.skipif(not PICTURES, reason="PICTURES=docs/pictures makes the pictures anew.")
+@pytest.mark.timeout(300)
+def test_the_docs_pictures_show_the_demos_shop(browser):
+    demo = SHOP / "demo.py"
+    done = subprocess.run([sys.executable, demo, "--keep"], capture_output=True, text=True)
+    try:
+        assert done.returncode == 0, done.stdout
+        address = re.search(r"The pages: (http://\S+)/", done.stdout)[1]
+        name, password = re.search(
+            r"log in as (\S+), with the password (\S+)", done.stdout
+        ).groups()
+        seen = Watched(browser, address)
+        page = seen.log_in(name, password)
+        expect(page.get_by_text("shop.tasks.charge_card").first).to_be_visible()
+        expect(page.get_by_text("process busy").first).to_be_visible()
+        for path in SHOWN:
+            page.goto(address + path)
+            if path == JOB:
+                page.get_by_role("link", name="shop.tasks.charge_card").first.click()
+            expect(page.locator("#live")).to_be_visible()
+            page.wait_for_timeout(3_000)  # its figures come within seconds
+            where = "job" if path == JOB else path[1:] or "overview"
+            page.screenshot(path=Path(PICTURES) / f"web-{where}.png")
+        assert seen.wrong == []
+    finally:
+        subprocess.run([sys.executable, "-c", STOP, SHOP], check=True, cwd=SHOP)
 
 
 def test_a_failed_job_is_edited_and_run_again(busy, browser):

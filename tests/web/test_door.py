@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from runpy import run_path
+
 import pytest
 from web.visitor import HASH, PASSWORD, USERS, Visitor, user
 
@@ -12,6 +16,7 @@ from frappe_jobs.web.guard import LOOPBACK
 from frappe_jobs.web.passwords import fits, hashed, is_hash
 from frappe_jobs.web.sessions import TRIES
 
+ROOT = Path(__file__).parents[2]
 PAGES = ("/", "/jobs", "/job?site=site1&id=x", "/audit")
 
 
@@ -242,3 +247,22 @@ def test_the_metrics_are_for_those_who_see_all_sites(make_bench):
     assert found.status_code == 429 and int(found.headers["retry-after"]) > 800
     assert stranger.log_in("ria").status_code == 303
     assert stranger.get("/metrics").status_code == 200
+
+
+def test_the_demos_pages_are_for_whoever_has_the_password_that_it_prints(
+    bench, visit_of, tmp_path, capsys
+):
+    demo = run_path(str(ROOT / "examples" / "shop" / "demo_pages.py"))
+    pages, log = demo["Pages"](bench.sites), tmp_path / "pages.log"
+    pages.configure()
+    bench.use()
+    log.write_text("The pages are at http://127.0.0.1:8600/ (for those who log in).\nready\n")
+    pages.open(lambda: log, "site1")
+    found = re.search(r"(http://127\.0\.0\.1:8600/)\s+log in as (\w+), with the password (\S+)",
+                      capsys.readouterr().out)  # fmt: skip
+    assert found and found[3] not in (bench.sites / "common_site_config.json").read_text()
+    visitor = visit_of(bench)
+    assert visitor.get("/").status_code == 303
+    assert visitor.log_in(found[2], "demo").status_code == 403
+    assert visitor.log_in(found[2], found[3]).status_code == 303
+    assert "shop.tasks.rush" in visitor.text("/schedule?site=site1")

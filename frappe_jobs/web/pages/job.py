@@ -50,7 +50,7 @@ def read(view: View) -> Mapping[str, Any]:
         "arguments": tree(without_secrets(its["arguments"])),
         "result": None if record.result is None else tree(without_secrets(its["result"])),
         "traceback": traceback,
-        "frames": frames(traceback or ""),
+        "frames": frames(traceback or "", str(view.here.settings.sites_path.parent)),
         "timeline": timeline(record),
         "editable": editable(record.message),
         "is_open": record.status in OPEN,
