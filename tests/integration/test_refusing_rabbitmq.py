@@ -222,6 +222,11 @@ class TestWhileItsMemoryIsFull:
                 frappe.enqueue(tasks.whoami, job_id="held")
             assert time.monotonic() - began < 10
             assert frappe.get_job("held").status == "cancelled"
+            began, many = time.monotonic(), [f"held {number}" for number in range(300)]
+            with pytest.raises(errors.BrokerUnavailable, match="its memory or its disk is full"):
+                frappe.enqueue_many([{"method": tasks.whoami, "job_id": one} for one in many])
+            assert time.monotonic() - began < 10
+            assert {frappe.get_job(one).status for one in many} == {"cancelled"}
 
     def test_the_doctor_says_that_it_takes_no_messages(self, bench):
         began = time.monotonic()
