@@ -198,9 +198,11 @@ class RedisBroker(KombuBroker):
 
     def broken_promises(self, message: Message) -> list[str]:
         broken = super().broken_promises(message)
+        if not self._settings.is_guest:  # a look into Celery's settings takes long
+            return broken
         options = self._app.conf.broker_transport_options
         limit = options.get("visibility_timeout", Channel.visibility_timeout)
-        if self._settings.is_guest and message.timeout > limit:
+        if message.timeout > limit:
             broken.append(
                 f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
                 f"hands a message to a second one after {limit} s (visibility_timeout): "

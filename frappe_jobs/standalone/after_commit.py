@@ -27,6 +27,13 @@ class Kept:
 Call = Callable[[], Any] | Kept
 
 
+class SiteSession(Session):
+    """A session that is opened for a site: its listeners are its class's.
+
+    A session by itself takes longer to be given them than to commit.
+    """
+
+
 class AfterCommit:
     """Makes calls once the transaction in which they were handed in commits; a rollback drops them.
 
@@ -43,16 +50,14 @@ class AfterCommit:
         self._due: deque[Call] | None = None
         #: The transaction that is about to commit: its things' keepers have been called.
         self._committing: SessionTransaction | None = None
-        event.listen(session, "before_commit", self._prepare)
-        event.listen(session, "after_commit", self._note_commit)
-        event.listen(session, "after_transaction_end", self._settle)
 
     @classmethod
     def of(cls, session: Session) -> AfterCommit:
         """The session's own, however often that session is handed in."""
-        found = session.info.get(cls.KEY)
-        if not isinstance(found, cls) or found._session is not session:  # info may be a copy
+        if (found := _found(session)) is None:
             found = session.info[cls.KEY] = cls(session)
+            if not isinstance(session, SiteSession):
+                _have_told(session)
         return found
 
     def add(self, call: Callable[[], Any]) -> None:
@@ -87,22 +92,23 @@ class AfterCommit:
     def _innermost(self) -> SessionTransaction | None:
         return self._session.get_nested_transaction() or self._session.get_transaction()
 
-    def _prepare(self, session: Session) -> None:
+    def prepare(self) -> None:
         """Called just before a commit, a savepoint's as well; flushes, which may hand in more."""
         transaction = self._innermost()
-        if transaction is None or session.in_nested_transaction():
+        if transaction is None or self._session.in_nested_transaction():
             return
         if any(isinstance(call, Kept) for call in self._waiting.get(transaction, ())):
-            session.flush()
+            self._session.flush()
             calls = self._waiting[transaction]
             for keeper in {call.keeper: None for call in calls if isinstance(call, Kept)}:
                 keeper.before(_things_of(keeper, calls))
         self._committing = transaction
 
-    def _note_commit(self, session: Session) -> None:
+    def note_commit(self) -> None:
+        """Called once it has committed, before it ends."""
         self._committed = self._innermost()
 
-    def _settle(self, session: Session, transaction: SessionTransaction) -> None:
+    def settle(self, transaction: SessionTransaction) -> None:
         """Called at a transaction's end, however it comes about; a rollback is not always told."""
         calls = self._waiting.pop(transaction, [])
         if transaction is self._committing:
@@ -154,3 +160,33 @@ def _enclosing(transaction: SessionTransaction) -> SessionTransaction | None:
     while outer and outer.parent and not outer.nested:
         outer = outer.parent
     return outer
+
+
+def _found(session: Session) -> AfterCommit | None:
+    found = session.info.get(AfterCommit.KEY)
+    is_its_own = isinstance(found, AfterCommit) and found._session is session  # info may be a copy
+    return found if is_its_own else None
+
+
+def _have_told(target: Session | type[Session]) -> None:
+    event.listen(target, "before_commit", _before_commit)
+    event.listen(target, "after_commit", _after_commit)
+    event.listen(target, "after_transaction_end", _after_transaction_end)
+
+
+def _before_commit(session: Session) -> None:
+    if found := _found(session):
+        found.prepare()
+
+
+def _after_commit(session: Session) -> None:
+    if found := _found(session):
+        found.note_commit()
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    if found := _found(session):
+        found.settle(transaction)
+
+
+_have_told(SiteSession)

@@ -13,16 +13,17 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 
 from frappe_jobs.errors import TransactionConflict
+from frappe_jobs.standalone.after_commit import SiteSession
 from frappe_jobs.standalone.sqlite import turn_of, wait_for_turn
+
+
+class SqliteSession(SiteSession):
+    """A session whose documents overwrite nobody's changes."""
 
 
 def open_session(engine: Engine) -> Session:
     """A session whose documents overwrite nobody's changes, whatever the kind of database."""
-    session = Session(engine)
-    if engine.dialect.name == "sqlite":
-        event.listen(session, "before_flush", _compare_with_the_database)
-        event.listen(session, "after_flush", _flushed)
-    return session
+    return (SqliteSession if engine.dialect.name == "sqlite" else SiteSession)(engine)
 
 
 def _compare_with_the_database(session: Session, *_: object) -> None:
@@ -78,3 +79,7 @@ def _as_read(state: InstanceState[Any]) -> dict[str, Any]:
         if is_stored and value is not NO_VALUE and value is not NEVER_SET:
             known[key] = value
     return known
+
+
+event.listen(SqliteSession, "before_flush", _compare_with_the_database)
+event.listen(SqliteSession, "after_flush", _flushed)

@@ -18,11 +18,14 @@ from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.host.session import Keeper, Session
-from frappe_jobs.standalone.after_commit import AfterCommit
+from frappe_jobs.standalone.after_commit import AfterCommit, SiteSession
 from frappe_jobs.standalone.database import inherited, watch_writes
 from frappe_jobs.standalone.sqlite import wait_for_turn
 
 logger = logging.getLogger(__name__)
+
+#: The key in a database session's ``info`` of the StandaloneSession that it is open for.
+KEY = "frappe_jobs.session"
 
 
 class StandaloneSession(Session):
@@ -45,6 +48,8 @@ class StandaloneSession(Session):
         self.apps = settings.sites.installed_apps(site)
         self._open_db = open_db  # many jobs never use their database
         self._db: DatabaseSession | None = None
+        #: Whose database session it is besides: a caller's own may be handed in again.
+        self._outer: StandaloneSession | None = None
         self._has_written = False
         self._pid = os.getpid()
         self._is_closed = False
@@ -52,11 +57,15 @@ class StandaloneSession(Session):
     @property
     def db(self) -> DatabaseSession:
         if self._db is None:
-            self._db = self._open_db()
-            event.listen(self._db, "after_begin", self._begun)
+            db = self._db = self._open_db()
+            self._outer = db.info.get(KEY)
+            db.info[KEY] = self
+            if not isinstance(db, SiteSession):
+                event.listen(db, "after_begin", _begun)
         return self._db
 
-    def _begun(self, _db: object, _transaction: object, connection: Connection) -> None:
+    def begun(self, connection: Connection) -> None:
+        """Called when a transaction of its database session has begun."""
         self.was_connected = True
         watch_writes(connection, self._note_write)
         if self.writes_first:
@@ -114,6 +123,8 @@ class StandaloneSession(Session):
             yield
         finally:
             self._is_closed = True
+            if self._db:
+                self._db.info[KEY] = self._outer
             _current.reset(token)
 
     @contextmanager
@@ -134,6 +145,14 @@ class StandaloneSession(Session):
             if db := self._db:
                 db.close()
                 db.bind = None
+
+
+def _begun(db: DatabaseSession, _transaction: object, connection: Connection) -> None:
+    if opened := db.info.get(KEY):
+        opened.begun(connection)
+
+
+event.listen(SiteSession, "after_begin", _begun)
 
 
 _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)
