@@ -104,6 +104,7 @@ def make_engine(url: URL, connect_timeout: int = CONNECT_TIMEOUT) -> Engine:
         engine = create_engine(
             url,
             poolclass=NullPool,
+            pool_reset_on_return=None,  # it is closed then, and what is open rolled back
             connect_args=arguments,
             hide_parameters=True,  # an error's text goes into logs and records
         )

@@ -27,8 +27,9 @@ from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.host.outbox import Outbox, Row
 from frappe_jobs.host.session import Session
 from frappe_jobs.standalone import sqlite
+from frappe_jobs.standalone.after_commit import SiteSession
 from frappe_jobs.standalone.outbox_row import OutboxRow
-from frappe_jobs.standalone.records import has_tables, need_tables
+from frappe_jobs.standalone.records import has_tables, is_ready, need_tables
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class SiteOutbox(Outbox):
 
     def make_ready(self, session: Session) -> bool:
         db, own = session.db, self._engine_of(session.site)
+        if isinstance(db, SiteSession) and is_ready(own):
+            return True
         try:
             bind = db.get_bind(OutboxRow)
         except UnboundExecutionError:

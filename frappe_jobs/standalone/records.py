@@ -82,8 +82,13 @@ _ready: WeakSet[Engine] = WeakSet()
 def need_tables(session: Session, engine: Engine | None = None) -> None:
     """As ``make_tables``, once for each database in this process."""
     found = engine or session.get_bind().engine
-    if found not in _ready and make_tables(session, engine):
+    if not is_ready(found) and make_tables(session, engine):
         _ready.add(found)
+
+
+def is_ready(engine: Engine) -> bool:
+    """Whether its tables were needed before, and are there."""
+    return engine in _ready
 
 
 def has_tables(engine: Engine) -> bool:

@@ -64,6 +64,10 @@ class StandaloneSession(Session):
                 event.listen(db, "after_begin", _begun)
         return self._db
 
+    def is_of(self, db: DatabaseSession) -> bool:
+        """Whether that is its database session."""
+        return self._db is db
+
     def begun(self, connection: Connection) -> None:
         """Called when a transaction of its database session has begun."""
         self.was_connected = True
@@ -148,7 +152,8 @@ class StandaloneSession(Session):
 
 
 def _begun(db: DatabaseSession, _transaction: object, connection: Connection) -> None:
-    if opened := db.info.get(KEY):
+    opened = db.info.get(KEY)
+    if opened and opened.is_of(db):  # info may be a copy
         opened.begun(connection)
 
 

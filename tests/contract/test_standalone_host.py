@@ -236,7 +236,8 @@ class StandaloneContract:
 
     def test_a_session_that_is_handed_in_often_is_followed_once(self, engine, calls):
         def listeners() -> int:
-            return len(mine.dispatch.after_commit) + len(mine.dispatch.after_transaction_end)
+            told = mine.dispatch
+            return sum(map(len, (told.after_commit, told.after_transaction_end, told.after_begin)))
 
         with Session(engine) as mine:
             for name in ("one", "two", "three"):
