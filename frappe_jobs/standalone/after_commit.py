@@ -27,13 +27,6 @@ class Kept:
 Call = Callable[[], Any] | Kept
 
 
-class SiteSession(Session):
-    """A session that is opened for a site: its listeners are its class's.
-
-    A session by itself takes longer to be given them than to commit.
-    """
-
-
 class AfterCommit:
     """Makes calls once the transaction in which they were handed in commits; a rollback drops them.
 
@@ -56,8 +49,6 @@ class AfterCommit:
         """The session's own, however often that session is handed in."""
         if (found := _found(session)) is None:
             found = session.info[cls.KEY] = cls(session)
-            if not isinstance(session, SiteSession):
-                _have_told(session)
         return found
 
     def add(self, call: Callable[[], Any]) -> None:
@@ -168,12 +159,6 @@ def _found(session: Session) -> AfterCommit | None:
     return found if is_its_own else None
 
 
-def _have_told(target: Session | type[Session]) -> None:
-    event.listen(target, "before_commit", _before_commit)
-    event.listen(target, "after_commit", _after_commit)
-    event.listen(target, "after_transaction_end", _after_transaction_end)
-
-
 def _before_commit(session: Session) -> None:
     if found := _found(session):
         found.prepare()
@@ -189,4 +174,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
         found.settle(transaction)
 
 
-_have_told(SiteSession)
+# Of all sessions: it takes a session as long as a commit to be given listeners of its own.
+event.listen(Session, "before_commit", _before_commit)
+event.listen(Session, "after_commit", _after_commit)
+event.listen(Session, "after_transaction_end", _after_transaction_end)

@@ -13,17 +13,16 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 
 from frappe_jobs.errors import TransactionConflict
-from frappe_jobs.standalone.after_commit import SiteSession
 from frappe_jobs.standalone.sqlite import turn_of, wait_for_turn
 
 
-class SqliteSession(SiteSession):
+class SqliteSession(Session):
     """A session whose documents overwrite nobody's changes."""
 
 
 def open_session(engine: Engine) -> Session:
     """A session whose documents overwrite nobody's changes, whatever the kind of database."""
-    return (SqliteSession if engine.dialect.name == "sqlite" else SiteSession)(engine)
+    return (SqliteSession if engine.dialect.name == "sqlite" else Session)(engine)
 
 
 def _compare_with_the_database(session: Session, *_: object) -> None:

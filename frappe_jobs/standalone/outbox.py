@@ -27,7 +27,6 @@ from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.host.outbox import Outbox, Row
 from frappe_jobs.host.session import Session
 from frappe_jobs.standalone import sqlite
-from frappe_jobs.standalone.after_commit import SiteSession
 from frappe_jobs.standalone.outbox_row import OutboxRow
 from frappe_jobs.standalone.records import has_tables, is_ready, need_tables
 
@@ -58,7 +57,7 @@ class SiteOutbox(Outbox):
 
     def make_ready(self, session: Session) -> bool:
         db, own = session.db, self._engine_of(session.site)
-        if isinstance(db, SiteSession) and is_ready(own):
+        if db.bind is own and is_ready(own):
             return True
         try:
             bind = db.get_bind(OutboxRow)

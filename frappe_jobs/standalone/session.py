@@ -18,7 +18,7 @@ from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import HostNotReady
 from frappe_jobs.host.session import Keeper, Session
-from frappe_jobs.standalone.after_commit import AfterCommit, SiteSession
+from frappe_jobs.standalone.after_commit import AfterCommit
 from frappe_jobs.standalone.database import inherited, watch_writes
 from frappe_jobs.standalone.sqlite import wait_for_turn
 
@@ -60,8 +60,6 @@ class StandaloneSession(Session):
             db = self._db = self._open_db()
             self._outer = db.info.get(KEY)
             db.info[KEY] = self
-            if not isinstance(db, SiteSession):
-                event.listen(db, "after_begin", _begun)
         return self._db
 
     def is_of(self, db: DatabaseSession) -> bool:
@@ -157,7 +155,7 @@ def _begun(db: DatabaseSession, _transaction: object, connection: Connection) ->
         opened.begun(connection)
 
 
-event.listen(SiteSession, "after_begin", _begun)
+event.listen(DatabaseSession, "after_begin", _begun)
 
 
 _current: ContextVar[StandaloneSession | None] = ContextVar("session", default=None)
