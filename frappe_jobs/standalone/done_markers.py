@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker, DoneMarkers
@@ -16,6 +16,16 @@ from frappe_jobs.standalone.records import has_tables, need_tables
 from frappe_jobs.standalone.sqlite import BLIND
 
 NAME, DONE_AT = DONE_MARKERS.c.name, DONE_MARKERS.c.done_at
+
+#: Made once, as that takes longer than to execute it.  Blind: what is written does not depend on
+#: what was read.
+ADD: Any = insert(DONE_MARKERS).execution_options(**{BLIND: True})
+MOVE: Any = (
+    update(DONE_MARKERS)
+    .where(NAME == bindparam("old_name"), DONE_MARKERS.c.result == bindparam("old_result"))
+    .values({name: bindparam(name) for name in ("run", "result", "done_at")})
+    .execution_options(**{BLIND: True})
+)
 
 
 class SiteDoneMarkers(DoneMarkers):
@@ -27,12 +37,14 @@ class SiteDoneMarkers(DoneMarkers):
     def put(self, session: Session, marker: DoneMarker, before: DoneMarker | None = None) -> None:
         need_tables(session.db)
         values = {"run": marker.run, "result": marker.result, "done_at": datetime.now(timezone.utc)}
-        statement: Any = insert(DONE_MARKERS).values(name=marker.name, **values)
+        statement: Any = ADD
         if before:
-            is_it = (NAME == before.name) & (DONE_MARKERS.c.result == before.result)
-            statement = update(DONE_MARKERS).values(values).where(is_it)
+            statement = MOVE
+            values |= {"old_name": before.name, "old_result": before.result}
+        else:
+            values["name"] = marker.name
         try:
-            if session.db.execute(statement.execution_options(**{BLIND: True})).rowcount == 0:
+            if session.db.execute(statement, values).rowcount == 0:
                 raise AlreadyDone
         except IntegrityError:
             raise AlreadyDone from None
