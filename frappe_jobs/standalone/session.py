@@ -25,7 +25,7 @@ from frappe_jobs.standalone.sqlite import wait_for_turn
 logger = logging.getLogger(__name__)
 
 #: The key in a database session's ``info`` of the StandaloneSession that it is open for.
-KEY = "frappe_jobs.session"
+KEY = "frappe_jobs_session"
 
 
 class StandaloneSession(Session):
