@@ -17,7 +17,7 @@ from frappe_jobs.testing import wait_until
 
 
 def keys(url: str) -> set[str]:
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace") as client:
         return {*client.scan_iter()}
 
 
