@@ -140,6 +140,21 @@ def test_a_redis_that_is_away_is_said(make_bench, visit_of):
         assert found.status_code == 503 and "127.0.0.1:1" in found.text
 
 
+def test_very_many_sites_and_queues_have_room(make_bench, visit_of):
+    bench = make_bench(workers={f"queue-{number}": {"timeout": 60} for number in range(50)})
+    for number in range(40):
+        bench.write(f"customer-{number}.test/site_config.json", {"db_type": "sqlite"})
+    bench.use()
+    enqueue("customer-7.test", queue="queue-49")
+    visitor = visit_of(bench)
+    assert "customer-7.test" in visitor.text("/") and "queue-49" in asked(visitor, "/", "queue-49")
+    for path in ("/jobs", "/schedule", "/tasks"):
+        text = visitor.text(path)
+        assert text.count('<datalist id="sites">') == 1 and "customer-39.test" in text
+    text = visitor.text("/jobs?site=customer-7.test&queue=queue-49")
+    assert 'value="customer-7.test"' in text and "acme.tasks.echo" in text
+
+
 @pytest.mark.parametrize(
     ("host", "desk"),
     [

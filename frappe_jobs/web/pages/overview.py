@@ -58,7 +58,7 @@ def read(view: View) -> Mapping[str, Any]:
     served = whole["served"].value if whole else None
     return {
         "whole": whole,
-        "sites": _sites(view),
+        "busy_sites": _sites(view),
         "workers": _workers(view, served.workers if served else []),
         "failures": _failures(view),
     }
