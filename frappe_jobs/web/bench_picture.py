@@ -19,6 +19,8 @@ from frappe_jobs.web.plots import Past, past_of
 
 Value = TypeVar("Value")
 
+#: What costs much is not asked all the time: it rests for so many times the processor's time.
+REST = 9
 #: Seconds after which it is asked again, if anybody looks.
 WORKERS_PACE, DOCTOR_PACE, PAST_PACE, CODE_PACE = 4.0, 30.0, 20.0, 30.0
 
@@ -55,13 +57,14 @@ class Asked(Generic[Value]):
             self._asked = 0.0 if self._asked != float("inf") else self._asked
 
     def _renew(self) -> None:
-        before = self._answer
+        before, spent = self._answer, time.thread_time()
         try:
             self._answer = Answer(self._ask(), time.time())
         except FrappeJobsError as error:
             self._answer = Answer(before.value, before.at, str(error))
         finally:
-            self._asked = time.monotonic()
+            rest = REST * (time.thread_time() - spent)
+            self._asked = time.monotonic() + max(0.0, rest - self._pace)
 
 
 class Kept:
