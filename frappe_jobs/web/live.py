@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
 #: Seconds after which a stream without news says that it is alive.
 SILENCE = 15.0
+
+#: A page is not looked at all the time: it rests for so many times as long as a look takes.
+REST = 19
 
 #: What changes by itself: times that say how long ago.
 AGES = re.compile(r"<time\b.*?</time>", re.DOTALL)
@@ -34,13 +38,15 @@ class Channel:
         """Look again and again; whoever watches hears of what is new."""
         known = ""
         while True:
+            begun = time.monotonic()
             news = await self.look()
+            took = time.monotonic() - begun
             said = news[0] + AGES.sub("", news[1])
             if said != known:
                 known, self.news, self.number = said, news, self.number + 1
                 self.changed.set()
                 self.changed = asyncio.Event()
-            await pause(self.pace)
+            await pause(max(self.pace, REST * took))
 
 
 class Hub:
