@@ -27,13 +27,12 @@ from frappe_jobs.message import HEADER, TASK, Message, Recorded, Sending
 from frappe_jobs.servers.clock import ahead
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.refusals import as_ours
-from frappe_jobs.servers.sockets import IDLE
+from frappe_jobs.servers.sockets import CONNECT_POLICY, IDLE
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
-CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
 
 #: Seconds within which a broker must answer a question.
 QUESTION_TIMEOUT = 2.0

@@ -18,6 +18,7 @@ from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import (
     AMQP_LIMITS,
     ANSWER_TIMEOUT,
+    CONNECT_POLICY,
     CONNECT_TIMEOUT,
     IDLE,
     REDIS_LIMITS,
@@ -63,7 +64,7 @@ def broker_options(settings: SettingsInForce) -> dict[str, Any]:
     A team's own app reads its own URL.
     """
     if settings.is_amqp:
-        return dict(AMQP_LIMITS)
+        return AMQP_LIMITS | CONNECT_POLICY
     # The interval also holds for the connections that wait for messages or control commands.
     ours = REDIS_LIMITS | {"health_check_interval": IDLE}
     return ours if settings.is_guest else {**ours, **read_url(settings.broker_url).options}

@@ -41,6 +41,9 @@ REDIS_LIMITS = {
     "socket_keepalive_options": KEEPALIVE,
 }
 
+#: How kombu tries again to connect, in its words: for less than a second, as a caller waits.
+CONNECT_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3}
+
 #: As kombu gives it to py-amqp.
 AMQP_LIMITS = {
     "read_timeout": ANSWER_TIMEOUT,

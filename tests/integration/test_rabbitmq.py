@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from acme import tasks
 from amqp.exceptions import MessageNacked
 from celery.result import AsyncResult
 from kombu import Connection, Queue
+from ports import free_port
 from proxy import Proxy
 
 import frappe_jobs as frappe
@@ -38,6 +40,19 @@ def idle(make_bench, amqp_url):
     bench.use()
     with frappe.site("site1"):
         yield bench
+
+
+def test_a_caller_is_told_soon_that_nothing_listens_there(make_bench):
+    """kombu by itself tries to connect for as long as an accepted connection might be silent."""
+    bench = make_bench(celery_broker_url=f"amqp://127.0.0.1:{free_port()}//")
+    bench.amqp_url = None  # there is nothing to remove
+    bench.use()
+    with frappe.site("site1"):
+        for send in (frappe.enqueue, lambda method: frappe.enqueue_many([{"method": method}] * 3)):
+            began = time.monotonic()
+            with pytest.raises(errors.BrokerUnavailable, match="refused"):
+                send(tasks.ping)
+            assert time.monotonic() - began < 4  # as a rule 1.3; 6.6 before
 
 
 @pytest.mark.parametrize("queue", ["short", "default", "long"])
@@ -175,7 +190,7 @@ def test_of_many_what_is_not_confirmed_as_the_connection_breaks_is_sent_again(ma
             assert proxy.cut == 1
             assert {job.get_status() for job in jobs} == {"queued"}
             here = runtime.current()
-            assert 252 <= here.broker.depth("default") <= 352  # some of them twice
+            assert 252 <= here.broker.depth("default") <= 502  # some of them twice
             assert here.ledger.redis.zcard(here.ledger._key("unsent")) == 0
             with bench.worker("--burst") as worker:
                 worker.process.wait(60)
