@@ -42,11 +42,15 @@ def wait(job, *states):
     raise AssertionError(f"{job.id} is {job.get_status()}")
 """
 
-#: Begins a piece of code that asks over HTTP, as the Desk does.
-DESK = """
+#: Empties the queues, of all sites.
+EMPTY = """
 from frappe.utils import background_jobs as jobs
 for name in ("short", "default", "long"):
     jobs.get_queue(name).empty()
+"""
+
+#: Begins a piece of code that asks over HTTP, as the Desk does.
+ASK = """
 from werkzeug.test import Client
 import frappe.app
 site = frappe.local.site
@@ -73,6 +77,8 @@ def listed(**filters):
     assert "message" in reply, reply
     return [[one["name"], one["status"], one["queue"], one["job_name"]] for one in reply["message"]]
 """
+
+DESK = EMPTY + ASK
 
 
 class Process:

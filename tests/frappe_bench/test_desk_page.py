@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from frappe_bench.bench import DESK, WAIT, FrappeBench, Process
+from frappe_bench.bench import ASK, EMPTY, WAIT, FrappeBench, Process
 
 pytestmark = pytest.mark.timeout(180)
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
-PAGE = DESK + """
+PAGE = ASK + """
 from urllib.parse import urlencode
 METHODS = "frappe_jobs.frappe_jobs.page.celery_jobs.celery_jobs."
 def look(page="/", **query):
@@ -25,7 +25,7 @@ def path_of(job):
 
 def test_it_shows_the_sites_own_jobs_and_of_no_other(bench: FrappeBench, worker: Process) -> None:
     other = bench.call(
-        DESK + "job = frappe.enqueue('probe.tasks.nothing', queue='long', job_name='theirs')\n"
+        EMPTY + "job = frappe.enqueue('probe.tasks.nothing', queue='long', job_name='theirs')\n"
         "answer = [job.id, job._record.message.id]",
         site=bench.other_site,
     )
@@ -64,7 +64,7 @@ def test_what_is_done_there_is_done_on_the_site_and_audited(
     bench: FrappeBench, worker: Process
 ) -> None:
     other = bench.call(
-        DESK + "job = frappe.enqueue('probe.tasks.nothing', queue='long')\n"
+        EMPTY + "job = frappe.enqueue('probe.tasks.nothing', queue='long')\n"
         "answer = [job.id, job._record.message.id]",
         site=bench.other_site,
     )
@@ -111,6 +111,9 @@ def test_what_is_done_there_is_done_on_the_site_and_audited(
     for said in ("Administrator", "retry", "bulk-cancel", "os.system", "not done", "is scheduled"):
         assert said in audit
     assert bench.other_site not in audit
+    waits = f"answer = jobs.Job.fetch({other[0]!r}).get_status()"
+    imports = "from frappe.utils import background_jobs as jobs\n"
+    assert bench.call(imports + waits, site=bench.other_site) == "queued"
 
 
 def test_nobody_but_a_system_manager_is_answered(bench: FrappeBench, clerk: str) -> None:
