@@ -12,6 +12,8 @@ from frappe_jobs.message import Message
 
 #: How many jobs of each queue are looked at in one sweep.
 SUSPECTS = 100
+#: Unsent jobs looked at in one call: a broker that was away for long leaves very many.
+UNSENT = 10_000
 
 
 class Lost(Records):
@@ -33,9 +35,12 @@ class Lost(Records):
             return {message_id: float(at) for message_id, at in times if at is not None}
 
     @reachable
-    def unsent(self, until: float) -> list[Record]:
-        """The jobs recorded until then that still wait, and that nobody has noted as sent."""
-        ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until)
+    def unsent(self, until: float, limit: int = UNSENT) -> list[Record]:
+        """The jobs recorded until then that still wait, and that nobody has noted as sent.
+
+        At most ``limit`` are looked at, those that were recorded first.
+        """
+        ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until, start=0, num=limit)
         waiting = [record for record in self.read_all(ids) if record.status == QUEUED]
         if begun := {*ids}.difference(record.message.id for record in waiting):  # so they were sent
             self.redis.zrem(self._key("unsent"), *begun)

@@ -125,6 +125,8 @@ class TestUnsent:
     def test_what_was_recorded_without_its_message_is_known_until_it_is_sent(self, ledger):
         one, two = recorded(ledger), recorded(ledger)
         assert self.unsent(ledger) == [one.id, two.id]
+        (first,) = ledger.unsent(time.time() + 60, limit=1)
+        assert first.message.id == one.id
         assert self.unsent(ledger, later=-60) == []
         ledger.sent([one])
         assert self.unsent(ledger) == [two.id]
