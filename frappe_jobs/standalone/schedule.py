@@ -44,6 +44,7 @@ EVENTS: Any = SchedulerEvent.__table__
 _OF_EVENT = EVENTS.c.method.label("event_method"), EVENTS.c.scheduled_against
 _IS_ITS_EVENT = EVENTS.c.name == TYPES.c.scheduler_event
 JOB_TYPES = select(*TYPES.columns, *_OF_EVENT).outerjoin(EVENTS, _IS_ITS_EVENT)
+READ = (ScheduledJobType, SchedulerEvent)
 #: Only the columns that say which job it is.
 _IDENTITY = ("name", "method", "frequency", "cron_format", "queue", "scheduler_event")
 _COLUMNS = [TYPES.c[name] for name in _IDENTITY]
@@ -64,7 +65,9 @@ class SiteSchedule:
 
     def job_types(self) -> list[JobType]:
         """The open site's records; none if it has no table yet."""
-        return self._read() if has_table(require_current().db, ScheduledJobType) else []
+        db = require_current().db
+        # Another process may be making them, one after another.
+        return self._read() if all(has_table(db, kind) for kind in READ) else []
 
     def _read(self) -> list[JobType]:
         session = require_current()

@@ -15,7 +15,7 @@ from frappe_jobs import runtime
 from frappe_jobs.errors import RecordNotWritten
 from frappe_jobs.host.schedule_records import ScheduledJob
 from frappe_jobs.scheduler.sync import Plan
-from frappe_jobs.standalone.models import Base
+from frappe_jobs.standalone.models import Base, SchedulerEvent
 from frappe_jobs.testing import wait_until
 
 BEFORE = {"daily": ["acme.tasks.ping"], "weekly": ["acme.tasks.whoami"]}
@@ -105,6 +105,16 @@ def test_each_new_record_is_added_by_one_of_them(
         Base.metadata.create_all(engine)
     assert in_force(bench) == METHODS
     assert sums(lines) == [3, 0, 0]
+
+
+def test_while_another_one_makes_the_tables_there_are_no_records_yet(host: Any) -> None:
+    with host.session("site1") as session:
+        engine = session.db.get_bind()
+    Base.metadata.tables[SchedulerEvent.__tablename__].drop(engine)
+    try:
+        assert host.schedule.job_types("site1") == []
+    finally:
+        Base.metadata.create_all(engine)
 
 
 def test_each_old_record_is_changed_or_removed_and_none_is_twice_there(
