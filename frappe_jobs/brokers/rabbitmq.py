@@ -47,9 +47,10 @@ class RabbitBroker(KombuBroker):
     def _send_all(
         self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder
     ) -> None:
-        left = {sending.message.id: sending.message for sending in sendings}
-        if len(left) < 2:
-            return super()._send_all(map(Sending, left.values()), producer, sent, recorder)
+        chunk = [*sendings]
+        if len(chunk) < 2:
+            return super()._send_all(chunk, producer, sent, recorder)
+        left = {sending.message.id: sending.message for sending in chunk}
         before = len(sent)
         try:
             self._attempt(producer, lambda: self._send_together(left, producer, sent))

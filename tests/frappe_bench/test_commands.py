@@ -7,17 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from frappe_bench.bench import WAIT, FrappeBench
+from frappe_bench.bench import EMPTY, WAIT, FrappeBench
 
 from frappe_jobs.testing import wait_until
 
 pytestmark = pytest.mark.timeout(180)
-
-EMPTY = """
-from frappe.utils import background_jobs as jobs
-for name in ("short", "default", "long"):
-    jobs.get_queue(name).empty()
-"""
 
 FILL = EMPTY + """
 for n in range(3):

@@ -6,21 +6,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from frappe_bench.bench import WAIT, FrappeBench, Process, read_notes
+from frappe_bench.bench import EMPTY, WAIT, FrappeBench, Process, read_notes
 
 pytestmark = pytest.mark.timeout(120)
-
-EMPTY = """
-from frappe.utils import background_jobs as jobs, doctor
-for name in ("short", "default", "long"):
-    jobs.get_queue(name).empty()
-"""
 
 
 def test_what_waits_is_seen_by_all_of_frappes_functions(bench: FrappeBench) -> None:
     other = bench.other_site
     found = bench.call(
-        EMPTY + "first = frappe.enqueue('probe.tasks.nothing', queue='long', job_id='one', a=1)\n"
+        EMPTY + "from frappe.utils import doctor\n"
+        "first = frappe.enqueue('probe.tasks.nothing', queue='long', job_id='one', a=1)\n"
         "second = frappe.enqueue('probe.tasks.nothing', queue='long', event='yearly', a=2)\n"
         "queue = jobs.get_queue('long')\n"
         "answer = [queue.name, queue.count, queue.get_job_ids() == [first.id, second.id],\n"
