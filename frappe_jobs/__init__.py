@@ -68,8 +68,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"frappe_jobs.{_ROOM_OF[name]}"), name)
-    return value
+if not TYPE_CHECKING:  # who checks types is told of a name that is not there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ROOM_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"frappe_jobs.{_ROOM_OF[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    """The API: what Tab shows in a shell."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

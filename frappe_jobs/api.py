@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from celery import Task
 from celery.local import Proxy
@@ -26,9 +26,24 @@ from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry, Sending
 from frappe_jobs.methods import path_of
 
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
 Method = Callable[..., Any] | str
 Value = TypeVar("Value")
 Row = TypeVar("Row")
+P = ParamSpec("P")
+
+
+class CeleryTask(Protocol):
+    """What tells a Celery task from a function, for type checkers."""
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it with these arguments."""
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        """The same, with Celery's options."""
+
 
 #: The names of enqueue's options, in an item of enqueue_many.
 OPTIONS = {item.name for item in fields(Options)}
@@ -51,7 +66,115 @@ def site(
         yield opened
 
 
+# Who calls it sees in the editor what comes back, and is told of a keyword that the method does not
+# take.  The flags that decide what comes back tell the overloads apart: for a call that gives none
+# of them the first one fits.  A ParamSpec allows no keyword-only options before it.
+# fmt: off
+@overload
 def enqueue(
+    method: CeleryTask, queue: str | None = None, timeout: int | None = None,
+    *, at_front: bool = False, **kwargs: Any,
+) -> AsyncResult: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: Literal[True] = True, job_name: str | None = None,
+    now: Literal[False] = False, enqueue_after_commit: Literal[False] = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: Literal[False] = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> Job[Value]: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: Literal[True] = True, job_name: str | None = None,
+    now: Literal[False] = False, enqueue_after_commit: Literal[False] = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> Job[Value] | None: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: Literal[True] = True, job_name: str | None = None,
+    now: Literal[False] = False, enqueue_after_commit: Literal[True] = True,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> None: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: bool = True, job_name: str | None = None,
+    now: Literal[True] = True, enqueue_after_commit: bool = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> Value: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: Literal[False] = False, job_name: str | None = None,
+    now: Literal[False] = False, enqueue_after_commit: bool = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> Value: ...
+
+
+@overload
+def enqueue(
+    method: Callable[P, Value], queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: bool = True, job_name: str | None = None,
+    now: bool = False, enqueue_after_commit: bool = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+) -> Any: ...
+
+
+@overload
+def enqueue(
+    method: str, queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: Literal[True] = True, job_name: str | None = None,
+    now: Literal[False] = False, enqueue_after_commit: Literal[False] = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: Literal[False] = False, track_job: bool = False,
+    retry: int | Retry | None = None, **kwargs: Any,
+) -> Job[Any]: ...
+
+
+@overload
+def enqueue(
+    method: str, queue: str | None = None, timeout: int | None = None,
+    event: str | None = None, is_async: bool = True, job_name: str | None = None,
+    now: bool = False, enqueue_after_commit: bool = False,
+    on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
+    at_front_when_starved: bool = False, job_id: str | None = None,
+    deduplicate: bool = False, track_job: bool = False,
+    retry: int | Retry | None = None, **kwargs: Any,
+) -> Any: ...
+
+
+# fmt: on
+def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the method's
     method: Method,
     queue: str | None = None,
     timeout: int | None = None,
@@ -146,6 +269,24 @@ def _by_message(sendings: Sequence[Sending], jobs: Sequence[Job | None]) -> dict
     return {sending.message.id: job for sending, job in zip(sendings, jobs, strict=True)}
 
 
+# fmt: off
+@overload
+def enqueue_doc(
+    doctype: str, name: Any = None, method: str | None = None, queue: str | None = "default",
+    timeout: int | None = 300, now: Literal[False] = False, *, is_async: Literal[True] = True,
+    enqueue_after_commit: Literal[False] = False, deduplicate: Literal[False] = False,
+    **kwargs: Any,
+) -> Job[Any]: ...
+
+
+@overload
+def enqueue_doc(
+    doctype: str, name: Any = None, method: str | None = None, queue: str | None = "default",
+    timeout: int | None = 300, now: bool = False, **kwargs: Any,
+) -> Any: ...
+
+
+# fmt: on
 def enqueue_doc(
     doctype: str,
     name: Any = None,

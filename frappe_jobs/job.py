@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.brokers.base import Broker
@@ -23,6 +23,15 @@ from frappe_jobs.errors import (
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 from frappe_jobs.message import Message, Sending
+
+if TYPE_CHECKING:  # whose stubs every type checker has: a bare Job is a Job[Any]
+    from typing_extensions import TypeVar
+
+    Value = TypeVar("Value", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Value = TypeVar("Value", covariant=True)
 
 #: How many jobs are ended in a round trip.
 CHUNK = 500
@@ -44,8 +53,8 @@ class Follower(Protocol):
         """Write into its record that the message was not sent, and why."""
 
 
-class Job:
-    """A job as it was when it was last read.
+class Job(Generic[Value]):
+    """A job as it was when it was last read; ``Job[str]``: of a method that returns a text.
 
     ``status`` is ``queued``, ``started``, ``finished``, ``failed`` or ``cancelled``; it, the
     ``reason`` and the ``result`` are as ``refresh()``, ``get_status()`` or ``wait()`` last read.
@@ -125,9 +134,10 @@ class Job:
         return self._record.traceback
 
     @property
-    def result(self) -> Any:
+    def result(self) -> Value | None:
         """What the method returned; None before its end, and if JSON cannot carry it."""
-        return self._jobs.arguments.decode_value(self._record.result)
+        result: Value | None = self._decoded()
+        return result
 
     @property
     def attempt(self) -> int:
@@ -179,7 +189,7 @@ class Job:
             raise JobNotFound(f"Job {self.id} of {self.site} is not known: {why}.")
         self._record = record
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: float | None = None) -> Value:
         """Return the job's result once it has ended.
 
         Raises JobFailed with the reason if it failed or was cancelled, JobTimeout after that many
@@ -192,7 +202,11 @@ class Job:
             raise JobFailed(f"Job {self.id} ({self.name}) {self.status}: {self.reason}").about(
                 job=self
             )
-        return self.result
+        result: Value = self._decoded()
+        return result
+
+    def _decoded(self) -> Any:
+        return self._jobs.arguments.decode_value(self._record.result)
 
     def cancel(self) -> bool:
         """End it without its effect: a waiting job never starts, a running job is killed.
@@ -206,7 +220,7 @@ class Job:
         self.refresh()
         return ended
 
-    def requeue(self, *, from_start: bool = False) -> Job:
+    def requeue(self, *, from_start: bool = False) -> Job[Value]:
         """Send an ended job once more, with the same id and arguments; returns its new handle.
 
         A job that has not finished goes on behind the steps and rows that it has done, unless
@@ -218,7 +232,7 @@ class Job:
         goes_on = self.status != FINISHED and not from_start
         return self._jobs.requeue(self._record.message, goes_on=goes_on)
 
-    def requeue_with(self, arguments: Mapping[str, Any]) -> Job:
+    def requeue_with(self, arguments: Mapping[str, Any]) -> Job[Value]:
         """The same from its start, with these arguments, as JSON carries them, in their place.
 
         Raises JobError while it waits or runs.

@@ -6,15 +6,17 @@ import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: Functions that may run though they live in no installed app, by their path (``register``).
 _registered: dict[str, Callable[..., Any]] = {}
 
 
-def register(method: Callable[..., Any]) -> Callable[..., Any]:
+def register(method: Method) -> Method:
     """Allow a function that lives in no installed app to run as a job; usable as a decorator.
 
     The worker must import the module that registers it, for example from an app's ``hooks.py``.

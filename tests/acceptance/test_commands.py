@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -399,6 +400,13 @@ class TestCelery:
             f"{bench.id}:{name}" for name in ("short", "default", "long")
         ]
         assert app.conf.accept_content == ["json"]
+
+    def test_the_celeryconfig_is_no_other_celerys(self, tmp_path, monkeypatch):
+        # An editable install has its folder on the path, where Celery's default app looks.
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delitem(sys.modules, "celeryconfig", raising=False)
+        with pytest.raises(ImportError, match="in their folder"):
+            importlib.import_module("celeryconfig")
 
 
 def assert_refused(done, status, said):

@@ -368,12 +368,15 @@ def test_what_users_call_explains_itself(name: str) -> None:
 
 
 def unexplained(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
-    """Public classes, functions and methods without a docstring; a property's name may do."""
+    """Public classes, functions and methods without a docstring; a property's name may do.
+
+    Of a function that has several forms its last says what it does.
+    """
     for node in scope.body:
         if not isinstance(node, Definition) or node.name.startswith("_"):
             continue
         decorators = {getattr(item, "id", None) for item in node.decorator_list}
-        if not ast.get_docstring(node) and "property" not in decorators:
+        if not ast.get_docstring(node) and not decorators & {"property", "overload"}:
             yield f"{node.name}:{node.lineno}"
         if isinstance(node, ast.ClassDef):
             yield from unexplained(node)
