@@ -36,6 +36,13 @@ BESIDE = (
     "frappe_jobs.celery.app:extend_app",
     "frappe_jobs.embedded:start",
     "frappe_jobs.embedded:stop",
+    "frappe_jobs.testing:run_jobs",
+    "frappe_jobs.testing:run_due",
+    "frappe_jobs.testing:enqueued",
+    "frappe_jobs.testing:Clock",
+    "frappe_jobs.testing:bench",
+    "frappe_jobs.testing:rolled_back",
+    "frappe_jobs.testing:forget_jobs",
     "frappe_jobs.testing:wait_until",
 )
 #: Classes that callers get and never make.

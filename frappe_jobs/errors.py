@@ -120,6 +120,10 @@ class LaterVersion(BadMessage):
     """A message was sent by a version of frappe_jobs that this worker is too old for."""
 
 
+class StillEnqueuing(JobError):
+    """Jobs went on enqueueing jobs, until run_jobs gave up."""
+
+
 class JobNotFound(JobError):
     """There is no such job: it never existed, belongs to another site, or was deleted."""
 

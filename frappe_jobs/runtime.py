@@ -308,6 +308,17 @@ def use(sites_path: str | Path) -> Runtime:
     return _current
 
 
+def in_use() -> Runtime | None:
+    """This process's runtime, if it has one."""
+    return _current
+
+
+def use_again(before: Runtime | None) -> None:
+    """Make what ``in_use`` gave this process's again."""
+    global _current
+    _current = before
+
+
 def of_sites_path(sites_path: Path) -> Runtime:
     """The only runtime of that sites folder in this process; raises ConfigError."""
     with _lock:

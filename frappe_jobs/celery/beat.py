@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -26,8 +25,7 @@ from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.cron import UTC
 from frappe_jobs.errors import BrokerError, shortened
 from frappe_jobs.runtime import Runtime, load
-from frappe_jobs.scheduler.comparison import PAUSED
-from frappe_jobs.scheduler.entry import Due, Entry
+from frappe_jobs.scheduler.entry import Entry
 from frappe_jobs.scheduler.retention import clear_old_records
 from frappe_jobs.scheduler.timetable import Look
 from frappe_jobs.servers.clock import BOUND, Watch
@@ -186,7 +184,7 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
         if not self._is_comparing and time.monotonic() - self._compared > COMPARE:
             self._compare(look.now)
         if look.due:
-            self._queue(look.due, look.now)
+            self._runtime.timetable.move(self._runtime.scheduling.queue_due(look.due, look.now))
             return 0.0  # there may be more
         wait = LOOK if look.next_at is None else look.next_at - look.now
         return max(0.0, min(wait - (time.monotonic() - looked), self._pause))
@@ -249,25 +247,6 @@ class BenchScheduler(RedBeatScheduler):  # type: ignore[misc]
                 extra={"action": "scheduler_idle"},
             )
         self._is_idle = is_idle and not self._is_comparing
-
-    def _queue(self, due: Sequence[Due], now: float) -> None:
-        """Queue under the due times' markers, then move on; a kill in between does no harm."""
-        scheduling, timetable = self._runtime.scheduling, self._runtime.timetable
-        moves, todo = [], []
-        for job in due:
-            if job.at > now:  # something set its time in Redis too early
-                moves.append((job, job.at, job.at))
-            elif job.queued is not None and job.at <= job.queued <= now:  # it has been queued
-                after = job.entry.next_run(datetime.fromtimestamp(job.queued, UTC)).timestamp()
-                moves.append((job, after, after))
-            else:
-                todo.append(job)
-        asleep = scheduling.asleep(todo)
-        done, waiting = scheduling.queue([job for job in todo if job.entry.site not in asleep], now)
-        waiting += [job for job in todo if job.entry.site in asleep]
-        moves += [(job, job.next_at, job.next_at) for job in done]
-        moves += [(job, job.at, now + PAUSED) for job in waiting]
-        timetable.move(moves)
 
     def _compare(self, now: float) -> None:
         """Bring the entries in line with the records, in a process of its own.

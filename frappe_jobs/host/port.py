@@ -8,7 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from frappe_jobs.arguments import Arguments
-from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, HostNotReady, shortened
+from frappe_jobs.errors import (
+    ArgumentError,
+    DatabaseUnavailable,
+    HostError,
+    HostNotReady,
+    shortened,
+)
 from frappe_jobs.host.documents import Documents
 from frappe_jobs.host.done_markers import DoneMarkers
 from frappe_jobs.host.methods import Methods
@@ -83,6 +89,15 @@ class Host(ABC):
         ``session`` is a database session of the host's kind that is used instead of a new one; its
         owner commits, rolls back and closes it.
         """
+
+    @contextmanager
+    def joined(self, site: str) -> Iterator[None]:
+        """Inside, whatever is done on that site is part of one transaction, then rolled back.
+
+        For tests, and for a single thread.  Raises HostError where the host cannot do it.
+        """
+        raise HostError("On a Frappe bench a test's transaction is that of Frappe's test case.")
+        yield
 
     @abstractmethod
     def read(self, site: str, read: Callable[[], Value]) -> Value:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from uuid import uuid4
 
 from frappe_jobs.config import Queue, Settings
+from frappe_jobs.cron import UTC
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import (
     BrokerError,
@@ -18,6 +20,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.host.port import ADMINISTRATOR, Host
 from frappe_jobs.message import Message, Sending
+from frappe_jobs.scheduler.comparison import PAUSED
 from frappe_jobs.scheduler.entry import Due, Entry
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,27 @@ class Scheduling:
         except Exception as error:  # a site's trouble must not stop the others
             logger.exception("nothing is queued for %s for now: %s", site, error)
             return True
+
+    def queue_due(self, due: Sequence[Due], now: float) -> list[tuple[Due, float, float]]:
+        """Queue what is due; gives the moves for ``Timetable.move``.
+
+        A kill in between does no harm: each due time is queued once.  Raises BrokerUnavailable.
+        """
+        moves, todo = [], []
+        for job in due:
+            if job.at > now:  # something set its time in Redis too early
+                moves.append((job, job.at, job.at))
+            elif job.queued is not None and job.at <= job.queued <= now:  # it has been queued
+                after = job.entry.next_run(datetime.fromtimestamp(job.queued, UTC)).timestamp()
+                moves.append((job, after, after))
+            else:
+                todo.append(job)
+        asleep = self.asleep(todo)
+        done, waiting = self.queue([job for job in todo if job.entry.site not in asleep], now)
+        waiting += [job for job in todo if job.entry.site in asleep]
+        moves += [(job, job.next_at, job.next_at) for job in done]
+        moves += [(job, job.at, now + PAUSED) for job in waiting]
+        return moves
 
     def queue(self, due: Iterable[Due], now: float) -> tuple[list[Due], list[Due]]:
         """Queue each due time once, however often asked; gives (done, those that must wait).

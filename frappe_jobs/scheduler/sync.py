@@ -79,8 +79,12 @@ class Sync:
                     raise
         return plan
 
-    def compare(self, sites: Iterable[str] | None = None) -> Mapping[str, str]:
+    def compare(
+        self, sites: Iterable[str] | None = None, *, now: float | None = None
+    ) -> Mapping[str, str]:
         """Bring the entries of these sites (all unless named) in line with their records.
+
+        ``now`` is the time by Redis's clock unless given.
 
         A site that cannot be read keeps its entries, a site that is gone loses them.  Gives the
         sites that could not be compared, and why.  Raises BrokerUnavailable.
@@ -92,7 +96,7 @@ class Sync:
         failed: dict[str, str] = {}
         for site in sites:
             try:
-                self.of(site).compare()
+                self.of(site).compare(now)
             except BrokerUnavailable:
                 raise
             except FrappeJobsError as error:
@@ -177,10 +181,10 @@ class SiteSync:
             # A process with a later ticket may have read the records before this was committed.
             self.compare()
 
-    def compare(self) -> None:
+    def compare(self, now: float | None = None) -> None:
         """Bring the entries in line with the records; raises what reading the records raises."""
         ticket = self._timetable.ticket(self._site)
-        self._bring_in_line(self._host.schedule.job_types(self._site), ticket)
+        self._bring_in_line(self._host.schedule.job_types(self._site), ticket, now)
 
     def forget(self) -> None:
         """Remove all entries.  Raises BrokerUnavailable."""
@@ -192,10 +196,13 @@ class SiteSync:
         stored = self._timetable.stored(self._site)
         return comparison.compare(wanted, stored, self._timetable.now())[0]
 
-    def _bring_in_line(self, types: Sequence[JobType], ticket: int) -> bool:
+    def _bring_in_line(
+        self, types: Sequence[JobType], ticket: int, now: float | None = None
+    ) -> bool:
         """False, and nothing is changed, if another process has a later ticket."""
         site = self._site
-        now, present = self._timetable.now(), self._timetable.stored(site)
+        now = self._timetable.now() if now is None else now
+        present = self._timetable.stored(site)
         types = self._set_clocks_right(types, present, now)
         # With the site open: some modules use its database while they are imported.
         wanted, refused = self._host.read(site, lambda: self.wanted(types))

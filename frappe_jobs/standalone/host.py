@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session as DatabaseSession
@@ -27,10 +27,12 @@ from frappe_jobs.standalone import session as sessions
 from frappe_jobs.standalone.apps import Apps
 from frappe_jobs.standalone.documents import SiteDocuments
 from frappe_jobs.standalone.done_markers import SiteDoneMarkers
+from frappe_jobs.standalone.joined import joined
 from frappe_jobs.standalone.lost_update import open_session
 from frappe_jobs.standalone.methods import SiteMethods
 from frappe_jobs.standalone.models import ScheduledJobType, has_table
 from frappe_jobs.standalone.outbox import SiteOutbox
+from frappe_jobs.standalone.records import make_tables
 from frappe_jobs.standalone.schedule import SiteSchedule
 from frappe_jobs.standalone.schedule_records import SiteScheduleRecords
 from frappe_jobs.standalone.session import StandaloneSession
@@ -119,6 +121,18 @@ class StandaloneHost(Host):
 
     def log_error(self, title: str, error: BaseException) -> None:
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
+
+    @contextmanager
+    def joined(self, site: str) -> Iterator[None]:
+        with self.session(site) as opened:
+            make_tables(opened.db)  # MariaDB would commit what is open with them
+        conf, engine = self._settings.sites.config(site), self._engine_of(site)
+        with joined(engine) as stand_in:
+            self._engines[site] = conf, cast(Engine, stand_in)
+            try:
+                yield
+            finally:
+                self._engines[site] = conf, engine
 
     def _engine_of(self, site: str) -> Engine:
         return self._engine(site, self._settings.sites.config(site))

