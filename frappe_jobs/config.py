@@ -203,6 +203,14 @@ class Settings:
         "frappe_jobs_outbox", True,
         "Whether a job that waits for a commit is a row of that transaction until it is sent.",
         parse=yes_or_no)
+    order: str = option(
+        "frappe_jobs_order", "fair",
+        "On Redis: fair: sites that wait take turns; fifo: first in, first out.",
+        parse=one_of("fair", "fifo"))
+    transport: str = option(
+        "frappe_jobs_transport", "frappe_jobs",
+        "How workers take from Redis: frappe_jobs: in one step, in turns; celery: as kombu does.",
+        parse=one_of("frappe_jobs", "celery"))
     claim_ttl: int = number(
         "frappe_jobs_claim_ttl", 24 * 3600, "s",
         "On RabbitMQ: how long a job waits before its message counts as lost.")

@@ -226,7 +226,8 @@ class Sending:
     claim: bool = False
     #: Names the due time of a scheduled job, for which nothing is sent again within a day.
     due: str | None = None
-    #: A list in the ledger's Redis, and the text to push there in the step that writes the record.
-    push: tuple[str, str] | None = None
+    #: A list in the ledger's Redis, the text to push there in the step that writes the record, and
+    #: the bell of the workers that wait for it.
+    push: tuple[str, str, str] | None = None
     #: Whether its site's outbox has it, too, from where it is sent if nobody has sent it.
     has_row: bool = False

@@ -13,15 +13,17 @@ import base64
 import json
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 import celery.app.base
 import celery.app.task
 import kombu.messaging
-import redis
 from celery import Celery, Task
 from celery.signals import after_task_publish, before_task_publish
 from celery.utils.nodenames import anon_nodename
@@ -30,7 +32,9 @@ from kombu.transport.redis import Channel
 
 from frappe_jobs.brokers.base import BrokerServer, Recorder
 from frappe_jobs.brokers.kombu import LET_OURS, KombuBroker
-from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.brokers.turns import Turns
+from frappe_jobs.errors import BrokerError, BrokerUnavailable
+from frappe_jobs.ledger.connection import connect
 from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
 
@@ -103,15 +107,40 @@ class RedisBroker(KombuBroker):
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
             chunk = [
-                replace(sent, push=(self._list_of(sent.message), self._raw(sent.message)))
+                replace(sent, push=(
+                    self._list_of(sent.message), self._raw(sent.message),
+                    f"{self._base(sent.message.queue)}:bell",
+                ))
                 for sent in sendings[start : start + CHUNK]
-            ]
+            ]  # fmt: skip
             try:
                 written += map(bool, recorder.record(chunk))
             except BrokerUnavailable as error:
                 went = zip(sendings, written, strict=False)
                 raise error.about(sent=[sending.message for sending, ok in went if ok]) from None
         return written
+
+    def _send_all(
+        self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder
+    ) -> None:
+        try:
+            super()._send_all(sendings, producer, sent, recorder)
+        finally:
+            self._ring(message.queue for message in sent)
+
+    def send_again(self, messages: Sequence[Message]) -> None:
+        super().send_again(messages)
+        self._ring(message.queue for message in messages)
+
+    def send_task(self, task: Any, arguments: Mapping[str, Any], **options: Any) -> Any:
+        sent = super().send_task(task, arguments, **options)
+        self._ring([queue] if (queue := options["queue"]) else [])
+        return sent
+
+    def _ring(self, queues: Iterable[str]) -> None:
+        """Wake workers that wait for messages of these queues; without it they look soon, too."""
+        with suppress(BrokerUnavailable, BrokerError), self._reaching():
+            self._turns.ring({self._base(queue) for queue in queues})
 
     def _may_push(self) -> bool:
         """Whether the message may be pushed with its record, without Celery's own producer.
@@ -189,19 +218,39 @@ class RedisBroker(KombuBroker):
         return self._lists[key]
 
     def _named_list(self, message: Message) -> str:
-        options = self._app.conf.broker_transport_options
-        steps = options.get("priority_steps") or Channel.priority_steps
-        step = steps[bisect(steps, self.at_front if message.at_front else self.ordinary) - 1]
-        queue = self.queue_name(message.queue)
-        name = f"{queue}{options.get('sep', Channel.sep)}{step}" if step else queue
-        return f"{options.get('global_keyprefix', '')}{name}"
+        steps = self._options.get("priority_steps") or Channel.priority_steps
+        at = bisect(steps, self.at_front if message.at_front else self.ordinary) - 1
+        return self._base(message.queue) + self._steps[at]
+
+    @property
+    def _options(self) -> Any:
+        return self._app.conf.broker_transport_options
+
+    @cached_property
+    def _steps(self) -> list[str]:
+        """What the names of a queue's lists end in, by priority; those that go first are first."""
+        separator = self._options.get("sep", Channel.sep)
+        steps = self._options.get("priority_steps") or Channel.priority_steps
+        return [f"{separator}{step}" if step else "" for step in steps]
+
+    def _base(self, queue: str) -> str:
+        """What the names of a queue's lists begin with."""
+        return f"{self._options.get('global_keyprefix', '')}{self.queue_name(queue)}"
+
+    @cached_property
+    def _server_client(self) -> Any:
+        """For what kombu's channels have no word for; their own client would put a prefix twice."""
+        return connect(self._settings.redis_url, decode_responses=False)
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return Turns(self._server_client, self._settings.prefix, self._steps)
 
     def broken_promises(self, message: Message) -> list[str]:
         broken = super().broken_promises(message)
         if not self._settings.is_guest:  # a look into Celery's settings takes long
             return broken
-        options = self._app.conf.broker_transport_options
-        limit = options.get("visibility_timeout", Channel.visibility_timeout)
+        limit = self._options.get("visibility_timeout", Channel.visibility_timeout)
         if message.timeout > limit:
             broken.append(
                 f"{message.name} may run for {message.timeout} s, but on the team's workers Redis "
@@ -219,38 +268,54 @@ class RedisBroker(KombuBroker):
         return bound
 
     def depth(self, queue: str) -> int:
-        # Not by a passive declare, which forgets the prefix of all keys.
-        with self._channel() as channel:
-            return int(channel._size(self.queue_name(queue)))
+        with self._reaching():
+            return self._turns.depth(self._base(queue))
 
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         missing = {message.id: message for message in messages}
-        lists = {self._list_of(message): None for message in messages}
-        options = self._app.conf.broker_transport_options
-        unacked = options.get("unacked_key", Channel.unacked_key)
-        with self._channel() as channel:
-            server: Any = redis.Redis(connection_pool=channel.pool)
+        unacked = self._options.get("unacked_key", Channel.unacked_key)
+        held_here = f"{self._options.get('global_keyprefix', '')}{unacked}"
+        with self._reaching():
+            server = self._server_client
 
             def strike_out_what_workers_hold() -> None:
-                for _, held in server.hscan_iter(f"{options.get('global_keyprefix', '')}{unacked}"):
+                for _, held in server.hscan_iter(held_here):
                     missing.pop(str(_id(held)), None)
 
             # Others take from the lists meanwhile: a message that moves on is found further on.
             strike_out_what_workers_hold()
             for strike_out in (_strike_out_what_waits_longest, _strike_out_what_waits):
-                for key in lists:
+                for key in chain(*self._places(messages)):
                     strike_out(server, key, missing)
             strike_out_what_workers_hold()
         return [*missing.values()]
 
-    def discard(self, messages: Sequence[Message]) -> set[str]:
-        by_list: dict[str, list[str]] = defaultdict(list)
+    def _places(self, messages: Sequence[Message]) -> tuple[dict[str, list[Message]], ...]:
+        """The lists that the messages may wait in: the inbox's, then those to which they move."""
+        inbox: dict[str, list[Message]] = defaultdict(list)
+        filed: dict[str, list[Message]] = defaultdict(list)
         for message in messages:
-            by_list[self._list_of(message)].append(message.id)
-        with self._channel() as channel:
-            # Not the channel's client, which would put the prefix before the key again.
-            server: Any = redis.Redis(connection_pool=channel.pool)
-            return {taken for key, ids in by_list.items() for taken in _take_away(server, key, ids)}
+            inbox[self._list_of(message)].append(message)
+            filed[self._turns.list_of(self._base(message.queue), message)].append(message)
+        return inbox, filed
+
+    def discard(self, messages: Sequence[Message]) -> set[str]:
+        taken: set[str] = set()
+        with self._reaching():
+            for is_filed, places in enumerate(self._places(messages)):
+                for key, waiting in places.items():
+                    ids = [message.id for message in waiting if message.id not in taken]
+                    gone = {*_take_away(self._server_client, key, ids)} if ids else set()
+                    if gone and is_filed:
+                        self._turns.note_removed(self._base(waiting[0].queue), len(gone))
+                    taken |= gone
+        return taken
+
+    def forget(self) -> None:
+        super().forget()
+        with self._reaching():
+            for queue in self._settings.queues:
+                self._server_client.delete(*self._turns.keys(self._base(queue)))
 
 
 def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from frappe_jobs.celery.steady import SteadyConsumer
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.celery.transport import guard, losses
+from frappe_jobs.celery.transport.take import Take
 from frappe_jobs.errors import FrappeJobsError
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,19 @@ class Consumer(SteadyConsumer):
         """Celery's, with a guard: what the broker holds may be no message at all."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         limit = self._settings.max_message_size * UNPACKED
-        guard(connection, self._keep_raw, unpacked_limit=limit, is_guest=self._settings.is_guest)
+        guard(
+            connection, self._keep_raw, unpacked_limit=limit, is_guest=self._settings.is_guest,
+            take=self._take(),
+        )  # fmt: skip
         return self.ensure_connected(connection)
+
+    def _take(self) -> Take | None:
+        """How this worker takes from Redis; None: as kombu does."""
+        settings = self._settings
+        if settings.is_amqp or settings.transport == "celery":
+            return None
+        prefix = settings.prefix
+        return Take(f"{prefix}paused", f"{prefix}weights", is_fair=settings.takes_turns)
 
     def on_close(self) -> None:
         self.kept_aside.forget_unacknowledged()

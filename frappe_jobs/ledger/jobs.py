@@ -42,13 +42,13 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         rows: list[list[Any]] = []
         texts: list[str] = []
         for sending in sendings:
-            message, (push_list, raw) = sending.message, sending.push or ("", "")
+            message, (push_list, raw, bell) = sending.message, sending.push or ("", "", "")
             rows.append([
                 message.id, message.job_id, message.site, message.queue,
                 repr(message.enqueued_at), repr(rank(message)),
                 self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "", int(anew),
-                hour_of(message), name_of(message) if sending.has_row else "",
+                hour_of(message), name_of(message) if sending.has_row else "", bell,
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)

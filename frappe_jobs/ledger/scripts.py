@@ -13,7 +13,7 @@ OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
-#        the name of it ('': it is in no outbox)
+#        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the list
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
 # cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
@@ -42,7 +42,8 @@ local function bury(hour, name)
   redis.call('EXPIRE', prefix .. 'tombstones:cancelled:' .. hour, ttl)
 end
 for n, sending in ipairs(sendings) do
-  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone = unpack(sending)
+  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone, bell =
+    unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
@@ -64,6 +65,7 @@ for n, sending in ipairs(sendings) do
     if job ~= id then redis.call('SET', pointer, id) end
     if raw ~= '' then
       redis.call('LPUSH', list, raw)
+      if redis.call('LPUSH', bell, '') > 16 then redis.call('RPOP', bell) end
     else
       redis.call('ZADD', prefix .. 'unsent', now, id)
     end

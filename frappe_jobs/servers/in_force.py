@@ -102,3 +102,12 @@ class SettingsInForce(Settings):
     def keeps_results(self) -> bool:
         """Whether the ledger keeps Celery's results as well, in the step that ends a job."""
         return self.celery_result_backend is None and not self.is_guest
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether workers file the messages of Redis's lists into the sites' turns.
+
+        Not in a team's own app, whose own workers would not see what is filed.
+        """
+        is_ours = self.transport == "frappe_jobs" and not self.is_guest and not self.is_amqp
+        return is_ours and self.order == "fair"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from kombu.connection import Connection
 
 from frappe_jobs.celery.transport import amqp, redis
+from frappe_jobs.celery.transport.take import Take
 
 
 class Keep(Protocol):
@@ -16,16 +17,25 @@ class Keep(Protocol):
     def __call__(self, queue: str, reason: str, raw: bytes) -> None: ...
 
 
-def guard(connection: Connection, keep: Keep, *, unpacked_limit: int, is_guest: bool) -> None:
+def guard(
+    connection: Connection,
+    keep: Keep,
+    *,
+    unpacked_limit: int,
+    is_guest: bool,
+    take: Take | None = None,
+) -> None:
     """Have a connection that is not open yet keep aside what would make kombu end the worker.
 
-    With any transport that its URL names, also after it moves on to its next URL.
+    With any transport that its URL names, also after it moves on to its next URL.  On Redis
+    messages are taken as ``take`` says; None: as kombu does.
     """
 
     def create_transport() -> Any:
         transport = guarded(connection.get_transport_cls())(client=connection)
         transport.keep = keep
         transport.unpacking = unpacked_limit, is_guest
+        transport.take = take
         return transport
 
     connection.create_transport = create_transport  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from kombu.exceptions import InconsistencyError
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from frappe_jobs.celery.transport.take import HeldByToken, Taking
 from frappe_jobs.celery.transport.unpack import Unpacking
 
 #: Stands in the name of a list before its priority.
@@ -70,15 +71,14 @@ def _wrong_part(value: Any, parts: dict[str, tuple[type, ...]]) -> str | None:
     return None
 
 
-class Guarded:
+class Guarded(Taking):
     """A mixin for kombu's channel; ``transport.keep`` gets what is no message."""
-
-    connection: Any  # kombu's name for the transport
-    qos: Any
 
     #: What was read last: its place and bytes, and its tag once it is known to be an envelope.
     _taken: tuple[str, bytes] | None = None
     _tag: str | None = None
+    _token: str | None = None
+    basic_ack: Any
 
     @property
     def unpacking(self) -> Any:
@@ -97,6 +97,11 @@ class Guarded:
 
         client.parse_response = parse_response
         return client
+
+    @property
+    def taken_token(self) -> str | None:
+        """The token of the message that is passed on now, if the script has noted it as held."""
+        return self._token
 
     @cached_property
     def subclient(self) -> Any:
@@ -138,14 +143,19 @@ class Guarded:
         super()._refresh_bindings(bound)  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
-        return self._read(super()._brpop_read, **options)  # type: ignore[misc]
+        if self.connection.take is None:
+            return self._read(super()._brpop_read, **options)  # type: ignore[misc]
+        return self._read(self.read_take, self._note_take)
+
+    def _note_take(self, queue: str, raw: bytes, token: str) -> None:
+        self._taken, self._token = (queue, raw), token
 
     def _receive_one(self, client: Any) -> Any:
         return self._read(super()._receive_one, client)  # type: ignore[misc]
 
     def _read(self, read: Any, *arguments: Any, **options: Any) -> Any:
         """Read; whatever an item makes kombu raise but a lost connection, the worker goes on."""
-        self._taken = self._tag = None
+        self._taken = self._tag = self._token = None
         try:
             return read(*arguments, **options)
         except (Empty, redis.RedisError, OSError, InconsistencyError):
@@ -154,8 +164,9 @@ class Guarded:
             if self._taken is None:  # nothing was read, so it is no item's fault
                 raise
             self._leave(f"{type(error).__name__}: {error}")
-            if self._tag in self.qos._delivered:
-                self.basic_ack(self._tag)
+            tag = self._token or self._tag
+            if tag == self._token or tag in self.qos._delivered:
+                self.basic_ack(tag)
             raise Empty from None
 
     def _leave(self, fault: str) -> None:
@@ -168,9 +179,10 @@ class Guarded:
 
         def look_and_deliver(raw: Any) -> Any:
             if fault := fault_of(raw):
-                return self._leave(fault)
+                self._leave(fault)
+                return self.basic_ack(self._token) if self._token else None
             # A tag that is in use would take another message's place among what is held.
-            raw["properties"]["delivery_tag"] = self._tag = str(uuid4())
+            raw["properties"]["delivery_tag"] = self._tag = self._token or str(uuid4())
             return deliver(raw)
 
         self.connection._callbacks[queue] = look_and_deliver
@@ -186,7 +198,7 @@ def guarded(transport: type[Any]) -> type[Any]:
     class GuardedMessage(message, Unpacking):  # type: ignore[misc]
         pass
 
-    class GuardedQoS(qos):  # type: ignore[misc]
+    class GuardedQoS(HeldByToken, qos):  # type: ignore[misc]
         def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
             """Put a message back; what is no message is kept aside, out of the others' way."""
             try:

@@ -1,0 +1,327 @@
+"""Redis: the sites' turns in a queue, and the scripts by which workers take from them.
+
+kombu's lists stay a queue's inbox: everybody pushes there.  A worker's take files them, a bounded
+portion at a time, into a list for each site, from which the sites are served in turn.  Beside the
+list ``bench:short`` lie, while it has filed messages:
+
+``bench:short:turns``, ``:ahead``   the sites that wait, ordinary and at-front jobs, by their pass
+``bench:short:turn:<site>``, ``:front:<site>``   the site's messages, pushed left, taken right
+``bench:short:resting``   sites that wait and are paused
+``bench:short:clock``     the pass of the site that was served last
+``bench:short:filed``     how many messages are filed
+``bench:short:bell``      rung by whoever pushes: an idle worker waits for it
+
+A site's pass grows with each of its jobs, by less if it has more weight; the lowest is served next,
+so sites that wait get equal shares, whatever the length of their lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from frappe_jobs.message import Message, to_json
+
+#: How many messages or sites a script looks at: Redis does nothing else meanwhile.
+LOOKS = 50
+#: How many messages are in a script's memory at a time.
+PORTION = 10
+#: The most rings that a bell keeps: each wakes one idle worker, who wakes the next.
+RINGS = 16
+
+#: Of the messages that are no job's, a team's own Celery tasks.
+NOBODY = ""
+
+COMMON = f"""
+local LOOKS, PORTION, RINGS = {LOOKS}, {PORTION}, {RINGS}
+""" + """
+local call, was_cut = redis.call, false
+-- paused, weights: hashes of the bench; a field of paused is "queue", "queue|site" or "|site"
+local is_any_paused = call('EXISTS', paused) == 1
+local is_any_weighed = call('EXISTS', weights) == 1
+
+local function is_paused(queue, site)
+  return is_any_paused and (call('HEXISTS', paused, queue .. '|' .. site) == 1
+    or call('HEXISTS', paused, '|' .. site) == 1)
+end
+
+local function cost(site)
+  local weight = is_any_weighed and tonumber(call('HGET', weights, site) or '1') or 1
+  return 1 / (weight > 0 and weight or 1)
+end
+
+-- our header is JSON, in which no text contains a bare quote; a message's body has none at all
+local function site_of(raw)
+  local _, at = string.find(raw, '"frappe_jobs":', 1, true)
+  return at and string.match(raw, '"site": ?"([^"]*)"', at) or ''
+end
+
+-- a site begins to wait: behind the present round, so that it cannot come back too soon
+local function join(base, kind, site)
+  if call('ZSCORE', base .. ':' .. kind, site) then return end
+  local pass = call('ZSCORE', base .. (kind == 'ahead' and ':turns' or ':ahead'), site)
+    or tonumber(call('GET', base .. ':clock') or '0') + cost(site)
+  call('ZADD', base .. ':' .. kind, pass, site)
+end
+
+local function leave_if_empty(base)
+  if call('EXISTS', base .. ':turns', base .. ':ahead', base .. ':resting') == 0 then
+    call('DEL', base .. ':clock', base .. ':filed')
+  end
+end
+
+-- file from one list, at most so many; gives how many
+local function file_list(base, queue, list, kind, limit)
+  local filed = 0
+  while filed < limit do
+    local found = call('RPOP', list, math.min(PORTION, limit - filed))
+    if not found then break end
+    local start, site = 1, site_of(found[1])
+    for n = 2, #found + 1 do
+      local other = found[n] and site_of(found[n])
+      if other ~= site then
+        call('LPUSH', base .. (kind == 'ahead' and ':front:' or ':turn:') .. site,
+          unpack(found, start, n - 1))
+        if is_paused(queue, site) then
+          call('ZADD', base .. ':resting', 0, site)
+        else
+          join(base, kind, site)
+        end
+        start, site = n, other
+      end
+    end
+    filed = filed + #found
+    if #found < PORTION then break end
+  end
+  if filed > 0 then call('INCRBY', base .. ':filed', filed) end
+  return filed
+end
+
+local function file(base, queue, steps, limit)
+  local filed = 0
+  for n, step in ipairs(steps) do
+    if filed >= limit then break end
+    filed = filed + file_list(base, queue, base .. step, n == 1 and 'ahead' or 'turns',
+      limit - filed)
+  end
+  return filed
+end
+
+local function rest(base, site)
+  call('ZREM', base .. ':turns', site)
+  call('ZREM', base .. ':ahead', site)
+  call('ZADD', base .. ':resting', 0, site)
+end
+
+-- the next message of a ring: its site, and what it has paid; at-front jobs of a site that has had
+-- more than its share wait while another site has had less
+local function serve(base, queue, kind)
+  local ring = base .. ':' .. kind
+  for _ = 1, LOOKS do
+    local site, pass = unpack(call('ZRANGE', ring, 0, 0, 'WITHSCORES'))
+    if not site then return end
+    pass = tonumber(pass)
+    if is_paused(queue, site) then
+      rest(base, site)
+    else
+      if kind == 'ahead' then
+        local others = call('ZRANGE', base .. ':turns', 0, 1, 'WITHSCORES')
+        local at = others[1] == site and 3 or 1
+        if others[at] and not is_paused(queue, others[at])
+          and pass > tonumber(others[at + 1]) + cost(site) then return end
+      end
+      local list = base .. (kind == 'ahead' and ':front:' or ':turn:') .. site
+      local raw = call('RPOP', list)
+      local after = pass + cost(site)
+      if call('EXISTS', list) == 1 then
+        call('ZADD', ring, after, site)
+      else
+        call('ZREM', ring, site)
+      end
+      if raw then
+        call('ZADD', base .. (kind == 'ahead' and ':turns' or ':ahead'), 'XX', after, site)
+        if pass > tonumber(call('GET', base .. ':clock') or '0') then
+          call('SET', base .. ':clock', pass)
+        end
+        call('DECR', base .. ':filed')
+        leave_if_empty(base)
+        return raw
+      end
+    end
+  end
+  was_cut = true
+end
+"""
+
+# names: as kombu knows the queues; they are looked into in this order, at-front jobs first
+# acks: the tokens of what is done
+# gives {place of the queue, message}, noted as held by the token; {}: nothing waits, {0}: look again
+TAKE = """
+local unacked, index, paused, weights = unpack(KEYS, 1, 4)
+local is_fair, now, token, acks, n_steps, n_queues = unpack(ARGV, 1, 6)
+acks, n_steps, n_queues = tonumber(acks), tonumber(n_steps), tonumber(n_queues)
+local steps = {unpack(ARGV, 7, 6 + n_steps)}
+local names = {unpack(ARGV, 7 + n_steps, 6 + n_steps + n_queues)}
+local first = 6 + n_steps + n_queues
+if acks > 0 then
+  redis.call('ZREM', index, unpack(ARGV, first + 1, first + acks))
+  redis.call('HDEL', unacked, unpack(ARGV, first + 1, first + acks))
+end
+""" + COMMON + """
+local bases, limit = {}, LOOKS
+for n, name in ipairs(names) do
+  if not (is_any_paused and call('HEXISTS', paused, name) == 1) then
+    bases[n] = KEYS[4 + n]
+    if is_fair == '1' then limit = limit - file(bases[n], name, steps, limit) end
+  end
+end
+
+local function hold(n, raw)
+  -- kombu's own form; its exchange is Redis's default, which needs no binding
+  call('HSET', unacked, token, '[' .. raw .. ',"",' .. cjson.encode(names[n]) .. ']')
+  call('ZADD', index, now, token)
+  local base, places = bases[n], {}
+  for _, place in ipairs(steps) do table.insert(places, base .. place) end
+  if call('EXISTS', base .. ':turns', base .. ':ahead', unpack(places)) > 0
+    and call('EXISTS', base .. ':bell') == 0 then
+    call('LPUSH', base .. ':bell', '')  -- for the next idle worker
+  end
+  return {n, raw}
+end
+
+local kinds = {'ahead', 'turns'}
+for step = 1, math.max(2, n_steps) do
+  for n = 1, n_queues do
+    local base = bases[n]
+    local raw = base and kinds[step] and serve(base, names[n], kinds[step])
+    if base and not raw and is_fair ~= '1' and steps[step] then
+      raw = call('RPOP', base .. steps[step])
+    end
+    if raw then return hold(n, raw) end
+  end
+end
+if limit <= 0 or was_cut then return {0} end
+for n = 1, n_queues do call('DEL', KEYS[4 + n] .. ':bell') end
+return {}
+"""
+
+# gives how many were filed
+FILE = """
+local paused, weights, base = unpack(KEYS)
+""" + COMMON + """
+local name = ARGV[1]
+return file(base, name, {unpack(ARGV, 2)}, LOOKS)
+"""
+
+# gives how many messages were put back into the inbox, where they lie before what it has
+FILE_BACK = """
+local base = KEYS[1]
+local front, behind = unpack(ARGV)
+local moved = 0
+for _, ring in ipairs({'ahead', 'turns', 'resting'}) do
+  for _, site in ipairs(redis.call('ZRANGE', base .. ':' .. ring, 0, 49)) do
+    for list, inbox in pairs({[base .. ':turn:' .. site] = base .. behind,
+                              [base .. ':front:' .. site] = base .. front}) do
+      while moved < 50 do
+        local raw = redis.call('LPOP', list)
+        if not raw then break end
+        redis.call('RPUSH', inbox, raw)
+        moved = moved + 1
+      end
+    end
+    if redis.call('EXISTS', base .. ':turn:' .. site, base .. ':front:' .. site) == 0 then
+      for _, one in ipairs({'ahead', 'turns', 'resting'}) do
+        redis.call('ZREM', base .. ':' .. one, site)
+      end
+    end
+    if moved >= 50 then break end
+  end
+end
+if moved > 0 then redis.call('DECRBY', base .. ':filed', moved) end
+if redis.call('EXISTS', base .. ':turns', base .. ':ahead', base .. ':resting') == 0 then
+  redis.call('DEL', base .. ':clock', base .. ':filed', base .. ':bell')
+end
+return moved
+"""
+
+# the resting sites that are paused no longer wait again; gives how many were looked at
+RESUME = """
+local paused, weights, base = unpack(KEYS)
+""" + COMMON + """
+local name, start = unpack(ARGV)
+local sites = call('ZRANGE', base .. ':resting', start, start + LOOKS - 1)
+local still = 0
+for _, site in ipairs(sites) do
+  if is_paused(name, site) then
+    still = still + 1
+  else
+    call('ZREM', base .. ':resting', site)
+    if call('EXISTS', base .. ':front:' .. site) == 1 then join(base, 'ahead', site) end
+    if call('EXISTS', base .. ':turn:' .. site) == 1 then join(base, 'turns', site) end
+  end
+end
+if #sites > still then
+  call('LPUSH', base .. ':bell', '')
+else
+  leave_if_empty(base)
+end
+return {#sites, still}
+"""
+
+
+class Turns:
+    """What a bench's workers and whoever counts jobs do with the turns in its queues."""
+
+    def __init__(self, client: Any, prefix: str, steps: Sequence[str]) -> None:
+        self._client, self._steps = client, steps
+        self.paused_key, self.weights_key = f"{prefix}paused", f"{prefix}weights"
+        self._file, self._file_back, self._resume = map(
+            client.register_script, (FILE, FILE_BACK, RESUME)
+        )
+
+    def file(self, base: str, name: str) -> bool:
+        """File some of a queue's inbox; whether there may be more."""
+        keys = [self.paused_key, self.weights_key, base]
+        return int(self._file(keys=keys, args=[name, *self._steps])) == LOOKS
+
+    def file_back(self, base: str) -> int:
+        """Put all that is filed back into the inbox, from where any worker takes it."""
+        moved = 0
+        while step := int(self._file_back(keys=[base], args=[self._steps[0], self._steps[-1]])):
+            moved += step
+        return moved
+
+    def depth(self, base: str) -> int:
+        """How many messages wait, in the inbox and filed."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for step in self._steps:
+                pipe.llen(base + step)
+            pipe.get(f"{base}:filed")
+            *waiting, filed = pipe.execute()
+        return int(sum(waiting)) + max(0, int(filed or 0))
+
+    def ring(self, bases: Iterable[str]) -> None:
+        """Wake a worker that waits for these queues."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for base in bases:
+                pipe.lpush(f"{base}:bell", "")
+                pipe.ltrim(f"{base}:bell", 0, RINGS - 1)
+            pipe.execute()
+
+    def list_of(self, base: str, message: Message) -> str:
+        """The list in which the message waits once it is filed: its site as JSON spells it."""
+        kind = "front" if message.at_front else "turn"
+        return f"{base}:{kind}:{to_json(message.site)[1:-1]}"
+
+    def note_removed(self, base: str, count: int) -> None:
+        """Note that so many filed messages were taken away."""
+        self._client.decrby(f"{base}:filed", count)
+
+    def keys(self, base: str) -> Iterator[str]:
+        """All keys of a queue's turns."""
+        for ring in ("turns", "ahead", "resting"):
+            for site in self._client.zrange(f"{base}:{ring}", 0, -1):
+                yield f"{base}:turn:{site.decode()}"
+                yield f"{base}:front:{site.decode()}"
+            yield f"{base}:{ring}"
+        yield from (f"{base}:{key}" for key in ("clock", "filed", "bell"))
