@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +14,15 @@ from tempfile import mkstemp
 from types import MappingProxyType
 from typing import Any
 
-from frappe_jobs.errors import ConfigError, SiteNotFound
+from frappe_jobs.errors import ConfigError, SiteNotFound, shortened
 from frappe_jobs.texts.json_text import parse_json
 
 COMMON_CONFIG = "common_site_config.json"
 SITE_CONFIG = "site_config.json"
 APPS = "apps.txt"
+#: A site's key: its share of each queue, and what it may be.
+WEIGHT = "frappe_jobs_weight"
+LIGHTEST, HEAVIEST = 0.01, 100
 
 
 def find_sites_path() -> Path:
@@ -83,6 +87,28 @@ class Sites:
         """The apps that apps.txt names."""
         path = f"{self._folder}/{APPS}"
         return app_names(path, version_of(path))
+
+    def weight(self, site: str) -> float:
+        """The site's share of each queue beside others that wait, ``frappe_jobs_weight``, else 1.
+
+        Raises ConfigError, SiteNotFound.
+        """
+        weight: float = self.config(site).get(WEIGHT, 1)
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not LIGHTEST <= weight <= HEAVIEST:
+            raise ConfigError(
+                f"{self._folder}/{site}/{SITE_CONFIG}: {WEIGHT!r} must be a number from {LIGHTEST} "
+                f"to {HEAVIEST}; not {shortened(weight)}. Until then it counts as 1."
+            )
+        return weight
+
+    def weights(self) -> dict[str, float]:
+        """The weights of all sites that have another than 1; a wrong one counts as 1."""
+        weights: dict[str, float] = {}
+        for site in self.names():
+            with suppress(ConfigError, SiteNotFound):
+                weights[site] = self.weight(site)
+        return {site: weight for site, weight in weights.items() if weight != 1}
 
     def installed_apps(self, site: str) -> Sequence[str]:
         """``installed_apps`` of the site's configuration, else every line of apps.txt.

@@ -48,6 +48,13 @@ def _list(key: str) -> Callable[[Any], int]:
     return lambda server: int(server.llen(key))
 
 
+def _inbox_and_turns(server: Any) -> int:
+    """What waits for our workers: in the list, and filed from there into the sites' turns."""
+    with server.pipeline() as pipe:
+        listed, filed = pipe.llen(CELERY_LIST).get("benchmarks:default:filed").execute()
+    return int(listed) + int(filed or 0)
+
+
 def _stream(key: str) -> Callable[[Any], int]:
     """What waits in a stream: all that its group has not read."""
 
@@ -64,7 +71,7 @@ OURS = Contender(
     name="frappe_jobs",
     module="ours",
     worker=(*PYTHON, "frappe_jobs", "worker", "--queue", "default", "--quiet"),
-    waiting=_list(CELERY_LIST),
+    waiting=_inbox_and_turns,
     remark="late acknowledgement, prefetch 1, a record and a result for each job, prefork",
     fill="enqueue_many",
 )

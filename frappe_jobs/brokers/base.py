@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -119,6 +119,29 @@ class Broker(ABC):
     @abstractmethod
     def depth(self, queue: str) -> int:
         """How many messages wait in that queue, at the front or not."""
+
+    def file(self, queues: Iterable[str]) -> None:
+        """Have the sites whose messages wait in these queues' inboxes take turns (Redis)."""
+        return
+
+    def file_back(self) -> int:
+        """Put all messages that wait for their sites' turns back into the inboxes; gives how many.
+
+        There any Celery worker finds them; a worker of ours would file them again.
+        """
+        return 0
+
+    def why_no_pause(self, *, of_site: bool) -> str | None:
+        """Why a queue, or a site, cannot be paused; None if it can."""
+        return "A site cannot be paused on this broker, only whole queues." if of_site else None
+
+    def held_back(self, queue: str, *, is_paused: bool) -> int:
+        """How many of the queue's waiting messages no worker takes, as they are paused."""
+        return self.depth(queue) if is_paused else 0
+
+    def pause_ended(self, queues: Iterable[str]) -> None:
+        """Have workers take at once what has waited for the end of a pause."""
+        return
 
     @abstractmethod
     def discard(self, messages: Sequence[Message]) -> set[str]:

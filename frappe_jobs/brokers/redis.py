@@ -218,9 +218,12 @@ class RedisBroker(KombuBroker):
         return self._lists[key]
 
     def _named_list(self, message: Message) -> str:
+        return self._base(message.queue) + self._step(at_front=message.at_front)
+
+    def _step(self, *, at_front: bool) -> str:
+        """What the name of the list ends in where these messages lie."""
         steps = self._options.get("priority_steps") or Channel.priority_steps
-        at = bisect(steps, self.at_front if message.at_front else self.ordinary) - 1
-        return self._base(message.queue) + self._steps[at]
+        return self._steps[bisect(steps, self.at_front if at_front else self.ordinary) - 1]
 
     @property
     def _options(self) -> Any:
@@ -244,7 +247,8 @@ class RedisBroker(KombuBroker):
 
     @cached_property
     def _turns(self) -> Turns:
-        return Turns(self._server_client, self._settings.prefix, self._steps)
+        ordinary = self._step(at_front=False)
+        return Turns(self._server_client, self._settings.prefix, self._steps, ordinary)
 
     def broken_promises(self, message: Message) -> list[str]:
         broken = super().broken_promises(message)
@@ -270,6 +274,36 @@ class RedisBroker(KombuBroker):
     def depth(self, queue: str) -> int:
         with self._reaching():
             return self._turns.depth(self._base(queue))
+
+    def file(self, queues: Iterable[str]) -> None:
+        if self._settings.takes_turns:
+            with self._reaching():
+                for queue in queues:
+                    self._turns.file(self._base(queue), self.queue_name(queue))
+
+    def file_back(self) -> int:
+        with self._reaching():
+            return sum(self._turns.file_back(self._base(queue)) for queue in self._settings.queues)
+
+    def why_no_pause(self, *, of_site: bool) -> str | None:
+        if self._settings.transport == "celery":
+            return "Nothing can be paused while 'frappe_jobs_transport' is 'celery'."
+        if self._settings.is_guest and of_site:
+            return "A site cannot be paused in a team's own Celery app, only whole queues."
+        if of_site and not self._settings.takes_turns:
+            return "A site cannot be paused while 'frappe_jobs_order' is 'fifo', only whole queues."
+        return None
+
+    def held_back(self, queue: str, *, is_paused: bool) -> int:
+        if is_paused:
+            return self.depth(queue)
+        with self._reaching():
+            return self._turns.resting(self._base(queue))
+
+    def pause_ended(self, queues: Iterable[str]) -> None:
+        with self._reaching():
+            for queue in queues:
+                self._turns.wake(self._base(queue), self.queue_name(queue))
 
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         missing = {message.id: message for message in messages}

@@ -32,9 +32,11 @@ RINGS = 16
 #: Of the messages that are no job's, a team's own Celery tasks.
 NOBODY = ""
 
-COMMON = f"""
+COMMON = (
+    f"""
 local LOOKS, PORTION, RINGS = {LOOKS}, {PORTION}, {RINGS}
-""" + """
+"""
+    + """
 local call, was_cut = redis.call, false
 -- paused, weights: hashes of the bench; a field of paused is "queue", "queue|site" or "|site"
 local is_any_paused = call('EXISTS', paused) == 1
@@ -52,8 +54,13 @@ end
 
 -- our header is JSON, in which no text contains a bare quote; a message's body has none at all
 local function site_of(raw)
-  local _, at = string.find(raw, '"frappe_jobs":', 1, true)
-  return at and string.match(raw, '"site": ?"([^"]*)"', at) or ''
+  local _, start = string.find(raw, '"frappe_jobs":', 1, true)
+  if start then _, start = string.find(raw, '"site": ?"', start) end
+  local stop = start and string.find(raw, '["\\\\]', start + 1)
+  while stop and string.sub(raw, stop, stop) ~= '"' do  -- a backslash, and what it is for
+    stop = string.find(raw, '["\\\\]', stop + 2)
+  end
+  return stop and string.sub(raw, start + 1, stop - 1) or ''
 end
 
 -- a site begins to wait: behind the present round, so that it cannot come back too soon
@@ -70,40 +77,45 @@ local function leave_if_empty(base)
   end
 end
 
--- file from one list, at most so many; gives how many
-local function file_list(base, queue, list, kind, limit)
-  local filed = 0
-  while filed < limit do
-    local found = call('RPOP', list, math.min(PORTION, limit - filed))
-    if not found then break end
-    local start, site = 1, site_of(found[1])
-    for n = 2, #found + 1 do
-      local other = found[n] and site_of(found[n])
-      if other ~= site then
-        call('LPUSH', base .. (kind == 'ahead' and ':front:' or ':turn:') .. site,
-          unpack(found, start, n - 1))
-        if is_paused(queue, site) then
-          call('ZADD', base .. ':resting', 0, site)
-        else
-          join(base, kind, site)
-        end
-        start, site = n, other
-      end
-    end
-    filed = filed + #found
-    if #found < PORTION then break end
-  end
-  if filed > 0 then call('INCRBY', base .. ':filed', filed) end
-  return filed
+-- what was put back, as its worker died or may not begin it, goes before the others of its site
+local function is_put_back(raw)
+  return string.find(raw, '"redelivered": true', 1, true)
 end
 
-local function file(base, queue, steps, limit)
-  local filed = 0
-  for n, step in ipairs(steps) do
-    if filed >= limit then break end
-    filed = filed + file_list(base, queue, base .. step, n == 1 and 'ahead' or 'turns',
-      limit - filed)
+-- a portion of one list, in runs of messages of one site
+local function file_portion(base, queue, kind, found)
+  local start, site, is_back = 1, site_of(found[1]), is_put_back(found[1])
+  for n = 2, #found + 1 do
+    local other, is_next_back
+    if found[n] then other, is_next_back = site_of(found[n]), is_put_back(found[n]) end
+    if other ~= site or is_back or is_next_back then
+      call(is_back and 'RPUSH' or 'LPUSH', base .. (kind == 'ahead' and ':front:' or ':turn:')
+        .. site, unpack(found, start, n - 1))
+      if is_paused(queue, site) then
+        call('ZADD', base .. ':resting', 0, site)
+      else
+        join(base, kind, site)
+      end
+      start, site, is_back = n, other, is_next_back
+    end
   end
+end
+
+-- at most so many; gives how many
+local function file(base, queue, steps, limit)
+  local lists = {}
+  for n, step in ipairs(steps) do lists[n] = base .. step end
+  if limit <= 0 or call('EXISTS', unpack(lists)) == 0 then return 0 end
+  local filed = 0
+  for n, list in ipairs(lists) do
+    repeat
+      local portion = math.min(PORTION, limit - filed)
+      local found = portion > 0 and call('RPOP', list, portion) or {}
+      if #found > 0 then file_portion(base, queue, n == 1 and 'ahead' or 'turns', found) end
+      filed = filed + #found
+    until #found < PORTION
+  end
+  if filed > 0 then call('INCRBY', base .. ':filed', filed) end
   return filed
 end
 
@@ -152,11 +164,13 @@ local function serve(base, queue, kind)
   was_cut = true
 end
 """
+)
 
 # names: as kombu knows the queues; they are looked into in this order, at-front jobs first
 # acks: the tokens of what is done
-# gives {place of the queue, message}, noted as held by the token; {}: nothing waits, {0}: look again
-TAKE = """
+# gives {place of the queue, message}, noted as held by the token; {}: nothing waits, {0}: more may
+TAKE = (
+    """
 local unacked, index, paused, weights = unpack(KEYS, 1, 4)
 local is_fair, now, token, acks, n_steps, n_queues = unpack(ARGV, 1, 6)
 acks, n_steps, n_queues = tonumber(acks), tonumber(n_steps), tonumber(n_queues)
@@ -167,7 +181,9 @@ if acks > 0 then
   redis.call('ZREM', index, unpack(ARGV, first + 1, first + acks))
   redis.call('HDEL', unacked, unpack(ARGV, first + 1, first + acks))
 end
-""" + COMMON + """
+"""
+    + COMMON
+    + """
 local bases, limit = {}, LOOKS
 for n, name in ipairs(names) do
   if not (is_any_paused and call('HEXISTS', paused, name) == 1) then
@@ -204,14 +220,19 @@ if limit <= 0 or was_cut then return {0} end
 for n = 1, n_queues do call('DEL', KEYS[4 + n] .. ':bell') end
 return {}
 """
+)
 
 # gives how many were filed
-FILE = """
+FILE = (
+    """
 local paused, weights, base = unpack(KEYS)
-""" + COMMON + """
+"""
+    + COMMON
+    + """
 local name = ARGV[1]
 return file(base, name, {unpack(ARGV, 2)}, LOOKS)
 """
+)
 
 # gives how many messages were put back into the inbox, where they lie before what it has
 FILE_BACK = """
@@ -244,10 +265,24 @@ end
 return moved
 """
 
-# the resting sites that are paused no longer wait again; gives how many were looked at
-RESUME = """
+# gives how many messages of resting sites wait
+RESTING = """
+local base, count = KEYS[1], 0
+for _, site in ipairs(redis.call('ZRANGE', base .. ':resting', 0, -1)) do
+  count = count + redis.call('LLEN', base .. ':turn:' .. site)
+    + redis.call('LLEN', base .. ':front:' .. site)
+end
+return count
+"""
+
+# resting sites that are paused no longer wait again; gives how many of those from start on were
+# looked at, and how many of them rest on
+WAKE = (
+    """
 local paused, weights, base = unpack(KEYS)
-""" + COMMON + """
+"""
+    + COMMON
+    + """
 local name, start = unpack(ARGV)
 local sites = call('ZRANGE', base .. ':resting', start, start + LOOKS - 1)
 local still = 0
@@ -260,36 +295,48 @@ for _, site in ipairs(sites) do
     if call('EXISTS', base .. ':turn:' .. site) == 1 then join(base, 'turns', site) end
   end
 end
-if #sites > still then
-  call('LPUSH', base .. ':bell', '')
-else
-  leave_if_empty(base)
-end
+leave_if_empty(base)
+call('LPUSH', base .. ':bell', '')
 return {#sites, still}
 """
+)
 
 
 class Turns:
     """What a bench's workers and whoever counts jobs do with the turns in its queues."""
 
-    def __init__(self, client: Any, prefix: str, steps: Sequence[str]) -> None:
-        self._client, self._steps = client, steps
+    def __init__(self, client: Any, prefix: str, steps: Sequence[str], ordinary: str) -> None:
+        self._client, self._steps, self._ordinary = client, steps, ordinary
         self.paused_key, self.weights_key = f"{prefix}paused", f"{prefix}weights"
-        self._file, self._file_back, self._resume = map(
-            client.register_script, (FILE, FILE_BACK, RESUME)
+        self._file, self._file_back, self._wake, self._resting = map(
+            client.register_script, (FILE, FILE_BACK, WAKE, RESTING)
         )
 
-    def file(self, base: str, name: str) -> bool:
-        """File some of a queue's inbox; whether there may be more."""
+    def file(self, base: str, name: str) -> None:
+        """File all that lies in a queue's inbox."""
         keys = [self.paused_key, self.weights_key, base]
-        return int(self._file(keys=keys, args=[name, *self._steps])) == LOOKS
+        while int(self._file(keys=keys, args=[name, *self._steps])) == LOOKS:
+            pass
 
     def file_back(self, base: str) -> int:
         """Put all that is filed back into the inbox, from where any worker takes it."""
         moved = 0
-        while step := int(self._file_back(keys=[base], args=[self._steps[0], self._steps[-1]])):
+        while step := int(self._file_back(keys=[base], args=[self._steps[0], self._ordinary])):
             moved += step
         return moved
+
+    def wake(self, base: str, name: str) -> None:
+        """Have a queue's resting sites wait for their turns again, unless they are still paused."""
+        keys, start = [self.paused_key, self.weights_key, base], 0
+        while True:
+            looked, still = self._wake(keys=keys, args=[name, start])
+            start += still
+            if looked < LOOKS:
+                return
+
+    def resting(self, base: str) -> int:
+        """How many messages of a queue wait for the end of their sites' pause."""
+        return int(self._resting(keys=[base]))
 
     def depth(self, base: str) -> int:
         """How many messages wait, in the inbox and filed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from celery.worker import state
@@ -12,6 +13,7 @@ from frappe_jobs.celery.held import is_idle
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +47,21 @@ class Burst(ConsumerStep):
 def _is_empty(consumer: Any) -> bool:
     runtime = runtime_of(consumer.app)
     consumed = {queue.name for queue in consumer.task_consumer.queues}
+    ours = [
+        queue for queue in runtime.settings.queues if runtime.broker.queue_name(queue) in consumed
+    ]
     try:
-        return not any(
-            runtime.broker.depth(queue)
-            for queue in runtime.settings.queues
-            if runtime.broker.queue_name(queue) in consumed
-        )
+        waiting = sum(map(runtime.broker.depth, ours))
+        paused = _paused(runtime, ours) if waiting else 0
     except BrokerUnavailable as error:  # the worker waits for the broker, and so do we
         logger.debug("it is not known whether the queues are empty: %s", error)
         return False
+    if paused and waiting <= paused:
+        logger.info("%s jobs are left, which are paused", paused)
+    return waiting <= paused
+
+
+def _paused(runtime: Runtime, queues: Iterable[str]) -> int:
+    """How many of the jobs that wait there nobody takes."""
+    whole = runtime.ledger.paused_queues()
+    return sum(runtime.broker.held_back(queue, is_paused=queue in whole) for queue in queues)

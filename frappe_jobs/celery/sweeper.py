@@ -11,6 +11,7 @@ from typing import Any
 
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.step import ConsumerStep
+from frappe_jobs.celery.taking import mind_pauses
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.runtime import Runtime, load
@@ -20,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what was committed, and may have never been sent.
 RELAY = 2
+#: Seconds between two looks at what was pushed while all workers were busy, and at what is paused.
+INBOX = 1
+#: Seconds between two looks at the sites' weights.
+WEIGH = 30
 #: Seconds between two looks at the bench, where somebody watches it.
 WATCH = 20
 #: Seconds between two looks at whether the search indexes are whole, and of work if they are not.
@@ -73,6 +78,8 @@ def _works(consumer: Any, runtime: Runtime, ledger: Ledger) -> list[Work]:
     """All that this worker does beside its jobs."""
     settings, pace = runtime.settings, max(1, runtime.settings.lease // 2)
     works = [
+        Work(INBOX, lambda: _mind_the_queues(consumer, runtime)),
+        Work(WEIGH, lambda: ledger.set_weights(runtime.settings.sites.weights()), "weights"),
         Work(RELAY, lambda: runtime.relay.have_sites_looked_at(time.time()), "relay"),
         Work(
             pace, lambda: _sweep(consumer, runtime, ledger), "sweep", due=time.monotonic() + pace
@@ -103,8 +110,17 @@ def _sweep(consumer: Any, runtime: Runtime, ledger: Ledger) -> None:
         runtime.relay.have_sites_cleared(time.time(), queue)
 
 
+def _mind_the_queues(consumer: Any, runtime: Runtime) -> None:
+    runtime.broker.file(_all_served(consumer, runtime))
+    mind_pauses(consumer)
+
+
 def _served(consumer: Any, runtime: Runtime) -> str | None:
     """One of the bench's queues that this worker serves; None while it serves none."""
+    return next(iter(_all_served(consumer, runtime)), None)
+
+
+def _all_served(consumer: Any, runtime: Runtime) -> list[str]:
     names = {queue.name for queue in getattr(consumer.task_consumer, "queues", ())}
     ours = runtime.settings.queues
-    return next((queue for queue in ours if runtime.broker.queue_name(queue) in names), None)
+    return [queue for queue in ours if runtime.broker.queue_name(queue) in names]

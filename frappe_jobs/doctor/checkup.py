@@ -26,6 +26,7 @@ from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.doctor.workers import (
     check_clocks,
     check_code,
+    check_pauses,
     check_queues,
     check_sisters,
     check_workers,
@@ -143,6 +144,7 @@ class Checkup:
         if not (self._is_on_celery() or online or any(waiting.values())):
             return
         yield from check_workers(settings, online, waiting)
+        yield from check_pauses(ledger.pauses(), waiting, time.time())
         yield from check_code(online, on_disk(settings.sites.apps()))
         now = time.time()
         yield from check_queues(settings, waiting, self._suspects(now), now)

@@ -14,13 +14,13 @@ from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.message import Message
 from frappe_jobs.servers.in_force import SettingsInForce
-from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, read_common, read_object
+from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, WEIGHT, read_common, read_object
 from frappe_jobs.texts.finding import Finding
 
 #: Begins the name of each setting that is ours alone.
 OURS = "frappe_jobs_"
 #: Our settings that belong to a site.
-SITE_KEYS = ("frappe_jobs_database_url",)
+SITE_KEYS = ("frappe_jobs_database_url", WEIGHT)
 
 
 def check_configuration(settings: SettingsInForce, sites: Iterable[str]) -> Iterator[Finding]:
@@ -47,6 +47,10 @@ def _of_site(settings: Settings, site: str, known: list[str]) -> Iterator[Findin
         what = f"{path}: {key!r} is a setting of the bench, and has no effect on one site."
         yield Finding("warning", what, f"Move it to {COMMON_CONFIG}.")
     yield from _unknown(str(path), set(keys) - set(misplaced), SITE_KEYS)
+    try:
+        settings.sites.weight(site)
+    except ConfigError as error:
+        yield Finding("error", str(error))
 
 
 def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[Finding]:

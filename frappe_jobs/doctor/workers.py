@@ -12,6 +12,7 @@ from frappe_jobs.alive.code import Code
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.text import duration, names, number
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.sites_folder import COMMON_CONFIG
 from frappe_jobs.texts.finding import Finding
@@ -44,6 +45,19 @@ def check_workers(
             )
             cure = f"Start one for it: frappe-jobs worker --queue {queue}."
             yield Finding("error" if queue in full else "warning", what, cure)
+
+
+def check_pauses(
+    pauses: Sequence[Pause], waiting: Mapping[str, int], now: float
+) -> Iterator[Finding]:
+    """What is paused, so that its jobs wait."""
+    for one in pauses:
+        count = waiting.get(one.queue, 0) if one.queue and not one.site else None
+        jobs = "its jobs wait" if count is None else f"{number(count, 'job')} wait"
+        site = f" --site {one.site}" if one.site else ""
+        cure = f"frappe-jobs{site} queues resume{f' {one.queue}' if one.queue else ''}"
+        what = f"{one.name} has been paused for {duration(now - one.since)}: {jobs}."
+        yield Finding("warning", what, f"To go on: {cure}")
 
 
 def check_code(workers: Sequence[OnlineWorker], disk: Code) -> Iterator[Finding]:

@@ -13,9 +13,10 @@ from frappe_jobs.ledger.ends import Ends
 from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.kept_aside import KeptAside
 from frappe_jobs.ledger.lost import Lost
+from frappe_jobs.ledger.pauses import Pauses
 
 
-class Ledger(Jobs, Ends, Lost, KeptAside):
+class Ledger(Jobs, Ends, Lost, KeptAside, Pauses):
     """The records of one bench."""
 
     @reachable

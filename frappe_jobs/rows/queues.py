@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.rows.values import iso_time
 from frappe_jobs.runtime import Runtime
 
-COLUMNS = ("name", "timeout", "workers", "depth", "oldest")
+COLUMNS = ("name", "timeout", "workers", "depth", "oldest", "paused")
 
 
 def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
     """A line for each; ``consumers`` is what the broker says of how many processes serve which."""
+    pauses = here.ledger.pauses()
     return [
         {
             "name": queue.name,
@@ -20,6 +22,15 @@ def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
             "workers": consumers.get(queue.name, 0),
             "depth": here.broker.depth(queue.name),
             "oldest": iso_time(here.ledger.oldest(queue.name)),
+            "paused": paused(queue.name, pauses),
         }
         for queue in here.settings.queues.values()
     ]
+
+
+def paused(queue: str, pauses: Sequence[Pause]) -> str | None:
+    """What of the queue is paused: "all", or the sites; None: nothing."""
+    of_queue = [one for one in pauses if one.queue in (None, queue)]
+    if any(one.site is None for one in of_queue):
+        return "all"
+    return ", ".join(sorted({str(one.site) for one in of_queue})) or None

@@ -11,6 +11,7 @@ from recorded import ANOTHER, SOMEBODY, begun, message, recorded
 
 from frappe_jobs import runtime
 from frappe_jobs.background_task.ends import UnwrittenEnds
+from frappe_jobs.brokers.turns import RINGS
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.message import Sending
@@ -132,9 +133,11 @@ class TestUnsent:
         assert self.unsent(ledger) == [two.id]
 
     def test_what_was_pushed_with_its_record_is_sent(self, ledger):
-        push = ledger._key("a list"), "a text"
-        assert ledger.record([Sending(message(), push=push)]) == [True]
-        assert ledger.redis.lrange(push[0], 0, -1) == ["a text"]
+        push = ledger._key("a list"), "a text", ledger._key("a bell")
+        for _ in range(20):
+            assert ledger.record([Sending(message(), push=push)]) == [True]
+        assert ledger.redis.lrange(push[0], 0, -1) == ["a text"] * 20
+        assert ledger.redis.llen(push[2]) == RINGS  # enough to wake as many workers
         assert self.unsent(ledger) == []
 
     def test_what_has_begun_was_sent_and_waits_for_its_retry_only(self, ledger):

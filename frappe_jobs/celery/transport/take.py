@@ -1,4 +1,4 @@
-"""Redis: a worker's next message is chosen by one script, which notes in the same step who holds it.
+"""Redis: one script chooses a worker's next message, and notes in the same step who holds it.
 
 kombu pops a message, and notes afterwards that it holds it; a worker that is killed in between has
 lost it.  Here the script does both, and the acknowledgements of jobs go with the next look, so that
@@ -7,7 +7,7 @@ nothing the worker waits for a bell, which whoever pushes rings, and looks again
 it or has waited for BELL seconds, as others may push without ringing.
 
 Only this module uses these, which have no public interface in kombu (the same in 5.6 and 5.7):
-``Channel._brpop_start`` sends what asks for a message, and sets ``_in_poll`` and ``_brpop_sent_at``;
+``Channel._brpop_start`` asks for a message, and sets ``_in_poll`` and ``_brpop_sent_at``;
 ``_brpop_read`` reads the answer, and in 5.7 then calls ``_flush_brpop_reauth``;
 ``_queue_cycle`` knows the order of the queues; ``Transport._deliver`` passes a message on; what
 ``QoS.append`` and ``QoS.ack`` write: ``unacked_key`` and ``unacked_index_key``.
