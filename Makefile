@@ -58,7 +58,7 @@ format: venv
 	$(BIN)/isort --quiet .
 	$(BLACK) .
 
-reference: venv  ## docs/settings.md and docs/api.md, made from the code
+reference: venv  ## docs/settings.md, docs/api.md and the manual page, made from the code
 	$(BIN)/python docs/generate.py
 
 benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about four minutes

@@ -4,7 +4,7 @@ FrappeJobsError
 ├── ConfigError        UnknownQueue, BadWorkers, BrokerNotConfigured
 ├── JobError           ArgumentError, JobNotSerializable, MessageTooLarge, MethodNotFound,
 │                      MethodNotAllowed, BadMessage, JobNotFound, JobFailed, JobTimeout,
-│                      RetryBackgroundJobError
+│                      RetryBackgroundJobError, StillEnqueuing
 ├── ScheduleError      BadCron, UnknownFrequency, BadEntry
 ├── HostError          SiteNotFound, HostNotReady, DoesNotExistError, PermissionError,
 │                      DatabaseUnavailable, RecordNotWritten, TransactionConflict,
@@ -17,7 +17,7 @@ and a warning: GuestWarning
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ _repr.maxstring = _repr.maxother = 100
 def shortened(value: object) -> str:
     """The value's repr for a message, without its middle if it is long."""
     return _repr.repr(value)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Ends a message: " Did you mean 'short'?"; empty if nothing known is like that name."""
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(str(name)[:200], known, 2, 0.7)
+    return f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
 
 
 class FrappeJobsError(Exception):
@@ -56,10 +64,10 @@ class UnknownQueue(ConfigError):
     """The queue is not configured."""
 
     @classmethod
-    def named(cls, queue: object, known: Iterable[str]) -> UnknownQueue:
+    def named(cls, queue: object, known: Collection[str]) -> UnknownQueue:
         return cls(
-            f"Queue {queue!r} is not configured; known queues: {', '.join(known)}. "
-            "Add it under 'workers' in common_site_config.json."
+            f"Queue {queue!r} is not configured; known queues: {', '.join(known)}."
+            f"{did_you_mean(queue, known)} Add it under 'workers' in common_site_config.json."
         ).about(queue=queue)
 
 
@@ -170,9 +178,10 @@ class SiteNotFound(HostError):
     """The site does not exist."""
 
     @classmethod
-    def named(cls, site: object, known: Iterable[str]) -> SiteNotFound:
+    def named(cls, site: object, known: Collection[str]) -> SiteNotFound:
         return cls(
             f"Site {site!r} does not exist; sites here: {', '.join(known) or 'none'}."
+            f"{did_you_mean(site, known)}"
         ).about(site=site)
 
 

@@ -6,9 +6,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
+from pkgutil import iter_modules
+from types import FunctionType
 from typing import Any, TypeVar
 
-from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound
+from frappe_jobs.errors import ArgumentError, MethodNotAllowed, MethodNotFound, did_you_mean
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -60,7 +62,8 @@ def resolve(path: str, apps: Collection[str]) -> Callable[..., Any]:
     if app not in apps:
         raise MethodNotAllowed(
             f"{path!r} may not run: {app!r} is no installed app of this site "
-            f"({', '.join(apps) or 'it has none'}). Install it, or allow it with register()."
+            f"({', '.join(apps) or 'it has none'}).{did_you_mean(app, apps)} Install it, or allow "
+            "it with register()."
         )
     method = _find(path)
     if path in _registered:  # registered by the import
@@ -140,6 +143,17 @@ def _unreachable(method: object, path: str) -> MethodNotFound:
     )
 
 
+def _names_in(found: object) -> list[str]:
+    """What may have been meant: a module's own functions and classes, a package's modules."""
+    own, members = getattr(found, "__name__", None), getattr(found, "__dict__", {})
+    names = [
+        name
+        for name, value in members.items()
+        if type(value) in (FunctionType, type) and value.__module__ == own  # a proxy is neither
+    ]
+    return names + [one.name for one in iter_modules(getattr(found, "__path__", None) or [])]
+
+
 def _is_dunder(part: str) -> bool:
     return part.startswith("__") and part.endswith("__")
 
@@ -161,7 +175,10 @@ def _find(path: str) -> Any:
             try:
                 found = getattr(found, part)
             except AttributeError:
-                raise MethodNotFound(f"{path!r} was not found: {name} has no {part!r}.") from None
+                raise MethodNotFound(
+                    f"{path!r} was not found: {name} has no {part!r}."
+                    f"{did_you_mean(part, _names_in(found))}"
+                ) from None
             except Exception as error:  # a proxy's or a property's own code
                 raise MethodNotFound(f"{path!r} was not found: {part!r}: {error!r}.") from error
         return found

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from frappe_jobs import __version__, errors
-from frappe_jobs.cli.options import Bench, site_option
+from frappe_jobs.cli.options import Bench, Group, site_option
 
 #: Each command: its module, whose function has its name, and its line in ``--help`` (its first
 #: sentence).
@@ -23,6 +23,7 @@ COMMANDS = {
     "worker-pool": ("worker", "Run several groups of workers under one parent."),
     "enqueue": ("enqueue", "Have a worker run METHOD."),
     "execute": ("enqueue", "Run METHOD here and now, and commit."),
+    "shell": ("shell", "Open a Python prompt on the site."),
     "jobs": ("jobs", "Look at jobs, retry, cancel, delete them."),
     "show-pending-jobs": ("pending", "Count the jobs that wait, by queue and method."),
     "purge-jobs": ("pending", "Remove jobs that wait; running jobs go on."),
@@ -48,10 +49,29 @@ COMMANDS = {
 }
 
 
+#: The page on it, where it is another than the one on the worker and the commands.
+PAGE = "docs/worker.md"
+PAGES = {
+    **dict.fromkeys(("enqueue", "execute"), "docs/enqueue.md"),
+    **dict.fromkeys(("jobs", "show-pending-jobs", "purge-jobs"), "docs/jobs.md"),
+    **dict.fromkeys(
+        ("migrate", "schedule", "scheduler", "scheduled-jobs", "trigger-scheduler-event",
+         "enable-scheduler", "disable-scheduler", "set-maintenance-mode"), "docs/scheduler.md",
+    ),
+    **dict.fromkeys(("stats", "metrics"), "docs/monitoring.md"),
+    **dict.fromkeys(("web", "web-password"), "docs/web.md"),
+    **dict.fromkeys(("check", "setup"), "docs/deploy.md"),
+    "doctor": "docs/doctor.md",
+    "settings": "docs/settings.md",
+    "embedded": "docs/quickstart.md",
+}  # fmt: skip
+
+
 def load(name: str) -> click.Command:
     """The command of that name in the table."""
     module = import_module(f"frappe_jobs.cli.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, name.replace("-", "_"))
+    command.epilog = f"More: {PAGES.get(name, PAGE)}"
     return command
 
 
@@ -67,7 +87,7 @@ class Exiting(click.Command):
             fail(error, 1)
 
 
-class LazyGroup(Exiting, click.Group):
+class LazyGroup(Exiting, Group):
     """The commands of the table above, each imported on its first use."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -101,6 +121,7 @@ def fail(error: Exception, status: int) -> None:
 @click.group(
     "frappe-jobs",  # Celery's command line shows this name among its own commands
     cls=LazyGroup,
+    epilog=f"More: {PAGE}, and docs/quickstart.md to begin with.",
     context_settings={"auto_envvar_prefix": "FRAPPE_JOBS", "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="frappe-jobs")

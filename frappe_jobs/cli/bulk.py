@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.bulk.actions import Outcome, Progress
+from frappe_jobs.bulk.actions import Outcome
 from frappe_jobs.bulk.shown import LIMIT, Shown, look
+from frappe_jobs.cli import completion
 from frappe_jobs.cli.chosen import find_jobs
 from frappe_jobs.cli.filters import filter_options
-from frappe_jobs.cli.options import Bench, pass_bench, show, with_site
+from frappe_jobs.cli.options import Bench, pass_bench, progress, show, with_site
 from frappe_jobs.errors import JobError
 from frappe_jobs.ledger.record import FAILED
 from frappe_jobs.rows.bulk import DEEDS, Deed, told
 
 OPTIONS = (
-    click.argument("ids", metavar="[ID]...", nargs=-1),
+    click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=completion.job_ids),
     filter_options,
     click.option(
         "--limit", type=click.IntRange(0), default=LIMIT, show_default=True,
@@ -62,8 +61,8 @@ def retry(
     if not (shown := _choose(bench, asked, deed)):
         return
     bulk, sites = runtime.current().bulk, bench.chosen_sites()
-    with _progress(deed.title) as progress:
-        outcome = bulk.retry(shown, sites, progress, from_start=from_start)
+    with progress(deed.title) as tell:
+        outcome = bulk.retry(shown, sites, tell, from_start=from_start)
     for name in outcome.done if failed else ():
         click.echo(f"Queued again: {name}")
     _tell(outcome, None if failed else deed.said)
@@ -107,8 +106,8 @@ def delete(bench: Bench, /, ids: tuple[str, ...], **asked: Any) -> None:
 
 def _end_many(bench: Bench, asked: dict[str, Any], deed: Deed) -> None:
     if shown := _choose(bench, asked, deed):
-        with _progress(deed.title) as progress:
-            outcome = deed.act(runtime.current().bulk, shown, bench.chosen_sites(), progress)
+        with progress(deed.title) as tell:
+            outcome = deed.act(runtime.current().bulk, shown, bench.chosen_sites(), tell)
         _tell(outcome, deed.said)
 
 
@@ -144,21 +143,6 @@ def _choose(bench: Bench, asked: dict[str, Any], deed: Deed) -> Shown | None:
     if not yes:
         click.confirm(f"{deed.title} these {len(shown.statuses):,} jobs?", abort=True)
     return shown
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[Progress | None]:
-    """A bar for people; nothing for scripts."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=verb, file=sys.stderr) as bar:
-
-        def tell(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield tell
 
 
 def _tell(outcome: Outcome, said: str | None) -> None:

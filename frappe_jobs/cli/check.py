@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import click
 
 from frappe_jobs.alive.signs import SCHEDULER, STILL, WORKER, Seen, look
-from frappe_jobs.cli.options import Bench, known_queues, one_line, pass_bench
+from frappe_jobs.cli.options import Bench, Group, known_queues, one_line, pass_bench
 
 
-@click.group()
+@click.group(cls=Group)
 def check() -> None:
     """Answer a health probe.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from frappe_jobs import embedded as server
+from frappe_jobs.cli.options import Group
 from frappe_jobs.sites_folder import find_sites_path
 from frappe_jobs.texts.masking import masked
 
 
-@click.group()
+@click.group(cls=Group)
 def embedded() -> None:
     """Start or stop the embedded server.
 

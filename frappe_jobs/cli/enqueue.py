@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from frappe_jobs import api, runtime
+from frappe_jobs.cli import completion
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench, with_site
 from frappe_jobs.rows.values import shown_value
 from frappe_jobs.texts.json_text import parse_json
@@ -47,9 +48,12 @@ keywords_option = click.option(
 
 
 @click.command()
-@click.argument("method")
+@click.argument("method", shell_complete=completion.methods)
 @keywords_option
-@click.option("--queue", default="default", show_default=True, callback=_one_queue)
+@click.option(
+    "--queue", default="default", show_default=True, callback=_one_queue,
+    shell_complete=completion.queues,
+)  # fmt: skip
 @click.option("--timeout", type=click.IntRange(1), help="Seconds; default: the queue's.")
 @click.option("--at-front", is_flag=True, help="Before the jobs that already wait.")
 @click.option("--job-id", help="An id of your own.")
@@ -83,7 +87,7 @@ def enqueue(
 
 
 @click.command()
-@click.argument("method")
+@click.argument("method", shell_complete=completion.methods)
 @keywords_option
 @with_site
 @pass_bench

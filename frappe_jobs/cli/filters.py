@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from frappe_jobs.cli import completion
 from frappe_jobs.cli.options import known_queues
 from frappe_jobs.errors import ArgumentError
 from frappe_jobs.ledger.record import ENDED, OPEN
@@ -27,10 +28,13 @@ OPTIONS = (
         help="Only this status; may be given more than once.",
     ),
     click.option(
-        "--queue", "queues", callback=known_queues,
+        "--queue", "queues", callback=known_queues, shell_complete=completion.queues,
         help="Only these queues, separated by commas.",
     ),
-    click.option("--method", help="Only jobs of this method, by its dotted path."),
+    click.option(
+        "--method", shell_complete=completion.methods,
+        help="Only jobs of this method, by its dotted path.",
+    ),
     click.option("--user", help="Only jobs of this user."),
     click.option("--error", help="Only failed jobs whose error has these words."),
     click.option(

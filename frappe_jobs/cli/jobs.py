@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli import bulk
+from frappe_jobs.cli import bulk, completion
 from frappe_jobs.cli.chosen import find_jobs, find_records
 from frappe_jobs.cli.filters import filter_options
 from frappe_jobs.cli.options import (
     Bench,
+    Group,
     format_option,
     pass_bench,
     show,
@@ -33,11 +34,13 @@ LONGEST_SHOWN = 10_000
 #: Jobs that a list looks at, about; then it says where it goes on.
 FARTHEST = 200_000
 
-ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
+ids_argument = click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, shell_complete=completion.job_ids
+)
 
 
 @with_site
-@click.group()
+@click.group(cls=Group)
 def jobs() -> None:
     """Look at jobs, retry, cancel, delete them."""
 
@@ -97,7 +100,7 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
 
 
 @jobs.command()
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=completion.job_ids)
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds; default: as long as it takes.")
 @with_site
 @pass_bench

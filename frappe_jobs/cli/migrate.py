@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, one_line, pass_bench, with_site
+from frappe_jobs.cli.options import Bench, one_line, pass_bench, progress, with_site
 from frappe_jobs.errors import BrokerUnavailable, FrappeJobsError
 from frappe_jobs.scheduler.sync import Plan, Sync
 
@@ -23,7 +25,13 @@ def migrate(bench: Bench, dry_run: bool) -> None:
     """
     sync = runtime.use(bench.settings.sites_path).sync
     sites = bench.chosen_sites()
-    failed = [site for site in sites if not _is_done(sync, site, dry_run, alone=len(sites) == 1)]
+    failed = []
+    with progress("Migrate") if len(sites) > 1 else nullcontext() as tell:
+        for number, site in enumerate(sites, 1):
+            if not _is_done(sync, site, dry_run, alone=len(sites) == 1):
+                failed.append(site)
+            if tell:
+                tell(number, len(sites))
     if failed:
         what = f"{len(failed)} of {len(sites)} sites could not be migrated"
         raise FrappeJobsError(f"{what}: {', '.join(failed)}.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -13,8 +15,9 @@ from typing import Any
 import click
 
 from frappe_jobs import embedded
+from frappe_jobs.cli import completion
 from frappe_jobs.config import Settings, load_settings, variable
-from frappe_jobs.errors import ConfigError
+from frappe_jobs.errors import ConfigError, did_you_mean
 from frappe_jobs.sites_folder import find_sites_path
 
 
@@ -56,8 +59,23 @@ class Bench:
             return self.settings.sites.names()
         if not self.settings.sites.has(named):
             known = ", ".join(self.settings.sites.names()) or "none"
-            raise click.UsageError(f"Site {named!r} does not exist; sites here: {known}.")
+            meant = did_you_mean(named, self.settings.sites.names())
+            raise click.UsageError(f"Site {named!r} does not exist; sites here: {known}.{meant}")
         return [named]
+
+
+class Group(click.Group):
+    """A group that says which of its commands may have been meant, on every version of click."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        is_known = self.get_command(context, name) or context.resilient_parsing
+        if not is_known and not name.startswith("-"):
+            meant = did_you_mean(name, self.list_commands(context))
+            context.fail(f"No such command {name!r}.{meant}")
+        return super().resolve_command(context, args)
 
 
 pass_bench = click.make_pass_decorator(Bench)
@@ -65,14 +83,16 @@ pass_bench = click.make_pass_decorator(Bench)
 
 def _take_site(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """``--site`` after the command's name means the same as before it."""
-    if value and isinstance(context.obj, Bench):
-        context.obj.site = value
+    if value:
+        completion.note_site(context, value)
+        if isinstance(context.obj, Bench):
+            context.obj.site = value
     return value
 
 
 site_option = partial(
     click.option, "--site", metavar="NAME|all", callback=_take_site,
-    help="The site to work on, or all.",
+    shell_complete=completion.sites, help="The site to work on, or all.",
 )  # fmt: skip
 #: Lets ``--site`` stand after a command's name as well.
 with_site = site_option(expose_value=False)
@@ -116,8 +136,25 @@ def known_queues(context: click.Context, _: click.Parameter, value: str | None) 
     names = [name.strip() for name in (value or "").split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise click.BadParameter(f"there is no queue {name!r}; known: {', '.join(known)}.")
+            raise click.BadParameter(
+                f"there is no queue {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}"
+            )
     return names
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for people, told how many of how many are done; None for scripts."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield tell
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str) -> None:

@@ -8,7 +8,19 @@ from collections import Counter
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, format_option, known_queues, pass_bench, show, with_site
+from frappe_jobs.cli import completion
+from frappe_jobs.cli.options import (
+    Bench,
+    format_option,
+    known_queues,
+    pass_bench,
+    progress,
+    show,
+    with_site,
+)
+
+#: Jobs that are removed in one go: the broker's queues are searched once for each.
+TOGETHER = 10_000
 
 
 @click.command("show-pending-jobs")
@@ -34,7 +46,10 @@ def _shown(methods: Counter[str], style: str) -> dict[str, int] | str:
 
 
 @click.command("purge-jobs")
-@click.option("--queue", callback=known_queues, help="Only these queues, separated by commas.")
+@click.option(
+    "--queue", callback=known_queues, shell_complete=completion.queues,
+    help="Only these queues, separated by commas.",
+)  # fmt: skip
 @click.option("--event", help="Only jobs that were enqueued with this event.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_site
@@ -46,8 +61,13 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
     found = [record.message for record in here.listing.waiting(sites, queue, event)]
     if found and not yes:
         click.confirm(f"Remove {len(found)} waiting jobs of {', '.join(sites)}?", abort=True)
-    purged = here.jobs.cancel_waiting(found, "purged")
-    click.echo(f"Purged {len(purged)} jobs.")
+    purged = 0
+    with progress("Remove") as tell:
+        for start in range(0, len(found), TOGETHER):
+            purged += len(here.jobs.cancel_waiting(found[start : start + TOGETHER], "purged"))
+            if tell:
+                tell(min(start + TOGETHER, len(found)), len(found))
+    click.echo(f"Purged {purged} jobs.")
 
 
 @click.command("ready-for-migration")

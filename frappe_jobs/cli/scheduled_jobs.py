@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.cli import completion
 from frappe_jobs.cli.options import (
     Bench,
+    Group,
     format_option,
     known_queues,
     pass_bench,
@@ -23,7 +25,7 @@ from frappe_jobs.rows import schedule_changes
 from frappe_jobs.rows.scheduled_jobs import COLUMNS, coming, find, queue_now, row, rows
 
 
-@click.group("scheduled-jobs")
+@click.group("scheduled-jobs", cls=Group)
 def scheduled_jobs() -> None:
     """Look at scheduled jobs and change them.
 
@@ -49,7 +51,7 @@ def _next_time(row: Mapping[str, Any]) -> float:
 
 
 @scheduled_jobs.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.scheduled_jobs)
 @click.option("--times", type=click.IntRange(1, 100), default=5, show_default=True)
 @format_option
 @with_site
@@ -75,7 +77,7 @@ def show_one(bench: Bench, name: str, times: int, style: str) -> None:
 
 
 @scheduled_jobs.command()
-@click.argument("method")
+@click.argument("method", shell_complete=completion.methods)
 @click.option("--frequency", required=True, help='Such as "Daily", "Hourly Long" or "Cron".')
 @click.option("--cron", default="", help="The expression of a Cron job.")
 @click.option("--against", default="", help="The doctype that it is made for.")
@@ -89,7 +91,7 @@ def add(bench: Bench, method: str, frequency: str, cron: str, against: str) -> N
 
 
 @scheduled_jobs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.scheduled_jobs)
 @click.option("--frequency")
 @click.option("--cron", help="The expression of a Cron job.")
 @click.option("--queue", callback=known_queues, help="Where it runs.")
@@ -105,7 +107,7 @@ def edit(
 
 def _set_stopped(name: str, value: bool, doc: str) -> None:
     @scheduled_jobs.command(name, help=doc)
-    @click.argument("job")
+    @click.argument("job", shell_complete=completion.scheduled_jobs)
     @with_site
     @pass_bench
     def command(bench: Bench, job: str) -> None:
@@ -117,7 +119,7 @@ _set_stopped("start", False, "Queue it when it is due again.")
 
 
 @scheduled_jobs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.scheduled_jobs)
 @with_site
 @pass_bench
 def run(bench: Bench, name: str) -> None:
@@ -126,7 +128,7 @@ def run(bench: Bench, name: str) -> None:
 
 
 @click.command("trigger-scheduler-event")
-@click.argument("method")
+@click.argument("method", shell_complete=completion.methods)
 @with_site
 @pass_bench
 def trigger_scheduler_event(bench: Bench, method: str) -> None:
@@ -135,7 +137,7 @@ def trigger_scheduler_event(bench: Bench, method: str) -> None:
 
 
 @scheduled_jobs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.scheduled_jobs)
 @with_site
 @pass_bench
 def delete(bench: Bench, name: str) -> None:

