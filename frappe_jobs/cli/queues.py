@@ -7,16 +7,28 @@ from collections.abc import Sequence
 import click
 
 from frappe_jobs import runtime
-from frappe_jobs.cli.options import Bench, format_option, known_queues, pass_bench, show, with_site
+from frappe_jobs.cli import completion
+from frappe_jobs.cli.options import (
+    Bench,
+    Group,
+    format_option,
+    known_queues,
+    pass_bench,
+    show,
+    with_site,
+)
 from frappe_jobs.errors import NotSupportedByBroker
 from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.rows.queues import COLUMNS, rows
 from frappe_jobs.runtime import Runtime
 
-names_argument = click.argument("names", metavar="[QUEUES]", required=False, callback=known_queues)
+names_argument = click.argument(
+    "names", metavar="[QUEUES]", required=False, callback=known_queues,
+    shell_complete=completion.queues,
+)  # fmt: skip
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @format_option
 @pass_bench
 @click.pass_context
