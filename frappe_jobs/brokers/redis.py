@@ -50,10 +50,11 @@ WINDOW = 200
 #: Seconds after which the ids of an interrupted search are gone.
 DISCARD_TTL = 600
 
-# wanted: a set of message ids; first, last: the places of the list that are looked at
+# wanted: a set of message ids; filed: counts what is filed (absent: this list is the inbox's)
+# first, last: the places of the list that are looked at
 # gives how many messages are there, then the ids of those that were in the set, and are removed
 DISCARD = """
-local list, wanted = unpack(KEYS)
+local list, wanted, filed = unpack(KEYS)
 local first, last = unpack(ARGV)
 local found = redis.call('LRANGE', list, first, last)
 local answer = {#found}
@@ -66,7 +67,10 @@ for n, raw in ipairs(found) do
     table.insert(answer, id)
   end
 end
-if #answer > 1 then redis.call('LREM', list, #answer - 1, wanted) end
+if #answer > 1 then
+  redis.call('LREM', list, #answer - 1, wanted)
+  if filed then redis.call('DECRBY', filed, #answer - 1) end
+end
 return answer
 """
 
@@ -322,6 +326,8 @@ class RedisBroker(KombuBroker):
                 for key in chain(*self._places(messages)):
                     strike_out(server, key, missing)
             strike_out_what_workers_hold()
+            for waiting in self._places(messages)[1].values():
+                self._turns.heal(self._base(waiting[0].queue), waiting[:1])
         return [*missing.values()]
 
     def _places(self, messages: Sequence[Message]) -> tuple[dict[str, list[Message]], ...]:
@@ -339,10 +345,9 @@ class RedisBroker(KombuBroker):
             for is_filed, places in enumerate(self._places(messages)):
                 for key, waiting in places.items():
                     ids = [message.id for message in waiting if message.id not in taken]
-                    gone = {*_take_away(self._server_client, key, ids)} if ids else set()
-                    if gone and is_filed:
-                        self._turns.note_removed(self._base(waiting[0].queue), len(gone))
-                    taken |= gone
+                    count = f"{self._base(waiting[0].queue)}:filed" if is_filed else None
+                    if ids:
+                        taken.update(_take_away(self._server_client, key, ids, count))
         return taken
 
     def forget(self) -> None:
@@ -352,7 +357,7 @@ class RedisBroker(KombuBroker):
                 self._server_client.delete(*self._turns.keys(self._base(queue)))
 
 
-def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:
+def _take_away(server: Any, key: str, ids: Sequence[str], filed: str | None) -> Iterator[str]:
     """Remove these messages from the list, in one pass from its newest end.
 
     Others push and pop meanwhile: each step is one script, and a push moves what was not looked at
@@ -364,10 +369,10 @@ def _take_away(server: Any, key: str, ids: Sequence[str]) -> Iterator[str]:
             pipe.sadd(wanted, *ids[start : start + CHUNK])
         pipe.expire(wanted, DISCARD_TTL)
         pipe.execute()
-    discard = server.register_script(DISCARD)
+    discard, keys = server.register_script(DISCARD), [key, wanted, *([filed] if filed else [])]
     start, left = 0, len(ids)
     while left:
-        seen, *taken = discard(keys=[key, wanted], args=[start, start + WINDOW - 1])
+        seen, *taken = discard(keys=keys, args=[start, start + WINDOW - 1])
         if not seen:
             break
         yield from (message_id.decode() for message_id in taken)

@@ -17,6 +17,7 @@ so sites that wait get equal shares, whatever the length of their lists.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -125,13 +126,44 @@ local function rest(base, site)
   call('ZADD', base .. ':resting', 0, site)
 end
 
+-- gives how many of its lists have joined their rings
+local function rejoin(base, site)
+  local joined = 0
+  for kind, list in pairs({ahead = ':front:', turns = ':turn:'}) do
+    if call('EXISTS', base .. list .. site) == 1
+      and not call('ZSCORE', base .. ':' .. kind, site) then
+      join(base, kind, site)
+      joined = joined + 1
+    end
+  end
+  return joined
+end
+
+-- resting sites that are paused no longer wait for their turns again
+local function wake(base, queue, start)
+  local sites, still = call('ZRANGE', base .. ':resting', start, start + LOOKS - 1), 0
+  for _, site in ipairs(sites) do
+    if is_paused(queue, site) then
+      still = still + 1
+    else
+      call('ZREM', base .. ':resting', site)
+      rejoin(base, site)
+    end
+  end
+  if #sites > still then
+    leave_if_empty(base)
+    call('LPUSH', base .. ':bell', '')
+  end
+  return #sites, still
+end
+
 -- the next message of a ring: its site, and what it has paid; at-front jobs of a site that has had
 -- more than its share wait while another site has had less
 local function serve(base, queue, kind)
   local ring = base .. ':' .. kind
   for _ = 1, LOOKS do
     local site, pass = unpack(call('ZRANGE', ring, 0, 0, 'WITHSCORES'))
-    if not site then return end
+    if not site then return leave_if_empty(base) end
     pass = tonumber(pass)
     if is_paused(queue, site) then
       rest(base, site)
@@ -222,19 +254,21 @@ return {}
 """
 )
 
-# gives how many were filed
+# offset: where among the resting sites it begins to look; gives how many were filed
 FILE = (
     """
 local paused, weights, base = unpack(KEYS)
 """
     + COMMON
     + """
-local name = ARGV[1]
-return file(base, name, {unpack(ARGV, 2)}, LOOKS)
+local name, offset = unpack(ARGV, 1, 2)
+wake(base, name, offset % math.max(1, call('ZCARD', base .. ':resting')))
+return file(base, name, {unpack(ARGV, 3)}, LOOKS)
 """
 )
 
-# gives how many messages were put back into the inbox, where they lie before what it has
+# gives {how many messages were put back into the inbox, 1: there are more}; they lie there before
+# what it has
 FILE_BACK = """
 local base = KEYS[1]
 local front, behind = unpack(ARGV)
@@ -259,10 +293,11 @@ for _, ring in ipairs({'ahead', 'turns', 'resting'}) do
   end
 end
 if moved > 0 then redis.call('DECRBY', base .. ':filed', moved) end
-if redis.call('EXISTS', base .. ':turns', base .. ':ahead', base .. ':resting') == 0 then
-  redis.call('DEL', base .. ':clock', base .. ':filed', base .. ':bell')
+if redis.call('EXISTS', base .. ':turns', base .. ':ahead', base .. ':resting') == 1 then
+  return {moved, 1}
 end
-return moved
+redis.call('DEL', base .. ':clock', base .. ':filed', base .. ':bell')
+return {moved, 0}
 """
 
 # gives how many messages of resting sites wait
@@ -275,29 +310,27 @@ end
 return count
 """
 
-# resting sites that are paused no longer wait again; gives how many of those from start on were
-# looked at, and how many of them rest on
+# gives how many of the resting sites from start on were looked at, and how many of them rest on
 WAKE = (
     """
 local paused, weights, base = unpack(KEYS)
 """
     + COMMON
     + """
-local name, start = unpack(ARGV)
-local sites = call('ZRANGE', base .. ':resting', start, start + LOOKS - 1)
-local still = 0
-for _, site in ipairs(sites) do
-  if is_paused(name, site) then
-    still = still + 1
-  else
-    call('ZREM', base .. ':resting', site)
-    if call('EXISTS', base .. ':front:' .. site) == 1 then join(base, 'ahead', site) end
-    if call('EXISTS', base .. ':turn:' .. site) == 1 then join(base, 'turns', site) end
-  end
-end
-leave_if_empty(base)
-call('LPUSH', base .. ':bell', '')
-return {#sites, still}
+return {wake(base, unpack(ARGV))}
+"""
+)
+
+# a site whose messages wait, and that no ring knows, as somebody or an eviction has removed that
+HEAL = (
+    """
+local paused, weights, base = unpack(KEYS)
+"""
+    + COMMON
+    + """
+local site = ARGV[1]
+if call('ZSCORE', base .. ':resting', site) then return 0 end
+return rejoin(base, site)
 """
 )
 
@@ -308,20 +341,21 @@ class Turns:
     def __init__(self, client: Any, prefix: str, steps: Sequence[str], ordinary: str) -> None:
         self._client, self._steps, self._ordinary = client, steps, ordinary
         self.paused_key, self.weights_key = f"{prefix}paused", f"{prefix}weights"
-        self._file, self._file_back, self._wake, self._resting = map(
-            client.register_script, (FILE, FILE_BACK, WAKE, RESTING)
-        )
+        scripts = map(client.register_script, (FILE, FILE_BACK, WAKE, RESTING, HEAL))
+        self._file, self._file_back, self._wake, self._resting, self._heal = scripts
 
     def file(self, base: str, name: str) -> None:
         """File all that lies in a queue's inbox."""
         keys = [self.paused_key, self.weights_key, base]
-        while int(self._file(keys=keys, args=[name, *self._steps])) == LOOKS:
+        offset = random.randrange(1_000_000)  # a resting site that is paused no more is met soon
+        while int(self._file(keys=keys, args=[name, offset, *self._steps])) == LOOKS:
             pass
 
     def file_back(self, base: str) -> int:
         """Put all that is filed back into the inbox, from where any worker takes it."""
-        moved = 0
-        while step := int(self._file_back(keys=[base], args=[self._steps[0], self._ordinary])):
+        moved, is_more = 0, True
+        while is_more:
+            step, is_more = self._file_back(keys=[base], args=[self._steps[0], self._ordinary])
             moved += step
         return moved
 
@@ -360,9 +394,11 @@ class Turns:
         kind = "front" if message.at_front else "turn"
         return f"{base}:{kind}:{to_json(message.site)[1:-1]}"
 
-    def note_removed(self, base: str, count: int) -> None:
-        """Note that so many filed messages were taken away."""
-        self._client.decrby(f"{base}:filed", count)
+    def heal(self, base: str, messages: Iterable[Message]) -> None:
+        """Have the sites of these messages take their turns, where they wait and nobody knows."""
+        keys = [self.paused_key, self.weights_key, base]
+        for site in dict.fromkeys(to_json(message.site)[1:-1] for message in messages):
+            self._heal(keys=keys, args=[site])
 
     def keys(self, base: str) -> Iterator[str]:
         """All keys of a queue's turns."""

@@ -42,10 +42,10 @@ class Taker:
         self.channel.basic_qos(0, 1, False)
         self.got = []
         names = [here.app.amqp.queues[here.broker.queue_name(queue)] for queue in queues]
-        consumer = self.connection.Consumer(
+        self.consumer = self.connection.Consumer(
             names, on_message=self.got.append, channel=self.channel, auto_declare=False
         )
-        consumer.consume()
+        self.consumer.consume()
 
     def take(self, seconds=NOW):
         """The next message, which is held; None if none came within these seconds."""
@@ -239,6 +239,62 @@ class TestHeld:
         assert first.take().headers["frappe_jobs"]["name"] == "site1 0"
         first.channel.qos.restore_unacked_once()
         assert taker().names(3) == ["site1 0", "site1 1", "site1 2"]
+
+    def test_what_comes_to_a_worker_that_has_stopped_taking_is_put_back_at_once(self, here, taker):
+        take = taker()
+        assert take.take(0.2) is None
+        take.consumer.cancel()
+        sends(here, "site1", 2)
+        take.close()
+        assert take.got == []
+        assert here.ledger.redis.hgetall(f"{here.settings.prefix}unacked") == {}
+        assert taker().names(2) == ["site1 0", "site1 1"]
+
+    def test_the_count_of_what_is_filed_is_exact(self, here, taker):
+        """A burst that believed a wrong one would leave jobs behind."""
+        waiting = [message(f"s{n % 5}", at_front=n % 3 == 0) for n in range(100)]
+        send(here, *waiting)
+        take = taker()
+        here.broker.file(["default"])
+        for start in range(0, 60, 20):
+            here.broker.discard(waiting[start : start + 10])
+            take.names(5)
+            base, server = here.broker.queue_name("default"), here.ledger.redis
+            lists = [*server.scan_iter(f"{base}:turn:*", 999), *server.scan_iter(f"{base}:f*:*", 9)]
+            filed = sum(server.llen(one) for one in lists if server.type(one) == "list")
+            assert int(server.get(f"{base}:filed") or 0) == filed > 0
+        here.broker.discard(waiting)
+        assert here.broker.depth("default") == 0
+        assert take.take(0.2) is None
+        assert not server.exists(f"{base}:filed")
+
+    def test_a_site_whose_turns_were_lost_is_served_again(self, here, taker):
+        """As after an eviction: the sweep, which finds that its messages are not lost, sees it."""
+        waiting = [message("site1"), message("site1", at_front=True)]
+        send(here, *waiting)
+        here.broker.file(["default"])
+        base = here.broker.queue_name("default")
+        here.ledger.redis.delete(f"{base}:turns", f"{base}:ahead")
+        take = taker()
+        assert take.take(0.2) is None
+        assert here.broker.lost(waiting) == []
+        assert take.names(2) == ["site1", "site1"]
+
+    def test_a_pause_whose_end_was_cut_off_is_over_all_the_same(self, here, taker):
+        for n in range(120):
+            sends(here, f"s{n}", 1)
+        here.ledger.pause([Pause(None, f"s{n}") for n in range(120)])
+        take = taker()
+        assert take.take(1) is None
+        here.broker.file(["default"])
+        here.ledger.end_pauses([Pause(None, "s77")])  # and nobody wakes it
+
+        def is_awake():
+            here.broker.file(["default"])  # as each worker does each second
+            return here.ledger.redis.zscore(f"{here.broker.queue_name('default')}:turns", "s77")
+
+        wait_until(is_awake, 60)
+        assert take.names(1) == ["s77 0"]
 
     def test_what_was_acknowledged_last_is_gone_when_the_worker_ends(self, here, taker):
         send(here, message())

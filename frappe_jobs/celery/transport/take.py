@@ -138,6 +138,9 @@ class Taking:
                 raise Empty
             (queues, token), (place, raw) = self._asked, answer
             queue = queues[place - 1]
+            if queue not in self.connection._callbacks:  # the worker serves it no longer
+                self.qos.restore_by_tag(token)
+                raise Empty
             note(queue, raw, token)
             self._queue_cycle.rotate(queue)  # type: ignore[attr-defined]
             self.connection._deliver(loads(bytes_to_str(raw)), queue)
