@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frappe_jobs.api import (
         enqueue,
+        enqueue_at,
         enqueue_doc,
+        enqueue_in,
         enqueue_many,
         get_all,
         get_current_job,
@@ -41,7 +43,7 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "api": (
         # Send
-        "enqueue", "enqueue_doc", "enqueue_many",
+        "enqueue", "enqueue_at", "enqueue_doc", "enqueue_in", "enqueue_many",
         # Look
         "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "get_recent_tasks",
         "is_job_enqueued",
@@ -61,10 +63,10 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Document", "FrappeJobsError", "Job", "JobFailed", "JobTimeout", "Retry",
-    "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_doc", "enqueue_many", "get_all",
-    "get_current_job", "get_doc", "get_job", "get_job_status", "get_jobs", "get_queues_timeout",
-    "get_recent_tasks", "is_job_enqueued", "local", "new_doc", "publish_progress", "register",
-    "resume", "session", "site", "step",
+    "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_at", "enqueue_doc", "enqueue_in",
+    "enqueue_many", "get_all", "get_current_job", "get_doc", "get_job", "get_job_status",
+    "get_jobs", "get_queues_timeout", "get_recent_tasks", "is_job_enqueued", "local", "new_doc",
+    "publish_progress", "register", "resume", "session", "site", "step",
 ]  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from celery import Task
@@ -25,6 +27,8 @@ from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry, Sending
 from frappe_jobs.methods import path_of
+from frappe_jobs.scheduler.sync import zone_of
+from frappe_jobs.texts.moments import moment, seconds_of
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -44,6 +48,9 @@ class CeleryTask(Protocol):
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """The same, with Celery's options."""
 
+
+#: enqueue_at hands its time to enqueue under a name that no keyword has.
+AT = "when it is due"
 
 #: The names of enqueue's options, in an item of enqueue_many.
 OPTIONS = {item.name for item in fields(Options)}
@@ -85,7 +92,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value]: ...
 
 
@@ -97,7 +105,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value] | None: ...
 
 
@@ -109,7 +118,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> None: ...
 
 
@@ -121,7 +131,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
 
@@ -133,7 +144,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
 
@@ -145,7 +157,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, *args: P.args, **kwargs: P.kwargs,
+    retry: int | Retry | None = None, debounce: bool = False,
+    *args: P.args, **kwargs: P.kwargs,
 ) -> Any: ...
 
 
@@ -157,7 +170,7 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
-    retry: int | Retry | None = None, **kwargs: Any,
+    retry: int | Retry | None = None, debounce: bool = False, **kwargs: Any,
 ) -> Job[Any]: ...
 
 
@@ -169,7 +182,7 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, **kwargs: Any,
+    retry: int | Retry | None = None, debounce: bool = False, **kwargs: Any,
 ) -> Any: ...
 
 
@@ -192,16 +205,18 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     deduplicate: bool = False,
     track_job: bool = False,
     retry: int | Retry | None = None,
+    debounce: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Have a worker run the method on the open site, as its user; returns the Job.
 
     Returns None with ``enqueue_after_commit`` (it is sent when the transaction commits, dropped
     when it rolls back), and if ``deduplicate`` finds ``job_id`` waiting or running.  With
-    ``track_job`` a Background Task follows the job: it is written in this transaction, so the job
-    is sent at its commit, too; the handle is returned at once.  With ``now=True`` or
-    ``is_async=False`` the method is called here, in this transaction, and its result returned.  A
-    Celery task is sent as it is, and Celery's AsyncResult returned.
+    ``debounce`` this job takes the place of a job of that ``job_id`` that waits, and waits for the
+    end of one that runs.  With ``track_job`` a Background Task follows the job: it is written in
+    this transaction, so the job is sent at its commit, too; the handle is returned at once.  With
+    ``now=True`` or ``is_async=False`` the method is called here, in this transaction, and its
+    result returned.  A Celery task is sent as it is, and Celery's AsyncResult returned.
 
     ``timeout`` is in seconds; the queue's if none is given.  Further keywords are the method's
     arguments.  Raises, before anything is sent: UnknownQueue, ArgumentError (JobNotSerializable,
@@ -209,19 +224,26 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     BrokerUnavailable.
     """
     is_async = kwargs.pop("async", is_async)
+    at: float | None = kwargs.pop(AT, None)
     options = Options(
         queue=queue, timeout=timeout, event=event, job_name=job_name,
         on_success=on_success, on_failure=on_failure, at_front=at_front,
         at_front_when_starved=at_front_when_starved, job_id=job_id, deduplicate=deduplicate,
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
+        debounce=debounce,
     )  # fmt: skip
+    if at is not None and (now or not is_async or isinstance(method, (Task, Proxy))):
+        raise ArgumentError(
+            "A job for later is no call here (now, is_async), and no Celery task: that has "
+            "apply_async(eta=…)."
+        )
     if isinstance(method, (Task, Proxy)):
         if now or not is_async:
             return method(**kwargs)
         return runtime.current().dispatcher.send_task(method, kwargs, options)
     if now or not is_async:
         return _call(method, kwargs)
-    sending = _compose(method, kwargs, options)
+    sending = replace(_compose(method, kwargs, options), at=at)
     here, session = runtime.current(), require_session()
     if track_job:
         [job] = here.background_tasks.enqueue([sending], session)
@@ -230,6 +252,25 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         here.at_commit.send([sending], session)
         return None
     return here.dispatcher.dispatch([sending])[0]
+
+
+def enqueue_at(when: datetime, method: Method, /, *args: Any, **options: Any) -> Any:
+    """Have a worker run the method at that time, or soon after; takes ``enqueue``'s arguments.
+
+    A naive time is one of the site's clocks: if they show it twice, the first time; if never, the
+    end of the gap.  A time that is over means now.  The job waits in Redis, whatever the broker,
+    and its ``due`` says until when; it can be cancelled, or moved with ``Job.move``.  Returns what
+    ``enqueue`` returns.  Raises ArgumentError also for a time in over 100 years.
+    """
+    at = moment_on(require_session().site, when)
+    return enqueue(method, *args, **options | {AT: at if at > time.time() else None})
+
+
+def enqueue_in(delta: timedelta | float, method: Method, /, *args: Any, **options: Any) -> Any:
+    """The same after so much time, or so many seconds, by Redis's clock."""
+    seconds = seconds_of(delta)
+    at = runtime.current().ledger.now() + seconds if seconds else None
+    return enqueue(method, *args, **options | {AT: at})
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
@@ -467,7 +508,7 @@ def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sen
     message = runtime.current().dispatcher.compose(method, kwargs, options, require_session())
     for promise in runtime.current().broker.broken_promises(message):
         warnings.warn(promise, GuestWarning, stacklevel=4)
-    return Sending(message, claim=options.deduplicate)
+    return Sending(message, claim=options.deduplicate, replaces=options.debounce)
 
 
 def _item(item: object) -> tuple[Sending, Options]:
@@ -494,6 +535,12 @@ def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
         return method(**kwargs)
     path = method if isinstance(method, str) else path_of(method)
     return runtime.current().host.methods.checked(path, kwargs, require_session().site)(**kwargs)
+
+
+def moment_on(site: str, when: datetime) -> float:
+    """That time in seconds since 1970; a naive one is of the site's clocks; ArgumentError."""
+    here = runtime.current()
+    return moment(when, lambda: zone_of(here.settings, site, here.host.schedule.time_zone(site)))
 
 
 def _site(name: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -22,9 +23,13 @@ from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.ledger.record import QUEUED
 from frappe_jobs.message import Message, Retry, Sending
 from frappe_jobs.methods import path_of
 from frappe_jobs.texts.error_text import safe
+
+#: Why a job was cancelled whose place another one took.
+REPLACED = "replaced by a later call with its job_id"
 
 #: With more waiting jobs than these, at_front_when_starved puts a job at the front.
 STARVED = 16
@@ -48,6 +53,7 @@ class Options:
     track_job: bool = False
     retry: int | Retry | None = None
     enqueue_after_commit: bool = False
+    debounce: bool = False
 
 
 class Dispatcher:
@@ -80,6 +86,13 @@ class Dispatcher:
             self._host.methods.checked(path, arguments, session.site)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
+        if options.debounce and not options.job_id:
+            raise ArgumentError("debounce=True needs a job_id: it says what is the same job.")
+        if options.debounce and options.deduplicate:
+            raise ArgumentError(
+                "Either deduplicate=True or debounce=True: the first job of an id stays, or the "
+                "last one."
+            )
         message_id = str(uuid4())
         job_id = _text("job_id", options.job_id)
         message = Message(
@@ -110,6 +123,7 @@ class Dispatcher:
         jobs that were sent.
         """
         self.refuse_overload(sendings)
+        replaced = self._waiting_ones(sendings)
         try:
             published = self._broker.publish(sendings, self._ledger)
         except BrokerError as error:
@@ -117,10 +131,22 @@ class Dispatcher:
             unsent = [sending for sending in sendings if sending.message.id not in sent]
             self._call_off(unsent, error)
             raise error.about(sent=[*map(self._jobs.waiting, sent.values())]) from None
+        if replaced:
+            with suppress(BrokerUnavailable):  # else the worker that gets it drops it
+                self._jobs.cancel_waiting(replaced, REPLACED)
         return [
-            self._jobs.waiting(sending.message) if went else None
+            self._jobs.waiting(sending.message, due=sending.at) if went else None
             for sending, went in zip(sendings, published, strict=True)
         ]
+
+    def _waiting_ones(self, sendings: Sequence[Sending]) -> list[Message]:
+        """The messages whose place these take: the step that records these sees to it."""
+        found = [
+            self._ledger.find(sending.message.site, sending.message.job_id)
+            for sending in sendings
+            if sending.replaces
+        ]
+        return [record.message for record in found if record and record.status == QUEUED]
 
     def _call_off(self, sendings: Sequence[Sending], error: BrokerError) -> None:
         """End the jobs that could not be sent; a message that arrived all the same is dropped.
@@ -143,7 +169,8 @@ class Dispatcher:
         """Raise QueueOverloaded where a queue would hold more than ``max_queued_jobs``."""
         if not (limit := self._settings.max_queued_jobs):
             return
-        for queue, count in Counter(sending.message.queue for sending in sendings).items():
+        now = [sending for sending in sendings if sending.at is None]
+        for queue, count in Counter(sending.message.queue for sending in now).items():
             if self._ledger.waiting(queue) + count > limit:
                 raise QueueOverloaded(
                     f"'max_queued_jobs' is {limit}, so {queue!r} takes no {count} more jobs now."

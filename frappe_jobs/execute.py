@@ -126,7 +126,10 @@ class Execution:
                 "%s is put back: the database of %s is out of reach", message.name, message.site,
                 extra={"action": "job_put_back", "job": message.job_id},
             )  # fmt: skip
-            raise RunAgain(ceil(rest))
+            delay = ceil(rest)
+            if not self._insist(lambda: self._ledger.put_back(message, delay)):
+                return self._refuse(Refusal())
+            raise RunAgain(delay)
         started = self._insist(lambda: self._ledger.start(message, self._holder, self._id))
         self._host.clear()
         try:
@@ -403,8 +406,7 @@ class Execution:
             )  # fmt: skip
         if isinstance(outcome.error, PutOff):
             return self._put_off(outcome.run_again_in)
-        # The record first: if the worker is killed before the retry is sent, its own message comes
-        # back.
+        # From here on the ledger has the retry: the message that this run had may come back.
         self._ledger.wait_for_retry(
             message, outcome.run_again_in, outcome.failure(),
             holder=self._holder, counts=not outcome.could_not_begin,
@@ -452,6 +454,11 @@ class Execution:
         message = self._message
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.delayed:
+            return logger.info(
+                "%s waits for its time; this message is dropped, as another one comes then",
+                message.name, extra={"action": "job_dropped", "job": message.job_id},
+            )  # fmt: skip
         if refusal.forged:
             raise ForgedMessage(
                 f"It bears the id of another job than {message.name} of {message.site}."

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from frappe_jobs.arguments import Arguments
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.errors import (
+    ArgumentError,
     BrokerError,
     BrokerUnavailable,
     HostError,
@@ -23,6 +25,7 @@ from frappe_jobs.errors import (
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, OPEN, QUEUED, STARTED, Record
 from frappe_jobs.message import Message, Sending
+from frappe_jobs.texts.moments import moment
 
 if TYPE_CHECKING:  # whose stubs every type checker has: a bare Job is a Job[Any]
     from typing_extensions import TypeVar
@@ -150,6 +153,11 @@ class Job(Generic[Value]):
         return self._record.message.enqueued_at
 
     @property
+    def due(self) -> float | None:
+        """When it is due, or its next attempt is; None unless it waits for its time."""
+        return self._record.due if self.status == QUEUED else None
+
+    @property
     def started_at(self) -> float | None:
         """When its last attempt began; None before."""
         return self._record.started_at
@@ -220,6 +228,17 @@ class Job(Generic[Value]):
         self.refresh()
         return ended
 
+    def move(self, when: datetime) -> None:
+        """Have a job that waits be due then; a time that is over means now.
+
+        Raises ArgumentError for a time without a zone, JobError if it has begun or ended.
+        """
+        at = moment(when, _no_zone)
+        if not self._jobs.ledger.reschedule(self._record.message, at):
+            self.refresh()
+            raise JobError(f"Job {self.id} is {self.status}; only a job that waits can be moved.")
+        self.refresh()
+
     def requeue(self, *, from_start: bool = False) -> Job[Value]:
         """Send an ended job once more, with the same id and arguments; returns its new handle.
 
@@ -265,9 +284,11 @@ class Jobs:
         """The handle on a message's job, as its record is now."""
         return self.of(self.ledger.read(message.id) or Record(message, QUEUED))
 
-    def waiting(self, message: Message, *, unsent: str | None = None) -> Job:
+    def waiting(
+        self, message: Message, *, unsent: str | None = None, due: float | None = None
+    ) -> Job:
         """The handle on a message's job, as waiting; ``unsent`` says why it was not sent yet."""
-        return Job(Record(message, QUEUED), self, unsent)
+        return Job(Record(message, QUEUED, due=due), self, unsent)
 
     def cancel_waiting(self, messages: Sequence[Message], reason: str) -> list[Message]:
         """Cancel those of the jobs that still wait, and free their ids; gives them.
@@ -352,6 +373,10 @@ class Jobs:
                 self.ledger.forget_all([ended for ended, one in pairs if one.id in sent])
             raise
         self.ledger.forget_all([ended for ended, _ in pairs])
+
+
+def _no_zone() -> NoReturn:
+    raise ArgumentError("Give the time a zone, such as when.astimezone().")
 
 
 __all__ = ["CANCELLED", "FAILED", "FINISHED", "QUEUED", "STARTED", "Job", "Jobs"]

@@ -216,6 +216,8 @@ class Recorded(IntEnum):
     WRITTEN = 1
     #: There was a record already.
     KNOWN = 2
+    #: It waits for its time: it is not sent yet.
+    DELAYED = 3
 
 
 @dataclass(frozen=True)
@@ -231,3 +233,26 @@ class Sending:
     push: tuple[str, str, str] | None = None
     #: Whether its site's outbox has it, too, from where it is sent if nobody has sent it.
     has_row: bool = False
+    #: When it is due, in seconds since 1970; None: now.
+    at: float | None = None
+    #: Whether it takes the place of its id's job, if that waits, or else waits behind it.
+    replaces: bool = False
+
+    def to_json(self) -> str:
+        """The message and how it is to be sent, as an outbox keeps it beside the claim."""
+        text = self.message.to_json()
+        if self.at is None and not self.replaces:
+            return text
+        return f'{text[:-1]},"sending":{to_json({"at": self.at, "replaces": self.replaces})}}}'
+
+    @classmethod
+    def of_row(cls, message: Message, text: str, claim: bool) -> Sending:
+        """What to_json wrote, whose message was read; what is no time counts as none."""
+        how = json.loads(text).get("sending")
+        at, replaces = (
+            (how.get("at"), how.get("replaces")) if isinstance(how, dict) else (None, None)
+        )
+        is_time = isinstance(at, (int, float)) and not isinstance(at, bool) and 0 <= at < LATEST
+        return cls(
+            message, claim, has_row=True, at=at if is_time else None, replaces=replaces is True
+        )

@@ -32,3 +32,9 @@ def begun(ledger, *arguments, **values):
     made = recorded(ledger, *arguments, **values)
     assert ledger.start(made, SOMEBODY) == Attempt(1)
     return made
+
+
+def come_due(ledger, one):
+    """The time of a job that waits has come, and it waits on the broker."""
+    ledger.reschedule(one, time.time() - 1)
+    ledger.send_due(ledger.due().due)

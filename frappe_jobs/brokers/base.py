@@ -58,8 +58,8 @@ class Recorder(Protocol):
     def record(self, sendings: Sequence[Sending]) -> Sequence[int]:
         """Write the records of these sendings, in order, and push what is to be pushed.
 
-        Gives a ``Recorded`` for each: if it is false the message is not sent, nor if it is KNOWN
-        and in an outbox, from which another process has then sent it.
+        Gives a ``Recorded`` for each: if it is false the message is not sent, nor if it is DELAYED,
+        nor if it is KNOWN and in an outbox, from which another process has then sent it.
         """
 
     def sent(self, messages: Sequence[Message]) -> None:
@@ -84,6 +84,13 @@ class Broker(ABC):
     @abstractmethod
     def send_again(self, messages: Sequence[Message]) -> None:
         """Hand messages to the broker that already have records; raises BrokerUnavailable."""
+
+    def push(self, message: Message) -> tuple[str, str, str] | None:
+        """A list in the ledger's Redis, what pushed there is that message, and the list's bell.
+
+        None if the message is sent only by ``send_again``.
+        """
+        return None
 
     @abstractmethod
     def lost(self, messages: Sequence[Message]) -> list[Message]:

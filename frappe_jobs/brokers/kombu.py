@@ -59,6 +59,8 @@ class KombuBroker(Broker):
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         # Record first, message second: a record without a message can be found and mended, but a
         # message without a record could run an unknown job.
+        if all(sending.at is not None for sending in sendings):  # which needs no broker
+            return [*map(bool, recorder.record(sendings))]
         allowed: list[bool] = []
         sent: list[Message] = []
         try:
@@ -297,7 +299,9 @@ class KombuBroker(Broker):
 
 
 def _is_to_be_sent(sending: Sending, recorded: int) -> bool:
-    """Not from here, where somebody has sent it from the outbox."""
+    """Not where it waits for its time, or somebody has sent it from the outbox."""
+    if recorded == Recorded.DELAYED:
+        return False
     return bool(recorded) and not (sending.has_row and recorded == Recorded.KNOWN)
 
 

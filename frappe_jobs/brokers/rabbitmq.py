@@ -41,6 +41,13 @@ class RabbitBroker(KombuBroker):
         # We make the attempts (_send).
         return {**super().options(message), "confirm_timeout": CONFIRM_TIMEOUT, "retry": False}
 
+    def send_again(self, messages: Sequence[Message]) -> None:
+        if len(messages) < 2:
+            return super().send_again(messages)
+        left = {message.id: message for message in messages}
+        with self._producer() as producer:
+            self._attempt(producer, lambda: self._send_together(left, producer, []))
+
     def _send(self, message: Message, producer: Any) -> None:
         self._attempt(producer, lambda: super(RabbitBroker, self)._send(message, producer))
 

@@ -111,10 +111,7 @@ class RedisBroker(KombuBroker):
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
             chunk = [
-                replace(sent, push=(
-                    self._list_of(sent.message), self._raw(sent.message),
-                    f"{self._base(sent.message.queue)}:bell",
-                ))
+                sent if sent.at is not None else replace(sent, push=self._push(sent.message))
                 for sent in sendings[start : start + CHUNK]
             ]  # fmt: skip
             try:
@@ -145,6 +142,13 @@ class RedisBroker(KombuBroker):
         """Wake workers that wait for messages of these queues; without it they look soon, too."""
         with suppress(BrokerUnavailable, BrokerError), self._reaching():
             self._turns.ring({self._base(queue) for queue in queues})
+
+    def push(self, message: Message) -> tuple[str, str, str] | None:
+        return self._push(message) if self._may_push() else None
+
+    def _push(self, message: Message) -> tuple[str, str, str]:
+        bell = f"{self._base(message.queue)}:bell"
+        return self._list_of(message), self._raw(message), bell
 
     def _may_push(self) -> bool:
         """Whether the message may be pushed with its record, without Celery's own producer.

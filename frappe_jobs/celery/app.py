@@ -32,8 +32,8 @@ from frappe_jobs.celery.control import Control
 from frappe_jobs.celery.events import Events
 from frappe_jobs.celery.hangup import TakeHangup
 from frappe_jobs.celery.kept_aside import KeptAside
+from frappe_jobs.celery.mover import Mover
 from frappe_jobs.celery.presence import Presence
-from frappe_jobs.celery.request import KEPT
 from frappe_jobs.celery.results import FinishReading
 from frappe_jobs.celery.servers import (
     broker_of,
@@ -71,9 +71,6 @@ logger = logging.getLogger(__name__)
 #: Seconds between two tries of a message of a later version, until a newer worker takes it.
 NEWER_WORKER_DELAY = 30
 
-#: The text forms of arguments, which Celery puts into headers and events: they may hold secrets.
-UNSAID = {"argsrepr": "", "kwargsrepr": ""}
-
 #: A method that raised these would steer Celery, or end the worker.
 STEERING = (TaskPredicate, MemoryError, WorkerLostError, Terminated)
 
@@ -99,7 +96,7 @@ class Execute(Task):  # type: ignore[misc]
         try:
             message = Message.from_wire(header, arguments)
         except LaterVersion as error:
-            self._leave_to_a_newer_worker(error)
+            self._leave_to_a_newer_worker(header, arguments, error)
         except BadMessage as error:
             self._keep_aside(error)
         try:
@@ -115,7 +112,7 @@ class Execute(Task):  # type: ignore[misc]
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
             let_go(again)
-            self._run_again(again.delay, cause)
+            raise Retry(exc=cause, when=again.delay) from cause  # the ledger has it by now
         except STEERING as error:
             failed = JobFailed(described(error)).with_traceback(error.__traceback__)
             raise presentable(failed) from None
@@ -137,30 +134,19 @@ class Execute(Task):  # type: ignore[misc]
         self._kept_aside.keep(queue, f"is no job: {error}", header=self.request.headers)
         raise Reject(str(error)) from None
 
-    def _leave_to_a_newer_worker(self, error: LaterVersion) -> NoReturn:
-        if not self.request.retries:
+    def _leave_to_a_newer_worker(
+        self, header: Any, arguments: Any, error: LaterVersion
+    ) -> NoReturn:
+        try:
+            is_new = runtime_of(self.app).ledger.leave(header, arguments, NEWER_WORKER_DELAY)
+        except BadMessage as fault:
+            self._keep_aside(fault)
+        if is_new:
             logger.warning(
                 "message %s is put back: %s", self.request.id, error,
                 extra={"action": "message_put_back"},
             )  # fmt: skip
-        self._run_again(NEWER_WORKER_DELAY)
-
-    def _run_again(self, delay: int, cause: BaseException | None = None) -> NoReturn:
-        """Put it back for so many seconds; if nothing can be sent, the worker keeps it meanwhile.
-
-        Celery would drop it then.
-        """
-        with self.app.producer_or_acquire() as producer:
-            try:
-                raise self.retry(countdown=delay, exc=cause, producer=producer, **UNSAID) from cause
-            except Reject as error:
-                producer.connection.collect()  # without a goodbye: RabbitMQ may read nothing
-                reason = error.reason
-        logger.warning(
-            "message %s is kept by its worker for %s s, as nothing can be sent: %s",
-            self.request.id, delay, reason, extra={"action": "message_put_back"},
-        )  # fmt: skip
-        raise Retry(KEPT, when=delay)
+        raise Retry(when=NEWER_WORKER_DELAY)
 
 
 def make_app(sites_path: str | Path | None = None) -> Celery:
@@ -270,7 +256,7 @@ def _adopt(app: Celery, settings: SettingsInForce) -> None:
     task = app.register_task(Execute())
     if not settings.keeps_results:  # Celery gets the result then, and would also log it
         task.resultrepr_maxsize = 0
-    app.steps["consumer"] |= {lease.LeaseKeeper, Presence, SignOfLife, Sweeper}
+    app.steps["consumer"] |= {lease.LeaseKeeper, Mover, Presence, SignOfLife, Sweeper}
     # In a worker, before it forks.
     import_modules.connect(_preload, sender=app, weak=False)
     if settings.is_guest:

@@ -10,6 +10,7 @@ from celery.worker import state
 
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import is_idle
+from frappe_jobs.celery.mover import Mover
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.errors import BrokerUnavailable
@@ -38,19 +39,42 @@ class Burst(ConsumerStep):
         self._empty = self._empty + 1 if is_idle(consumer) and _is_empty(consumer) else 0
         # From here on this worker sends nothing more that it would leave behind.
         if self._empty >= LOOKS and Sweeper.turn.acquire(blocking=False):
-            if _is_empty(consumer):
-                state.should_stop = 0
-            else:
-                Sweeper.turn.release()
+            if Mover.turn.acquire(blocking=False):
+                if _is_empty(consumer):
+                    _say_what_is_left(consumer)
+                    state.should_stop = 0
+                    return
+                Mover.turn.release()
+            Sweeper.turn.release()
+
+
+def _served(consumer: Any) -> list[str]:
+    """The bench's queues that this worker serves."""
+    runtime = runtime_of(consumer.app)
+    consumed = {queue.name for queue in consumer.task_consumer.queues}
+    named = runtime.broker.queue_name
+    return [queue for queue in runtime.settings.queues if named(queue) in consumed]
+
+
+def _say_what_is_left(consumer: Any) -> None:
+    try:
+        delayed, _ = runtime_of(consumer.app).ledger.count_delayed(_served(consumer))
+    except BrokerUnavailable:
+        return
+    if delayed:
+        logger.warning(
+            "its work is done; jobs that are not due yet: %s", f"{delayed:,}",
+            extra={"action": "burst_ended", "delayed": delayed},
+        )  # fmt: skip
 
 
 def _is_empty(consumer: Any) -> bool:
-    runtime = runtime_of(consumer.app)
-    consumed = {queue.name for queue in consumer.task_consumer.queues}
-    ours = [
-        queue for queue in runtime.settings.queues if runtime.broker.queue_name(queue) in consumed
-    ]
+    """Whether nothing of its queues is on the broker, or waits to be tried again."""
+    runtime, ours = runtime_of(consumer.app), _served(consumer)
     try:
+        _, retrying = runtime.ledger.count_delayed(ours)
+        if retrying:
+            return False
         waiting = sum(map(runtime.broker.depth, ours))
         paused = _paused(runtime, ours) if waiting else 0
     except BrokerUnavailable as error:  # the worker waits for the broker, and so do we

@@ -39,12 +39,6 @@ REVOKED = "revoked by Celery"
 #: Seconds between two attempts to write down what became of a job.
 PAUSE = 1.0
 
-#: The text of a retry for which no other message was sent.
-KEPT = "kept by its worker"
-
-#: The attribute of a message from our consumer that keeps it, and runs it again some seconds later.
-KEEP = "frappe_jobs_keep"
-
 #: How Celery's remote control spells it.
 KILLING = ("SIGKILL", "KILL", signal.SIGKILL)
 
@@ -178,18 +172,6 @@ class JobRequest(SafeRequest):
                 self.timer.call_after(PAUSE, self._announce_revoked, again)
                 return
         super()._announce_revoked(reason, terminated, signum, expired)
-
-    @told
-    def on_retry(self, exc_info: Any) -> Any:
-        """Celery drops the message, as a new one was sent; if none could be sent, it stays."""
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
-        if getattr(error, "message", None) != KEPT:
-            return super().on_retry(exc_info)
-        if keep := getattr(self.message, KEEP, None):
-            return keep(error.when)
-        return self.reject(requeue=True)  # the team's own worker: it comes back at once
 
     def _note_loss(self, is_terminated: bool) -> None:
         """The process is gone; without this its lease runs out by itself."""

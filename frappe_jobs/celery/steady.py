@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,6 @@ from kombu.exceptions import InconsistencyError, OperationalError
 from frappe_jobs.celery.control import Mailbox
 from frappe_jobs.celery.events import ByThread
 from frappe_jobs.celery.publisher import Publisher
-from frappe_jobs.celery.request import KEEP
 from frappe_jobs.celery.waiting import LONGEST, STABLE, STEP, Waiting, in_silence, leave_if_told
 from frappe_jobs.errors import BrokerError
 from frappe_jobs.texts.masking import masked
@@ -110,17 +108,9 @@ class SteadyConsumer(CeleryConsumer):  # type: ignore[misc]
         def on_task_received(message: Any) -> None:
             message.ack_log_error = partial(self._settle, stay, message.ack)
             message.reject_log_error = partial(self._settle, stay, message.reject)
-            setattr(message, KEEP, partial(self._keep_until_due, handle, message))
             handle(message)
 
         return on_task_received
-
-    def _keep_until_due(self, handle: Callable[[Any], None], message: Any, delay: float) -> None:
-        """Have the message wait here, like a message with a time to run at, and handle it then."""
-        when = datetime.now(timezone.utc) + timedelta(seconds=delay)
-        tries = message.headers.get("retries") or 0
-        message.headers = message.headers | {"eta": when.isoformat(), "retries": tries + 1}
-        self.call_soon(handle, message)
 
     def _settle(
         self, stay: object, settle: Callable[..., object], _logger: Any, _errors: Any, *how: Any

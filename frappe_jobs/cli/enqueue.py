@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from inspect import signature
 from json import JSONDecodeError
 from typing import Any
@@ -10,6 +13,7 @@ import click
 
 from frappe_jobs import api, runtime
 from frappe_jobs.cli import completion
+from frappe_jobs.cli.moments import moment_given, span_given
 from frappe_jobs.cli.options import Bench, known_queues, pass_bench, with_site
 from frappe_jobs.rows.values import shown_value
 from frappe_jobs.texts.json_text import parse_json
@@ -57,6 +61,8 @@ keywords_option = click.option(
 @click.option("--timeout", type=click.IntRange(1), help="Seconds; default: the queue's.")
 @click.option("--at-front", is_flag=True, help="Before the jobs that already wait.")
 @click.option("--job-id", help="An id of your own.")
+@click.option("--at", callback=moment_given, help="2026-12-01T08:30, by the site's clocks.")
+@click.option("--in", "delta", callback=span_given, help="From now: 30m, 2h, 7d.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
 @with_site
 @pass_bench
@@ -68,6 +74,8 @@ def enqueue(
     timeout: int | None,
     at_front: bool,
     job_id: str | None,
+    at: datetime | None,
+    delta: timedelta | None,
     wait: bool,
 ) -> None:
     """Have a worker run METHOD.
@@ -75,13 +83,18 @@ def enqueue(
     METHOD is a dotted path such as shop.tasks.send_invoice. Prints the job's id, or with --wait
     its result; exit status 1 if the job fails.
     """
+    if at is not None and delta is not None:
+        raise click.UsageError("Say --at or --in.")
     runtime.use(bench.settings.sites_path)
+    send: Callable[..., Any] = api.enqueue
+    if at is not None:
+        send = partial(api.enqueue_at, at)
+    elif delta is not None:
+        send = partial(api.enqueue_in, delta)
     jobs = []
     for site in bench.chosen_sites():
         with api.site(site):
-            jobs.append(
-                api.enqueue(method, queue, timeout, at_front=at_front, job_id=job_id, **keywords)
-            )
+            jobs.append(send(method, queue, timeout, at_front=at_front, job_id=job_id, **keywords))
     for job in jobs:
         click.echo(shown_value(job.wait()) if wait else job.id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from frappe_jobs import runtime
 from frappe_jobs.cli import bulk, completion
 from frappe_jobs.cli.chosen import find_jobs, find_records
 from frappe_jobs.cli.filters import filter_options
+from frappe_jobs.cli.moments import due_at, moment_given, span_given
 from frappe_jobs.cli.options import (
     Bench,
     Group,
@@ -22,7 +24,7 @@ from frappe_jobs.cli.options import (
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.ledger.search import LONGEST_PAGE
 from frappe_jobs.rows.jobs import COLUMNS, more, row
-from frappe_jobs.rows.values import shown_value
+from frappe_jobs.rows.values import iso_time, shown_value
 from frappe_jobs.texts.error_text import bounded, safe
 
 #: The columns that a line of a terminal has room for.
@@ -71,7 +73,8 @@ def list_jobs(bench: Bench, /, limit: int, cursor: str | None, style: str, **fil
         if cursor is None or limit and (len(records) >= limit or looked >= FARTHEST):
             break
     rows = [row(here.jobs.of(record)) for record in records]
-    show(rows, COLUMNS if style == "json" else NARROW, style)
+    narrow = NARROW if not any(line["due"] for line in rows) else (*NARROW, "due")
+    show(rows, COLUMNS if style == "json" else narrow, style)
     if cursor:
         said = f"Looked at {looked:,} jobs" if page.is_cut else "There are more"
         click.echo(f"{said}; to go on: --cursor {cursor}", err=True)
@@ -97,6 +100,22 @@ def show_jobs(bench: Bench, ids: tuple[str, ...], style: str) -> None:
     for number, values in enumerate(rows):
         lines = [f"{name + ':':<13} {_readable(value)}" for name, value in values.items()]
         click.echo("\n" * bool(number) + "\n".join(lines))
+
+
+@jobs.command()
+@ids_argument
+@click.option("--at", callback=moment_given, help="2026-12-01T08:30, by the site's clocks.")
+@click.option("--in", "delta", callback=span_given, help="From now: 30m, 2h, 7d.")
+@with_site
+@pass_bench
+def move(bench: Bench, ids: tuple[str, ...], at: datetime | None, delta: timedelta | None) -> None:
+    """Have jobs that wait be due at another time; one that is over means now."""
+    if (at is None) == (delta is None):
+        raise click.UsageError("Say when: --at, or --in.")
+    for job in find_jobs(bench, ids):
+        when = due_at(at, delta, job.site)
+        job.move(when)
+        click.echo(f"{job.id} {iso_time(when.timestamp())}")
 
 
 @jobs.command()

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.delayed import Delayed
 from frappe_jobs.ledger.ends import Ends
-from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.kept_aside import KeptAside
 from frappe_jobs.ledger.lost import Lost
 from frappe_jobs.ledger.pauses import Pauses
 
 
-class Ledger(Jobs, Ends, Lost, KeptAside, Pauses):
+class Ledger(Delayed, Ends, Lost, KeptAside, Pauses):
     """The records of one bench."""
 
     @reachable

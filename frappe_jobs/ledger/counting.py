@@ -12,7 +12,7 @@ from typing import Any
 
 from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.keys import BenchRedis
-from frappe_jobs.ledger.scripts import END, RECORD, RETRY, START
+from frappe_jobs.ledger.scripts import CLOCK, END, RECORD, RETRY, START
 from frappe_jobs.message import Message
 
 #: What is counted, by one letter.  The last three bear the number of their time's class behind the
@@ -37,12 +37,7 @@ CLASSES_TO_DOUBLE, LAST_CLASS, SHORTEST = 4, 120, 0.001
 
 LIMITS = ", ".join(f"{{'{kind}', {limit}}}" for kind, limit in FIELDS.items())
 
-# By Redis's clock: one for all.
-COUNT = f"""
-local function clock()
-  local now = redis.call('TIME')
-  return now[1] + now[2] / 1000000
-end
+COUNT = f"""{CLOCK}
 local function names_of(text)
   local queue, site, rest = string.match(text, '^(%d+):(%d+):(.*)$')
   queue, site = tonumber(queue), queue + site
@@ -111,7 +106,8 @@ for names, by in pairs(sums) do count('{ENQUEUED}', names, by) end""",
             "lost": f"count('{LEASE_LOST}', names, 1)",
             "started": f"""
 local now = clock()
-count(attempt == 1 and '{WAITED}' .. class(now - enqueued_at) or '{STARTED}', names, 1, now)""",
+local since = math.max(enqueued_at, due or 0)
+count(attempt == 1 and '{WAITED}' .. class(now - since) or '{STARTED}', names, 1, now)""",
         },
     ),
     RETRY: (OF_JOB, {"retried": f"if counts == '1' then count('{RETRIED}', names, 1) end"}),

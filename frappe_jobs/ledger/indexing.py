@@ -38,7 +38,7 @@ return reply
 # What need not happen each time happens for one of sixteen made ids.
 ADD_OPEN = f"""
 for n = 1, #index / 5 do
-  if reply[n] == 1 then
+  if reply[n] == 1 or reply[n] == 3 then
     local id, at = index[5 * n - 4], index[5 * n - 3]
     for m = 5 * n - 2, 5 * n do
       local key = ARGV[1] .. 'by:' .. index[m] .. ':open'

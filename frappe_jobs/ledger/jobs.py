@@ -35,6 +35,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
     def record(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[Recorded]:
         """Write the records of messages that are about to be sent.
 
+        DELAYED for a message that is not due yet: it is pushed or published when it is.
         REFUSED, and no record, for a message that claims a job id which is taken, and for a message
         from an outbox that has a tombstone.
         ``anew``: these records were lost, and their jobs may have run.
@@ -49,6 +50,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
                 self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "", int(anew),
                 hour_of(message), name_of(message) if sending.has_row else "", bell,
+                "" if sending.at is None else repr(sending.at), int(sending.replaces),
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
@@ -62,9 +64,10 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         """Note that a worker begins the job, and lease the job to that worker.
 
         Asked again for the same ``run``, because the reply was lost, it is the same start.
-        A Refusal, and nothing is noted, if the job has ended, runs elsewhere, or was begun too
-        often by processes that died.  A record that was lost (a flushed Redis) is written anew, so
-        that its job still runs.
+        A Refusal, and nothing is noted, if the job has ended, runs elsewhere, waits for its time,
+        or was begun too often by processes that died; if it is to wait for another run, it is put
+        back in this step.  A record that was lost (a flushed Redis) is written anew, so that its
+        job still runs.
         """
         keys, milliseconds = self._keys(message), self._settings.lease * 1000
         arguments = [
@@ -75,15 +78,19 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         if answer == -1:
             if self.buried([message]):
                 return Refusal()
-            self.record([Sending(message)], anew=True)
+            self.record_anew(message)
             answer, *more = self._step(START)(keys=keys, args=arguments)
         if answer > 0:
             return Attempt(answer, more[0], is_recorded_anew=bool(more[1]))
-        if answer == -2:
+        if answer in (-2, -7):
             return Refusal(wait=more[0] / 1000)
         if answer == -3:
             return Refusal(died=more[0])
-        return Refusal(superseded=answer == -4, forged=answer == -5)
+        return Refusal(superseded=answer == -4, forged=answer == -5, delayed=answer == -6)
+
+    def record_anew(self, message: Message) -> None:
+        """Write a record that was lost; its job may have run."""
+        self.record([Sending(message)], anew=True)
 
     @reachable
     def is_held(self, message: Message, run: str) -> bool:
@@ -140,10 +147,9 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         Not if it has ended, or another process than ``holder`` runs it by now.  ``counts``: whether
         that is one of its retries.
         """
-        due = repr(time.time() + delay)
-        noted = chain.from_iterable(self._kept({"due": due, **fields}).items())
+        noted = chain.from_iterable(self._kept(fields).items())
         arguments = [
-            message.id, rank(message), holder or "", int(counts), *noted, *self._labels(message),
+            message.id, delay, holder or "", int(counts), *noted, *self._labels(message),
         ]  # fmt: skip
         self._step(RETRY)(keys=self._keys(message), args=arguments)
 

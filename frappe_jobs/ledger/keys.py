@@ -24,6 +24,9 @@ class JobKeys(NamedTuple):
     pointer: str
     lease: str
     running: str
+    #: Where it waits for its time: as it was enqueued, or once it was put back.
+    delayed: str
+    retrying: str
 
 
 class BenchRedis(Connected):
@@ -45,6 +48,8 @@ class BenchRedis(Connected):
             failed=self._key("failed", message.queue),
             pointer=self._prefix if generated else self._key("job", message.site, message.job_id),
             lease=self._key("lease", message.id), running=self._key("running"),
+            delayed=self._key("delayed", message.queue),
+            retrying=self._key("retrying", message.queue),
         )  # fmt: skip
 
 

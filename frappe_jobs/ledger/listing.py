@@ -112,7 +112,10 @@ class Listing:
     def _queued(self, site: str, queues: Collection[str]) -> Iterator[Iterator[Record]]:
         """The jobs that wait, from the site's index or from the queues', whichever is shorter."""
         of_queues = sum(self._size("waiting", queue) for queue in queues)
-        if queues and of_queues < self._size("open", site):
+        is_whole = not any(
+            self._ledger.count_delayed(queues)
+        )  # those are in the site's index alone
+        if queues and is_whole and of_queues < self._size("open", site):
             for queue in queues:  # at-front jobs have a range of their own there
                 for low, high in ((-inf, 0.0), (0.0, inf)):
                     pages = self._pages("waiting", queue, lowest=low, highest=high)

@@ -44,6 +44,8 @@ class Refusal:
     superseded: bool = False
     #: It bears the id of another message.
     forged: bool = False
+    #: It waits for its time: another message comes then.
+    delayed: bool = False
 
 
 @dataclass(frozen=True)

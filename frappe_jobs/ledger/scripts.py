@@ -10,14 +10,24 @@ from frappe_jobs.ledger.keys import JobKeys
 #: Gives a job's keys their Python names as locals.
 OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
 
+#: The time by Redis's clock, which is one for all.
+CLOCK = """
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+"""
+
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
-#        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the list
+#        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the list;
+#        later: when it is due ('': now); replaces: 1 where it takes the place of its id's job, which
+#        may run: then it waits behind that
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
 # cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
-#       tombstone; 2 if it was recorded before
+#       tombstone; 2 if it was recorded before; 3 if it waits for its time
 RECORD = """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
 local now, ttl = unpack(ARGV, #ARGV - 1)
@@ -33,6 +43,18 @@ local function is_taken(pointer, claim, site, at)
   redis.call('HSET', record, 'superseded', '1')
   return false
 end
+local function take_over(pointer, record)
+  local key = prefix .. 'record:' .. (redis.call('GET', pointer) or '')
+  local status, behind = unpack(redis.call('HMGET', key, 'status', 'behind'))
+  if status ~= 'queued' and status ~= 'started' then return end
+  redis.call('HSET', key, 'superseded', '1')
+  if status == 'started' then behind = key end
+  if behind then redis.call('HSET', record, 'behind', behind) end
+end
+local function is_waiting(queue, id)
+  return redis.call('ZSCORE', prefix .. 'delayed:' .. queue, id)
+    or redis.call('ZSCORE', prefix .. 'retrying:' .. queue, id)
+end
 local function is_buried(hour, name)
   return redis.call('SISMEMBER', prefix .. 'tombstones:ended:' .. hour, name) == 1
     or redis.call('SISMEMBER', prefix .. 'tombstones:cancelled:' .. hour, name) == 1
@@ -42,13 +64,14 @@ local function bury(hour, name)
   redis.call('EXPIRE', prefix .. 'tombstones:cancelled:' .. hour, ttl)
 end
 for n, sending in ipairs(sendings) do
-  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone, bell =
-    unpack(sending)
+  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone, bell,
+    later, replaces = unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
   if redis.call('EXISTS', record) == 1 then
-    done[n] = 2  -- only the reply was lost, or somebody has sent it from the outbox
+    -- only the reply was lost, or somebody has sent it from the outbox
+    done[n] = is_waiting(queue, id) and 3 or 2
   elseif tombstone ~= '' and is_buried(hour, tombstone) then
     done[n] = 0
   elseif claim ~= 0 and is_taken(pointer, claim, site, at)
@@ -60,10 +83,18 @@ for n, sending in ipairs(sendings) do
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
     if anew == 1 then redis.call('HSET', record, 'anew', '1') end
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
-    redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    if replaces == 1 then take_over(pointer, record) end
     -- a generated id is the message's own, and needs no pointer
     if job ~= id then redis.call('SET', pointer, id) end
-    if raw ~= '' then
+    if later ~= '' then
+      done[n] = 3
+      redis.call('HSET', record, 'due', later)
+      redis.call('ZADD', prefix .. 'delayed:' .. queue, later, id)
+    else
+      redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    end
+    if later ~= '' then  -- it is sent when it is due
+    elseif raw ~= '' then
       redis.call('LPUSH', list, raw)
       if redis.call('LPUSH', bell, '') > 16 then redis.call('RPOP', bell) end
     else
@@ -80,11 +111,13 @@ return done
 # the reply was lost; after them texts that only the envelope of the true message has
 # gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: no record,
 #       {-2, milliseconds}: what is left of another's lease, {-3, processes} that died of it,
-#       {-4}: another job took its id, {-5}: the id is another message's
-START = OF_JOB + """
+#       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
+#       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back
+START = OF_JOB + CLOCK + """
 local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
-local status, superseded, begun, attempt, retries, envelope, anew = unpack(redis.call('HMGET',
-  record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope', 'anew'))
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind = unpack(
+  redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope',
+  'anew', 'due', 'behind'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
@@ -94,16 +127,34 @@ if not redis.call('ZSCORE', open, id) then return {-5} end
 for n = 7, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
-if superseded then return {-4} end
+if status == 'queued' then
+  if superseded then return {-4} end
+  -- a message that came twice, or too early: another one comes in time
+  if due and (redis.call('ZSCORE', delayed, id) or redis.call('ZSCORE', retrying, id)) then
+    return {-6}
+  end
+  local before = behind and redis.call('HMGET', behind, 'status', 'started_at')
+  if before and before[1] == 'started' then
+    local at = clock()
+    local wait = math.max(1, math.min(30, (at - (before[2] or at)) / 10))
+    redis.call('HSET', record, 'due', at + wait)
+    redis.call('ZADD', retrying, at + wait, id)
+    redis.call('ZREM', waiting, id)
+    return {-7, math.ceil(wait * 1000)}
+  end
+end
 local other = redis.call('GET', lease)
 if other and other ~= holder then
+  local left = math.max(0, redis.call('PTTL', lease))
+  redis.call('ZADD', retrying, clock() + left / 1000 + 1, id)
   -- counted: held
-  return {-2, redis.call('PTTL', lease)}
+  return {-2, left}
 end
 if status == 'started' and begun == run then
   redis.call('SET', lease, holder, 'PX', milliseconds)
   return {tonumber(attempt), tonumber(retries or '0'), anew and 1 or 0}
 end
+if superseded then return {-4} end  -- its process is gone, and a later job does its work
 if status == 'started' then  -- the process that began it is gone, and left no end
   -- counted: lost
   local died = redis.call('HINCRBY', record, 'died', 1)
@@ -163,14 +214,16 @@ return 1
 """
 
 # holder: whose run it was ('': anybody's); counts: 1 if this is one of the job's retries, else 0;
-# after them fields and values of the record; gives 0 if it runs no longer, or elsewhere
-RETRY = OF_JOB + """
-local id, rank, holder, counts = unpack(ARGV, 1, 4)
+# delay: seconds, by Redis's clock; after them fields and values of the record; gives 0 if it runs
+# no longer, or elsewhere
+RETRY = OF_JOB + CLOCK + """
+local id, delay, holder, counts = unpack(ARGV, 1, 4)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
-redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 5))
+local due = clock() + delay
+redis.call('HSET', record, 'status', 'queued', 'due', due, unpack(ARGV, 5))
 redis.call('HINCRBY', record, 'retries', counts)
-redis.call('ZADD', waiting, rank, id)
+redis.call('ZADD', retrying, due, id)
 redis.call('DEL', lease)
 redis.call('ZREM', running, id)
 -- counted: retried
@@ -205,7 +258,11 @@ if #ARGV > 17 then redis.call('HSET', record, unpack(ARGV, 18)) end
 redis.call('EXPIRE', record, ttl)
 redis.call('DEL', lease)
 redis.call('ZREM', open, id)
-redis.call('ZREM', present == 'queued' and waiting or running, id)
+if present == 'queued' then
+  for _, key in ipairs({waiting, delayed, retrying}) do redis.call('ZREM', key, id) end
+else
+  redis.call('ZREM', running, id)
+end
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
 redis.call('ZADD', ended, now + ttl, id)
 if status == 'failed' then

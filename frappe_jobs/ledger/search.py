@@ -172,7 +172,8 @@ class Search:
             for queue in self._wanted.queues:
                 pipe.zcard(self._ledger._key("waiting", queue))
             size, *sizes = pipe.execute()
-        return bool(sum(sizes) < size)
+        # Jobs that wait for their time are in the site's index alone.
+        return bool(sum(sizes) < size) and not any(self._ledger.count_delayed(self._wanted.queues))
 
     def _stream(self, *index: str, also: Sequence[str] = (), **options: Any) -> Stream:
         marks = [*([part] for part in also), *self._marks.values()]

@@ -69,12 +69,12 @@ class AtCommit:
                 self._write(site, kept)
 
     def _write(self, site: str, calls: Sequence[Waiting]) -> None:
-        messages = [(sent.message, sent.claim) for call in calls for sent in call.sendings]
-        shared = self._told.join(site, dict.fromkeys(message.queue for message, _ in messages))
+        sendings = [sent for call in calls for sent in call.sendings]
+        shared = self._told.join(site, dict.fromkeys(sent.message.queue for sent in sendings))
         note, bench_id, now = shared.note.id, self._settings.bench_id, time.time()
         rows = [
-            Row(message.id, note, bench_id, site, message.to_json(), claim, now)
-            for message, claim in messages
+            Row(sent.message.id, note, bench_id, site, sent.to_json(), sent.claim, now)
+            for sent in sendings
         ]
         self._host.outbox.add(calls[0].session, rows)
         for call in calls:

@@ -250,7 +250,7 @@ class Relay:
             return by_state.done
         late = [record for record, recorded_at in by_state.unsent if recorded_at < before]
         new = [(row, message) for row in rows if (message := by_state.new.get(row.message_id))]
-        sent = self._send([Sending(message, row.claim, has_row=True) for row, message in new])
+        sent = self._send([Sending.of_row(message, row.message, row.claim) for row, message in new])
         return by_state.done | self._send_again(late) | sent
 
     def _sorted(self, rows: Sequence[Row]) -> Sorted:

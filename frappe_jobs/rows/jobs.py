@@ -12,7 +12,7 @@ from frappe_jobs.rows.values import iso_time, shown_value
 
 COLUMNS = (
     "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
-    "enqueued_at", "started_at", "ended_at",
+    "enqueued_at", "started_at", "ended_at", "due",
 )  # fmt: skip
 MORE = (
     "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
@@ -23,9 +23,8 @@ MORE = (
 def row(job: Job) -> dict[str, Any]:
     """Its line in a listing."""
     found = {name: getattr(job, name) for name in COLUMNS}
-    return found | {
-        name: iso_time(found[name]) for name in ("enqueued_at", "started_at", "ended_at")
-    }
+    times = "enqueued_at", "started_at", "ended_at", "due"
+    return found | {name: iso_time(found[name]) for name in times}
 
 
 def more(record: Record, job: Job) -> dict[str, Any]:

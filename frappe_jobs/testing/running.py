@@ -140,6 +140,7 @@ def _one_after_the_other(here: Runtime, queue: str | None, clock: Clock) -> Iter
 def _run(here: Runtime, message: Message, clock: Clock) -> BaseException | None:
     """One run of it, as in a worker's process, where nothing is open; gives what it raised."""
     here.broker.discard([message])  # as a worker takes it
+    here.ledger.call_up(message)
     error = Context().run(_execute, here, message)
     put_back = _put_back.setdefault(here, {})
     record = here.ledger.read(message.id)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 from acme import once, tasks, trace
+from recorded import come_due
 from redis_commands import commands
 from sqlalchemy import event, select
 
@@ -66,7 +67,8 @@ def recorded(method: Any, **arguments: Any) -> Message:
 
 
 def run(message: Message, holder: str = HERE) -> Any:
-    """What a worker's process does with it."""
+    """What a worker's process does with it, once its time has come."""
+    come_due(runtime.current().ledger, message)
     return runtime.current().executor.execute(message, holder=holder, timed_out=TimeoutError)
 
 
@@ -365,6 +367,7 @@ class TestLoops:
     def test_when_its_worker_must_stop_it_is_put_off(self, here: runtime.Runtime) -> None:
         message = recorded(once.loop, rows="list", count=10, every=100)
         for number in range(1, 10):
+            come_due(here.ledger, message)
             with pytest.raises(RunAgain):
                 here.executor.execute(
                     message, holder=HERE, timed_out=TimeoutError, must_stop=lambda: True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from recorded import ANOTHER, SOMEBODY, begun, message, recorded
+from recorded import ANOTHER, SOMEBODY, begun, come_due, message, recorded
 
 from frappe_jobs import runtime
 from frappe_jobs.history.counts import RELATIVE_ERROR
@@ -52,6 +52,7 @@ class TestCounting:
         ledger.end(begun(ledger), FAILED)
         retried = begun(ledger)
         ledger.wait_for_retry(retried, 0, {}, holder=SOMEBODY)
+        come_due(ledger, retried)
         ledger.start(retried, SOMEBODY)
         ledger.cancel([recorded(ledger)], "gone")
         for by, name in (("queue", "default"), ("site", "site1"), ("method", "acme.tasks.ping")):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from celery.result import AsyncResult
-from recorded import ANOTHER, SOMEBODY, begun, message, recorded
+from recorded import ANOTHER, SOMEBODY, begun, come_due, message, recorded
 
 from frappe_jobs import runtime
 from frappe_jobs.background_task.ends import UnwrittenEnds
@@ -41,6 +41,12 @@ def holder(ledger, one):
 
 def is_running(ledger, one):
     return ledger.redis.zscore(ledger._key("running"), one.id) is not None
+
+
+def tried_again(ledger, job):
+    """Its attempt has failed, and the time of the next one has come."""
+    ledger.wait_for_retry(job, 0, {})
+    come_due(ledger, job)
 
 
 class TestId:
@@ -174,7 +180,7 @@ class TestLease:
         job = recorded(ledger)
         for _ in range(2):
             ledger.start(job, SOMEBODY)
-        ledger.wait_for_retry(job, 0, {})
+        tried_again(ledger, job)
         starts = [ledger.start(job, SOMEBODY) for _ in range(4)]
         assert starts == [Attempt(3, 1), Attempt(4, 1), Attempt(5, 1), Refusal(died=3)]
 
@@ -243,12 +249,15 @@ class TestHandingBack:
 
 
 class TestRetry:
-    def test_the_job_waits_in_its_queue_and_nobody_holds_it(self, ledger):
+    def test_the_job_waits_for_its_time_then_in_its_queue_and_nobody_holds_it(self, ledger):
         job = begun(ledger, at_front=True)
         behind = recorded(ledger, enqueued_at=job.enqueued_at - 60)
         ledger.wait_for_retry(job, 60, {})
-        assert (ledger.position(job), ledger.position(behind)) == (0, 1)
+        assert (ledger.position(job), ledger.position(behind)) == (None, 0)
         assert (holder(ledger, job), is_running(ledger, job)) == (None, False)
+        assert ledger.start(job, ANOTHER) == Refusal(delayed=True)
+        come_due(ledger, job)
+        assert (ledger.position(job), ledger.position(behind)) == (0, 1)
         assert ledger.start(job, ANOTHER) == Attempt(2, retries=1)
 
     def test_a_job_that_has_ended_stays_ended(self, ledger):
@@ -260,7 +269,7 @@ class TestRetry:
     def test_the_next_attempt_begins_its_progress_anew(self, ledger):
         job = begun(ledger)
         ledger.note(job, {"progress": "40.0", "stage": "counting"})
-        ledger.wait_for_retry(job, 0, {})
+        tried_again(ledger, job)
         assert ledger.read(job.id).progress == 40.0
         ledger.start(job, SOMEBODY)
         assert (ledger.read(job.id).progress, ledger.read(job.id).stage) == (None, None)
@@ -466,6 +475,7 @@ class TestLooking:
         jobs = [begun(ledger, enqueued_at=time.time() - DAY) for _ in range(2)]
         for job, delay in zip(jobs, (60, -1), strict=True):
             ledger.wait_for_retry(job, delay, {})
+        ledger.send_due(ledger.due().due)
         (found,) = ledger.suspects(["default"], waiting_since=time.time(), looked_for=0)
         assert found.message.id == jobs[1].id
 

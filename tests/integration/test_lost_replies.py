@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 from acme import tasks
-from recorded import ANOTHER, SOMEBODY, begun, recorded
+from recorded import ANOTHER, SOMEBODY, begun, come_due, recorded
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
@@ -48,6 +48,7 @@ class TestStart:
         job = recorded(ledger)
         ledger.start(job, SOMEBODY, "a run")
         ledger.wait_for_retry(job, 0, {})
+        come_due(ledger, job)
         assert ledger.start(job, SOMEBODY, "another run") == Attempt(2, retries=1)
 
 

@@ -1,0 +1,264 @@
+"""Jobs that wait for their time: as they were enqueued, until a retry, or as they were put back.
+
+Each queue has two sorted sets of ids by when they are due, by Redis's clock: ``delayed`` for jobs
+that were enqueued for later, and ``retrying`` for those that a worker had.  A job stands in one of
+them, or in ``waiting``, where its message is on the broker; so a message of a job that stands here
+is one too many.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from frappe_jobs.errors import BadMessage
+from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.jobs import Jobs
+from frappe_jobs.ledger.keys import rank
+from frappe_jobs.ledger.scripts import CLOCK, OF_JOB
+from frappe_jobs.message import Message, to_json
+
+#: How many of each queue's sets become due in one step, and after how many bytes a step ends.
+STEP, STEP_BYTES = 100, 2_000_000
+#: Seconds after which one that this version cannot read is looked at again.
+UNREADABLE = 30.0
+
+# gives the seconds until the next one is due ('': none waits), then of each that is due its key,
+# id, score and envelope ('': it is not known any more)
+DUE = CLOCK + """
+local prefix, step, bytes = unpack(ARGV)
+local now, found, earliest = clock(), {}, nil
+bytes = tonumber(bytes)
+for _, key in ipairs(KEYS) do
+  local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, step)
+  for n = 1, #ids, 2 do
+    local envelope = redis.call('HGET', prefix .. 'record:' .. ids[n], 'envelope') or ''
+    for _, part in ipairs({key, ids[n], ids[n + 1], envelope}) do found[#found + 1] = part end
+    bytes = bytes - #envelope
+    if bytes < 0 then break end
+  end
+  if #ids == 0 then
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+    if first and (not earliest or first - now < earliest) then earliest = first - now end
+  end
+  if bytes < 0 then break end
+end
+return {#found > 0 and '0' or tostring(earliest or ''), unpack(found)}
+"""
+
+# After the time now, of each: its key, id and score, the queue, its rank there, the broker's list
+# and what to push to it ('': it is noted as unsent, and published then)
+# gives for each 1, or 0 if it is no longer there, or has ended
+SEND = """
+local prefix, now, done = ARGV[1], ARGV[2], {}
+for n = 3, #ARGV, 8 do
+  local key, id, score, queue, rank, list, raw, bell = unpack(ARGV, n, n + 7)
+  local at, status = redis.call('ZSCORE', key, id), nil
+  if at and tonumber(at) == tonumber(score) then
+    redis.call('ZREM', key, id)
+    status = redis.call('HGET', prefix .. 'record:' .. id, 'status')
+  end
+  if status == 'queued' then redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id) end
+  if status ~= 'queued' and status ~= 'started' then
+    done[#done + 1] = 0
+  else
+    if raw ~= '' then
+      redis.call('LPUSH', list, raw)
+      if redis.call('LPUSH', bell, '') > 16 then redis.call('RPOP', bell) end
+    else
+      redis.call('ZADD', prefix .. 'unsent', now, id)
+    end
+    done[#done + 1] = 1
+  end
+end
+return done
+"""
+
+# gives 1: it waits here now, or did before; 0: it has ended; -1: no record
+PUT_BACK = OF_JOB + CLOCK + """
+local id, delay, unsent = unpack(ARGV)
+local status = redis.call('HGET', record, 'status')
+if not status then return -1 end
+if status ~= 'queued' and status ~= 'started' then return 0 end
+if redis.call('ZSCORE', delayed, id) or redis.call('ZSCORE', retrying, id) then return 1 end
+local due = clock() + delay
+redis.call('ZADD', retrying, due, id)
+if status == 'queued' then
+  redis.call('HSET', record, 'due', due)
+  redis.call('ZREM', waiting, id)
+  redis.call('ZREM', unsent, id)
+end
+return 1
+"""
+
+# For what this version cannot read; its record may be lost, and is written anew.
+# gives 1 for the first time
+LEAVE = CLOCK + """
+local record, open, waiting, delayed = unpack(KEYS)
+local id, at, delay, envelope = unpack(ARGV)
+local status = redis.call('HGET', record, 'status')
+if not status then
+  redis.call('HSET', record, 'status', 'queued', 'envelope', envelope, 'anew', '1')
+  redis.call('ZADD', open, at, id)
+elseif status ~= 'queued' and status ~= 'started' then
+  return 0
+end
+redis.call('ZADD', delayed, 'NX', clock() + delay, id)
+redis.call('ZREM', waiting, id)
+return redis.call('HSETNX', record, 'left', '1')
+"""
+
+# gives 1, or 0 if it does not wait
+RESCHEDULE = OF_JOB + """
+local id, due, unsent = unpack(ARGV)
+if redis.call('HGET', record, 'status') ~= 'queued' then return 0 end
+redis.call('HSET', record, 'due', due)
+if redis.call('ZSCORE', retrying, id) then
+  redis.call('ZADD', retrying, due, id)
+else
+  redis.call('ZADD', delayed, due, id)
+  redis.call('ZREM', waiting, id)
+  redis.call('ZREM', unsent, id)
+end
+return 1
+"""
+
+POSTPONE = CLOCK + """
+local key, due = KEYS[1], clock() + ARGV[1]
+for n = 2, #ARGV do redis.call('ZADD', key, 'XX', due, ARGV[n]) end
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A job whose time has come, and the place where it stands."""
+
+    message: Message
+    key: str
+    score: str
+    #: The broker's list, the text to push there, and its bell; None: it is published.
+    push: tuple[str, str, str] | None = None
+
+    @property
+    def rank(self) -> float:
+        """What its queue's waiting jobs are sorted by: it comes when it is due."""
+        shift = rank(self.message) - self.message.enqueued_at
+        return shift + max(self.message.enqueued_at, float(self.score))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is due, and in how many seconds something else is; None: nothing waits."""
+
+    due: Sequence[Due]
+    next_in: float | None
+
+
+class Delayed(Jobs):
+    """Has jobs wait, and says whose time has come."""
+
+    @reachable
+    def due(self, step: int = STEP) -> Look:
+        """The jobs whose time has come: at most ``step`` of each set.
+
+        Those that only a newer version can read are looked at later, and those whose records are
+        gone are forgotten.
+        """
+        keys = [
+            self._key(kind, queue)
+            for kind in ("delayed", "retrying")
+            for queue in self._settings.queues
+        ]
+        left, *parts = self._script(DUE)(keys=keys, args=[self._prefix, step, STEP_BYTES])
+        found = list[Due]()
+        unreadable: dict[str, list[str]] = {}
+        for key, message_id, score, envelope in zip(*[iter(parts)] * 4, strict=True):
+            if not envelope:
+                self.redis.zrem(key, message_id)
+                continue
+            try:
+                found.append(Due(Message.from_json(envelope), key, score))
+            except BadMessage:
+                unreadable.setdefault(key, []).append(message_id)
+        for key, ids in unreadable.items():
+            self._script(POSTPONE)(keys=[key], args=[UNREADABLE, *ids])
+        return Look(found, float(left) if left else None)
+
+    @reachable
+    def send_due(self, due: Sequence[Due]) -> list[bool]:
+        """Move them on: each is pushed in this step, or noted as unsent, for the caller to publish.
+        False for those that somebody else has moved, or that have ended.
+        """
+        if not due:
+            return []
+        arguments: list[object] = [self._prefix, time.time()]
+        for one in due:
+            push_list, raw, bell = one.push or ("", "", "")
+            arguments += (
+                one.key, one.message.id, one.score, one.message.queue, repr(one.rank),
+                push_list, raw, bell,
+            )  # fmt: skip
+        return [bool(reply) for reply in self._script(SEND)(args=arguments)]
+
+    @reachable
+    def put_back(self, message: Message, delay: float) -> bool:
+        """Have the job wait for so many seconds; False if it has ended.
+
+        A record that was lost is written anew.
+        """
+        arguments = [message.id, delay, self._key("unsent")]
+        answer = self._script(PUT_BACK)(keys=self._keys(message), args=arguments)
+        if answer == -1 and not self.buried([message]):
+            self.record_anew(message)
+            answer = self._script(PUT_BACK)(keys=self._keys(message), args=arguments)
+        return bool(answer == 1)
+
+    @reachable
+    def leave(self, header: Mapping[str, object], arguments: object, delay: float) -> bool:
+        """The same for a message that only a newer version can read; whether for the first time.
+
+        It counts as one for later: a worker that waits for what it has begun must not wait for it.
+        Raises BadMessage if its header has not even what a job needs to be kept.
+        """
+        names = message_id, site, queue = [header.get(name) for name in ("id", "site", "queue")]
+        at = header.get("enqueued_at")
+        if not all(isinstance(name, str) for name in names) or not isinstance(at, (int, float)):
+            raise BadMessage("Its header says of no site and queue that a job is theirs.")
+        keys = [
+            self._key("record", str(message_id)), self._key("open", str(site)),
+            self._key("waiting", str(queue)), self._key("delayed", str(queue)),
+        ]  # fmt: skip
+        text = to_json({"header": header, "arguments": arguments})
+        return bool(self._script(LEAVE)(keys=keys, args=[message_id, at, delay, text]))
+
+    @reachable
+    def reschedule(self, message: Message, at: float) -> bool:
+        """Have a job that waits be due then; False if it has begun or ended."""
+        arguments = [message.id, repr(at), self._key("unsent")]
+        return bool(self._script(RESCHEDULE)(keys=self._keys(message), args=arguments))
+
+    @reachable
+    def call_up(self, message: Message) -> None:
+        """Let a job that waits for its time be begun by the caller, who needs no message for it."""
+        with self.redis.pipeline() as pipe:
+            for kind in ("delayed", "retrying"):
+                pipe.zrem(self._key(kind, message.queue), message.id)
+            pipe.execute()
+
+    @reachable
+    def count_delayed(self, queues: Iterable[str]) -> tuple[int, int]:
+        """How many jobs of these queues wait for their time: enqueued for later, and put back."""
+        queues = [*queues]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for kind in ("delayed", "retrying"):
+                for queue in queues:
+                    pipe.zcard(self._key(kind, queue))
+            sizes = pipe.execute()
+        return sum(sizes[: len(queues)]), sum(sizes[len(queues) :])
+
+    @reachable
+    def now(self) -> float:
+        """The time by Redis's clock, by which jobs are due."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
