@@ -22,8 +22,8 @@ end
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
 #        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the
-#        list; later: when it is due ('': now); replaces: 1 where it takes the place of its id's job,
-#        which may run: then it waits behind that
+#        list; later: when it is due ('': now); replaces: 1 where it takes the place of its id's
+#        job, which may run: then it waits behind that
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
 # cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
