@@ -102,6 +102,7 @@ class RedisBroker(KombuBroker):
         super().__init__(app, settings)
         self._forms: dict[tuple[str, bool], str] = {}
         self._lists: dict[tuple[str, bool], str] = {}
+        self._bases: dict[str, str] = {}
         #: Whether the app's settings let us make the message, and for which values.
         self._is_left_to_us: tuple[bool, list[Any]] | None = None
 
@@ -246,7 +247,10 @@ class RedisBroker(KombuBroker):
 
     def _base(self, queue: str) -> str:
         """What the names of a queue's lists begin with."""
-        return f"{self._options.get('global_keyprefix', '')}{self.queue_name(queue)}"
+        if queue not in self._bases:  # a look into Celery's settings takes long
+            prefix = self._options.get("global_keyprefix", "")
+            self._bases[queue] = f"{prefix}{self.queue_name(queue)}"
+        return self._bases[queue]
 
     @cached_property
     def _server_client(self) -> Any:

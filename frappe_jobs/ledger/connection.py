@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
+from frappe_jobs.ledger.script import Script
 from frappe_jobs.servers.refusals import as_ours
 from frappe_jobs.servers.sockets import IDLE, REDIS_LIMITS
 from frappe_jobs.servers.url import read_url
@@ -78,7 +79,7 @@ class Connected:
         # Any: redis-py's types differ from version to version.
         self.redis: Any = connect(url, **ANY_TEXT)
         #: Makes a script's text a function of ``keys`` and ``args``; only its hash is sent.
-        self._script = functools.cache(self.redis.register_script)
+        self._script = functools.cache(functools.partial(Script, self.redis))
 
     @contextmanager
     def reaching(self) -> Iterator[None]:

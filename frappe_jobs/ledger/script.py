@@ -1,0 +1,70 @@
+"""A script of Redis as a function; only its hash is sent.
+
+What redis-py does around a call (options, metrics, a retry that we never want) costs more than the
+call itself, and most of what a job costs is calls of scripts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from hashlib import sha1
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+#: Before 5.3 redis-py's pools want a command's name, which they do not use; then they warn of it.
+_OF_POOL = inspect.signature(redis.ConnectionPool.get_connection).parameters["command_name"]
+NAMED = ("EVALSHA",) if _OF_POOL.default is inspect.Parameter.empty else ()
+
+
+class Script:
+    """Called with keys and arguments; with a pipeline as ``client`` it becomes part of that."""
+
+    def __init__(self, client: Any, text: str) -> None:
+        self._client, self._text = client, text
+        self._registered = client.register_script(text)
+        self._hash = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(
+        self, keys: Sequence[Any] = (), args: Iterable[Any] = (), client: Any = None
+    ) -> Any:
+        if client is not None:
+            return self._registered(keys=keys, args=args, client=client)
+        command = packed(("EVALSHA", self._hash, len(keys), *keys, *args))
+        try:
+            return self._call(command)
+        except NoScriptError:
+            self._client.script_load(self._text)
+            return self._call(command)
+
+    def _call(self, command: bytes) -> Any:
+        pool = self._client.connection_pool
+        connection = pool.get_connection(*NAMED)
+        try:
+            connection.send_packed_command([command])
+            return connection.read_response()
+        except redis.ResponseError:  # an answer like any other
+            raise
+        except BaseException:  # nobody may read the answer to this for another's
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+
+def packed(parts: Iterable[Any]) -> bytes:
+    """A command as Redis reads it; raises redis.DataError for what has no form there."""
+    found = [part if isinstance(part, bytes) else _as_bytes(part) for part in parts]
+    head = b"*%d\r\n" % len(found)
+    return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in found])
+
+
+def _as_bytes(part: Any) -> bytes:
+    """A text, also one that came from bytes that are no UTF-8, or a number."""
+    if isinstance(part, str):
+        return part.encode("utf-8", "surrogateescape")
+    if isinstance(part, (int, float)) and not isinstance(part, bool):
+        return repr(part).encode()
+    raise redis.DataError(f"Redis has no form for {type(part).__name__}.")

@@ -1,0 +1,94 @@
+"""A script of Redis is called with one command, whose answer nobody else reads."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import redis
+
+from frappe_jobs.ledger.connection import connect
+from frappe_jobs.ledger.script import Script, packed
+
+ECHO = "return {KEYS[1] or '', unpack(ARGV)}"
+
+
+@pytest.fixture
+def server(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "parts", [("EVALSHA", "é", 1, 2.5, -3, 1e300, b"\xff", ""), ("x" * 100_000, "\n", '"')]
+)
+def test_a_command_is_packed_as_redis_py_packs_it(parts):
+    assert packed(parts) == b"".join(redis.Connection().pack_command(*parts))
+
+
+@pytest.mark.parametrize("part", [None, True, [], {}, object()])
+def test_what_redis_py_refuses_is_refused(part):
+    with pytest.raises(redis.DataError):
+        packed([part])
+
+
+def test_keys_and_arguments_arrive_as_they_are(server):
+    script = Script(server, ECHO)
+    assert script(keys=["é"], args=["a b", 1, 2.5, "", b"raw"]) == [
+        "é",
+        "a b",
+        "1",
+        "2.5",
+        "",
+        "raw",
+    ]
+    assert script() == [""]
+
+
+def test_a_script_that_the_server_has_forgotten_is_loaded_again(server):
+    script = Script(server, ECHO + " -- forgotten")
+    for _ in range(2):
+        server.script_flush()
+        assert script(args=["x"]) == ["", "x"]
+
+
+def test_an_error_of_the_script_is_raised_and_the_connection_goes_on(server):
+    script = Script(server, "return redis.error_reply('ODD no')")
+    client_id = server.client_id()
+    for _ in range(2):
+        with pytest.raises(redis.ResponseError, match="ODD no"):
+            script()
+    assert server.client_id() == client_id
+
+
+def test_in_a_pipeline_it_is_a_part_of_that(server):
+    with server.pipeline(transaction=False) as pipe:
+        Script(server, ECHO)(args=["x"], client=pipe)
+        pipe.echo("y")
+        assert pipe.execute() == [["", "x"], "y"]
+
+
+def test_the_answer_to_an_interrupted_call_is_nobodys(server):
+    """A job's timeout may interrupt whatever runs; the next call must not read that answer."""
+    slow = Script(server, "for n = 1, 3e7 do end return 'slow'")
+    slow()
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for seconds in (0.0005, 0.005, 0.02, 0.05):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                slow()
+            except Interrupted:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert server.echo("mine") == "mine"
+    finally:
+        signal.signal(signal.SIGALRM, before)
