@@ -18,7 +18,7 @@ PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
 	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py tests/unit/test_url.py
 
-.PHONY: venv demo test test-floor test-servers lint format reference benchmarks chaos test-bench
+.PHONY: venv demo test test-floor test-servers lint format docs reference benchmarks chaos test-bench
 
 venv: $(VENV)/installed
 
@@ -57,6 +57,9 @@ lint: venv
 format: venv
 	$(BIN)/isort --quiet .
 	$(BLACK) .
+
+docs: venv  ## the site, in build/site: no warning, no dead link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 reference: venv  ## docs/settings.md, docs/api.md and the manual page, made from the code
 	$(BIN)/python docs/generate.py

@@ -16,7 +16,7 @@ from benchmarks.rooms import drain, enqueue, many, memory, schedule
 
 NAME = "benchmarks"
 #: Where the page quotes the text.
-QUOTE = ("<!-- file: docs/benchmarks.txt -->\n```text\n", "```\n")
+QUOTE = ("`docs/benchmarks.txt`:\n\n```text\n", "```\n")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
-from frappe_jobs.message import to_json
+from frappe_jobs.message import Message, to_json
 
 
 class Pause(NamedTuple):
@@ -24,6 +24,10 @@ class Pause(NamedTuple):
     def name(self) -> str:
         """In words: "long", "site1 in long", "site1"."""
         return " in ".join(part for part in (self.site, self.queue) if part)
+
+    def holds(self, message: Message) -> bool:
+        """Whether it keeps that message waiting."""
+        return self.queue in (None, message.queue) and self.site in (None, message.site)
 
 
 class Pauses(BenchRedis):

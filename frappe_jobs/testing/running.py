@@ -129,7 +129,10 @@ def _one_after_the_other(here: Runtime, queue: str | None, clock: Clock) -> Iter
     """The next that is due, as long as there is one."""
     put_back = _put_back.setdefault(here, {})
     while True:
+        pauses = here.ledger.pauses()
         for record in _waiting(here, queue):
+            if any(one.holds(record.message) for one in pauses):
+                continue
             if put_back.get(record.message.id, record.due or 0.0) <= clock.now():
                 break
         else:

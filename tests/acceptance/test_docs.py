@@ -9,17 +9,20 @@ A page is run from top to bottom in a folder of its own, as a reader would.
     ```mermaid  a picture: its kind is checked
     ```text     what the block before it prints; "…" stands for anything
 
-A comment on the line above a block says what else is meant:
+A line above a block, which the reader sees, says what else is meant:
 
-    <!-- file: shop/tasks.py -->  the block is a file, and is written
-    <!-- background -->           a command that goes on; it must say "ready", "background: 3" times
-    <!-- exit: 1 -->              the commands' exit status
-    <!-- signature -->            how a function is called: nothing to run
+    `shop/tasks.py`:              the block is a file, and is written
+    *In a shell of its own:*      a command that goes on; it must say "ready"
+    *In a shell of its own, which says `ready` 3 times:*
+    *It ends with status 1:*      the commands' exit status
+    *With no site open:*          the Python block opens what it needs
 
-A comment on a line of its own says what is meant for the page:
+So does a line for the whole page:
 
-    <!-- server -->               a Redis is there, as redis_queue; "server: REDIS_URL" says where
-    <!-- inside: site1 -->        Python blocks run with that site open, but for those "outside"
+    *To follow this page: a Redis, named by `FRAPPE_REDIS_QUEUE` in each shell.*
+    *Its Python runs inside `with frappe.site("site1"):`.*
+
+A comment is for what nobody needs to see: ``<!-- signature -->`` above how a function is called.
 """
 
 from __future__ import annotations
@@ -54,7 +57,16 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TIMEOUT = 30
 
-FENCE, MARK = re.compile(r"```(\w*)$"), re.compile(r"<!-- (\w+)(?:: (.+?))? -->$")
+FENCE, HIDDEN = re.compile(r"```(\w*)$"), re.compile(r"<!-- (\w+)(?:: (.+?))? -->$")
+#: What a reader sees above a block, or on a page, and what it means.
+SEEN = {
+    "file": re.compile(r"`([\w./-]+)`:$"),
+    "background": re.compile(r"\*In a shell of its own(?:, which says `ready` (\d+) times)?:\*$"),
+    "exit": re.compile(r"\*It ends with status (\d+):\*$"),
+    "outside": re.compile(r"\*With no site open()?:\*$"),
+    "server": re.compile(r"\*To follow this page: a Redis, named by `(\w+)` in each shell\.\*$"),
+    "inside": re.compile(r'\*Its Python runs inside `with frappe\.site\("(\w+)"\):`\.\*$'),
+}
 PAGE_MARKS = ("server", "inside")
 #: Commands that change the reader's machine: only their form is checked.
 VENV = ("python3 -m venv .venv", ". .venv/bin/activate")
@@ -83,8 +95,8 @@ def blocks(text: str, name: str) -> Iterator[Block]:
     found: list[Block] = []
     lines = enumerate(text.splitlines(), 1)
     for number, line in lines:
-        if mark := MARK.fullmatch(line):
-            marks[mark[1]] = mark[2]
+        if mark := mark_in(line):
+            marks |= mark
         elif fence := FENCE.fullmatch(line):
             inside = []
             for _, content in lines:
@@ -99,14 +111,22 @@ def blocks(text: str, name: str) -> Iterator[Block]:
             else:
                 found.append(block)
             marks = {}
-        else:
+        elif line:
             marks = {}
     return iter(found)
 
 
+def mark_in(line: str) -> dict[str, str | None]:
+    """The mark that the line is; empty for any other line."""
+    if hidden := HIDDEN.fullmatch(line):
+        assert hidden[1] in ("signature", "table"), f"the reader does not see {line!r}"
+        return {hidden[1]: hidden[2]}
+    return {name: found[1] for name, form in SEEN.items() if (found := form.fullmatch(line))}
+
+
 def page_marks(text: str) -> dict[str, str | None]:
-    found = [MARK.fullmatch(line) for line in text.splitlines()]
-    return {mark[1]: mark[2] for mark in found if mark and mark[1] in PAGE_MARKS}
+    marks = {name: said for line in text.splitlines() for name, said in mark_in(line).items()}
+    return {name: said for name, said in marks.items() if name in PAGE_MARKS}
 
 
 class Python:
@@ -441,7 +461,7 @@ class TestARunThatIsNotAsThePageSays:
             ("```sh\nfrappe-jobs nope\n```", "No such command"),
             ("```sh\necho one\n```\n```text\ntwo\n```", "prints"),
             ("```sh\necho one; echo two\n```\n```text\none\n```", "prints"),
-            ("<!-- exit: 3 -->\n```sh\nexit 4\n```", "page:2: 4"),
+            ("*It ends with status 3:*\n```sh\nexit 4\n```", "page:2: 4"),
             ("```python\nprint(1)\n```\n```text\n2\n```", "prints"),
             ("```python\nfrappe_jobs\n```", "NameError"),
             ("```python\n1 / 0\n```\n```text\nKeyError: …\n```", "prints"),
@@ -451,7 +471,8 @@ class TestARunThatIsNotAsThePageSays:
             ("```\nls\n```", "nobody checks"),
             ("```console\nbench nope\n```", "bench nope"),
             ("```console\nrm -r sites\n```", "not a form"),
-            ("<!-- background -->\n```sh\necho never\n```", "page:2"),
+            ("*In a shell of its own:*\n\n```sh\necho never\n```", "page:3"),
+            ("<!-- file: b.py -->\n```python\nthree = 3\n```", "the reader does not see"),
             ("```sh\nmake nonsense\n```", "nonsense"),
             ("```sh\npip install 'frappe_jobs[nonsense]'\n```", "nonsense"),
             ("```sh\npip install something-else\n```", "not a form"),
@@ -475,7 +496,7 @@ class TestARunThatIsNotAsThePageSays:
     def test_what_is_right_passes(self, open_page):
         text = (
             "```sh\nmkdir -p a; cd a; export GREETING=hello\n```\n"
-            "<!-- file: b.py -->\n```python\nthree = 3\n```\n"
+            "`b.py`:\n\n```python\nthree = 3\n```\n"
             "```python\nimport os, b\nprint(os.environ['GREETING'], b.three)\n```\n"
             "```text\nhel… 3\n```\n"
             "```python\n1 / 0\n```\nA sentence.\n"

@@ -11,7 +11,7 @@ WIDTH = 96
 NAME = "chaos.txt"
 #: The page, and where it quotes the text.
 PAGE = "guarantees.md"
-QUOTE = (f"<!-- file: docs/{NAME} -->\n```text\n", "```\n")
+QUOTE = (f"`docs/{NAME}`:\n\n```text\n", "```\n")
 
 
 @dataclass(frozen=True)

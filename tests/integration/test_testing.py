@@ -14,6 +14,7 @@ from acme import tasks
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.errors import ArgumentError, StillEnqueuing
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import Clock
 from frappe_jobs.testing import bench as make_bench
 from frappe_jobs.testing import benches, enqueued, forget_jobs, run_due, run_jobs
@@ -64,6 +65,17 @@ class TestRunJobs:
         frappe.enqueue(tasks.enqueue_further, rollback=False)
         with pytest.raises(StillEnqueuing, match="After 1 runs acme.tasks.add still waits"):
             run_jobs(limit=1)
+
+    def test_what_is_paused_waits(self, site, jobs_bench):
+        pauses = [Pause("long", None), Pause(None, "site2")]
+        jobs_bench.ledger.pause(pauses)
+        with frappe.site("site2"):
+            frappe.enqueue(tasks.ping)
+        frappe.enqueue(tasks.ping, "long")
+        frappe.enqueue(tasks.ping, "short")
+        assert [job.queue for job in run_jobs()] == ["short"]
+        jobs_bench.ledger.end_pauses(pauses)
+        assert [job.site for job in run_jobs()] == ["site2", "site1"]
 
     def test_a_job_is_no_longer_with_the_broker(self, site, jobs_bench):
         frappe.enqueue(tasks.ping)
