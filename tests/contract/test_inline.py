@@ -139,7 +139,7 @@ def test_what_they_wrote_is_alike(both):
 def test_they_ran_in_the_same_order_between_the_same_hooks(both):
     def order(which: str) -> list[str]:
         begun = [mark["method"] for mark in both[which][1] if mark["what"] == "'before_job'"]
-        return [method for method in begun if "succeed_at_last" not in method]  # a second later
+        return [*dict.fromkeys(begun)]  # a retry comes some time later
 
     assert order("inline") == order("worker")
     assert sorted(map(repr, both["inline"][1])) == sorted(map(repr, both["worker"][1]))

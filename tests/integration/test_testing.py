@@ -118,6 +118,23 @@ class TestClock:
         assert attempts_after(seconds=15) == attempts_after(minutes=4) == (2, "queued")
         assert attempts_after(minutes=2) == (3, "failed")
 
+    def test_a_job_for_later_waits_for_it(self, site, jobs_clock):
+        in_an_hour = frappe.enqueue_in(timedelta(hours=1), tasks.ping)
+        tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+        frappe.enqueue_at(tomorrow, tasks.add, x=1)
+        frappe.enqueue(tasks.echo)
+        assert [job.method for job in run_jobs()] == ["acme.tasks.echo"]
+        assert {job.method for job in enqueued()} == {"acme.tasks.ping", "acme.tasks.add"}
+        jobs_clock.move(hours=1, seconds=1)
+        assert [job.method for job in run_jobs()] == ["acme.tasks.ping"]
+        assert (in_an_hour.wait(1), [job.method for job in enqueued()]) == (
+            "pong",
+            ["acme.tasks.add"],
+        )
+        jobs_clock.move_to(tomorrow)
+        assert [job.result for job in run_jobs()] == [1]
+        assert run_jobs() == []
+
     def test_it_is_moved_on_and_back_to_the_real_time_only(self):
         clock = Clock()
         real = clock.now()
