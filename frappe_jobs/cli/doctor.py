@@ -14,6 +14,7 @@ import click
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, one_line, pass_bench, with_site
 from frappe_jobs.doctor import examine_switch, worst_first
+from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.doctor.scan import folder_of, scan
 from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ConfigError
@@ -47,7 +48,11 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
     logging.disable()  # what would be logged is among the findings
     found = _scan(bench) if only_scan else _examine(bench, fix)
     if style == "json":
-        rows = [{key: getattr(finding, key) for key in COLUMNS} for finding in found]
+        rows = [
+            {key: getattr(finding, key) for key in COLUMNS}
+            | {"mendable": isinstance(finding, Mendable)}
+            for finding in found
+        ]
         click.echo(json.dumps(rows, indent=1))
     else:
         _print(found)

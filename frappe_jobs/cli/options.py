@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from frappe_jobs import embedded
+from frappe_jobs import embedded, runtime
 from frappe_jobs.cli import completion
 from frappe_jobs.config import Settings, load_settings, variable
-from frappe_jobs.errors import ConfigError, did_you_mean
+from frappe_jobs.errors import did_you_mean
 from frappe_jobs.sites_folder import find_sites_path
 
 
@@ -119,15 +119,8 @@ def load(module: str, extra: str, packages: Collection[str]) -> Any:
 
     Raises ConfigError if one of them is not installed.
     """
-    try:
+    with runtime.needing(extra, packages):
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name not in packages:
-            raise
-        raise ConfigError(
-            f"{error.name} is not installed, and this command needs it: pip install "
-            f"'frappe_jobs[{extra}]'."
-        ) from None
 
 
 def known_queues(context: click.Context, _: click.Parameter, value: str | None) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from frappe_jobs.alive.code import on_disk
 from frappe_jobs.brokers.base import Broker
@@ -145,9 +146,10 @@ class Checkup:
             return
         yield from check_workers(settings, online, waiting)
         yield from check_pauses(ledger.pauses(), waiting, time.time())
-        yield from check_code(online, on_disk(settings.sites.apps()))
+        yield from check_code(online, lambda: on_disk(settings.sites.apps()))
         now = time.time()
-        yield from check_queues(settings, waiting, self._suspects(now), now)
+        suspects = chain.from_iterable(self._suspects(now - settings.lease, now))
+        yield from check_queues(settings, waiting, suspects, now)
 
     def _is_on_celery(self) -> bool:
         """False: it is no finding that our workers and scheduler do not run."""
@@ -172,29 +174,30 @@ class Checkup:
         lost = self._lost(now)
         yield from check_lost(settings.claim_ttl, parts.broker, lost, unsent, self._send_again)
         known = {record.message.id for record in [*lost, *unsent]}
-        started = [record for record in self._suspects(now) if record.status == STARTED]
+        started = ledger.suspects((), waiting_since=now - settings.lease, looked_for=now)
         orphans = [record for record in self._mine(started) if record.message.id not in known]
         running = self._mine(listing.running())
         yield from check_running(settings, running, orphans, now)
         yield from check_failed(self._mine(listing.failed_since(now - DAY)), self._sites)
         yield from check_kept_aside(ledger.kept_aside(), now)
 
-    def _suspects(self, now: float) -> list[Record]:
-        """The jobs that have waited, or have had no lease, for the length of a lease."""
-        settings = self._parts.settings
-        return self._parts.ledger.suspects(
-            settings.queues, waiting_since=now - settings.lease, looked_for=now, limit=LIMIT
-        )
+    def _suspects(self, since: float, looked_for: float) -> Iterator[list[Record]]:
+        """The jobs that have waited, or have had no lease, since then.
+
+        Queue by queue, as those of all together may be very many.
+        """
+        ledger, queues = self._parts.ledger, self._parts.settings.queues
+        for some in ((), *((queue,) for queue in queues)):
+            found = ledger.suspects(some, waiting_since=since, looked_for=looked_for, limit=LIMIT)
+            yield [one for one in found if (one.status == STARTED) == (not some)]
 
     def _lost(self, now: float) -> list[Record]:
         settings, ledger, broker = self._parts.settings, self._parts.ledger, self._parts.broker
-        suspects = self._suspects(now)
+        since, looked_for = now - settings.lease, now
         if not broker.is_searchable:  # jobs count as lost there until they were sent again
-            since = now - lost_after(settings, broker)
-            suspects = ledger.suspects(
-                settings.queues, waiting_since=since, looked_for=since, limit=LIMIT
-            )
-        return gone(ledger, broker, self._mine(suspects))
+            since = looked_for = now - lost_after(settings, broker)
+        suspects = self._suspects(since, looked_for)
+        return [*chain.from_iterable(gone(ledger, broker, self._mine(some)) for some in suspects)]
 
     def _send_again(self, lost: Sequence[Record]) -> None:
         if MESSAGES in self._reach.away:

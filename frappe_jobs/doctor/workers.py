@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os.path import commonprefix
 
@@ -60,8 +61,11 @@ def check_pauses(
         yield Finding("warning", what, f"To go on: {cure}")
 
 
-def check_code(workers: Sequence[OnlineWorker], disk: Code) -> Iterator[Finding]:
-    """Whether they run the code that is on disk."""
+def check_code(workers: Sequence[OnlineWorker], look: Callable[[], Code]) -> Iterator[Finding]:
+    """Whether they run the code that is on disk, which is looked at if there are any."""
+    if not workers:
+        return
+    disk = look()
     found = {worker.name: why for worker in workers if (why := stale(worker, disk))}
     for name, why in found.items():
         what = f"The worker {name} runs other code than is on disk here: {why}."
@@ -89,15 +93,21 @@ def check_queues(
     """How many jobs wait, and whether any has waited too long."""
     depths = ", ".join(f"{queue} {count:,}" for queue, count in waiting.items())
     yield Finding("ok", f"Jobs that wait: {depths}.")
-    queued = [record for record in suspects if record.status == QUEUED]
-    for queue in settings.queues.values():
-        limit = max(LONG_WAIT, queue.timeout)
-        late = [
-            record for record in queued
-            if record.message.queue == queue.name and now - waits_since(record) > limit
-        ]  # fmt: skip
-        if late:
-            yield _late(queue.name, limit, late, now)
+    late: Counter[str] = Counter()
+    oldest: dict[str, Record] = {}
+    for record in suspects:  # they may be very many, so none is kept that need not be
+        queue, since = record.message.queue, waits_since(record)
+        if record.status == QUEUED and queue in settings.queues:
+            if now - since > _limit(settings, queue):
+                late[queue] += 1
+            if queue not in oldest or since < waits_since(oldest[queue]):
+                oldest[queue] = record
+    for queue in filter(late.get, settings.queues):
+        yield _late(oldest[queue], _limit(settings, queue), late[queue], now)
+
+
+def _limit(settings: Settings, queue: str) -> int:
+    return max(LONG_WAIT, settings.queues[queue].timeout)
 
 
 def waits_since(record: Record) -> float:
@@ -105,12 +115,12 @@ def waits_since(record: Record) -> float:
     return max(record.due or 0, record.message.enqueued_at)
 
 
-def _late(queue: str, limit: int, late: Sequence[Record], now: float) -> Finding:
-    oldest = min(late, key=waits_since)
+def _late(oldest: Record, limit: int, count: int, now: float) -> Finding:
+    queue = oldest.message.queue
     what = (
         f"In the queue {queue!r} {oldest.message.name} of {oldest.message.site} has waited for "
         f"{duration(now - waits_since(oldest))}; for over {duration(limit)}: "
-        f"{number(len(late), 'job')}."
+        f"{number(count, 'job')}."
     )
     cure = f"Start more processes: frappe-jobs worker --queue {queue} --concurrency 4."
     return Finding("warning", what, cure)

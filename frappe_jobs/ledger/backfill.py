@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import chain
 
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
@@ -96,7 +95,7 @@ class Backfill:
         found: list[tuple[str, str | None]] = []
         for base, states in (("open", (OPEN_STATE,)), ("ended", ENDED)):
             whole = self._ledger._key(base, site)
-            parts = chain.from_iterable(self._indexes.parts(site, state) for state in states)
+            parts = (self._indexes.whole(site, state) for state in states)
             found += [(whole, None), *((part, whole) for part in parts)]
         return found
 

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.indexing import token
 from frappe_jobs.ledger.record import ENDED, FAILED
 from frappe_jobs.ledger.wanted import Wanted
+from frappe_jobs.message import to_json
 
 #: What the indexes of jobs that wait or run are called.
 OPEN_STATE = "open"
 
-# gives of each index how many are in it from that score on
-COUNTS = """
-local counts = {}
-for n, key in ipairs(KEYS) do counts[n] = redis.call('ZCOUNT', key, ARGV[n], '+inf') end
-return counts
+#: Sites that one step looks at, and indexes that may be counted to choose between them: with more,
+#: the sites' own are read.
+STEP, MOST = 250, 5_000
+
+# what a site has against what its indexes have, which must be as many
+# lows: from which score on an ended job is kept, in all and by status
+# gives the places of sites whose indexes of open jobs, and of ended ones, are not whole
+WHOLE = """
+local prefix, sites, tokens = ARGV[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
+local lows = cjson.decode(ARGV[4])
+local open, ended = {}, {}
+for n, site in ipairs(sites) do
+  local by, many = prefix .. 'by:' .. tokens[n] .. ':', 0
+  if redis.call('ZCARD', prefix .. 'open:' .. site) ~= redis.call('ZCARD', by .. 'open') then
+    open[#open + 1] = n - 1
+  end
+  for status, low in pairs(lows) do
+    if status ~= '' then many = many + redis.call('ZCOUNT', by .. status, low, '+inf') end
+  end
+  if redis.call('ZCOUNT', prefix .. 'ended:' .. site, lows[''], '+inf') ~= many then
+    ended[#ended + 1] = n - 1
+  end
+end
+return {open, ended}
+"""
+
+# gives how many are in these indexes
+SUM = """
+local sum = 0
+for _, key in ipairs(KEYS) do sum = sum + redis.call('ZCARD', key) end
+return sum
 """
 
 
@@ -34,12 +61,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to read for a site, by ``open`` and the statuses of ends.
+    """What to read, by ``open`` and the statuses of ends."""
 
-    Without a choice the site's own index of all of them is read.
-    """
+    choices: dict[str, Choice] = field(default_factory=dict)
+    #: The sites whose own indexes are read beside the choice, as the others are not whole.
+    beside: dict[str, Sequence[str]] = field(default_factory=dict)
 
-    choices: dict[str, Choice]
+    def unchosen(self, state: str, sites: Sequence[str]) -> Sequence[str]:
+        """Those of these sites whose own index of all of that state is read."""
+        return self.beside.get(state, ()) if state in self.choices else sites
 
 
 class Indexes:
@@ -48,37 +78,23 @@ class Indexes:
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger, self._settings = ledger, settings
 
-    def plans(self, wanted: Wanted) -> dict[str, Plan]:
-        """For each site of the search, in one round trip."""
-        now = time.time()
-        counted = {site: [*self._counted(site, wanted, now)] for site in wanted.sites}
-        with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
-            for keys in counted.values():
-                self._ledger._script(COUNTS)(
-                    keys=[key for key, _ in keys], args=[low for _, low in keys], client=pipe
-                )
-            replies = pipe.execute()
-        return {
-            site: self._plan(site, wanted, dict(zip((key for key, _ in keys), found, strict=True)))
-            for (site, keys), found in zip(counted.items(), replies, strict=True)
-        }
+    def plan(self, wanted: Wanted) -> Plan:
+        """What to read for that search."""
+        broken, plan = self._broken(wanted.sites), Plan()
+        for state, missing in broken.items():
+            whole = [site for site in wanted.sites if site not in missing]
+            if choice := self._shortest(state, _choices(whole, state, wanted)):
+                plan.choices[state] = choice
+                plan.beside[state] = [site for site in wanted.sites if site in missing]
+        return plan
 
     def is_whole(self, site: str) -> bool:
         """Whether all jobs of the site are in the indexes, and no others."""
-        keys = [*self._all(site, time.time())]
-        with self._ledger.reaching():
-            found = self._ledger._script(COUNTS)(
-                keys=[key for key, _ in keys], args=[low for _, low in keys]
-            )
-        counts = dict(zip((key for key, _ in keys), found, strict=True))
-        return self._whole(site, counts) == {OPEN_STATE, *ENDED}
+        return not any(self._broken([site]).values())
 
-    def parts(self, site: str, state: str) -> list[str]:
-        """The indexes of which each job of that state is in exactly one."""
-        if state == OPEN_STATE:
-            queues = self._settings.queues
-            return [self._key(token(site, "queue", queue), state) for queue in queues]
-        return [self._key(token(site, "site"), state)]
+    def whole(self, site: str, state: str) -> str:
+        """The index that has each job of that state."""
+        return self._ledger.index_key(token(site, "site"), state)
 
     def since(self, state: str, now: float) -> str:
         """The lowest score of those that are still kept."""
@@ -88,53 +104,52 @@ class Indexes:
         ttl = settings.job_failure_ttl if state == FAILED else settings.results_ttl
         return repr(now - ttl)
 
-    def _key(self, one: str, state: str) -> str:
-        return self._ledger.index_key(one, state)
+    def _broken(self, sites: Sequence[str]) -> dict[str, set[str]]:
+        """By state the sites whose indexes are not whole."""
+        now = time.time()
+        lows = {"": repr(now)} | {status: self.since(status, now) for status in ENDED}
+        found: dict[str, set[str]] = {OPEN_STATE: set(), "ended": set()}
+        for start in range(0, len(sites), STEP):
+            some = sites[start : start + STEP]
+            tokens = [token(site, "site") for site in some]
+            arguments = [self._ledger._prefix, *map(to_json, ([*some], tokens, lows))]
+            with self._ledger.reaching():
+                replies = self._ledger._script(WHOLE)(args=arguments)
+            for places, missing in zip(replies, found.values(), strict=True):
+                missing |= {some[int(place)] for place in places}
+        return {state: found[OPEN_STATE if state == OPEN_STATE else "ended"]
+                for state in (OPEN_STATE, *ENDED)}  # fmt: skip
 
-    def _all(self, site: str, now: float) -> Iterator[tuple[str, str]]:
-        yield self._ledger._key("open", site), "-inf"
-        yield self._ledger._key("ended", site), repr(now)
-        for state in (OPEN_STATE, *ENDED):
-            yield from ((key, self.since(state, now)) for key in self.parts(site, state))
+    def _shortest(self, state: str, choices: Sequence[Choice]) -> Choice | None:
+        if len(choices) < 2:
+            return next(iter(choices), None)
+        return min(choices, key=lambda one: self._size(state, one))
 
-    def _counted(self, site: str, wanted: Wanted, now: float) -> Iterator[tuple[str, str]]:
-        yield from self._all(site, now)
-        for state in (OPEN_STATE, *ENDED):
-            for choice in _choices(site, state, wanted):
-                for one in choice.tokens:
-                    yield self._key(one, state), self.since(state, now)
-
-    def _whole(self, site: str, counts: dict[str, int]) -> set[str]:
-        """Those of the states whose indexes have as many as the site has."""
-        whole: set[str] = set()
-        for base, states in (("open", (OPEN_STATE,)), ("ended", ENDED)):
-            parts = sum(counts[key] for state in states for key in self.parts(site, state))
-            if parts == counts[self._ledger._key(base, site)]:
-                whole |= {*states}
-        return whole
-
-    def _plan(self, site: str, wanted: Wanted, counts: dict[str, int]) -> Plan:
-        chosen: dict[str, Choice] = {}
-        for state in self._whole(site, counts):
-            choices = _choices(site, state, wanted)
-            if choices:
-                chosen[state] = min(
-                    choices,
-                    key=lambda one: sum(counts[self._key(each, state)] for each in one.tokens),
-                )
-        return Plan(chosen)
+    def _size(self, state: str, choice: Choice) -> int:
+        size = 0
+        for start in range(0, len(choice.tokens), STEP):
+            some = choice.tokens[start : start + STEP]
+            keys = [self._ledger.index_key(one, state) for one in some]
+            with self._ledger.reaching():
+                size += self._ledger._script(SUM)(keys=keys)
+        return size
 
 
-def _choices(site: str, state: str, wanted: Wanted) -> list[Choice]:
-    found = []
-    if state != OPEN_STATE:
-        found.append(Choice([token(site, "site")], "site"))
-    if wanted.queues:
-        found.append(Choice([token(site, "queue", one) for one in wanted.queues], "queues"))
-    if wanted.method is not None:
-        found.append(Choice([token(site, "method", wanted.method)], "method"))
-    if wanted.user is not None:
-        found.append(Choice([token(site, "user", wanted.user)], "user"))
+def _choices(sites: Sequence[str], state: str, wanted: Wanted) -> list[Choice]:
+    """By which filters the wanted jobs of that state can be found; without any, by their site."""
+    named: list[tuple[str, str, Sequence[str]]] = [("queues", "queue", [*wanted.queues])]
+    named += [
+        (name, name, [value])
+        for name in ("method", "user")
+        if (value := getattr(wanted, name)) is not None
+    ]
     if state == FAILED:
-        found += [Choice([token(site, "word", word)], "words") for word in wanted.words]
+        named += [("words", "word", [word]) for word in wanted.words]
+    found = [
+        Choice([token(site, kind, value) for site in sites for value in values], of)
+        for of, kind, values in named
+        if 0 < len(values) * len(sites) <= MOST
+    ]
+    if not found and sites and state != OPEN_STATE:
+        found.append(Choice([token(site, "site") for site in sites], "site"))
     return found

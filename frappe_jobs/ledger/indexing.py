@@ -5,7 +5,7 @@ scripts, keys and arguments are those without them.
 
 An index is named after what it is of, and after ``open`` or how its jobs have ended: it is sorted
 by when they were enqueued, or ended.  It need not be whole, for a job may have been recorded by
-another version; ``ledger/indexes.py`` sees that, and fills the gap.
+another version; ``ledger/indexes.py`` sees that by those of whole sites, and fills the gap.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ return reply
 
 # What need not happen each time happens for one of sixteen made ids.
 ADD_OPEN = f"""
-for n = 1, #index / 5 do
+for n = 1, #index / 6 do
   if reply[n] == 1 or reply[n] == 3 then
-    local id, at = index[5 * n - 4], index[5 * n - 3]
-    for m = 5 * n - 2, 5 * n do
+    local id, at = index[6 * n - 5], index[6 * n - 4]
+    for m = 6 * n - 3, 6 * n do
       local key = ARGV[1] .. 'by:' .. index[m] .. ':open'
       redis.call('ZADD', key, at, id)
       if string.sub(id, 1, 1) == '0' then redis.call('EXPIRE', key, {UNTOUCHED}) end
@@ -70,7 +70,7 @@ if reply == 1 and (was == 'queued' or was == 'started') then
   for one in string.gmatch(index, '%S+') do
     local key = by .. 'by:' .. one .. ':'
     n = n + 1
-    if n < 4 then redis.call('ZREM', key .. 'open', id) end
+    if n < 5 then redis.call('ZREM', key .. 'open', id) end
     if string.sub(id, 1, 1) == '0' then
       redis.call('ZREMRANGEBYSCORE', key .. status, '-inf', now - ttl)
     end
@@ -101,27 +101,27 @@ def _indexed(step: str, is_end: bool) -> str:
     return AROUND.format(head=head, step=step, before="", after=ADD_OPEN)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def token(site: str, kind: str, value: str = "") -> str:
     """Names what jobs of a site are found by: short, whatever the value, and no two alike."""
     return blake2b(to_json([site, kind, value]).encode(), digest_size=10).hexdigest()
 
 
 def tokens_of(message: Message) -> list[str]:
-    """What a job is found by, while it waits or runs: its queue, method and user."""
+    """What a job is found by, while it waits or runs: its queue, method, user and site."""
     site = message.site
     return [
         token(site, "queue", message.queue),
         token(site, "method", message.method),
         token(site, "user", message.user),
+        token(site, "site"),
     ]
 
 
 def ended_tokens(message: Message, words: Iterable[str] = ()) -> list[str]:
-    """What it is found by once it has ended: its site as well, and words if it failed."""
-    site = message.site
-    of_words = (token(site, "word", word) for word in words)
-    return [*tokens_of(message), token(site, "site"), *of_words]
+    """What it is found by once it has ended: by words as well, if it failed."""
+    of_words = (token(message.site, "word", word) for word in words)
+    return [*tokens_of(message), *of_words]
 
 
 class Indexing(Counting):

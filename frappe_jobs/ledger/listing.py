@@ -83,11 +83,10 @@ class Listing:
         }
 
     def failed_since(self, since: float) -> Iterator[Record]:
-        """The jobs of all sites that have failed since then, queue by queue."""
+        """The jobs of all sites that have failed since then, queue by queue, without tracebacks."""
         for queue in self._settings.queues:
-            yield from chain.from_iterable(
-                map(self._ledger.read_all, self._pages("failed", queue, lowest=since))
-            )
+            for page in self._pages("failed", queue, lowest=since):
+                yield from filter(None, self._ledger.read_heads(page))
 
     def running(self) -> list[Record]:
         """The jobs of all sites that have begun and not ended."""

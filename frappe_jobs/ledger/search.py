@@ -17,6 +17,7 @@ from frappe_jobs.config import Settings
 from frappe_jobs.errors import ArgumentError, shortened
 from frappe_jobs.ledger import Ledger, cursor
 from frappe_jobs.ledger.cursor import START, Position
+from frappe_jobs.ledger.heads import Family, Nearest
 from frappe_jobs.ledger.indexes import Choice, Indexes, Plan
 from frappe_jobs.ledger.keys import AHEAD
 from frappe_jobs.ledger.record import (
@@ -28,13 +29,12 @@ from frappe_jobs.ledger.record import (
     STARTED,
     Record,
 )
-from frappe_jobs.ledger.sieve import Stream, find_heads
-from frappe_jobs.ledger.walk import Few, Source, Walk
+from frappe_jobs.ledger.sieve import Kind
+from frappe_jobs.ledger.walk import Few, Walk
 from frappe_jobs.ledger.wanted import Wanted, mark
 
 #: Jobs on a page, at most.
 LONGEST_PAGE = 1_000
-NO_PLAN = Plan({})
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Search:
         begun = START
         if cursor_before is not None:
             begun = cursor.read(cursor_before, self._described)
-        walk = Walk(self._streams(begun), limit + 1)
+        walk = self._walk(begun, limit + 1)
         found: dict[str, tuple[Position, Record]] = {}
         while len(found) <= limit and (some := [*islice(walk, limit + 1 - len(found))]):
             found |= self._fitting(some)
@@ -106,65 +106,56 @@ class Search:
             if record and self._wanted.fits(record)
         }
 
-    def _streams(self, begun: Position) -> list[Source]:
-        """Where the wanted jobs may be, each from that place on."""
+    def _walk(self, begun: Position, limit: int) -> Walk:
+        """Through where the wanted jobs may be, from that place on."""
         wanted = self._wanted
         if wanted.job is not None:
-            return [self._of_id(begun)]
-        plans = dict[str, Plan]()
+            nothing = Nearest(self._ledger, (), begun)
+            return Walk(self._ledger, limit, nothing, [self._of_id(begun)])
+        plan = Plan()
         if self._settings.keeps_search_index and wanted.is_narrow:
-            plans = self._indexes.plans(wanted)
-        streams = [
-            stream
-            for site in wanted.sites
-            for stream in self._of_site(site, plans.get(site, NO_PLAN))
-        ]
-        for stream in streams:
-            stream.begin(begun)
-        find_heads(self._ledger, streams)
-        if STARTED in wanted.of_statuses:
-            return [*streams, self._running(begun)]
-        return [*streams]
+            plan = self._indexes.plan(wanted)
+        nearest = Nearest(self._ledger, [*self._families(plan)], begun)
+        running = [self._running(begun)] if STARTED in wanted.of_statuses else []
+        return Walk(self._ledger, limit, nearest, running)
 
-    def _of_site(self, site: str, plan: Plan) -> Iterator[Stream]:
+    def _families(self, plan: Plan) -> Iterator[Family]:
         statuses, now = self._wanted.of_statuses, time.time()
+        others = [*statuses & {FINISHED, CANCELLED}]
         for state, status in (("open", QUEUED), *zip(ENDED, ENDED, strict=True)):
             if status in statuses and (choice := plan.choices.get(state)):
-                yield from self._chosen(choice, state, status)
-                statuses -= {status}
+                yield self._chosen(choice, state, status)
         if QUEUED in statuses:
-            yield from self._queued(site)
+            yield from self._queued(plan.unchosen("open", self._wanted.sites))
         if FAILED in statuses:
             ttl = self._settings.job_failure_ttl
-            yield self._stream("ended", site, statuses=[FAILED], shift=ttl, bounds=(now, inf))
-        if others := [*statuses & {FINISHED, CANCELLED}]:
+            sites = plan.unchosen(FAILED, self._wanted.sites)
+            yield self._family("ended", sites, statuses=[FAILED], shift=ttl, bounds=(now, inf))
+        if others:
             # The index is sorted by when a record expires: failed jobs, kept longer, come before.
-            ttl = self._settings.results_ttl
+            ttl, sites = self._settings.results_ttl, plan.unchosen(others[0], self._wanted.sites)
             bounds = now, now + ttl
-            yield self._stream("ended", site, statuses=others, shift=ttl, bounds=bounds)
+            yield self._family("ended", sites, statuses=others, shift=ttl, bounds=bounds)
 
-    def _chosen(self, choice: Choice, state: str, status: str) -> Iterator[Stream]:
+    def _chosen(self, choice: Choice, state: str, status: str) -> Family:
         """The jobs of a status, from the indexes that were chosen."""
         groups = [marks for of, marks in self._marks.items() if of != choice.of]
         bounds = float(self._indexes.since(state, time.time())), inf
-        for token in choice.tokens:
-            yield Stream(
-                self._ledger, self._ledger.index_key(token, state), self._wanted,
-                statuses=[status], marks=groups, bounds=bounds, forgets=True,
-            )  # fmt: skip
+        kind = Kind(self._wanted, [status], groups, bounds=bounds, forgets=True)
+        return Family(kind, self._ledger._key("by", ""), choice.tokens, f":{state}")
 
-    def _queued(self, site: str) -> Iterator[Stream]:
+    def _queued(self, sites: Sequence[str]) -> Iterator[Family]:
         """The jobs that wait, from the site's index or from the queues', whichever is shorter."""
         queues = self._wanted.queues
-        if queues and len(self._wanted.sites) == 1 and self._are_shorter(site):
-            here = mark("site", site)
-            for queue in queues:  # at-front jobs have a range of their own there
-                for shift, bounds in ((-AHEAD, (-inf, 0.0)), (0.0, (0.0, inf))):
-                    yield self._stream(
-                        "waiting", queue, statuses=[QUEUED], shift=shift, bounds=bounds, also=[here]
-                    )
+        if queues and len(sites) == len(self._wanted.sites) == 1 and self._are_shorter(sites[0]):
+            here = mark("site", sites[0])
+            # at-front jobs have a range of their own there
+            for shift, bounds in ((-AHEAD, (-inf, 0.0)), (0.0, (0.0, inf))):
+                yield self._family(
+                    "waiting", [*queues], statuses=[QUEUED], shift=shift, bounds=bounds, also=[here]
+                )
         else:
-            yield self._stream("open", site, statuses=[QUEUED])
+            yield self._family("open", sites, statuses=[QUEUED])
 
     def _are_shorter(self, site: str) -> bool:
         with self._ledger.reaching(), self._ledger.redis.pipeline(transaction=False) as pipe:
@@ -175,12 +166,15 @@ class Search:
         # Jobs that wait for their time are in the site's index alone.
         return bool(sum(sizes) < size) and not any(self._ledger.count_delayed(self._wanted.queues))
 
-    def _stream(self, *index: str, also: Sequence[str] = (), **options: Any) -> Stream:
+    def _family(
+        self, index: str, names: Sequence[str], also: Sequence[str] = (), **options: Any
+    ) -> Family:
         marks = [*([part] for part in also), *self._marks.values()]
-        return Stream(
-            self._ledger, self._ledger._key(*index), self._wanted, marks=marks,
-            forgets=index[0] == "ended", is_of_site=index[0] != "waiting", **options,
+        kind = Kind(
+            self._wanted, marks=marks, forgets=index == "ended", is_of_site=index != "waiting",
+            **options,
         )  # fmt: skip
+        return Family(kind, self._ledger._key(index, ""), names)
 
     def _running(self, begun: Position) -> Few:
         """The jobs that run: at most as many as there are processes."""

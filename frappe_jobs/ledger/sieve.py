@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.connection import as_bytes
@@ -13,10 +15,10 @@ from frappe_jobs.ledger.wanted import Wanted
 
 #: Entries that one step looks at: Redis does nothing else meanwhile.
 STEP = 1_000
+#: Where many indexes are looked at together, so many of each at first.
+FIRST_STEP, FIRST_ASKED = 20, 2
 #: Bytes of envelopes after which a step ends as well.
 STEP_BYTES = 2_000_000
-#: Indexes whose newest entries are asked for in one call.
-HEADS_STEP = 500
 
 # top, after: the place that was reached, a score and an id; step, bytes, limit: it ends
 # after so many entries, bytes, or found ones; statuses: between spaces; gone: 1 where an id
@@ -88,108 +90,116 @@ end
 return {looked, over, top, after, unpack(found)}
 """
 
-# gives of each index the highest score that is no higher and no lower than its two limits
-HEADS = """
-local heads = {}
-for n, key in ipairs(KEYS) do
-  local found = redis.call('ZREVRANGEBYSCORE', key, ARGV[2 * n - 1], ARGV[2 * n], 'WITHSCORES',
-    'LIMIT', 0, 1)
-  heads[n] = found[2] or ''
-end
-return heads
-"""
+
+@dataclass(frozen=True)
+class Kind:
+    """What is wanted of indexes that are alike."""
+
+    wanted: Wanted
+    statuses: Sequence[str]
+    #: Of each group one text is in a wanted job's envelope.
+    marks: Sequence[Sequence[str]] = ()
+    #: Seconds from the jobs' times to the indexes' scores; and what scores are looked at.
+    shift: float = 0.0
+    bounds: tuple[float, float] = (-inf, inf)
+    #: Ids without a record are removed from them.
+    forgets: bool = False
+    #: They have only jobs of the sites that are searched.
+    is_of_site: bool = True
+    lowest: float = field(init=False)
+    highest: float = field(init=False)
+    #: The last arguments of SIEVE.
+    arguments: Sequence[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        since, until = self.wanted.since, self.wanted.until
+        lowest = max(self.bounds[0], self.shift + (-inf if since is None else since))
+        highest = min(self.bounds[1], self.shift + (inf if until is None else until))
+        # Redis knows the small letters of ASCII alone; of the others Python looks at.
+        words = [word for word in self.wanted.words if word.isascii()]
+        groups = [str(part) for group in self.marks for part in (len(group), *group)]
+        object.__setattr__(self, "lowest", lowest)
+        object.__setattr__(self, "highest", highest)
+        arguments = f" {' '.join(self.statuses)} ", int(self.forgets), len(words), *words, *groups
+        object.__setattr__(self, "arguments", arguments)
+
+    def start(self, position: Position) -> Position:
+        """Where its indexes are read from, behind that place."""
+        if position.time + self.shift > self.highest:
+            return Position(self.highest - self.shift, FIRST)
+        return position
 
 
 class Stream:
     """What is wanted of one index, latest first, from a place on."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        key: str,
-        wanted: Wanted,
-        *,
-        statuses: Sequence[str],
-        marks: Sequence[Sequence[str]] = (),
-        shift: float = 0.0,
-        bounds: tuple[float, float] = (-inf, inf),
-        forgets: bool = False,
-        is_of_site: bool = True,
-    ) -> None:
-        """``shift``: seconds from the jobs' times to its scores; ``bounds``: of the scores.
-
-        ``marks``: of each group one text is in a wanted job's envelope.  ``forgets``: ids without a
-        record are removed from it.  ``is_of_site``: it has only the site's jobs.
-        """
-        self.key, self._ledger, self._shift = key, ledger, shift
-        self.is_of_site = is_of_site
-        self.lowest = max(bounds[0], shift + (-inf if wanted.since is None else wanted.since))
-        self._highest = min(bounds[1], shift + (inf if wanted.until is None else wanted.until))
-        self._statuses = f" {' '.join(statuses)} "
-        #: Redis knows the small letters of ASCII alone; of the others Python looks at.
-        self._words = [word for word in wanted.words if word.isascii()]
-        self._groups = [str(part) for group in marks for part in (len(group), *group)]
-        self._forgets = int(forgets)
+    def __init__(self, kind: Kind, key: str, position: Position, head: float) -> None:
+        """Behind that place; ``head`` is the score of the first entry there."""
+        self.key, self.is_of_site, self._kind = key, kind.is_of_site, kind
         self._ready: deque[Position] = deque()
-        self._reached: Position | None = None
-
-    def begin(self, position: Position) -> None:
-        """Go on behind that place."""
-        if position.time + self._shift > self._highest:
-            position = Position(self._highest - self._shift, FIRST)
-        self._reached = position
-
-    @property
-    def top(self) -> float:
-        """The highest score that may still come."""
-        return self._reached.time + self._shift if self._reached else -inf
-
-    def found_head(self, score: str) -> None:
-        """Note that the next one has that score; '': there is none."""
-        if not score:
-            self._reached = None
-        elif self._reached and float(score) < self.top:
-            self._reached = Position(float(score) - self._shift, FIRST)
+        here: Position | None = kind.start(position)
+        if here and head < here.time + kind.shift:
+            here = Position(head - kind.shift, FIRST)
+        self._reached = here
+        self._asked, self._step = FIRST_ASKED, FIRST_STEP
 
     @property
     def next(self) -> Position | None:
         """The place of the next wanted job, or a place before that; None if there is none."""
         return self._ready[0] if self._ready else self._reached
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next wanted job is known, or that there is none."""
+        return bool(self._ready) or self._reached is None
+
     def take(self) -> Position | None:
         """The place of the next wanted job; None if ``look`` must find it first."""
         return self._ready.popleft() if self._ready else None
 
-    def look(self, limit: int) -> int:
-        """Look at some more of its entries; gives how many they were."""
+    def ask(self, ledger: Ledger, limit: int, *, is_only: bool, pipe: Any) -> None:
+        """Have the pipeline look at some more of its entries: the more, the more often."""
+        here = self._reached or Position(-inf, FIRST)
+        if is_only:
+            self._asked, self._step = limit, STEP
+        ledger._script(SIEVE)(
+            keys=[self.key],
+            args=[
+                ledger._prefix, repr(here.time + self._kind.shift), here.id,
+                repr(self._kind.lowest), self._step, STEP_BYTES, self._asked,
+                *self._kind.arguments,
+            ],
+            client=pipe,
+        )  # fmt: skip
+        self._asked, self._step = min(limit, 2 * self._asked), min(STEP, 2 * self._step)
+
+    def hear(self, reply: Sequence[Any]) -> int:
+        """Note what was found; gives how many entries were looked at."""
         here = self._reached
-        if here is None:
-            return 0
-        arguments = [
-            self._ledger._prefix, repr(self.top), here.id, repr(self.lowest), STEP, STEP_BYTES,
-            limit, self._statuses, self._forgets, len(self._words), *self._words, *self._groups,
-        ]  # fmt: skip
-        with self._ledger.reaching():
-            looked, over, top, after, *found = self._ledger._script(SIEVE)(
-                keys=[self.key], args=arguments
-            )
+        looked, over, top, after, *found = reply
         pairs = zip(found[::2], found[1::2], strict=True)
         places = (self._place(message_id, score) for message_id, score in pairs)
         # Of jobs of the same time some come before this place by their ids, and were taken.
-        self._ready += [place for place in places if place < here]
+        self._ready += [place for place in places if here and place < here]
         self._reached = None if over else self._place(after, top)
         return int(looked)
 
     def _place(self, message_id: str, score: str) -> Position:
-        return Position(float(score) - self._shift, as_bytes(message_id))
+        return Position(float(score) - self._kind.shift, as_bytes(message_id))
 
 
-def find_heads(ledger: Ledger, streams: Sequence[Stream]) -> None:
-    """Move each to its first entry, so that only those are read whose entries come next."""
-    for start in range(0, len(streams), HEADS_STEP):
-        chunk = streams[start : start + HEADS_STEP]
-        bounds = [repr(bound) for stream in chunk for bound in (stream.top, stream.lowest)]
-        with ledger.reaching():
-            heads = ledger._script(HEADS)(keys=[stream.key for stream in chunk], args=bounds)
-        for stream, head in zip(chunk, heads, strict=True):
-            stream.found_head(head)
+def look(
+    ledger: Ledger, streams: Sequence[Stream], limit: int, *, is_only: bool
+) -> tuple[int, int]:
+    """Look at some more entries of these, in one round trip; ``limit`` found ones will do.
+
+    ``is_only``: there is no other to look at.  Gives how many were looked at, and how many of them
+    were of the sites that are searched.
+    """
+    with ledger.reaching(), ledger.redis.pipeline(transaction=False) as pipe:
+        for stream in streams:
+            stream.ask(ledger, limit, is_only=is_only, pipe=pipe)
+        replies = pipe.execute()
+    looked = [stream.hear(reply) for stream, reply in zip(streams, replies, strict=True)]
+    of_site = (n for stream, n in zip(streams, looked, strict=True) if stream.is_of_site)
+    return sum(looked), sum(of_site)

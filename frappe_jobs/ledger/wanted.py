@@ -62,6 +62,10 @@ class Wanted:
             )
 
     @cached_property
+    def _of_sites(self) -> frozenset[str]:
+        return frozenset(self.sites)
+
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """The words of ``error``."""
         return words_of(self.error or "")
@@ -91,7 +95,7 @@ class Wanted:
         """Whether the job is wanted, its time and its id aside."""
         message = record.message
         return (
-            message.site in self.sites
+            message.site in self._of_sites
             and record.status in self.of_statuses
             and (not self.queues or message.queue in self.queues)
             and self.method in (None, message.method)

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.web import live
-from frappe_jobs.web.access import Person
+from frappe_jobs.web.access import ANYBODY, Person
 from frappe_jobs.web.audit import Audit
 from frappe_jobs.web.bench_picture import BenchPicture
 from frappe_jobs.web.door import Door, Visitor
@@ -64,6 +64,14 @@ class Pages:
             "whole.html", page=page, menu=menu, person=visitor.person, token=token, stream=stream,
             query=query, bench=self.here.settings.bench_id, **values,
         )  # fmt: skip
+
+    def warm(self) -> None:
+        """Look at each page once, so that the first visitor waits for no template and no import."""
+        for page in PAGES:
+            self.environment.get_template(page.template)
+        for page in PAGES:
+            if page.in_menu and self._look(page, ANYBODY, "")[0] == "away":
+                return
 
     # --- a page
 

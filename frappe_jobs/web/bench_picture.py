@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,9 +12,9 @@ from frappe_jobs.alive.code import Code, on_disk
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.rows import queues
-from frappe_jobs.rows.findings import findings
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.texts.finding import Finding
+from frappe_jobs.web.examination import Examination, spent
 from frappe_jobs.web.plots import Past, past_of
 
 Value = TypeVar("Value")
@@ -37,8 +37,11 @@ class Answer(Generic[Value]):
 class Asked(Generic[Value]):
     """The last answer to a question; it is asked anew while people look."""
 
-    def __init__(self, ask: Callable[[], Value], pace: float) -> None:
-        self._ask, self._pace = ask, pace
+    def __init__(
+        self, ask: Callable[[], Value], pace: float, spent: Callable[[], float] = time.thread_time
+    ) -> None:
+        """``spent`` gives the processor's time that questions have taken."""
+        self._ask, self._pace, self._spent = ask, pace, spent
         self._answer: Answer[Value] = Answer()
         self._asked = 0.0  # by the monotonic clock
         self._lock = threading.Lock()
@@ -57,13 +60,13 @@ class Asked(Generic[Value]):
             self._asked = 0.0 if self._asked != float("inf") else self._asked
 
     def _renew(self) -> None:
-        before, spent = self._answer, time.thread_time()
+        before, spent = self._answer, self._spent()
         try:
             self._answer = Answer(self._ask(), time.time())
         except FrappeJobsError as error:
             self._answer = Answer(before.value, before.at, str(error))
         finally:
-            rest = REST * (time.thread_time() - spent)
+            rest = REST * (self._spent() - spent)
             self._asked = time.monotonic() + max(0.0, rest - self._pace)
 
 
@@ -96,7 +99,8 @@ class BenchPicture:
     def __init__(self, here: Runtime) -> None:
         self._here, self.kept = here, Kept()
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
-        self.findings: Asked[list[Finding]] = Asked(lambda: findings(here), DOCTOR_PACE)
+        self.doctor = Examination(here.settings.sites_path)
+        self.findings: Asked[Sequence[Finding]] = Asked(self.doctor.look, DOCTOR_PACE, spent)
         self.code: Asked[Code] = Asked(lambda: on_disk(here.settings.sites.apps()), CODE_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 #: Seconds after which a stream without news says that it is alive.
 SILENCE = 15.0
 
-#: A page is not looked at all the time: it rests for so many times as long as a look takes.
+#: All that are open rest together for so many times as long as a look at each of them takes.
 REST = 19
 
 #: What changes by itself: times that say how long ago.
@@ -28,7 +28,11 @@ class Channel:
 
     look: Callable[[], Awaitable[News]]
     pace: float
+    #: Gives the seconds to rest before the next look.
+    rest: Callable[[], float]
     watchers: int = 0
+    #: Seconds that the last look took.
+    took: float = 0.0
     number: int = 0
     news: News | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,13 +44,14 @@ class Channel:
         while True:
             begun = time.monotonic()
             news = await self.look()
-            took = time.monotonic() - begun
+            # What is away may have kept it waiting; that costs nobody anything.
+            self.took = time.monotonic() - begun if news[0] == "picture" else 0.0
             said = news[0] + AGES.sub("", news[1])
             if said != known:
                 known, self.news, self.number = said, news, self.number + 1
                 self.changed.set()
                 self.changed = asyncio.Event()
-            await pause(max(self.pace, REST * took))
+            await pause(max(self.pace, self.rest()))
 
 
 class Hub:
@@ -54,6 +59,10 @@ class Hub:
 
     def __init__(self) -> None:
         self._channels: dict[Hashable, Channel] = {}
+
+    def rest(self) -> float:
+        """Seconds between two looks at a page: the more, the more pages are open that take long."""
+        return REST * sum(channel.took for channel in self._channels.values())
 
     @property
     def watchers(self) -> int:
@@ -70,7 +79,7 @@ class Hub:
 
         Ends with ("over", "") once who looks may no longer do so.
         """
-        channel = self._channels.setdefault(key, Channel(look, pace))
+        channel = self._channels.setdefault(key, Channel(look, pace, self.rest))
         channel.watchers += 1
         channel.task = channel.task or asyncio.create_task(channel.run())
         try:

@@ -8,8 +8,7 @@ import binascii
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from frappe_jobs.errors import ConfigError
-from frappe_jobs.runtime import Runtime, load
+from frappe_jobs.runtime import Runtime, load, needing
 from frappe_jobs.web.access import Person
 from frappe_jobs.web.door import Door
 from frappe_jobs.web.view import NotHere
@@ -38,15 +37,8 @@ class Metrics:
             return PlainTextResponse("Who asks? Give a name and a password.\n", 401, ASK)
         if not person.sees_all:
             raise NotHere
-        try:
+        with needing("metrics", ["prometheus_client"]):
             text, kind = load("metrics")(self._here)
-        except ModuleNotFoundError as error:
-            if error.name != "prometheus_client":
-                raise
-            raise ConfigError(
-                "prometheus_client is not installed, and the metrics need it: pip install "
-                "'frappe_jobs[metrics]'."
-            ) from None
         return Response(text, media_type=kind)
 
     def _person(self, request: Request) -> Person | int | None:

@@ -24,6 +24,7 @@ def serve(here: Runtime, host: str, port: int, say: Callable[[str], None]) -> No
     hosts = hosts_of(host, access)
     listening = _listen(host, port)
     app = make_app(here, hosts)
+    app.state.pages.warm()
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=1, lifespan="on", timeout_keep_alive=30,

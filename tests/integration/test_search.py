@@ -12,10 +12,11 @@ from acme import tasks
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.errors import ArgumentError
-from frappe_jobs.ledger import walk
+from frappe_jobs.ledger import heads, walk
 from frappe_jobs.ledger.connection import connect
 from frappe_jobs.ledger.record import ENDED
 from frappe_jobs.ledger.sieve import STEP
+from frappe_jobs.ledger.wanted import Wanted
 from frappe_jobs.message import Sending
 
 
@@ -160,6 +161,33 @@ class TestFilters:
 
 
 HOSTILE = ['"', "\\", "a:b", "*", "\n", "\0", "é", "\ud800", '","user":"anna', "x" * 999, " "]
+
+
+@pytest.fixture
+def wide(make_bench, indexed):
+    """A bench with more sites than a page has jobs."""
+    bench = make_bench(frappe_jobs_search_index=indexed)
+    for number in range(3, 9):
+        bench.write(f"site{number}/site_config.json", {})
+    return bench.use()
+
+
+def test_of_many_sites_each_page_has_the_jobs_that_come_next(wide, monkeypatch):
+    monkeypatch.setattr(heads, "STEP", 3)
+    sites, jobs = wide.settings.sites.names(), []
+    for turn in range(4):
+        for site in sites:
+            jobs += enqueue(1, site, tasks.echo if turn % 2 else tasks.progress)
+    for number, job in enumerate(jobs[: len(sites) * 2]):
+        end(job, [*ENDED, "failed"][number % 4], "ValueError: on purpose")
+    records = [wide.ledger.read(job.message_id) for job in jobs]
+    records.sort(key=lambda one: one.ended_at or one.message.enqueued_at, reverse=True)
+    for filters in ({}, {"method": "acme.tasks.echo"}, {"error": "purpose"},
+                    {"statuses": ["failed", "queued"]}, {"statuses": ["finished"]}):  # fmt: skip
+        wanted = Wanted(sites, **filters)
+        expected = [one.message.id for one in records if wanted.fits(one)]
+        for limit in (1, 2, 5, 1000):
+            assert ids(wide, *sites, limit=limit, **filters) == expected, (filters, limit)
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

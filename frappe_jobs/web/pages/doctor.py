@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from frappe_jobs.doctor.mending import Mendable
 from frappe_jobs.web.view import Page, View
 
 
@@ -16,7 +15,7 @@ def read(view: View) -> Mapping[str, Any]:
     return {
         "answer": answer,
         "counts": Counter(one.level for one in found),
-        "mendable": [one for one in found if isinstance(one, Mendable)],
+        "mendable": [one for one in found if getattr(one, "mendable", False)],
     }
 
 
