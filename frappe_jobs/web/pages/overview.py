@@ -17,7 +17,9 @@ from frappe_jobs.web.view import Page, View
 DAY = 24 * 3600
 #: Failed jobs that are read, the newest; and groups of them that are shown.
 READ, SHOWN = 1000, 8
-#: Seconds for which they are kept.
+#: Queues that are shown, if there are more.
+QUEUES = 12
+#: Seconds for which failures are kept.
 PACE = 10.0
 
 
@@ -58,10 +60,18 @@ def read(view: View) -> Mapping[str, Any]:
     served = whole["served"].value if whole else None
     return {
         "whole": whole,
+        "longest": longest(served.queues) if served else [],
         "busy_sites": _sites(view),
         "workers": _workers(view, served.workers if served else []),
         "failures": _failures(view),
     }
+
+
+def longest(queues: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """All of few queues, in their order; of many those with the most jobs that wait."""
+    if len(queues) <= QUEUES:
+        return queues
+    return sorted(queues, key=lambda one: -one["depth"])[:QUEUES]
 
 
 def _whole_bench(view: View) -> dict[str, Any]:
