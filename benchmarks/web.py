@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -148,9 +147,10 @@ def served(sites: Path) -> Iterator[Served]:
             process.terminate()
 
 
-def browsers(pages: Served, count: int, seconds: float) -> None:
-    """So many that look at the pages for so long."""
-    begun = time.monotonic()
+@contextmanager
+def browsers(pages: Served, count: int) -> Iterator[None]:
+    """So many that have the pages open."""
+    opened, over = threading.Barrier(count + 1), threading.Event()
 
     def look(path: str) -> None:
         connection = pages.connection()
@@ -158,18 +158,17 @@ def browsers(pages: Served, count: int, seconds: float) -> None:
         page, _, query = path.partition("?")
         connection.request("GET", f"/live?page={quote(page)}&query={quote(query)}")
         reply = connection.getresponse()
-        assert reply.status == 200
-        while time.monotonic() - begun < seconds and reply.readline():
+        assert reply.status == 200 and reply.readline()
+        opened.wait()
+        while not over.is_set() and reply.readline():
             pass
 
     paths = [*PAGES.values()]
-    looking = [
-        threading.Thread(target=look, args=(paths[n % len(paths)],), daemon=True)
-        for n in range(count)
-    ]
-    for one in looking:
-        one.start()
-    time.sleep(seconds)
+    for n in range(count):
+        threading.Thread(target=look, args=(paths[n % len(paths)],), daemon=True).start()
+    opened.wait(60)
+    yield
+    over.set()
 
 
 def used(here: Runtime) -> float:
@@ -178,10 +177,10 @@ def used(here: Runtime) -> float:
     return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
-def share(here: Runtime, wait: Any) -> float:
+def share(here: Runtime, seconds: float) -> float:
     """Percent of a core that Redis uses meanwhile."""
     before, begun = used(here), time.monotonic()
-    wait()
+    time.sleep(seconds)
     return 100 * (used(here) - before) / (time.monotonic() - begun)
 
 
@@ -204,8 +203,9 @@ def measure(here: Runtime, sites: Path) -> None:
                 f"{times[-1]:.1f}: {verdict(max(first, times[-1]), WANTED)}"
             )
         doctor(pages, connection)
-        idle = share(here, lambda: time.sleep(20))
-        taken = share(here, lambda: browsers(pages, BROWSERS, WATCHED))
+        idle = share(here, 20)
+        with browsers(pages, BROWSERS):
+            taken = share(here, WATCHED)
         cost = taken - idle
         print(f"{BROWSERS} browsers: {cost:.2f} % of a core in Redis (beside {idle:.2f}), wanted "
               f"{WANTED_REDIS}: {verdict(cost, WANTED_REDIS)}")  # fmt: skip

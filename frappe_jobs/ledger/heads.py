@@ -20,8 +20,13 @@ HEADS = """
 local most, before, after, top, low, shift, names = unpack(ARGV)
 local heads = {}
 for n, name in ipairs(cjson.decode(names)) do
-  local found = redis.call('ZREVRANGEBYSCORE', before .. name .. after, top, low, 'WITHSCORES',
-    'LIMIT', 0, 1)
+  local key, found = before .. name .. after, nil
+  if top == 'inf' then  -- that is quicker
+    found = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
+    if found[2] and tonumber(found[2]) < tonumber(low) then found = {} end
+  else
+    found = redis.call('ZREVRANGEBYSCORE', key, top, low, 'WITHSCORES', 'LIMIT', 0, 1)
+  end
   if found[2] then heads[#heads + 1] = {n - 1, found[2]} end
 end
 most = tonumber(most)

@@ -51,18 +51,17 @@ def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:
     guard = Middleware(Guard, hosts=partial(known_hosts, pages.door, frozenset(hosts)))
     app = Starlette(
         routes=routes, middleware=[guard], exception_handlers=handlers(pages),
-        lifespan=partial(lifespan, pages),
+        lifespan=few_threads,
     )  # fmt: skip
     app.state.pages = pages
     return app
 
 
 @asynccontextmanager
-async def lifespan(pages: Pages, _: Starlette) -> AsyncIterator[None]:
-    # Of the many that might read at once each would keep memory of its own.
+async def few_threads(_: Starlette) -> AsyncIterator[None]:
+    """Of the many that might read at once each would keep memory of its own."""
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     yield
-    pages.picture.doctor.end()
 
 
 def known_hosts(door: Door, hosts: frozenset[str]) -> Collection[str]:

@@ -112,8 +112,8 @@ class Pages:
         token = await run_in_threadpool(self._token, visitor)
 
         async def events() -> Any:
-            async for name, text in self.hub.follow(key, look, page.pace, is_allowed):
-                yield live.event_text((name, text.replace(self.gap, token)))
+            async for event in self.hub.follow(key, look, page.pace, is_allowed):
+                yield event.replace(self.gap.encode(), token.encode())
 
         return StreamingResponse(
             events(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from frappe_jobs.alive.code import Code, on_disk
@@ -14,7 +15,7 @@ from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.rows import queues
 from frappe_jobs.runtime import Runtime
 from frappe_jobs.texts.finding import Finding
-from frappe_jobs.web.examination import Examination, spent
+from frappe_jobs.web import examination
 from frappe_jobs.web.plots import Past, past_of
 
 Value = TypeVar("Value")
@@ -99,8 +100,9 @@ class BenchPicture:
     def __init__(self, here: Runtime) -> None:
         self._here, self.kept = here, Kept()
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
-        self.doctor = Examination(here.settings.sites_path)
-        self.findings: Asked[Sequence[Finding]] = Asked(self.doctor.look, DOCTOR_PACE, spent)
+        self.findings: Asked[Sequence[Finding]] = Asked(
+            partial(examination.look, here.settings.sites_path), DOCTOR_PACE, examination.spent
+        )
         self.code: Asked[Code] = Asked(lambda: on_disk(here.settings.sites.apps()), CODE_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
 

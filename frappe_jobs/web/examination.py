@@ -5,6 +5,7 @@ Nor do the pages wait for it, as they would for a thread that computes.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -30,36 +31,35 @@ class Found(Finding):
     mendable: bool = False
 
 
-class Examination:
-    """Has the doctor look at a bench."""
+#: Those that look now.
+_looking: set[subprocess.Popen[str]] = set()
 
-    def __init__(self, sites_path: Path) -> None:
-        self._environment = {**os.environ, "SITES_PATH": str(sites_path)}
-        self._process: subprocess.Popen[str] | None = None
 
-    def look(self) -> Sequence[Finding]:
-        """What it finds, the worst first; raises FrappeJobsError."""
-        with subprocess.Popen(
-            COMMAND, env=self._environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        ) as process:  # fmt: skip
-            self._process = process
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-            said, _ = process.communicate()
-        self._process = None
-        try:
-            rows: list[dict[str, Any]] = json.loads(said)
-        except ValueError:
-            raise FrappeJobsError(
-                "The doctor found nothing, not even that all is well: it broke off. The log of the "
-                "pages has what it said."
-            ) from None
-        return [Found(**row) for row in rows]
+def look(sites_path: Path) -> Sequence[Finding]:
+    """What the doctor finds of that bench, the worst first; raises FrappeJobsError."""
+    environment = {**os.environ, "SITES_PATH": str(sites_path)}
+    with subprocess.Popen(
+        COMMAND, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
+        _looking.add(process)
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        said, _ = process.communicate()
+    _looking.discard(process)
+    try:
+        rows: list[dict[str, Any]] = json.loads(said)
+    except ValueError:
+        raise FrappeJobsError(
+            "The doctor found nothing, not even that all is well: it broke off. The log of the "
+            "pages has what it said."
+        ) from None
+    return [Found(**row) for row in rows]
 
-    def end(self) -> None:
-        """Nobody waits for it any more."""
-        if process := self._process:
-            process.kill()
+
+@atexit.register
+def end_all() -> None:
+    """Nobody waits for them any more."""
+    for process in [*_looking]:
+        process.kill()
 
 
 def spent() -> float:

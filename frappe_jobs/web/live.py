@@ -15,6 +15,9 @@ SILENCE = 15.0
 #: All that are open rest together for so many times as long as a look at each of them takes.
 REST = 19
 
+#: A comment, which keeps a connection alive.
+NOTHING_NEW = b": nothing new\n\n"
+
 #: What changes by itself: times that say how long ago.
 AGES = re.compile(r"<time\b.*?</time>", re.DOTALL)
 
@@ -34,7 +37,8 @@ class Channel:
     #: Seconds that the last look took.
     took: float = 0.0
     number: int = 0
-    news: News | None = None
+    #: The newest picture as it travels: made once, for all.
+    event: bytes = b""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -48,7 +52,7 @@ class Channel:
             self.took = time.monotonic() - begun if news[0] == "picture" else 0.0
             said = news[0] + AGES.sub("", news[1])
             if said != known:
-                known, self.news, self.number = said, news, self.number + 1
+                known, self.event, self.number = said, event_text(news), self.number + 1
                 self.changed.set()
                 self.changed = asyncio.Event()
             await pause(max(self.pace, self.rest()))
@@ -74,10 +78,11 @@ class Hub:
         look: Callable[[], Awaitable[News]],
         pace: float,
         is_allowed: Callable[[], Awaitable[bool]],
-    ) -> AsyncIterator[News]:
-        """The news of that page, the newest at once; ("", "") where there were none for a while.
+    ) -> AsyncIterator[bytes]:
+        """The news of that page, as they travel: the newest at once.
 
-        Ends with ("over", "") once who looks may no longer do so.
+        Where there were none for a while, what keeps the connection alive; "over" at the end, once
+        who looks may no longer do so.
         """
         channel = self._channels.setdefault(key, Channel(look, pace, self.rest))
         channel.watchers += 1
@@ -86,13 +91,13 @@ class Hub:
             seen = 0
             while await is_allowed():
                 changed = channel.changed
-                if channel.number != seen and channel.news:
+                if channel.number != seen:
                     seen = channel.number
-                    yield channel.news
+                    yield channel.event
                     continue
-                yield "", ""
+                yield NOTHING_NEW
                 await waited(changed, SILENCE)
-            yield "over", ""
+            yield event_text(("over", ""))
         finally:
             channel.watchers -= 1
             if not channel.watchers:
@@ -114,8 +119,6 @@ async def waited(event: asyncio.Event, seconds: float) -> bool:
 
 
 def event_text(news: News) -> bytes:
-    """As it travels; without news a comment, which keeps the connection alive."""
+    """As it travels."""
     name, text = news
-    if not name:
-        return b": nothing new\n\n"
     return f"event: {name}\ndata: {json.dumps(text)}\n\n".encode()

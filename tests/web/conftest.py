@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from web.visitor import HASH, USERS, Visitor
 
+from frappe_jobs.web import examination
 from frappe_jobs.web.app import make_app
 from frappe_jobs.web.door import COOKIE
 from frappe_jobs.web.guard import LOOPBACK
 from frappe_jobs.web.sessions import Sessions
+
+
+@pytest.fixture(autouse=True)
+def no_doctor_stays() -> Iterator[None]:
+    """What still looks at a test's bench ends with the test."""
+    yield
+    examination.end_all()
 
 
 @pytest.fixture
