@@ -17,6 +17,8 @@ from frappe_jobs.ledger.wanted import Wanted
 STEP = 1_000
 #: Where many indexes are looked at together, so many of each at first.
 FIRST_STEP, FIRST_ASKED = 20, 2
+#: Of a large page each is asked for such a part of it.
+LARGE = 64
 #: Bytes of envelopes after which a step ends as well.
 STEP_BYTES = 2_000_000
 
@@ -162,6 +164,7 @@ class Stream:
         here = self._reached or Position(-inf, FIRST)
         if is_only:
             self._asked, self._step = limit, STEP
+        self._asked = max(self._asked, limit // LARGE)
         ledger._script(SIEVE)(
             keys=[self.key],
             args=[

@@ -19,6 +19,8 @@ from frappe_jobs.ledger.wanted import Wanted
 
 #: Jobs that a page looks at, about; what a round trip costs, and each index in it, in such jobs.
 BOUND, CALL, EACH = 20_000, 50, 2
+#: Indexes that are looked at together, in one round trip.
+TOGETHER = 64
 #: Seconds after which it ends as well, as jobs may be large; not before it has looked at so many.
 SECONDS, LEAST = 0.15, 2_000
 
@@ -62,12 +64,12 @@ class Walk(Iterator[Position]):
         self, ledger: Ledger, limit: int, nearest: Nearest, sources: Sequence[Source] = ()
     ) -> None:
         self._ledger, self._limit, self._left, self._nearest = ledger, limit, BOUND, nearest
-        self._until = time.monotonic() + SECONDS
         self.looked = 0
         #: Where it ended as it had done so much; None while it goes on, or if all is read.
         self.cut_at: Position | None = None
         self._numbers, self._heap = count(), list[Entry]()
         self._add([*sources, *nearest.first(limit)])
+        self._until = time.monotonic() + SECONDS
 
     def __next__(self) -> Position:
         while self._heap or self._nearest.next:
@@ -101,7 +103,7 @@ class Walk(Iterator[Position]):
     def _look(self) -> None:
         """Look at those that come next, whose jobs are not known yet."""
         is_only = len(self._heap) == 1 and self._nearest.next is None
-        some = [heapq.heappop(self._heap) for _ in range(min(len(self._heap), self._limit))]
+        some = [heapq.heappop(self._heap) for _ in range(min(len(self._heap), TOGETHER))]
         sources = [source for _, _, source in some]
         asked = [one for one in sources if isinstance(one, Stream) and not one.is_ready]
         looked, of_sites = look(self._ledger, asked, self._limit, is_only=is_only)

@@ -125,7 +125,7 @@ def _read_failures(view: View) -> Mapping[str, Any]:
     groups = grouped(page.records)
     return {
         "groups": groups[:SHOWN], "others": len(groups[SHOWN:]),
-        "read": READ if page.cursor else None,
+        "read": len(page.records) if page.cursor else None,
     }  # fmt: skip
 
 
