@@ -357,7 +357,8 @@ class Execution:
         elif isinstance(error, BadMessage):
             pass  # it would be as bad the next time
         elif message.retry and retries < message.retry.max and not may_be_committed:
-            delay = message.retry.delay(retries + 1)
+            if message.retry.allows(error):
+                delay = message.retry.delay(retries + 1)
         return Outcome(
             error=error, reason=reason, run_again_in=delay, could_not_begin=never_reached
         )

@@ -148,6 +148,15 @@ class Job(Generic[Value]):
         return self._record.attempt
 
     @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """The attempts before, oldest first: those that failed, or whose process died.
+
+        Of the last 20 each ``attempt``, ``started_at``, ``ended_at``, ``worker``, ``error`` (the
+        dotted path of its type) and ``reason``.
+        """
+        return [dict(one) for one in self._record.attempts]
+
+    @property
     def enqueued_at(self) -> float:
         """When it was enqueued, in seconds since 1970, like all times here."""
         return self._record.message.enqueued_at

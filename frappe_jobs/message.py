@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
@@ -13,8 +14,8 @@ from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortene
 from frappe_jobs.texts.error_text import safe
 
 #: The version of the wire form; a worker reads its own and the versions next to it.  2 added
-#: task_id, 3 goes_on.
-VERSION = 3
+#: task_id, 3 goes_on, 4 backoff.
+VERSION = 4
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
@@ -31,15 +32,27 @@ LONGEST, LATEST = 2**31, 2**40
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
+#: The waits that a worker of version 3 is told, which knows no backoff.
+FORETOLD = 20
+
+
 @dataclass(frozen=True)
 class Retry:
-    """How often a failed job is run again, and how many seconds later.
+    """How often a failed job is run again, after which errors, and how many seconds later.
 
     ``interval`` is a number, or a list of one for each retry; its last is for all further retries.
+    With ``backoff`` each wait is so many times the one before: 10, 20, 40 s with 2; ``cap`` is the
+    longest.  ``jitter`` takes up to that part of each wait off at random, so that jobs that failed
+    together do not come back together.  ``only`` names the errors that are worth it, as classes or
+    their dotted paths, with all that derive from them.
     """
 
     max: int
     interval: int | Sequence[int] = 0
+    backoff: float = 1
+    cap: int | None = None
+    jitter: float = 0
+    only: Sequence[type[BaseException] | str] = ()
 
     def __post_init__(self) -> None:
         if not _is_count(self.max) or self.max < 1:
@@ -54,12 +67,58 @@ class Retry:
             )
         if max(waits) >= LONGEST:
             raise ArgumentError(f"Retry's interval must be under {LONGEST} seconds.")
+        self._check_backoff()
+        is_one = isinstance(self.only, (str, type))
+        object.__setattr__(
+            self, "only", tuple(map(_path_of_error, [self.only] if is_one else self.only))
+        )
+
+    def _check_backoff(self) -> None:
+        if not _is_number(self.backoff) or not 1 <= self.backoff <= 100:
+            raise ArgumentError(
+                f"Retry's backoff must be a number from 1 to 100; not {self.backoff!r}."
+            )
+        if self.backoff != 1 and isinstance(self.interval, tuple):
+            raise ArgumentError("Retry's interval must be one number where backoff is given.")
+        if self.backoff != 1 and self.interval == 0:
+            raise ArgumentError("Retry's interval must be 1 s or more where backoff is given.")
+        if self.cap is not None and (not _is_count(self.cap) or not 1 <= self.cap < LONGEST):
+            raise ArgumentError(f"Retry's cap must be seconds, 1 or more; not {self.cap!r}.")
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise ArgumentError(f"Retry's jitter must be from 0 to 1; not {self.jitter!r}.")
+
+    def allows(self, error: BaseException) -> bool:
+        """Whether that error is worth another attempt."""
+        paths = {_path_of_error(kind) for kind in type(error).__mro__ if kind is not object}
+        return not self.only or not paths.isdisjoint(map(str, self.only))
 
     def delay(self, attempt: int) -> int:
         """Seconds from the failure of that attempt (the first is 1) to the next attempt."""
-        if isinstance(self.interval, int):
-            return self.interval
-        return self.interval[min(attempt, len(self.interval)) - 1]
+        wait = self._wait(attempt)
+        return wait - int(wait * self.jitter * random.random())
+
+    def _wait(self, attempt: int) -> int:
+        longest = LONGEST - 1 if self.cap is None else self.cap
+        if not isinstance(self.interval, int):
+            return min(longest, self.interval[min(attempt, len(self.interval)) - 1])
+        wait = float(self.interval)
+        for _ in range(attempt - 1):
+            if self.backoff == 1 or wait >= longest:
+                break
+            wait *= self.backoff
+        return int(min(longest, wait))
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a worker of version 3 reads all of it."""
+        return (self.backoff, self.cap, self.jitter, self.only) == (1, None, 0, ())
+
+    def _header(self) -> dict[str, Any]:
+        """As a header holds it: what version 3 knows, and beside it the whole."""
+        if self._is_plain:
+            return {"retry": {"max": self.max, "interval": self.interval}}
+        waits = [self._wait(attempt) for attempt in range(1, min(self.max, FORETOLD) + 1)]
+        return {"retry": {"max": self.max, "interval": waits}, "backoff": asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -102,9 +161,7 @@ class Message:
         """All but the arguments: what whoever looks at a queue reads, without running anything."""
         given = {name: value for name, value in self.__dict__.items() if value is not None}
         header = {"version": VERSION} | {name: given[name] for name in _KINDS if name in given}
-        if self.retry:
-            header["retry"] = asdict(self.retry)
-        return header
+        return header | (self.retry._header() if self.retry else {})
 
     @property
     def header_json(self) -> str:
@@ -177,9 +234,10 @@ class Message:
             values = {name: values[name] for name in values.keys() - unknown}
         elif unknown:
             raise BadMessage(f"The message has unknown fields: {', '.join(sorted(unknown)):.200}.")
+        whole = values.pop("backoff", None)
         try:
             if "retry" in values:
-                values["retry"] = Retry(**values["retry"])
+                values["retry"] = Retry(**(whole or values["retry"]))
         except (TypeError, ArgumentError) as error:
             raise BadMessage(
                 f"The message's 'retry' is {values['retry']!r:.200}: {error}"
@@ -194,7 +252,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "name": _TEXT, "timeout": (int,), "enqueued_at": (int, float), "event": _OPTIONAL,
     "at_front": (bool, type(None)), "on_success": _OPTIONAL, "on_failure": _OPTIONAL,
     "retry": (dict, type(None)), "failure_of": _OPTIONAL, "task_id": _OPTIONAL,
-    "goes_on": _OPTIONAL,
+    "goes_on": _OPTIONAL, "backoff": (dict, type(None)),
 }  # fmt: skip
 
 
@@ -202,6 +260,21 @@ def is_of_later_version(header: object) -> bool:
     """Whether only a newer worker can read the message with that header."""
     version = header.get("version") if isinstance(header, dict) else None
     return isinstance(version, int) and version >= READABLE.stop
+
+
+def _path_of_error(kind: object) -> str:
+    """The dotted path of a class of errors; raises ArgumentError."""
+    if isinstance(kind, str) and all(part.isidentifier() for part in kind.split(".")):
+        return kind.removeprefix("builtins.")
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    raise ArgumentError(
+        f"Retry's only must name classes of errors, or their dotted paths; not {shortened(kind)}."
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_count(value: object) -> bool:

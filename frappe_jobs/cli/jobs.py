@@ -135,6 +135,12 @@ def wait(bench: Bench, name: str, timeout: float | None) -> None:
 def _readable(value: Any) -> str:
     if value is None:
         return "-"
+    if value and isinstance(value, list) and isinstance(value[0], dict):
+        value = "\n".join(_attempt(one) for one in value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = bounded(safe(text), LONGEST_SHOWN)
     return "\n" + text.rstrip() if "\n" in text else text
+
+
+def _attempt(one: dict[str, Any]) -> str:
+    return f"{one['attempt']}: {one['started_at']} {one['worker']}: {one['reason']}"

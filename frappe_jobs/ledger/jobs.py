@@ -26,6 +26,10 @@ from frappe_jobs.ledger.scripts import (
 )
 from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, name_of
 from frappe_jobs.message import Message, Recorded, Sending, to_json
+from frappe_jobs.texts.error_text import bounded, safe
+
+#: Characters that are kept of why an attempt before failed.
+SHORT = 300
 
 
 class Jobs(Fields, Records, Tombstones, Indexing):
@@ -148,8 +152,11 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         that is one of its retries.
         """
         noted = chain.from_iterable(self._kept(fields).items())
+        why = ["", ""]
+        if counts and "reason" in fields:
+            why = [safe(bounded(fields.get(name, ""), SHORT)) for name in ("error", "reason")]
         arguments = [
-            message.id, delay, holder or "", int(counts), *noted, *self._labels(message),
+            message.id, delay, holder or "", int(counts), *why, *noted, *self._labels(message),
         ]  # fmt: skip
         self._step(RETRY)(keys=self._keys(message), args=arguments)
 

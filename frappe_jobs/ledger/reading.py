@@ -12,7 +12,7 @@ from frappe_jobs.message import Message
 from frappe_jobs.texts.error_text import safe
 
 #: The fields of a record that are short.
-HEAD = ("envelope", *(READERS.keys() - {"result", "traceback"}))
+HEAD = ("envelope", *(READERS.keys() - {"attempts", "result", "traceback"}))
 
 
 class Records(BenchRedis):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +81,14 @@ class Record:
     stage: str | None = None
     #: When its next attempt is due.
     due: float | None = None
+    #: The attempts before, oldest first, as far as they are kept.
+    attempts: Sequence[Mapping[str, Any]] = ()
     #: When somebody looked whether the broker still has its message.
     looked_for: float | None = None
+
+
+def _read_attempts(text: str) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in text.split("\n")]
 
 
 #: How each field is read; they are texts in Redis.
@@ -91,6 +97,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("attempt", "died"), int),
     **dict.fromkeys(("started_at", "ended_at", "progress", "due", "looked_for"), float),
     "result": json.loads,
+    "attempts": _read_attempts,
 }
 
 

@@ -18,6 +18,20 @@ local function clock()
 end
 """
 
+#: Adds a line of JSON to what is known of the attempts before; of those so many are kept.
+NOTE_ATTEMPT = """
+local function note_attempt(record, ended_at, kind, reason)
+  local attempt, worker, started_at, lines = unpack(redis.call('HMGET', record, 'attempt', 'worker',
+    'started_at', 'attempts'))
+  local line = cjson.encode({attempt = tonumber(attempt), worker = worker or '', error = kind,
+    reason = reason, started_at = tonumber(started_at), ended_at = ended_at})
+  lines = lines and lines .. '\\n' .. line or line
+  local _, ends = string.gsub(lines, '\\n', '')
+  if ends >= 20 then lines = string.match(lines, '\\n(.*)') end
+  redis.call('HSET', record, 'attempts', lines)
+end
+"""
+
 # claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
 #        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
@@ -113,7 +127,7 @@ return done
 #       {-2, milliseconds}: what is left of another's lease, {-3, processes} that died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
 #       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back
-START = OF_JOB + CLOCK + """
+START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
 local status, superseded, begun, attempt, retries, envelope, anew, due, behind = unpack(
   redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope',
@@ -158,6 +172,7 @@ if superseded then return {-4} end  -- its process is gone, and a later job does
 if status == 'started' then  -- the process that began it is gone, and left no end
   -- counted: lost
   local died = redis.call('HINCRBY', record, 'died', 1)
+  note_attempt(record, clock(), '', 'its process died')
   if died >= tonumber(max_starts) then return {-3, died} end
 else
   redis.call('HDEL', record, 'died')
@@ -214,14 +229,16 @@ return 1
 """
 
 # holder: whose run it was ('': anybody's); counts: 1 if this is one of the job's retries, else 0;
-# delay: seconds, by Redis's clock; after them fields and values of the record; gives 0 if it runs
-# no longer, or elsewhere
-RETRY = OF_JOB + CLOCK + """
-local id, delay, holder, counts = unpack(ARGV, 1, 4)
+# delay: seconds, by Redis's clock; kind, reason: why the attempt failed ('': it did not, or could
+# not even begin); after them fields and values of the record; gives 0 if it runs no longer, or
+# elsewhere
+RETRY = OF_JOB + CLOCK + NOTE_ATTEMPT + """
+local id, delay, holder, counts, kind, reason = unpack(ARGV, 1, 6)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
+if reason ~= '' then note_attempt(record, clock(), kind, reason) end
 local due = clock() + delay
-redis.call('HSET', record, 'status', 'queued', 'due', due, unpack(ARGV, 5))
+redis.call('HSET', record, 'status', 'queued', 'due', due, unpack(ARGV, 7))
 redis.call('HINCRBY', record, 'retries', counts)
 redis.call('ZADD', retrying, due, id)
 redis.call('DEL', lease)

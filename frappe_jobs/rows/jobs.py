@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 MORE = (
     "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
-    "stage", "worker", "result", "traceback",
+    "stage", "worker", "attempts", "result", "traceback",
 )  # fmt: skip
 
 
@@ -34,6 +34,10 @@ def more(record: Record, job: Job) -> dict[str, Any]:
         "event": message.event,
         "at_front": message.at_front,
         "worker": record.worker,
+        "attempts": [
+            {**one, **{name: iso_time(one.get(name)) for name in ("started_at", "ended_at")}}
+            for one in job.attempts
+        ],
     }
     for name, source in (("arguments", "kwargs"), ("result", "result")):
         try:

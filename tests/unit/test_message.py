@@ -10,7 +10,7 @@ import pytest
 from kombu.utils import json as kombu_json
 
 from frappe_jobs.errors import ArgumentError, BadMessage
-from frappe_jobs.message import Message, Retry
+from frappe_jobs.message import VERSION, Message, Retry
 
 BARE = Message(
     id="m1",
@@ -61,7 +61,7 @@ def test_a_message_comes_out_of_its_json_as_it_went_in(message: Message) -> None
 
 def test_the_header_holds_the_version_and_no_arguments() -> None:
     assert FULL.header() == {
-        "version": 3, "id": "m1", "job_id": "j1", "site": "site1", "user": "grete@acme.test",
+        "version": VERSION, "id": "m1", "job_id": "j1", "site": "site1", "user": "grete@acme.test",
         "method": "acme.tasks.add", "queue": "short", "name": "Add", "timeout": 300,
         "enqueued_at": 1700000000.25, "event": "nightly", "at_front": True,
         "on_success": "acme.tasks.on_success", "on_failure": "acme.tasks.on_failure",
@@ -146,7 +146,7 @@ def test_unknown_fields_are_named() -> None:
 def test_another_version_is_refused_and_named(version: Any) -> None:
     with pytest.raises(BadMessage, match="^The message's version is ") as refused:
         Message.from_wire(header(version=version), {})
-    assert f" {version!r}, not 3" in str(refused.value)
+    assert f" {version!r}, not {VERSION}" in str(refused.value)
 
 
 def test_the_version_comes_first_as_another_one_may_have_other_fields() -> None:

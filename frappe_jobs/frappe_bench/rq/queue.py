@@ -169,7 +169,11 @@ class BenchQueue:
         )
         if (user := call.get("user")) and user != message.user:  # who enqueued it, not who commits
             message = replace(message, user=user)
-        sending = Sending(message, claim=own_id is not None and _was_looked_up(own_id))
+        sending = Sending(
+            message,
+            claim=own_id is not None and _was_looked_up(own_id),
+            replaces=bool(options.get("debounce")),
+        )
         with frappes_errors():
             job = _send(sending)
         return job and BenchJob(job._record)
