@@ -20,6 +20,8 @@ from frappe_jobs.texts.finding import Finding
 
 #: Seconds that a job may wait; in a queue with a longer timeout, that timeout.
 LONG_WAIT = 600
+#: Of queues with the same trouble so many are told one by one, the worst.
+EACH = 5
 #: Seconds by which the clocks of a disk and of a worker may differ.
 LEEWAY = 2.0
 
@@ -38,14 +40,19 @@ def check_workers(
     who = names(worker.name for worker in workers)
     yield Finding("ok", f"{number(len(workers), 'worker')} online, with {processes}: {who}.")
     served = {queue for worker in workers for queue in worker.queues}
-    for queue in settings.queues:
-        if queue not in served:
-            what = f"No worker serves the queue {queue!r}"
-            what += (
-                f", with its {full[queue]}." if queue in full else ": jobs sent there would wait."
-            )
-            cure = f"Start one for it: frappe-jobs worker --queue {queue}."
-            yield Finding("error" if queue in full else "warning", what, cure)
+    unserved = [queue for queue in settings.queues if queue not in served]
+    unserved.sort(key=lambda queue: -waiting.get(queue, 0))
+    for queue in unserved[:EACH]:
+        what = f"No worker serves the queue {queue!r}"
+        what += f", with its {full[queue]}." if queue in full else ": jobs sent there would wait."
+        cure = f"Start one for it: frappe-jobs worker --queue {queue}."
+        yield Finding("error" if queue in full else "warning", what, cure)
+    if others := unserved[EACH:]:
+        jobs = sum(waiting.get(queue, 0) for queue in others)
+        what = f"No worker serves {number(len(others), 'more queue')}: {names(others)}"
+        what += f", with their {number(jobs, 'waiting job')}." if jobs else "."
+        cure = f"Start one for them: frappe-jobs worker --queue {','.join(others)}."
+        yield Finding("error" if jobs else "warning", what, cure)
 
 
 def check_pauses(
@@ -102,8 +109,16 @@ def check_queues(
                 late[queue] += 1
             if queue not in oldest or since < waits_since(oldest[queue]):
                 oldest[queue] = record
-    for queue in filter(late.get, settings.queues):
+    worst = sorted(filter(late.get, settings.queues), key=lambda queue: waits_since(oldest[queue]))
+    for queue in worst[:EACH]:
         yield _late(oldest[queue], _limit(settings, queue), late[queue], now)
+    if others := worst[EACH:]:
+        what = (
+            f"In {number(len(others), 'more queue')} jobs have waited for too long as well: "
+            f"{names(others)}; {number(sum(late[queue] for queue in others), 'job')}."
+        )
+        cure = f"Start more processes: frappe-jobs worker --queue {','.join(others)}."
+        yield Finding("warning", what, cure)
 
 
 def _limit(settings: Settings, queue: str) -> int:

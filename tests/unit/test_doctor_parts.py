@@ -6,13 +6,16 @@ import threading
 import time
 
 import pytest
+from recorded import message
 
+from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.config import Settings
 from frappe_jobs.doctor.asking import THREADS, ask_each
 from frappe_jobs.doctor.mending import Mendable, mended
 from frappe_jobs.doctor.text import SITES, duration, names, number, of_sites
-from frappe_jobs.doctor.workers import check_sisters
+from frappe_jobs.doctor.workers import EACH, check_code, check_queues, check_sisters, check_workers
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.ledger.record import QUEUED, Record
 from frappe_jobs.texts.finding import Finding
 
 
@@ -103,3 +106,37 @@ class TestMending:
         (found,) = mended([self.finding(fail)])
         assert (found.level, found.what) == ("error", "something is wrong")
         assert found.cure == "It could not be mended: the broker is away"
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A bench with fifty-three queues."""
+    return Settings(sites_path=tmp_path, workers={f"queue-{n}": {"timeout": 60} for n in range(50)})
+
+
+def test_of_many_queues_that_nobody_serves_the_fullest_are_told_one_by_one(wide):
+    waiting = {queue: place for place, queue in enumerate(wide.queues)}
+    worker = OnlineWorker("worker@here", ["short"], 2, 0.0)
+    _, *found = check_workers(wide, [worker], waiting)
+    assert len(found) == EACH + 1
+    assert found[0].what == "No worker serves the queue 'queue-49', with its 52 waiting jobs."
+    assert found[-1].what.startswith("No worker serves 47 more queues: queue-44, ")
+    assert found[-1].level == "error" and "--queue queue-44,queue-43" in found[-1].cure
+
+
+def test_of_many_queues_whose_jobs_wait_for_too_long_the_worst_are_told_one_by_one(wide):
+    now = time.time()
+    records = [
+        Record(message(queue=queue, enqueued_at=now - 10_000 - place), QUEUED)
+        for place, queue in enumerate(wide.queues)
+    ]
+    _, *found = check_queues(wide, {}, records, now)
+    assert len(found) == EACH + 1 and "'queue-49'" in found[0].what
+    assert found[-1].what == (
+        "In 48 more queues jobs have waited for too long as well: queue-44, queue-43, queue-42 and "
+        "45 more; 48 jobs."
+    )
+
+
+def test_where_no_worker_is_online_no_disk_is_looked_at():
+    assert [*check_code([], pytest.fail)] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 
 import httpx2 as httpx
@@ -11,6 +13,7 @@ from chaos.servers import Redis
 from web.visitor import served
 
 import frappe_jobs as frappe
+from frappe_jobs.testing import wait_until
 
 
 def events(address: str, page: str, query: str = "") -> Iterator[tuple[str, str]]:
@@ -63,3 +66,12 @@ def test_while_redis_is_away_it_is_said_and_then_the_picture_comes_back(make_ben
             redis.start()
             assert next(news)[0] == "picture"
             news.close()
+
+
+def test_a_worker_whose_app_was_changed_since_it_began_is_said_to_be_stale(bench):
+    with bench.worker("--queue", "short"):
+        later = time.time() + 60
+        os.utime(bench.path / "acme" / "tasks.py", (later, later))
+        with served(bench) as address:
+            wait_until(lambda: ">stale</span>" in httpx.get(f"{address}/").text, 30)
+            assert "files have changed since it began: restart it" in httpx.get(f"{address}/").text
