@@ -65,9 +65,13 @@ def _is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
             f"The pages cannot be served at {host}:{port}: {error.strerror or error}. Give another "
             "--host or --port."
         ) from None
+    # asyncio asks for it only where it has made the socket: without it a page that goes out in two
+    # parts waits 40 ms for the browser's word that it has the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
