@@ -308,7 +308,9 @@ def is_form(line: str) -> bool:
         return False
     if command == "pip install -e apps/frappe_jobs":  # beside Frappe, which its extra stands for
         return True
-    asked = re.fullmatch(r"pip install (?:-e )?'(?:\.|(?:apps/)?frappe_jobs)\[([\w,]+)\]'", command)
+    asked = re.fullmatch(
+        r"pip install (?:-e )?'(?:\.|(?:apps/)?frappe_jobs)\[([\w,]+)\]'(?: pytest)?", command
+    )
     assert asked, f"not a form that is known: {line}"
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
