@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeGuard, TypeVar, overload
 
 from celery import Task
 from celery.local import Proxy
@@ -232,12 +232,12 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
         debounce=debounce,
     )  # fmt: skip
-    if at is not None and (now or not is_async or isinstance(method, (Task, Proxy))):
+    if at is not None and (now or not is_async or _is_task(method)):
         raise ArgumentError(
             "A job for later is no call here (now, is_async), and no Celery task: that has "
             "apply_async(eta=…)."
         )
-    if isinstance(method, (Task, Proxy)):
+    if _is_task(method):
         if now or not is_async:
             return method(**kwargs)
         return runtime.current().dispatcher.send_task(method, kwargs, options)
@@ -519,10 +519,22 @@ def _item(item: object) -> tuple[Sending, Options]:
     method = kwargs.pop("method")
     if kwargs.pop("now", False) or not kwargs.pop("is_async", kwargs.pop("async", True)):
         raise ArgumentError("it is to be called here (now, is_async); a batch is for workers.")
-    if isinstance(method, (Task, Proxy)):
+    if _is_task(method):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
     return _compose(method, kwargs, options), options
+
+
+def _is_task(method: object) -> TypeGuard[Any]:
+    """Whether it is a Celery task; then this process has its app.
+
+    Asked of its type: a shared task that is asked itself binds itself for good to the app that is
+    there, and has one made up where ours is not made yet.
+    """
+    if not issubclass(type(method), (Task, Proxy)):
+        return False
+    runtime.current().app  # noqa: B018 - made by this
+    return True
 
 
 def _document_method(method: object) -> tuple[str, str, str] | None:

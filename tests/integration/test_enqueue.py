@@ -274,6 +274,16 @@ class TestCeleryTasks:
         assert result.get(timeout=10) == 3
         assert runtime.current().ledger.read(result.id) is None
 
+    def test_it_may_be_the_first_that_a_process_sends(self, shared, monkeypatch):
+        monkeypatch.setattr(shared, "starts_cold", True)
+        # A shared task binds itself to the app that it finds, and there is none yet.
+        done = shared.python(
+            "import frappe_jobs as frappe; from acme import tasks\n"
+            "with frappe.site('site1'):\n"
+            "    print(frappe.enqueue(tasks.celery_add, x=1, y=2).get(timeout=10))\n"
+        )
+        assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+
     def test_it_goes_behind_the_jobs_that_wait_or_to_the_front(self, bench):
         server = runtime.current().ledger.redis
         with frappe.site("site1"):
