@@ -25,8 +25,10 @@ from frappe_jobs.doctor.schedule import (
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
 from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.doctor.workers import (
+    OVERDUE,
     check_clocks,
     check_code,
+    check_due,
     check_pauses,
     check_queues,
     check_sisters,
@@ -142,7 +144,8 @@ class Checkup:
         self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
         queues = settings.queues
         waiting = {queue: max(broker.depth(queue), ledger.waiting(queue)) for queue in queues}
-        if not (self._is_on_celery() or online or any(waiting.values())):
+        overdue = ledger.count_overdue(OVERDUE)
+        if not (self._is_on_celery() or online or overdue or any(waiting.values())):
             return
         yield from check_workers(settings, online, waiting)
         yield from check_pauses(ledger.pauses(), waiting, time.time())
@@ -150,6 +153,7 @@ class Checkup:
         now = time.time()
         suspects = chain.from_iterable(self._suspects(now - settings.lease, now))
         yield from check_queues(settings, waiting, suspects, now)
+        yield from check_due(overdue)
 
     def _is_on_celery(self) -> bool:
         """False: it is no finding that our workers and scheduler do not run."""

@@ -22,6 +22,8 @@ from frappe_jobs.texts.finding import Finding
 LONG_WAIT = 600
 #: Of queues with the same trouble so many are told one by one, the worst.
 EACH = 5
+#: Seconds after its due time at which a job should long have been sent to its queue.
+OVERDUE = 60
 #: Seconds by which the clocks of a disk and of a worker may differ.
 LEEWAY = 2.0
 
@@ -123,6 +125,14 @@ def check_queues(
 
 def _limit(settings: Settings, queue: str) -> int:
     return max(LONG_WAIT, settings.queues[queue].timeout)
+
+
+def check_due(count: int) -> Iterator[Finding]:
+    """Jobs for later, and retries, whose time has come and that no worker sends."""
+    if count:
+        what = f"{number(count, 'job')} should have been sent to their queues over a minute ago."
+        cure = "Workers of this version send what is due: frappe-jobs worker."
+        yield Finding("error", what, cure)
 
 
 def waits_since(record: Record) -> float:

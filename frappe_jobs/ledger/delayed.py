@@ -258,6 +258,16 @@ class Delayed(Jobs):
         return sum(sizes[: len(queues)]), sum(sizes[len(queues) :])
 
     @reachable
+    def count_overdue(self, seconds: float) -> int:
+        """How many jobs have been due for so long, and nobody has sent them."""
+        until = self.now() - seconds
+        with self.redis.pipeline(transaction=False) as pipe:
+            for kind in ("delayed", "retrying"):
+                for queue in self._settings.queues:
+                    pipe.zcount(self._key(kind, queue), "-inf", until)
+            return sum(pipe.execute())
+
+    @reachable
     def now(self) -> float:
         """The time by Redis's clock, by which jobs are due."""
         seconds, microseconds = self.redis.time()

@@ -106,6 +106,16 @@ class TestWorkers:
         ledger.wait_for_retry(record.message, seconds, {})
         assert not any("has waited" in what for _, what in worst(workers()))
 
+    def test_what_is_due_and_sent_by_nobody_is_an_error(self, bench):
+        with frappe.site("site1"):
+            jobs = [frappe.enqueue_in(600, tasks.ping) for _ in range(3)]
+        assert not any("should have been sent" in what for _, what in worst(workers()))
+        ledger = runtime.current().ledger
+        for job in jobs[:2]:
+            ledger.reschedule(ledger.read(job.message_id).message, time.time() - 70)
+        found = one(workers(), "should have been sent")
+        assert (found.level, found.what[:7]) == ("error", "2 jobs ")
+
 
 class TestLostJobs:
     def test_on_redis_one_whose_message_is_gone_is_an_error_that_fix_mends(self, on_redis):

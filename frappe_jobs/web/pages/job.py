@@ -91,7 +91,8 @@ def timeline(record: Record) -> list[Event]:
         on = f"on {record.worker}" if record.worker else ""
         events.append(Event(f"Attempt {record.attempt} began", record.started_at, on))
     if record.due and record.status == QUEUED:
-        events.append(Event("The next attempt is due", record.due))
+        what = "The next attempt is due" if record.attempt else "It is due"
+        events.append(Event(what, record.due))
     if record.ended_at:
         events.append(Event(record.status.capitalize(), record.ended_at, record.reason or ""))
     elif record.status == STARTED:
