@@ -74,6 +74,7 @@ def seen(jobs: dict[str, Any]) -> dict[str, Any]:
         values = {key: value for key, value in vars(record).items() if key not in ITS_OWN}
         message = values.pop("message")
         values["result"] = plain(values["result"]).replace(job.id, "its id")
+        values["attempts"] = [(one["attempt"], one["reason"]) for one in values["attempts"]]
         trace = (values.pop("traceback") or "").strip().splitlines()
         with frappe.site("site1"):
             kwargs = plain(job.kwargs)
