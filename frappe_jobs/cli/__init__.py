@@ -36,7 +36,7 @@ COMMANDS = {
     "enable-scheduler": ("scheduler", "Queue jobs again."),
     "disable-scheduler": ("scheduler", "Queue nothing."),
     "set-maintenance-mode": ("scheduler", "Put sites into maintenance mode, or take them out."),
-    "queues": ("queues", "List the queues, their workers and waiting jobs; pause and resume them."),
+    "queues": ("queues", "List the queues and what waits; pause and resume."),
     "stats": ("stats", "Say how many jobs ran, failed, and how long."),
     "check": ("check", "Answer a health probe."),
     "metrics": ("metrics", "Serve metrics for Prometheus."),

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from frappe_jobs import embedded, runtime
+from frappe_jobs import embedded
 from frappe_jobs.cli import completion
 from frappe_jobs.config import Settings, load_settings, variable
 from frappe_jobs.errors import did_you_mean
@@ -119,7 +119,8 @@ def load(module: str, extra: str, packages: Collection[str]) -> Any:
 
     Raises ConfigError if one of them is not installed.
     """
-    with runtime.needing(extra, packages):
+    # Not above: it takes four times as long as all else here, and --help comes by.
+    with import_module("frappe_jobs.runtime").needing(extra, packages):
         return import_module(module)
 
 

@@ -33,7 +33,7 @@ names_argument = click.argument(
 @pass_bench
 @click.pass_context
 def queues(context: click.Context, bench: Bench, style: str) -> None:
-    """List the queues, their workers and waiting jobs; pause and resume them.
+    """List the queues and what waits; pause and resume.
 
     Without a command: the list.
     """
