@@ -29,6 +29,7 @@ from kombu.utils.json import loads
 from redis.exceptions import NoScriptError
 
 from frappe_jobs.brokers.turns import TAKE
+from frappe_jobs.ledger.script import packed
 from frappe_jobs.message import HEADER
 
 SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
@@ -91,7 +92,7 @@ class Taking:
         if self._was_empty:
             bells = [f"{self.global_keyprefix}{queue}:bell" for queue in queues]
             commands.insert(0, ("BLPOP", *bells, BELL))
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command([*map(packed, commands)])
 
     def _look(self) -> tuple[Any, ...]:
         take, prefix = self.connection.take, self.global_keyprefix
