@@ -59,8 +59,8 @@ def lost_after(settings: Settings, broker: Broker) -> int:
 def gone(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list[Record]:
     """The jobs whose messages the broker no longer has; all if it cannot be searched.
 
-    A message that a worker is just taking is in no list for a moment, and a message that was run
-    is in none at all.  So we look twice, and a job that changed meanwhile was not lost.
+    A message that a worker of kombu's own transport is just taking is in no list for a moment, and
+    a message that was run is in none at all.  So we look twice, and a job that changed meanwhile was not lost.
     """
     if not broker.is_searchable:
         return _unmoved(ledger, suspects)
