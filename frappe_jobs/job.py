@@ -188,7 +188,10 @@ class Job(Generic[Value]):
 
     @property
     def position(self) -> int | None:
-        """How many jobs of all sites now wait before it in its queue; None if it does not wait."""
+        """How many jobs of all sites in its queue were sent before it and wait now.
+
+        None if it does not wait.  On Redis sites take turns, so it may be run sooner.
+        """
         return self._jobs.ledger.position(self._record.message)
 
     def get_status(self) -> str:

@@ -60,7 +60,8 @@ def gone(ledger: Ledger, broker: Broker, suspects: Sequence[Record]) -> list[Rec
     """The jobs whose messages the broker no longer has; all if it cannot be searched.
 
     A message that a worker of kombu's own transport is just taking is in no list for a moment, and
-    a message that was run is in none at all.  So we look twice, and a job that changed meanwhile was not lost.
+    a message that was run is in none at all.  So we look twice, and a job that changed meanwhile
+    was not lost.
     """
     if not broker.is_searchable:
         return _unmoved(ledger, suspects)

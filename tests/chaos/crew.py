@@ -56,7 +56,7 @@ class Crew(AbstractContextManager["Crew"]):
     @property
     def sent_again(self) -> int:
         """How many messages the workers' sweep has found to be lost, and has sent again."""
-        return self.logs.count("is sent again: its message was lost")
+        return self.logs.count(" is sent again: its message ")
 
     def assert_alive(self) -> None:
         """That none has ended by itself, but for one whose processes were killed at its start.
