@@ -17,7 +17,8 @@ and a warning: GuestWarning
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -231,3 +232,17 @@ class QueueOverloaded(BrokerError):
 
 class GuestWarning(UserWarning):
     """With a team's own Celery app, a promise does not hold on the team's workers."""
+
+
+@contextmanager
+def needing(extra: str, packages: Collection[str]) -> Iterator[None]:
+    """Raise ConfigError that names the extra if a package that it installs cannot be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in packages:
+            raise
+        raise ConfigError(
+            f"{error.name} is not installed, and this needs it: pip install "
+            f"'frappe_jobs[{extra}]'."
+        ) from None

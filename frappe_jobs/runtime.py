@@ -10,8 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -79,20 +78,6 @@ def load(part: str) -> Any:
     """That part of the table; raises ModuleNotFoundError if its library is not installed."""
     module, _, name = ADAPTERS[part].partition(":")
     return getattr(import_module(module), name)
-
-
-@contextmanager
-def needing(extra: str, packages: Collection[str]) -> Iterator[None]:
-    """Raise ConfigError that names the extra if a package that it installs cannot be imported."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in packages:
-            raise
-        raise ConfigError(
-            f"{error.name} is not installed, and this needs it: pip install "
-            f"'frappe_jobs[{extra}]'."
-        ) from None
 
 
 class Runtime:

@@ -17,7 +17,7 @@ import click
 from frappe_jobs import embedded
 from frappe_jobs.cli import completion
 from frappe_jobs.config import Settings, load_settings, variable
-from frappe_jobs.errors import did_you_mean
+from frappe_jobs.errors import did_you_mean, needing
 from frappe_jobs.sites_folder import find_sites_path
 
 
@@ -119,8 +119,7 @@ def load(module: str, extra: str, packages: Collection[str]) -> Any:
 
     Raises ConfigError if one of them is not installed.
     """
-    # Not above: it takes four times as long as all else here, and --help comes by.
-    with import_module("frappe_jobs.runtime").needing(extra, packages):
+    with needing(extra, packages):
         return import_module(module)
 
 

@@ -8,7 +8,8 @@ import binascii
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from frappe_jobs.runtime import Runtime, load, needing
+from frappe_jobs.errors import needing
+from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.web.access import Person
 from frappe_jobs.web.door import Door
 from frappe_jobs.web.view import NotHere
