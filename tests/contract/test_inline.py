@@ -73,10 +73,6 @@ def seen(jobs: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(record, Record), name
         values = {key: value for key, value in vars(record).items() if key not in ITS_OWN}
         message = values.pop("message")
-        values["attempts"] = [
-            {key: what for key, what in one.items() if isinstance(what, str) and key != "worker"}
-            for one in record.attempts
-        ]
         values["result"] = plain(values["result"]).replace(job.id, "its id")
         values["attempts"] = [(one["attempt"], one["reason"]) for one in values["attempts"]]
         trace = (values.pop("traceback") or "").strip().splitlines()
