@@ -93,6 +93,13 @@ class Broker(ABC):
         return None
 
     @abstractmethod
+    def send_for_later(self, messages: Iterable[tuple[Message, float]]) -> None:
+        """Hand messages to the broker that a worker is to keep until then, in Celery's own way.
+
+        For workers that do not know where else jobs wait; raises BrokerUnavailable.
+        """
+
+    @abstractmethod
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         """The messages of these that the broker no longer has, neither waiting nor at a worker.
 

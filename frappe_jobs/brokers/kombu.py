@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -92,10 +93,15 @@ class KombuBroker(Broker):
             for message in messages:
                 self._send(message, producer)
 
-    def _send(self, message: Message, producer: Any) -> None:
+    def send_for_later(self, messages: Iterable[tuple[Message, float]]) -> None:
+        with self._producer() as producer:
+            for message, at in messages:
+                self._send(message, producer, eta=datetime.fromtimestamp(at, timezone.utc))
+
+    def _send(self, message: Message, producer: Any, **options: Any) -> None:
         """Send it Celery's own way, which its listeners see: signals, OpenTelemetry, Sentry."""
         self._app.tasks[TASK].apply_async(
-            args=(message.arguments,), producer=producer, **self.options(message)
+            args=(message.arguments,), producer=producer, **self.options(message) | options
         )
 
     def options(self, message: Message) -> dict[str, Any]:

@@ -48,8 +48,9 @@ class RabbitBroker(KombuBroker):
         with self._producer() as producer:
             self._attempt(producer, lambda: self._send_together(left, producer, []))
 
-    def _send(self, message: Message, producer: Any) -> None:
-        self._attempt(producer, lambda: super(RabbitBroker, self)._send(message, producer))
+    def _send(self, message: Message, producer: Any, **options: Any) -> None:
+        send = super()._send
+        self._attempt(producer, lambda: send(message, producer, **options))
 
     def _send_all(
         self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder

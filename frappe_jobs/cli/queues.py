@@ -76,13 +76,20 @@ def resume(bench: Bench, names: list[str]) -> None:
 @queues.command("file-back")
 @pass_bench
 def file_back(bench: Bench) -> None:
-    """Put what waits for its site's turn back where Celery's own workers find it.
+    """Put what waits for its turn or its time back where Celery's own workers find it.
 
     Before an older version, or "frappe_jobs_transport": "celery", takes over. Stop the workers
-    first: they would file it again.
+    first: they would file it again. Pauses are ended.
     """
-    moved = runtime.use(bench.settings.sites_path).broker.file_back()
-    click.echo(f"{moved} messages were put back.")
+    here = runtime.use(bench.settings.sites_path)
+    here.ledger.end_pauses(here.ledger.pauses())
+    moved, later = here.broker.file_back(), 0
+    for portion in here.ledger.for_later():
+        # The message first: were it the other way round, a cut would leave a job without one.
+        here.broker.send_for_later((one.message, float(one.score)) for one in portion)
+        here.ledger.hand_over(portion)
+        later += len(portion)
+    click.echo(f"{moved} messages were put back, and {later} sent that wait for their time.")
 
 
 def _wanted(bench: Bench, names: Sequence[str]) -> list[Pause]:

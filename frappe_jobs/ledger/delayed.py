@@ -9,7 +9,7 @@ is one too many.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from frappe_jobs.errors import BadMessage
@@ -124,6 +124,21 @@ end
 return 1
 """
 
+# Of each: its key, id and score, the queue and its rank there; for a message that is sent already.
+HAND_OVER = """
+local prefix = ARGV[1]
+for n = 2, #ARGV, 5 do
+  local key, id, score, queue, rank = unpack(ARGV, n, n + 4)
+  local at = redis.call('ZSCORE', key, id)
+  if at and tonumber(at) == tonumber(score) then
+    redis.call('ZREM', key, id)
+    if redis.call('HGET', prefix .. 'record:' .. id, 'status') == 'queued' then
+      redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+    end
+  end
+end
+"""
+
 POSTPONE = CLOCK + """
 local key, due = KEYS[1], clock() + ARGV[1]
 for n = 2, #ARGV do redis.call('ZADD', key, 'XX', due, ARGV[n]) end
@@ -200,6 +215,32 @@ class Delayed(Jobs):
                 push_list, raw, bell,
             )  # fmt: skip
         return [bool(reply) for reply in self._script(SEND)(args=arguments)]
+
+    @reachable
+    def for_later(self) -> Iterator[list[Due]]:
+        """All jobs that wait for their time, in portions; each leaves by ``hand_over`` meanwhile.
+
+        Without those that only a newer version can read.
+        """
+        for kind in ("delayed", "retrying"):
+            for queue in self._settings.queues:
+                key, start = self._key(kind, queue), 0
+                while ids := dict(self.redis.zrange(key, start, start + STEP - 1, withscores=True)):
+                    found = [
+                        Due(record.message, key, repr(ids[record.message.id]))
+                        for record in self.read_all([*ids])
+                    ]
+                    yield found
+                    start += len(ids) - len(found)
+
+    @reachable
+    def hand_over(self, due: Sequence[Due]) -> None:
+        """Note that these jobs' messages are on the broker, which keeps them until they are due."""
+        arguments: list[object] = [self._prefix]
+        for one in due:
+            message = one.message
+            arguments += one.key, message.id, one.score, message.queue, repr(one.rank)
+        self._script(HAND_OVER)(args=arguments)
 
     @reachable
     def put_back(self, message: Message, delay: float) -> bool:

@@ -185,7 +185,10 @@ class TestQueues:
         with bench.worker("--queue", "short", "--concurrency", "2"):
             done = bench.run("queues", "--format", "json")
         short, default, long = json.loads(done.stdout)
-        assert short == {"name": "short", "timeout": 300, "workers": 2, "depth": 0, "oldest": None}
+        assert short == {
+            "name": "short", "timeout": 300, "workers": 2, "depth": 0, "oldest": None,
+            "paused": None,
+        }  # fmt: skip
         assert (default["workers"], long["depth"], long["timeout"]) == (0, 2, 1500)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", long["oldest"])
         oldest = datetime.fromisoformat(long["oldest"]).timestamp()
@@ -193,8 +196,8 @@ class TestQueues:
 
     def test_for_people_it_is_a_table(self, bench):
         lines = bench.run("queues").stdout.splitlines()
-        assert lines[0].split() == ["NAME", "TIMEOUT", "WORKERS", "DEPTH", "OLDEST"]
-        assert lines[1].split() == ["short", "300", "0", "0", "-"]
+        assert lines[0].split() == ["NAME", "TIMEOUT", "WORKERS", "DEPTH", "OLDEST", "PAUSED"]
+        assert lines[1].split() == ["short", "300", "0", "0", "-", "-"]
 
 
 class TestConfiguration:

@@ -14,7 +14,7 @@ from frappe_jobs.testing import wait_until
 
 COLUMNS = [
     "id", "name", "site", "queue", "method", "user", "status", "reason", "attempt",
-    "enqueued_at", "started_at", "ended_at",
+    "enqueued_at", "started_at", "ended_at", "due",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import amqp
 import redis
 from kombu import Connection
 
-from frappe_jobs.message import HEADER, TASK
+from frappe_jobs.message import HEADER, TASK, VERSION
 
 JSON, PICKLE = "application/json", "application/x-python-serialize"
 
@@ -60,7 +60,7 @@ def message(random: Random, command: str, method: str = "os.system", **header: A
     """A message of ours by its form, which asks for what it must not have."""
     message_id = header.get("id") or str(UUID(int=random.getrandbits(128), version=4))
     ours = {
-        "version": 1, "id": message_id, "job_id": message_id, "site": "site1", "method": method,
+        "version": VERSION, "id": message_id, "job_id": message_id, "site": "site1", "method": method,
         "user": "Administrator", "queue": "default", "name": "x", "timeout": 9, "enqueued_at": 1.0,
     } | header  # fmt: skip
     return {

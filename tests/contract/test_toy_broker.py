@@ -28,6 +28,9 @@ class ToyBroker(Broker):
         recorder.sent(went)
         return allowed
 
+    def send_for_later(self, messages):
+        self.send_again([message for message, _ in messages])
+
     def send_again(self, messages):
         for one in messages:
             queue = self._queues[one.queue]

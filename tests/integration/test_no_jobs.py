@@ -18,7 +18,7 @@ from kombu import Connection
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
 from frappe_jobs.errors import ArgumentError
-from frappe_jobs.message import HEADER, TASK, Sending
+from frappe_jobs.message import HEADER, TASK, VERSION, Sending
 from frappe_jobs.testing import wait_until
 
 JSON = "application/json"
@@ -62,7 +62,7 @@ def job(arguments=None, embed=None, /, **headers):
     """A job of ours by its form, that would leave a mark; with other headers."""
     message_id = str(uuid4())
     ours = {
-        "version": 2, "id": message_id, "job_id": message_id, "site": "site1", "user": "otto",
+        "version": VERSION, "id": message_id, "job_id": message_id, "site": "site1", "user": "otto",
         "method": "acme.tasks.echo", "queue": "default", "name": "acme.tasks.echo", "timeout": 30,
         "enqueued_at": 1.5,
     }  # fmt: skip

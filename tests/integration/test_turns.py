@@ -502,7 +502,28 @@ class TestTransport:
         with frappe.site("site1"):
             jobs = [frappe.enqueue(tasks.add, x=n) for n in range(6)]
         runtime.current().broker.file(["default"])
-        assert bench.run("queues", "file-back").stdout == "6 messages were put back.\n"
+        said = bench.run("queues", "file-back").stdout
+        assert said.startswith("6 messages were put back, ")
         bench.write("common_site_config.json", bench.config | {"frappe_jobs_transport": "celery"})
         assert bench.run("worker", "--burst").returncode == 0
         assert [job.wait(NOW) for job in jobs] == [*range(6)]
+
+    def test_what_waits_for_its_time_does_so_in_celerys_own_way_afterwards(self, on_each_broker):
+        """An older version knows no other; nobody who is killed meanwhile loses a job."""
+        bench, here = on_each_broker, runtime.current()
+        with bench.worker():
+            failed = frappe.enqueue(tasks.fail, retry=frappe.Retry(1, 300))
+            wait_until(lambda: failed.get_status() == "queued" and failed.attempts, NOW)
+        soon = frappe.enqueue_in(8, tasks.ping)
+        late = frappe.enqueue_in(3600, tasks.ping, "long")
+        due = soon.due
+        said = bench.run("queues", "file-back").stdout
+        assert said == "0 messages were put back, and 3 sent that wait for their time.\n"
+        assert here.ledger.count_delayed(here.settings.queues) == (0, 0)
+        assert [here.broker.depth(queue) for queue in ("default", "long")] == [2, 1]
+        with bench.worker("--concurrency", "2"):
+            assert soon.wait(60) == "pong"
+            ended = here.ledger.read(soon.message_id)
+            assert ended.started_at >= due - 0.1
+            assert [job.get_status() for job in (failed, late)] == ["queued", "queued"]
+        assert here.ledger.count_delayed(here.settings.queues) == (0, 0)

@@ -14,11 +14,11 @@ from frappe_jobs.celery.fault import fault_of, fault_of_job
 from frappe_jobs.celery.transport import redis
 from frappe_jobs.celery.transport.unpack import unpacked
 from frappe_jobs.config import Settings
-from frappe_jobs.message import HEADER, TASK
+from frappe_jobs.message import HEADER, TASK, VERSION
 
 PICKLE = "application/x-python-serialize"
 OURS = {
-    "version": 2, "id": "1", "job_id": "1", "site": "site1", "user": "Administrator",
+    "version": VERSION, "id": "1", "job_id": "1", "site": "site1", "user": "Administrator",
     "method": "acme.tasks.ping", "queue": "default", "name": "ping", "timeout": 300,
     "enqueued_at": 1.5,
 }  # fmt: skip
