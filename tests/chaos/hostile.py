@@ -60,8 +60,9 @@ def message(random: Random, command: str, method: str = "os.system", **header: A
     """A message of ours by its form, which asks for what it must not have."""
     message_id = header.get("id") or str(UUID(int=random.getrandbits(128), version=4))
     ours = {
-        "version": VERSION, "id": message_id, "job_id": message_id, "site": "site1", "method": method,
-        "user": "Administrator", "queue": "default", "name": "x", "timeout": 9, "enqueued_at": 1.0,
+        "version": VERSION, "id": message_id, "job_id": message_id, "site": "site1",
+        "method": method, "user": "Administrator", "queue": "default", "name": "x", "timeout": 9,
+        "enqueued_at": 1.0,
     } | header  # fmt: skip
     return {
         "body": json.dumps([[{"command": command}], {}, {}]).encode(),
