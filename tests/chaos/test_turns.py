@@ -34,7 +34,7 @@ def broker():
 
 
 def test_a_flood_of_one_site_holds_up_no_other(scene, random, size, found):
-    jobs, others = size((5_000, 100), (300, 10))
+    jobs, others = size((5_000, 100), (150, 8))
     length = LENGTH * slowness()
     with frappe.site("site2"):
         flood = frappe.enqueue_many(
