@@ -21,7 +21,7 @@ from frappe_jobs.config import settings_table
 
 pytestmark = pytest.mark.timeout(3600)
 
-#: Those that go on until they are told to stop, or start what does; and a prompt, whose traceback is
+#: Those that go on until they are told to stop, or start what does; and a prompt: its traceback is
 #: that of the code which was typed there.
 ENDLESS = {"schedule", "embedded", "web", "metrics", "shell"}
 #: What makes the others end at once, or write where nobody looks.
