@@ -21,21 +21,17 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from frappe_jobs.ledger.scripts import RINGS
 from frappe_jobs.message import Message, to_json
 
 #: How many messages or sites a script looks at: Redis does nothing else meanwhile.
 LOOKS = 50
 #: How many messages are in a script's memory at a time.
 PORTION = 10
-#: The most rings that a bell keeps: each wakes one idle worker, who wakes the next.
-RINGS = 16
-
-#: Of the messages that are no job's, a team's own Celery tasks.
-NOBODY = ""
 
 COMMON = (
     f"""
-local LOOKS, PORTION, RINGS = {LOOKS}, {PORTION}, {RINGS}
+local LOOKS, PORTION = {LOOKS}, {PORTION}
 """
     + """
 local call, was_cut = redis.call, false
@@ -126,17 +122,10 @@ local function rest(base, site)
   call('ZADD', base .. ':resting', 0, site)
 end
 
--- gives how many of its lists have joined their rings
 local function rejoin(base, site)
-  local joined = 0
   for kind, list in pairs({ahead = ':front:', turns = ':turn:'}) do
-    if call('EXISTS', base .. list .. site) == 1
-      and not call('ZSCORE', base .. ':' .. kind, site) then
-      join(base, kind, site)
-      joined = joined + 1
-    end
+    if call('EXISTS', base .. list .. site) == 1 then join(base, kind, site) end
   end
-  return joined
 end
 
 -- resting sites that are paused no longer wait for their turns again
@@ -329,8 +318,7 @@ local paused, weights, base = unpack(KEYS)
     + COMMON
     + """
 local site = ARGV[1]
-if call('ZSCORE', base .. ':resting', site) then return 0 end
-return rejoin(base, site)
+if not call('ZSCORE', base .. ':resting', site) then rejoin(base, site) end
 """
 )
 
@@ -394,11 +382,10 @@ class Turns:
         kind = "front" if message.at_front else "turn"
         return f"{base}:{kind}:{to_json(message.site)[1:-1]}"
 
-    def heal(self, base: str, messages: Iterable[Message]) -> None:
-        """Have the sites of these messages take their turns, where they wait and nobody knows."""
+    def heal(self, base: str, site: str) -> None:
+        """Have a site take its turns, where its messages wait and no ring knows of it."""
         keys = [self.paused_key, self.weights_key, base]
-        for site in dict.fromkeys(to_json(message.site)[1:-1] for message in messages):
-            self._heal(keys=keys, args=[site])
+        self._heal(keys=keys, args=[to_json(site)[1:-1]])
 
     def keys(self, base: str) -> Iterator[str]:
         """All keys of a queue's turns."""

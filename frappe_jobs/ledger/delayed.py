@@ -16,7 +16,7 @@ from frappe_jobs.errors import BadMessage
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.scripts import CLOCK, OF_JOB
+from frappe_jobs.ledger.scripts import CLOCK, OF_JOB, PUSH
 from frappe_jobs.message import Message, to_json
 
 #: How many of each queue's sets become due in one step, and after how many bytes a step ends.
@@ -47,29 +47,32 @@ end
 return {#found > 0 and '0' or tostring(earliest or ''), unpack(found)}
 """
 
+#: Has a job leave the place where it waits for its time; gives its status, nil if it is not there
+#: any more, or waits for another time by now.
+LEAVE_PLACE = """
+local function leave_place(prefix, key, id, score, queue, rank)
+  local at = redis.call('ZSCORE', key, id)
+  if not at or tonumber(at) ~= tonumber(score) then return nil end
+  redis.call('ZREM', key, id)
+  local status = redis.call('HGET', prefix .. 'record:' .. id, 'status')
+  if status == 'queued' then redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id) end
+  return status
+end
+"""
+
 # After the time now, of each: its key, id and score, the queue, its rank there, the broker's list
 # and what to push to it ('': it is noted as unsent, and published then)
 # gives for each 1, or 0 if it is no longer there, or has ended
-SEND = """
+SEND = PUSH + LEAVE_PLACE + """
 local prefix, now, done = ARGV[1], ARGV[2], {}
 for n = 3, #ARGV, 8 do
   local key, id, score, queue, rank, list, raw, bell = unpack(ARGV, n, n + 7)
-  local at, status = redis.call('ZSCORE', key, id), nil
-  if at and tonumber(at) == tonumber(score) then
-    redis.call('ZREM', key, id)
-    status = redis.call('HGET', prefix .. 'record:' .. id, 'status')
-  end
-  if status == 'queued' then redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id) end
-  if status ~= 'queued' and status ~= 'started' then
-    done[#done + 1] = 0
-  else
-    if raw ~= '' then
-      redis.call('LPUSH', list, raw)
-      if redis.call('LPUSH', bell, '') > 16 then redis.call('RPOP', bell) end
-    else
-      redis.call('ZADD', prefix .. 'unsent', now, id)
-    end
+  local status = leave_place(prefix, key, id, score, queue, rank)
+  if status == 'queued' or status == 'started' then
+    push(prefix, id, now, list, raw, bell)
     done[#done + 1] = 1
+  else
+    done[#done + 1] = 0
   end
 end
 return done
@@ -125,18 +128,8 @@ return 1
 """
 
 # Of each: its key, id and score, the queue and its rank there; for a message that is sent already.
-HAND_OVER = """
-local prefix = ARGV[1]
-for n = 2, #ARGV, 5 do
-  local key, id, score, queue, rank = unpack(ARGV, n, n + 4)
-  local at = redis.call('ZSCORE', key, id)
-  if at and tonumber(at) == tonumber(score) then
-    redis.call('ZREM', key, id)
-    if redis.call('HGET', prefix .. 'record:' .. id, 'status') == 'queued' then
-      redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
-    end
-  end
-end
+HAND_OVER = LEAVE_PLACE + """
+for n = 2, #ARGV, 5 do leave_place(ARGV[1], unpack(ARGV, n, n + 4)) end
 """
 
 POSTPONE = CLOCK + """

@@ -18,6 +18,22 @@ local function clock()
 end
 """
 
+#: The most rings that a bell keeps: each wakes one idle worker, who wakes the next.
+RINGS = 16
+
+#: Pushes a message to the broker's list, and rings for a worker that waits there; where there is
+#: nothing to push, the message is noted as unsent, for the caller to publish.
+PUSH = f"""
+local function push(prefix, id, now, list, raw, bell)
+  if raw == '' then
+    redis.call('ZADD', prefix .. 'unsent', now, id)
+  else
+    redis.call('LPUSH', list, raw)
+    if redis.call('LPUSH', bell, '') > {RINGS} then redis.call('RPOP', bell) end
+  end
+end
+"""
+
 #: Adds a line of JSON to what is known of the attempts before; of those so many are kept.
 NOTE_ATTEMPT = """
 local function note_attempt(record, ended_at, kind, reason)
@@ -42,7 +58,7 @@ end
 # cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
 #       tombstone; 2 if it was recorded before; 3 if it waits for its time
-RECORD = """
+RECORD = PUSH + """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
 local now, ttl = unpack(ARGV, #ARGV - 1)
 -- the id means its newest message: taken while that message waits or runs
@@ -106,13 +122,7 @@ for n, sending in ipairs(sendings) do
       redis.call('ZADD', prefix .. 'delayed:' .. queue, later, id)
     else
       redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
-    end
-    if later ~= '' then  -- it is sent when it is due
-    elseif raw ~= '' then
-      redis.call('LPUSH', list, raw)
-      if redis.call('LPUSH', bell, '') > 16 then redis.call('RPOP', bell) end
-    else
-      redis.call('ZADD', prefix .. 'unsent', now, id)
+      push(prefix, id, now, list, raw, bell)
     end
     -- counted: recorded
   end

@@ -11,9 +11,9 @@ from recorded import ANOTHER, SOMEBODY, begun, come_due, message, recorded
 
 from frappe_jobs import runtime
 from frappe_jobs.background_task.ends import UnwrittenEnds
-from frappe_jobs.brokers.turns import RINGS
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
+from frappe_jobs.ledger.scripts import RINGS
 from frappe_jobs.message import Sending
 
 DAY = 24 * 3600
