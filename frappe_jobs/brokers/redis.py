@@ -320,6 +320,7 @@ class RedisBroker(KombuBroker):
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         missing = {message.id: message for message in messages}
         unacked = self._options.get("unacked_key", Channel.unacked_key)
+        inbox, filed = self._places(messages)
         held_here = f"{self._options.get('global_keyprefix', '')}{unacked}"
         with self._reaching():
             server = self._server_client
@@ -331,11 +332,11 @@ class RedisBroker(KombuBroker):
             # Others take from the lists meanwhile: a message that moves on is found further on.
             strike_out_what_workers_hold()
             for strike_out in (_strike_out_what_waits_longest, _strike_out_what_waits):
-                for key in chain(*self._places(messages)):
+                for key in chain(inbox, filed):
                     strike_out(server, key, missing)
             strike_out_what_workers_hold()
-            for waiting in self._places(messages)[1].values():
-                self._turns.heal(self._base(waiting[0].queue), waiting[:1])
+            for first, *_ in filed.values():
+                self._turns.heal(self._base(first.queue), first.site)
         return [*missing.values()]
 
     def _places(self, messages: Sequence[Message]) -> tuple[dict[str, list[Message]], ...]:

@@ -159,7 +159,7 @@ class HeldByToken:
     _delivered: Any
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if delivery_tag == getattr(self.channel, "taken_token", None):
+        if delivery_tag == self.channel.taken_token:
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[arg-type]
         else:
             super().append(message, delivery_tag)  # type: ignore[misc]
