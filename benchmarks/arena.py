@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,16 @@ def opened() -> Iterator[Arena]:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         with server_in(name) as url:
             yield Arena(Path(name), url)
+
+
+def make_sites(folder: Path, url: str, sites: Iterable[str], config: Mapping[str, Any]) -> Path:
+    """A sites folder with these sites, that configuration and the server at that URL."""
+    for site in sites:
+        (folder / site).mkdir(parents=True)
+        (folder / site / "site_config.json").write_text("{}")
+    (folder / "apps.txt").write_text("benchmarks\n")
+    (folder / "common_site_config.json").write_text(json.dumps({**config, "redis_queue": url}))
+    return folder
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from benchmarks.arena import server_in
+from benchmarks.arena import make_sites, server_in
 from frappe_jobs import runtime
 from frappe_jobs.bulk.shown import look
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED
@@ -47,15 +46,6 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "an error that there is not": {"error": "nothing"},
     "id": {"job": "nothing"},
 }
-
-
-def make_sites(folder: Path, url: str) -> Path:
-    for site in SITES:
-        (folder / site).mkdir(parents=True)
-        (folder / site / "site_config.json").write_text("{}")
-    (folder / "apps.txt").write_text("benchmarks\n")
-    (folder / "common_site_config.json").write_text(json.dumps(CONFIG | {"redis_queue": url}))
-    return folder
 
 
 def messages(seed: int, count: int, begun: float) -> Iterator[Message]:
@@ -112,7 +102,7 @@ def percentile(values: list[float]) -> float:
 
 def main(waiting: int, ended: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name, server_in(name) as url:
-        here = runtime.use(make_sites(Path(name) / "sites", url))
+        here = runtime.use(make_sites(Path(name) / "sites", url, SITES, CONFIG))
         fill(here, waiting, ended)
         used = here.ledger.redis.info("memory")["used_memory"] / (waiting + ended)
         print(f"{waiting:,} jobs wait, {ended:,} have ended; {used:,.0f} bytes for each")

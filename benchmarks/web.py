@@ -6,7 +6,6 @@ The jobs lie in Redis as ``enqueue_many`` leaves them there, with their messages
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import re
@@ -23,7 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-from benchmarks.arena import server_in
+from benchmarks.arena import make_sites, server_in
 from frappe_jobs import runtime
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED
 from frappe_jobs.message import Message, Sending
@@ -55,15 +54,6 @@ PAGES = {
     "tasks": f"/tasks?site={SITES[7]}",
     "doctor": "/doctor",
 }  # fmt: skip
-
-
-def make_sites(folder: Path, url: str) -> Path:
-    for site in SITES:
-        (folder / site).mkdir(parents=True)
-        (folder / site / "site_config.json").write_text("{}")
-    (folder / "apps.txt").write_text("benchmarks\n")
-    (folder / "common_site_config.json").write_text(json.dumps(CONFIG | {"redis_queue": url}))
-    return folder
 
 
 def messages(seed: int, count: int, begun: float) -> Iterator[Message]:
@@ -230,7 +220,7 @@ def doctor(pages: Served, connection: http.client.HTTPConnection) -> None:
 
 def main(waiting: int, ended: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name, server_in(name) as url:
-        sites = make_sites(Path(name) / "sites", url)
+        sites = make_sites(Path(name) / "sites", url, SITES, CONFIG)
         here = runtime.use(sites)
         fill(here, waiting, ended)
         size = here.ledger.redis.info("memory")["used_memory"] / 1e6
