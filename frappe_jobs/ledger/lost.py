@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import AHEAD
 from frappe_jobs.ledger.reading import Records
-from frappe_jobs.ledger.record import OPEN, QUEUED, Record
+from frappe_jobs.ledger.record import OPEN, STARTED, Record
 from frappe_jobs.message import Message
 
 #: How many jobs of each queue are looked at in one sweep.
@@ -36,15 +36,23 @@ class Lost(Records):
 
     @reachable
     def unsent(self, until: float, limit: int = UNSENT) -> list[Record]:
-        """The jobs recorded until then that still wait, and that nobody has noted as sent.
+        """The jobs noted as unsent until then that wait, or whose process is gone.
 
-        At most ``limit`` are looked at, those that were recorded first.
+        At most ``limit`` are looked at, those that were noted first.  One that runs is looked at
+        again later: what was not sent may be the message that comes when its process dies.  So is
+        one that waits for its time.
         """
         ids = self.redis.zrangebyscore(self._key("unsent"), "-inf", until, start=0, num=limit)
-        waiting = [record for record in self.read_all(ids) if record.status == QUEUED]
-        if begun := {*ids}.difference(record.message.id for record in waiting):  # so they were sent
-            self.redis.zrem(self._key("unsent"), *begun)
-        return waiting
+        records = [record for record in self.read_all(ids) if record.status in OPEN]
+        if ended := {*ids}.difference(record.message.id for record in records):
+            self.redis.zrem(self._key("unsent"), *ended)
+        running = [record.message.id for record in records if record.status == STARTED]
+        leased = {*running}.difference(self._without_lease(running))
+        return [
+            record
+            for record in records
+            if record.message.id not in leased and (record.due or 0) <= until
+        ]
 
     @reachable
     def suspects(
@@ -60,9 +68,8 @@ class Lost(Records):
         They have waited, or run without a lease, at least since ``waiting_since``, and nobody has
         looked for their messages since ``looked_for``.
         """
-        ids = self.redis.zrangebyscore(self._key("running"), "-inf", waiting_since)
-        leases = self.redis.mget([self._key("lease", known) for known in ids]) if ids else []
-        ids = [known for known, lease in zip(ids, leases, strict=True) if lease is None]
+        running = self.redis.zrangebyscore(self._key("running"), "-inf", waiting_since)
+        ids = self._without_lease(running)
         for queue in queues:
             for ahead in (AHEAD, 0):
                 ids += self.redis.zrangebyscore(
@@ -75,6 +82,10 @@ class Lost(Records):
             and (record.due or 0) <= waiting_since
             and (record.looked_for or 0) <= looked_for
         ]
+
+    def _without_lease(self, ids: Sequence[str]) -> list[str]:
+        leases = self.redis.mget([self._key("lease", one) for one in ids]) if ids else []
+        return [one for one, lease in zip(ids, leases, strict=True) if lease is None]
 
     @reachable
     def looked_for(self, messages: Sequence[Message], now: float) -> None:

@@ -149,8 +149,19 @@ class TestUnsent:
     def test_what_has_begun_was_sent_and_waits_for_its_retry_only(self, ledger):
         job = begun(ledger)
         assert self.unsent(ledger) == []
-        ledger.wait_for_retry(job, 1, {})
+        ledger.wait_for_retry(job, 120, {})
         assert self.unsent(ledger) == []
+
+    def test_what_runs_is_sent_once_its_process_is_gone_and_forgotten_once_it_has_ended(
+        self, ledger
+    ):
+        job = begun(ledger)
+        assert self.unsent(ledger) == []
+        ledger.release(job, SOMEBODY)
+        assert self.unsent(ledger) == [job.id]
+        ledger.end(job, FINISHED)
+        assert self.unsent(ledger) == []
+        assert ledger.redis.zcard(ledger._key("unsent")) == 0
 
 
 class TestLease:

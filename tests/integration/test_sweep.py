@@ -10,10 +10,12 @@ import redis
 from acme import tasks
 from conftest import opened
 from kombu import Connection
+from recorded import ANOTHER, SOMEBODY
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime, sweep
 from frappe_jobs.dispatch import Options
+from frappe_jobs.ledger.record import Attempt
 from frappe_jobs.message import Sending
 from frappe_jobs.testing import wait_until
 
@@ -60,6 +62,20 @@ def test_what_was_recorded_but_never_sent_is_sent(bench):
     with bench.worker("--queue", "default", "--burst") as worker:
         assert here.jobs.of_message(message).wait(10) == "pong"
         assert worker.process.wait(10) == 0
+
+
+def test_what_was_put_back_is_sent_though_whoever_moved_it_died_before_it_was_published(bench):
+    ledger, job = runtime.current().ledger, frappe.enqueue(tasks.ping)
+    lose(bench)  # as it was acknowledged when it was put back
+    message = ledger.find("site1", job.id).message
+    assert ledger.start(message, SOMEBODY) == Attempt(1)
+    ledger.redis.pexpire(ledger._key("lease", message.id), 200)  # its process is gone
+    assert ledger.start(message, ANOTHER).wait is not None
+    wait_until(lambda: ledger.send_due(ledger.due().due) == [True], 5)
+    assert swept(50) == []
+    assert swept(61) == [job.message_id]
+    with bench.worker("--queue", "default"):
+        assert job.wait(10) == "pong"
 
 
 def test_what_took_long_to_compose_is_not_taken_for_unsent(bench):
