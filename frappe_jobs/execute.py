@@ -47,6 +47,8 @@ CONFLICT_RETRIES = 5
 TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
 #: Seconds between two tries to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
+#: How many processes may die while they look whether a job is done of which too many have died.
+LOOKS = 3
 #: Seconds after which a worker that was told to stop takes no more messages.
 UNTIL_IT_TAKES_NOTHING = 1
 
@@ -122,14 +124,7 @@ class Execution:
     def go(self) -> Any:
         message = self._message
         if rest := self._insist(lambda: self._away.rest(message.site)):
-            logger.info(
-                "%s is put back: the database of %s is out of reach", message.name, message.site,
-                extra={"action": "job_put_back", "job": message.job_id},
-            )  # fmt: skip
-            delay = ceil(rest)
-            if not self._insist(lambda: self._ledger.put_back(message, delay)):
-                return self._refuse(Refusal())
-            raise RunAgain(delay)
+            return self._put_back(ceil(rest))
         started = self._insist(lambda: self._ledger.start(message, self._holder, self._id))
         self._host.clear()
         try:
@@ -183,10 +178,7 @@ class Execution:
         """Whatever the method raises is in the outcome; raises LeaseLost."""
         message, kwargs = self._message, self._kwargs
         session.writes_first = self._met_conflict()
-        effects = Effects(
-            message, self._id, session, self._ledger, self._host.arguments, self._markers,
-            attempt.may_have_run or message.goes_on is not None, self._must_stop,
-        )  # fmt: skip
+        effects = self._effects(session, attempt.may_have_run or message.goes_on is not None)
         here = current.running(message, kwargs, attempt.number, self._holder)
         with here, running(effects), self._host.running(message, kwargs):
             try:
@@ -202,6 +194,12 @@ class Execution:
                     self._log_error(outcome.error)
                 self._call_after_hooks(outcome)
         return outcome
+
+    def _effects(self, session: Session, may_have_run: bool) -> Effects:
+        return Effects(
+            self._message, self._id, session, self._ledger, self._host.arguments, self._markers,
+            may_have_run, self._must_stop,
+        )  # fmt: skip
 
     def _run_method(self, session: Session, effects: Effects) -> Outcome:
         message, kwargs = self._message, self._kwargs
@@ -427,9 +425,9 @@ class Execution:
         )  # fmt: skip
         return False
 
-    def _end_for_sure(self, status: str, reason: str | None) -> bool:
+    def _end_for_sure(self, status: str, **fields: str) -> bool:
         """End a job whose method does not run; gives whether this ended it."""
-        call, fields = uuid4().hex, {"reason": reason} if reason else {}
+        call = uuid4().hex
         return self._insist(lambda: self._ledger.end(self._message, status, fields, call=call))
 
     def _call_back(self, message: Message, outcome: Outcome) -> None:
@@ -450,7 +448,54 @@ class Execution:
 
     # --- messages whose method does not run
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _put_back(self, delay: int) -> Any:
+        """Have it wait until its database may answer again; raises RunAgain unless it has ended."""
+        message = self._message
+        logger.info(
+            "%s is put back: the database of %s is out of reach", message.name, message.site,
+            extra={"action": "job_put_back", "job": message.job_id},
+        )  # fmt: skip
+        if not self._insist(lambda: self._ledger.put_back(message, delay)):
+            return self._refuse(Refusal())
+        raise RunAgain(delay)
+
+    def _end_killer(self, refusal: Refusal) -> Any:
+        """Fail a job of which too many processes died, unless one of them has committed its work:
+        whoever retried that would do it twice.
+
+        Opening its site may be what they die of, so that is not tried for ever.
+        """
+        message, reason = self._message, f"its process died {refusal.died} times"
+        outcome = Outcome(error=JobFailed(reason), reason=reason)
+        if refusal.died_ending_it >= LOOKS:
+            self._fail(outcome)
+            raise JobFailed(reason)
+        try:
+            with self._host.session(message.site, message.user) as session:
+                outcome = self._done_before(self._effects(session, True)) or outcome
+                if outcome.error is None:
+                    ended = self._end_for_sure(FINISHED, result=outcome.text)
+                    self._call_after_hooks(outcome)
+                else:
+                    ended = self._fail(outcome)
+                if ended:
+                    self._call_back(message, outcome)
+        except Exception as error:
+            if self._host.is_out_of_reach(error):
+                return self._put_back(
+                    ceil(self._insist(lambda: self._away.note_away(message.site)))
+                )
+            self._fail(outcome)
+        if outcome.error:
+            raise outcome.error
+        return outcome.result
+
+    def _fail(self, outcome: Outcome) -> bool:
+        ended = self._end_for_sure(FAILED, reason=outcome.reason)
+        self._tracking.settle_if_possible([self._message])
+        return ended
+
+    def _refuse(self, refusal: Refusal) -> Any:
         """Drop a message whose job has ended; put back a job that runs elsewhere; end a killer."""
         message = self._message
         if refusal.wait is not None:
@@ -465,16 +510,10 @@ class Execution:
                 f"It bears the id of another job than {message.name} of {message.site}."
             )
         if refusal.superseded:
-            self._end_for_sure(CANCELLED, "superseded: its job_id is another's")
+            self._end_for_sure(CANCELLED, reason="superseded: its job_id is another's")
             self._tracking.settle_if_possible([message])
         if refusal.died:
-            reason = f"its process died {refusal.died} times"
-            ended = self._end_for_sure(FAILED, reason)
-            self._tracking.settle_if_possible([message])
-            if ended and message.on_failure:
-                with self._host.session(message.site, message.user):
-                    self._call_back(message, Outcome(error=JobFailed(reason), reason=reason))
-            raise JobFailed(reason)
+            return self._end_killer(refusal)
         logger.info(
             "%s had ended before; its message is dropped", message.name,
             extra={"action": "job_dropped", "job": message.job_id},
@@ -489,9 +528,9 @@ class Execution:
         failed = self._insist(lambda: self._ledger.read(message_id))  # None: deleted meanwhile
         if failed and (failed.message.site, failed.status) != (site, FAILED):
             reason = f"no job of {site} that failed is the one whose failure it reports"
-            self._end_for_sure(FAILED, reason)
+            self._end_for_sure(FAILED, reason=reason)
             raise JobFailed(reason)
-        self._end_for_sure(FINISHED, None)
+        self._end_for_sure(FINISHED)
         if failed:
             with self._host.session(failed.message.site, failed.message.user):
                 reason = failed.reason or ""

@@ -89,7 +89,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         if answer in (-2, -7):
             return Refusal(wait=more[0] / 1000)
         if answer == -3:
-            return Refusal(died=more[0])
+            return Refusal(died=more[0], died_ending_it=more[0] - self._settings.max_starts)
         return Refusal(superseded=answer == -4, forged=answer == -5, delayed=answer == -6)
 
     def record_anew(self, message: Message) -> None:

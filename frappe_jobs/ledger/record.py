@@ -40,6 +40,8 @@ class Refusal:
     wait: float | None = None
     #: How many processes died of it: too many for another start.
     died: int | None = None
+    #: How many of them died after that was known, while they ended it.
+    died_ending_it: int = 0
     #: Another job took its id, when its message seemed to be lost.
     superseded: bool = False
     #: It bears the id of another message.

@@ -22,6 +22,7 @@ from frappe_jobs.background_task.record import record_of as record_for
 from frappe_jobs.config import load_settings
 from frappe_jobs.dispatch import Options
 from frappe_jobs.effects.run import LONGEST_RESULT
+from frappe_jobs.errors import JobFailed
 from frappe_jobs.execute import Executor, RunAgain
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Record
@@ -202,6 +203,28 @@ class TestOneThatMayHaveRun:
         assert run(message, THERE) == 5
         record = record_of(message)
         assert (balance(), record.status, record.result) == (5, FINISHED, 5)
+
+    @pytest.mark.parametrize("died", [2, 4])
+    def test_so_did_too_many_that_were_to_note_it(self, died: int) -> None:
+        message = recorded(once.deposit, on_success=tasks.on_success)
+        process_lost(message)
+        ledger = runtime.current().ledger
+        ledger.redis.hset(ledger._key("record", message.id), "died", died)
+        assert run(message, THERE) == 5
+        record = record_of(message)
+        assert (balance(), record.status, record.result) == (5, FINISHED, 5)
+        assert trace.marks("on_success")[-1]["result"] == 5
+
+    def test_of_one_that_kills_whoever_looks_for_its_marker_as_well_it_is_not_looked_for(
+        self,
+    ) -> None:
+        message = recorded(once.deposit)
+        process_lost(message)
+        ledger = runtime.current().ledger
+        ledger.redis.hset(ledger._key("record", message.id), "died", 5)
+        with pytest.raises(JobFailed, match="its process died 6 times"):
+            run(message, THERE)
+        assert record_of(message).status == FAILED
 
     def test_its_record_was_lost(self) -> None:
         message = recorded(once.deposit)
