@@ -93,6 +93,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value]: ...
 
@@ -106,6 +107,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value] | None: ...
 
@@ -119,6 +121,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> None: ...
 
@@ -132,6 +135,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
@@ -145,6 +149,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
@@ -158,6 +163,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Any: ...
 
@@ -170,7 +176,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
-    retry: int | Retry | None = None, debounce: bool = False, **kwargs: Any,
+    retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None, **kwargs: Any,
 ) -> Job[Any]: ...
 
 
@@ -182,7 +189,8 @@ def enqueue(
     on_success: Method | None = None, on_failure: Method | None = None, at_front: bool = False,
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
-    retry: int | Retry | None = None, debounce: bool = False, **kwargs: Any,
+    retry: int | Retry | None = None, debounce: bool = False,
+    concurrency_key: str | None = None, **kwargs: Any,
 ) -> Any: ...
 
 
@@ -206,6 +214,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     track_job: bool = False,
     retry: int | Retry | None = None,
     debounce: bool = False,
+    concurrency_key: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Have a worker run the method on the open site, as its user; returns the Job.
@@ -213,10 +222,12 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     Returns None with ``enqueue_after_commit`` (it is sent when the transaction commits, dropped
     when it rolls back), and if ``deduplicate`` finds ``job_id`` waiting or running.  With
     ``debounce`` this job takes the place of a job of that ``job_id`` that waits, and waits for the
-    end of one that runs.  With ``track_job`` a Background Task follows the job: it is written in
-    this transaction, so the job is sent at its commit, too; the handle is returned at once.  With
-    ``now=True`` or ``is_async=False`` the method is called here, in this transaction, and its
-    result returned.  A Celery task is sent as it is, and Celery's AsyncResult returned.
+    end of one that runs.  Of the site's jobs with the same ``concurrency_key`` one runs at a time,
+    or as many as a limit says; the others wait.  With ``track_job`` a Background Task follows the
+    job: it is written in this transaction, so the job is sent at its commit, too; the handle is
+    returned at once.  With ``now=True`` or ``is_async=False`` the method is called here, in this
+    transaction, and its result returned.  A Celery task is sent as it is, and Celery's AsyncResult
+    returned.
 
     ``timeout`` is in seconds; the queue's if none is given.  Further keywords are the method's
     arguments.  Raises, before anything is sent: UnknownQueue, ArgumentError (JobNotSerializable,
@@ -230,7 +241,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         on_success=on_success, on_failure=on_failure, at_front=at_front,
         at_front_when_starved=at_front_when_starved, job_id=job_id, deduplicate=deduplicate,
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
-        debounce=debounce,
+        debounce=debounce, concurrency_key=concurrency_key,
     )  # fmt: skip
     if at is not None and (now or not is_async or _is_task(method)):
         raise ArgumentError(

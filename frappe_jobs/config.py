@@ -207,6 +207,11 @@ class Settings:
         "frappe_jobs_order", "fair",
         "On Redis: fair: sites that wait take turns; fifo: first in, first out.",
         parse=one_of("fair", "fifo"))
+    #: Read anew by whoever puts it in force, as it may change while workers run.
+    limits: object = option(
+        "frappe_jobs_limits", None,
+        "How many jobs of the bench, a site, a queue or a method run at once, or begin in a time.",
+        parse=an_object, is_kept=True, is_of_file=True)
     transport: str = option(
         "frappe_jobs_transport", "frappe_jobs",
         "How workers take from Redis: frappe_jobs: in one step, in turns; celery: as kombu does.",

@@ -54,6 +54,7 @@ class Options:
     retry: int | Retry | None = None
     enqueue_after_commit: bool = False
     debounce: bool = False
+    concurrency_key: str | None = None
 
 
 class Dispatcher:
@@ -106,6 +107,7 @@ class Dispatcher:
             on_success=self._callback(options.on_success, session.site),
             on_failure=self._callback(options.on_failure, session.site),
             retry=_retry(options.retry), task_id=message_id if options.track_job else None,
+            concurrency_key=_text("concurrency_key", options.concurrency_key),
         )  # fmt: skip
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:

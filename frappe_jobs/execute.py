@@ -505,6 +505,11 @@ class Execution:
                 "%s waits for its time; this message is dropped, as another one comes then",
                 message.name, extra={"action": "job_dropped", "job": message.job_id},
             )  # fmt: skip
+        if refusal.limited is not None:
+            return logger.info(
+                "%s waits for its limit: %s", message.name, refusal.limited,
+                extra={"action": "job_limited", "job": message.job_id},
+            )  # fmt: skip
         if refusal.forged:
             raise ForgedMessage(
                 f"It bears the id of another job than {message.name} of {message.site}."

@@ -167,6 +167,11 @@ class Job(Generic[Value]):
         return self._record.due if self.status == QUEUED else None
 
     @property
+    def limited(self) -> str | None:
+        """The limit that has no room for it, such as "site|site1"; None unless it waits for one."""
+        return self._record.limited if self.status == QUEUED else None
+
+    @property
     def started_at(self) -> float | None:
         """When its last attempt began; None before."""
         return self._record.started_at

@@ -146,6 +146,8 @@ class Message:
     task_id: str | None = None
     #: The earlier message of its job behind whose steps it goes on.
     goes_on: str | None = None
+    #: Of the site's jobs with this key only so many run at once as its limit says, else one.
+    concurrency_key: str | None = None
 
     def again(self, *, at: float, goes_on: bool = False) -> Message:
         """The same job, to be sent once more; ``goes_on``: behind the steps that it has done."""
@@ -252,7 +254,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "name": _TEXT, "timeout": (int,), "enqueued_at": (int, float), "event": _OPTIONAL,
     "at_front": (bool, type(None)), "on_success": _OPTIONAL, "on_failure": _OPTIONAL,
     "retry": (dict, type(None)), "failure_of": _OPTIONAL, "task_id": _OPTIONAL,
-    "goes_on": _OPTIONAL, "backoff": (dict, type(None)),
+    "goes_on": _OPTIONAL, "backoff": (dict, type(None)), "concurrency_key": _OPTIONAL,
 }  # fmt: skip
 
 

@@ -113,6 +113,12 @@ def _keywords(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str
     return required, None if takes_any else taken
 
 
+def takes(method: Callable[..., Any], name: str) -> bool:
+    """Whether the method has a keyword of that name, or takes any."""
+    taken = _keywords(method)[1]
+    return taken is None or name in taken
+
+
 def call(method: Callable[..., Any], /, **arguments: Any) -> Any:
     """Call a hook with the arguments that it takes of these, as Frappe's ``frappe.call`` does."""
     taken = _names(method)

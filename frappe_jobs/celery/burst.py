@@ -58,13 +58,14 @@ def _served(consumer: Any) -> list[str]:
 
 def _say_what_is_left(consumer: Any) -> None:
     try:
-        delayed, _ = runtime_of(consumer.app).ledger.count_delayed(_served(consumer))
+        left = runtime_of(consumer.app).ledger.count_delayed(_served(consumer))
     except BrokerUnavailable:
         return
-    if delayed:
+    if left.delayed or left.limited:
         logger.warning(
-            "its work is done; jobs that are not due yet: %s", f"{delayed:,}",
-            extra={"action": "burst_ended", "delayed": delayed},
+            "its work is done; jobs that are not due yet: %s, that a limit holds back: %s",
+            f"{left.delayed:,}", f"{left.limited:,}",
+            extra={"action": "burst_ended", "delayed": left.delayed, "limited": left.limited},
         )  # fmt: skip
 
 
@@ -72,8 +73,7 @@ def _is_empty(consumer: Any) -> bool:
     """Whether nothing of its queues is on the broker, or waits to be tried again."""
     runtime, ours = runtime_of(consumer.app), _served(consumer)
     try:
-        _, retrying = runtime.ledger.count_delayed(ours)
-        if retrying:
+        if runtime.ledger.count_delayed(ours).retrying:
             return False
         waiting = sum(map(runtime.broker.depth, ours))
         paused = _paused(runtime, ours) if waiting else 0

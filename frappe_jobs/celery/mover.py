@@ -54,17 +54,23 @@ def _move_for_ever(runtime: Runtime) -> None:
     ledger, broker = runtime.make_ledger(), runtime.broker
     pause, wait = threading.Event(), LEAST
     # One that is about to end would leave what it has not published.
-    while not pause.wait(wait) and not stopping.told:
-        wait = PACE
+    while not stopping.told:
         try:
+            if wait < PACE:
+                pause.wait(wait)
+            else:
+                ledger.wait_for_room(int(PACE))
+            wait = PACE
             with Mover.turn:
                 left = move_due(ledger, broker)
             if left is not None:
                 wait = min(PACE, max(LEAST, left))
         except BrokerError as error:
             logger.debug("jobs that are due wait on: %s", error)
+            pause.wait(PACE)
         except Exception:  # whatever went wrong must not end this thread
             logger.exception("jobs that are due could not be sent")
+            pause.wait(PACE)
 
 
 def move_due(ledger: Ledger, broker: Broker) -> float | None:

@@ -14,6 +14,7 @@ from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import mind_pauses
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger import Ledger
+from frappe_jobs.limits import declared
 from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.sweep import sweep
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 RELAY = 2
 #: Seconds between two looks at what was pushed while all workers were busy, and at what is paused.
 INBOX = 1
-#: Seconds between two looks at the sites' weights.
+#: Seconds between two looks at the sites' weights, and at what is limited.
 WEIGH = 30
 #: Seconds between two looks at the bench, where somebody watches it.
 WATCH = 20
@@ -48,6 +49,10 @@ class Sweeper(ConsumerStep):
             runtime = runtime_of(consumer.app)
             if runtime.settings.alerts:
                 load("alerts")(runtime)
+
+
+#: What was said of wrong limits, each once.
+_said: set[str] = set()
 
 
 @dataclass
@@ -80,6 +85,7 @@ def _works(consumer: Any, runtime: Runtime, ledger: Ledger) -> list[Work]:
     works = [
         Work(INBOX, lambda: _mind_the_queues(consumer, runtime)),
         Work(WEIGH, lambda: ledger.set_weights(runtime.settings.sites.weights()), "weights"),
+        Work(WEIGH, lambda: _mind_limits(runtime, ledger), "limits"),
         Work(RELAY, lambda: runtime.relay.have_sites_looked_at(time.time()), "relay"),
         Work(
             pace, lambda: _sweep(consumer, runtime, ledger), "sweep", due=time.monotonic() + pace
@@ -108,6 +114,15 @@ def _sweep(consumer: Any, runtime: Runtime, ledger: Ledger) -> None:
     runtime.task_upkeep.settle_what_is_left()
     if queue := _served(consumer, runtime):
         runtime.relay.have_sites_cleared(time.time(), queue)
+
+
+def _mind_limits(runtime: Runtime, ledger: Ledger) -> None:
+    found = declared(runtime.settings)
+    ledger.set_limits(found.rules)
+    for text in found.wrong:
+        if text not in _said:
+            _said.add(text)
+            logger.error("%s", text, extra={"action": "limit_refused"})
 
 
 def _mind_the_queues(consumer: Any, runtime: Runtime) -> None:

@@ -84,6 +84,7 @@ def file_back(bench: Bench) -> None:
     here = runtime.use(bench.settings.sites_path)
     here.ledger.end_pauses(here.ledger.pauses())
     moved, later = here.broker.file_back(), 0
+    here.ledger.let_go_of_limited(here.settings.queues)
     for portion in here.ledger.for_later():
         # The message first: were it the other way round, a cut would leave a job without one.
         here.broker.send_for_later((one.message, float(one.score)) for one in portion)

@@ -11,7 +11,12 @@ from itertools import chain
 from frappe_jobs.alive.code import on_disk
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.doctor.beside_rq import check_beside_rq
-from frappe_jobs.doctor.configuration import check_alerts, check_configuration, check_guest
+from frappe_jobs.doctor.configuration import (
+    check_alerts,
+    check_configuration,
+    check_guest,
+    check_limits,
+)
 from frappe_jobs.doctor.jobs import check_failed, check_kept_aside, check_lost, check_running
 from frappe_jobs.doctor.outboxes import check_outboxes
 from frappe_jobs.doctor.reach import MESSAGES, RECORDS, SCHEDULE, Reach, check_servers
@@ -130,6 +135,7 @@ class Checkup:
     def configuration(self) -> Iterator[Finding]:
         yield from check_configuration(self._parts.settings, self._sites)
         yield from check_alerts(self._parts.alerts)
+        yield from check_limits(self._parts.settings)
         yield from check_versions(self._parts.use_celery is not None)
         yield from check_guest(self._parts.settings, self._parts.broker)
 

@@ -12,7 +12,9 @@ from frappe_jobs.brokers.environment import overruled
 from frappe_jobs.config import Settings, settings_table, variable
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
+from frappe_jobs.limits import declared
 from frappe_jobs.message import Message
+from frappe_jobs.methods import resolve
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, WEIGHT, read_common, read_object
 from frappe_jobs.texts.finding import Finding
@@ -60,6 +62,15 @@ def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[F
             near = get_close_matches(key, legal, n=1, cutoff=0.0)
             what = f"{path}: {key!r} is no setting, so it has no effect."
             yield Finding("warning", what, f"Write {near[0]!r}, or see frappe-jobs settings.")
+
+
+def check_limits(settings: Settings) -> Iterator[Finding]:
+    """What apps' hooks and the configuration declare of limits, and is not in force."""
+    found = declared(settings, lambda path: resolve(path, settings.sites.apps()))
+    for text in found.wrong:
+        yield Finding("error", text, "Mend it; workers read it again within half a minute.")
+    if found.rules:
+        yield Finding("ok", f"Limits hold for: {', '.join(found.rules)}.")
 
 
 def check_alerts(targets: Callable[[], Sequence[str]] | None) -> Iterator[Finding]:

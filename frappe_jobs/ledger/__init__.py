@@ -12,11 +12,12 @@ from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.delayed import Delayed
 from frappe_jobs.ledger.ends import Ends
 from frappe_jobs.ledger.kept_aside import KeptAside
+from frappe_jobs.ledger.limits import Limits
 from frappe_jobs.ledger.lost import Lost
 from frappe_jobs.ledger.pauses import Pauses
 
 
-class Ledger(Delayed, Ends, Lost, KeptAside, Pauses):
+class Ledger(Delayed, Ends, Lost, KeptAside, Pauses, Limits):
     """The records of one bench."""
 
     @reachable

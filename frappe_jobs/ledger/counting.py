@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.connection import as_bytes
 from frappe_jobs.ledger.keys import BenchRedis
-from frappe_jobs.ledger.scripts import CLOCK, END, RECORD, RETRY, START
+from frappe_jobs.ledger.scripts import END, RECORD, RETRY, START
 from frappe_jobs.message import Message
 
 #: What is counted, by one letter.  The last three bear the number of their time's class behind the

@@ -11,12 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from frappe_jobs.errors import BadMessage
+from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.scripts import CLOCK, OF_JOB, PUSH
+from frappe_jobs.ledger.limits import BELL, CALL_UP, OF_LIMITS
+from frappe_jobs.ledger.limits import STEP as LIMITS_STEP
+from frappe_jobs.ledger.scripts import OF_JOB, PUSH
 from frappe_jobs.message import Message, to_json
 
 #: How many of each queue's sets become due in one step, and after how many bytes a step ends.
@@ -26,10 +30,26 @@ UNREADABLE = 30.0
 
 # gives the seconds until the next one is due ('': none waits), then of each that is due its key,
 # id, score and envelope ('': it is not known any more)
-DUE = CLOCK + """
+# First it sends for those that have waited for room under a limit that has it now.
+DUE = (
+    CLOCK
+    + CALL_UP
+    + f"""
 local prefix, step, bytes = unpack(ARGV)
-local now, found, earliest = clock(), {}, nil
+local now, found, earliest = clock(), {{}}, nil
 bytes = tonumber(bytes)
+local looks = prefix .. '{OF_LIMITS}looks'
+if redis.call('EXISTS', looks) == 1 then
+  local called, most = 0, {LIMITS_STEP}
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', looks, '-inf', now, 'LIMIT', 0, most)) do
+    called = called + call_up(prefix, key, now)
+    if called >= most then break end
+  end
+  local first = redis.call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2]
+  if first then earliest = math.max(0, first - now) end
+end
+"""
+    + """
 for _, key in ipairs(KEYS) do
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, step)
   for n = 1, #ids, 2 do
@@ -46,6 +66,7 @@ for _, key in ipairs(KEYS) do
 end
 return {#found > 0 and '0' or tostring(earliest or ''), unpack(found)}
 """
+)
 
 #: Has a job leave the place where it waits for its time; gives its status, nil if it is not there
 #: any more, or waits for another time by now.
@@ -84,7 +105,9 @@ local id, delay, unsent = unpack(ARGV)
 local status = redis.call('HGET', record, 'status')
 if not status then return -1 end
 if status ~= 'queued' and status ~= 'started' then return 0 end
-if redis.call('ZSCORE', delayed, id) or redis.call('ZSCORE', retrying, id) then return 1 end
+for _, place in ipairs({delayed, retrying, limited}) do
+  if redis.call('ZSCORE', place, id) then return 1 end
+end
 local due = clock() + delay
 redis.call('ZADD', retrying, due, id)
 if status == 'queued' then
@@ -117,6 +140,7 @@ RESCHEDULE = OF_JOB + """
 local id, due, unsent = unpack(ARGV)
 if redis.call('HGET', record, 'status') ~= 'queued' then return 0 end
 redis.call('HSET', record, 'due', due)
+redis.call('ZREM', limited, id)
 if redis.call('ZSCORE', retrying, id) then
   redis.call('ZADD', retrying, due, id)
 else
@@ -161,6 +185,17 @@ class Look:
 
     due: Sequence[Due]
     next_in: float | None
+
+
+class Elsewhere(NamedTuple):
+    """How many jobs wait in the places beside ``waiting``, which are named as these."""
+
+    #: They were enqueued for later.
+    delayed: int
+    #: They were put back, or wait for a retry.
+    retrying: int
+    #: A limit had no room for them.
+    limited: int
 
 
 class Delayed(Jobs):
@@ -276,20 +311,20 @@ class Delayed(Jobs):
     def call_up(self, message: Message) -> None:
         """Let a job that waits for its time be begun by the caller, who needs no message for it."""
         with self.redis.pipeline() as pipe:
-            for kind in ("delayed", "retrying"):
+            for kind in ("delayed", "retrying", "limited"):
                 pipe.zrem(self._key(kind, message.queue), message.id)
             pipe.execute()
 
     @reachable
-    def count_delayed(self, queues: Iterable[str]) -> tuple[int, int]:
-        """How many jobs of these queues wait for their time: enqueued for later, and put back."""
+    def count_delayed(self, queues: Iterable[str]) -> Elsewhere:
+        """How many jobs of these queues wait in another place than ``waiting``."""
         queues = [*queues]
         with self.redis.pipeline(transaction=False) as pipe:
-            for kind in ("delayed", "retrying"):
+            for kind in Elsewhere._fields:
                 for queue in queues:
                     pipe.zcard(self._key(kind, queue))
-            sizes = pipe.execute()
-        return sum(sizes[: len(queues)]), sum(sizes[len(queues) :])
+            sizes = iter(pipe.execute())
+        return Elsewhere(*(sum(next(sizes) for _ in queues) for _ in Elsewhere._fields))
 
     @reachable
     def count_overdue(self, seconds: float) -> int:
@@ -300,6 +335,11 @@ class Delayed(Jobs):
                 for queue in self._settings.queues:
                     pipe.zcount(self._key(kind, queue), "-inf", until)
             return sum(pipe.execute())
+
+    @reachable
+    def wait_for_room(self, seconds: int) -> None:
+        """Return when a limit has room again for jobs that wait, or when so many are over."""
+        self.redis.blpop([self._key(BELL)], seconds)
 
     @reachable
     def now(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.indexing import Indexing
 from frappe_jobs.ledger.keys import rank
+from frappe_jobs.ledger.limits import countable
 from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import (
@@ -73,24 +75,45 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         back in this step.  A record that was lost (a flushed Redis) is written anew, so that its
         job still runs.
         """
-        keys, milliseconds = self._keys(message), self._settings.lease * 1000
-        arguments = [
-            message.id, time.time(), holder, milliseconds, self._settings.max_starts,
-            run or uuid4().hex, *message.marks(), *self._labels(message),
-        ]  # fmt: skip
-        answer, *more = self._step(START)(keys=keys, args=arguments)
+        run = run or uuid4().hex
+        answer, *more = self._start(message, holder, run)
         if answer == -1:
             if self.buried([message]):
                 return Refusal()
             self.record_anew(message)
-            answer, *more = self._step(START)(keys=keys, args=arguments)
+            answer, *more = self._start(message, holder, run)
         if answer > 0:
             return Attempt(answer, more[0], is_recorded_anew=bool(more[1]))
         if answer in (-2, -7):
             return Refusal(wait=more[0] / 1000)
         if answer == -3:
             return Refusal(died=more[0], died_ending_it=more[0] - self._settings.max_starts)
+        if answer == -8:
+            return Refusal(limited=more[0])
         return Refusal(superseded=answer == -4, forged=answer == -5, delayed=answer == -6)
+
+    def _start(self, message: Message, holder: str, run: str) -> list[Any]:
+        """START's answer, which may ask for one of the arguments: a limit counts by it."""
+        name = self._counted_by.get(message.method, "")
+        while True:
+            value = countable(message.arguments.get(name)) if name else ""
+            answer: list[Any] = self._step(START)(
+                keys=self._keys(message),
+                args=[
+                    message.id, time.time(), holder, self._settings.lease * 1000,
+                    self._settings.max_starts, run, message.method,
+                    countable(message.concurrency_key) if message.concurrency_key else "",
+                    name, value, *message.marks(), *self._labels(message),
+                ],
+            )  # fmt: skip
+            if answer[0] != -9:
+                return answer
+            name = self._counted_by[message.method] = str(answer[1])
+
+    @cached_property
+    def _counted_by(self) -> dict[str, str]:
+        """By method, by which argument a limit was last seen to count it."""
+        return {}
 
     def record_anew(self, message: Message) -> None:
         """Write a record that was lost; its job may have run."""

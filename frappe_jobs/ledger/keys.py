@@ -27,6 +27,8 @@ class JobKeys(NamedTuple):
     #: Where it waits for its time: as it was enqueued, or once it was put back.
     delayed: str
     retrying: str
+    #: Where it waits because a limit had no room for it.
+    limited: str
 
 
 class BenchRedis(Connected):
@@ -50,6 +52,7 @@ class BenchRedis(Connected):
             lease=self._key("lease", message.id), running=self._key("running"),
             delayed=self._key("delayed", message.queue),
             retrying=self._key("retrying", message.queue),
+            limited=self._key("limited", message.queue),
         )  # fmt: skip
 
 

@@ -67,7 +67,10 @@ class Records(BenchRedis):
     @reachable
     def waiting(self, queue: str) -> int:
         """How many jobs of that queue wait, of all sites."""
-        return int(self.redis.zcard(self._key("waiting", queue)))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for kind in ("waiting", "limited"):
+                pipe.zcard(self._key(kind, queue))
+            return sum(pipe.execute())
 
     def waiting_in_all(self) -> int:
         """How many jobs of all queues wait."""

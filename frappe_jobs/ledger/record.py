@@ -48,6 +48,8 @@ class Refusal:
     forged: bool = False
     #: It waits for its time: another message comes then.
     delayed: bool = False
+    #: The key of the limit that has no room for it: another message comes when there is.
+    limited: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Record:
     stage: str | None = None
     #: When its next attempt is due.
     due: float | None = None
+    #: The limit that it waits for, "site|site1".
+    limited: str | None = None
     #: The attempts before, oldest first, as far as they are kept.
     attempts: Sequence[Mapping[str, Any]] = ()
     #: When somebody looked whether the broker still has its message.
@@ -95,7 +99,7 @@ def _read_attempts(text: str) -> list[Mapping[str, Any]]:
 
 #: How each field is read; they are texts in Redis.
 READERS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("status", "worker", "reason", "error", "traceback", "stage"), str),
+    **dict.fromkeys(("status", "worker", "reason", "error", "traceback", "stage", "limited"), str),
     **dict.fromkeys(("attempt", "died"), int),
     **dict.fromkeys(("started_at", "ended_at", "progress", "due", "looked_for"), float),
     "result": json.loads,

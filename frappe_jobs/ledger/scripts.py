@@ -5,17 +5,14 @@ A mark, ``-- counted: …``, says where ``ledger/counting.py`` counts what happe
 
 from __future__ import annotations
 
+from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.keys import JobKeys
+from frappe_jobs.ledger.limits import ENTER_LIMITS, LEAVE_LIMITS
 
 #: Gives a job's keys their Python names as locals.
-OF_JOB = f"local {', '.join(JobKeys._fields)} = unpack(KEYS)"
-
-#: The time by Redis's clock, which is one for all.
-CLOCK = """
-local function clock()
-  local now = redis.call('TIME')
-  return now[1] + now[2] / 1000000
-end
+OF_JOB = f"""
+local {', '.join(JobKeys._fields)} = unpack(KEYS)
+local prefix = string.sub(running, 1, -#'running' - 1)
 """
 
 #: The most rings that a bell keeps: each wakes one idle worker, who wakes the next.
@@ -132,23 +129,26 @@ return done
 """
 
 # milliseconds: of the lease; max_starts: without any end; run: the same where it is asked again, as
-# the reply was lost; after them texts that only the envelope of the true message has
+# the reply was lost; method, concurrency_key ('': none), and one of its arguments, name ('': none)
+# and value: what limits count by; after them texts that only the envelope of the true message has
 # gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: no record,
 #       {-2, milliseconds}: what is left of another's lease, {-3, processes} that died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
-#       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back
-START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
-local id, now, holder, milliseconds, max_starts, run = unpack(ARGV, 1, 6)
-local status, superseded, begun, attempt, retries, envelope, anew, due, behind = unpack(
-  redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries', 'envelope',
-  'anew', 'due', 'behind'))
+#       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back;
+#       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument
+START = OF_JOB + CLOCK + NOTE_ATTEMPT + ENTER_LIMITS + """
+local id, now, holder, milliseconds, max_starts, run, method, concurrency_key, name, value =
+  unpack(ARGV, 1, 10)
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited =
+  unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
+  'envelope', 'anew', 'due', 'behind', 'limited'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
   return {0}
 end
 if not redis.call('ZSCORE', open, id) then return {-5} end
-for n = 7, #ARGV do
+for n = 11, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
 if status == 'queued' then
@@ -179,13 +179,33 @@ if status == 'started' and begun == run then
   return {tonumber(attempt), tonumber(retries or '0'), anew and 1 or 0}
 end
 if superseded then return {-4} end  -- its process is gone, and a later job does its work
+local limits, queue = nil, string.sub(waiting, #prefix + #'waiting:' + 1)
+if concurrency_key ~= '' or redis.call('EXISTS', prefix .. 'limits') == 1 then
+  local site, argument = string.sub(open, #prefix + #'open:' + 1), nil
+  limits, argument = limits_of(prefix, site, queue, method, concurrency_key, name, value)
+  if not limits then return {-9, argument} end
+end
 if status == 'started' then  -- the process that began it is gone, and left no end
   -- counted: lost
   local died = redis.call('HINCRBY', record, 'died', 1)
   note_attempt(record, clock(), '', 'its process died')
   if died >= tonumber(max_starts) then return {-3, died} end
-else
+elseif not was_limited then
   redis.call('HDEL', record, 'died')
+end
+if limits and #limits > 0 then
+  local at = clock()
+  local rank, until_at = redis.call('ZSCORE', waiting, id) or at, at + milliseconds / 1000
+  local refused = enter_limits(prefix, limits, record, id, queue, rank, at, until_at)
+  if refused then
+    redis.call('ZREM', waiting, id)
+    redis.call('ZREM', running, id)
+    return {-8, refused}
+  end
+end
+if was_limited then
+  redis.call('ZREM', limited, id)
+  redis.call('HDEL', record, 'limited', 'limited_rank')
 end
 redis.call('SET', lease, holder, 'PX', milliseconds)
 attempt = tonumber(attempt or '0') + 1
@@ -227,7 +247,7 @@ local lease, holder = KEYS[1], ARGV[1]
 if redis.call('GET', lease) == holder then return redis.call('DEL', lease) end
 """
 
-HAND_BACK = OF_JOB + """
+HAND_BACK = OF_JOB + CLOCK + LEAVE_LIMITS + """
 local id, rank, holder = unpack(ARGV)
 if redis.call('GET', lease) ~= holder then return 0 end
 redis.call('DEL', lease)
@@ -235,6 +255,7 @@ if redis.call('HGET', record, 'status') ~= 'started' then return 0 end
 redis.call('HSET', record, 'status', 'queued')
 redis.call('ZADD', waiting, rank, id)
 redis.call('ZREM', running, id)
+leave_limits(prefix, record, id, clock())
 return 1
 """
 
@@ -242,7 +263,7 @@ return 1
 # delay: seconds, by Redis's clock; kind, reason: why the attempt failed ('': it did not, or could
 # not even begin); after them fields and values of the record; gives 0 if it runs no longer, or
 # elsewhere
-RETRY = OF_JOB + CLOCK + NOTE_ATTEMPT + """
+RETRY = OF_JOB + CLOCK + NOTE_ATTEMPT + LEAVE_LIMITS + """
 local id, delay, holder, counts, kind, reason = unpack(ARGV, 1, 6)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
@@ -253,6 +274,7 @@ redis.call('HINCRBY', record, 'retries', counts)
 redis.call('ZADD', retrying, due, id)
 redis.call('DEL', lease)
 redis.call('ZREM', running, id)
+leave_limits(prefix, record, id, clock())
 -- counted: retried
 return 1
 """
@@ -270,11 +292,11 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 # goes there; holder: whose run it was ('': anybody's; another's run stays as it is); call: the same
 # where it is asked again, as the reply was lost; after them fields and values of the record
 # gives 1 if this call ended the job
-END = OF_JOB + """
+END = OF_JOB + CLOCK + LEAVE_LIMITS + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
   unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
-local present, worker, ended_by, begun =
-  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by', 'started_at'))
+local present, worker, ended_by, begun, limits =
+  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by', 'started_at', 'limits'))
 if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
 if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
@@ -286,10 +308,11 @@ redis.call('EXPIRE', record, ttl)
 redis.call('DEL', lease)
 redis.call('ZREM', open, id)
 if present == 'queued' then
-  for _, key in ipairs({waiting, delayed, retrying}) do redis.call('ZREM', key, id) end
+  for _, key in ipairs({waiting, delayed, retrying, limited}) do redis.call('ZREM', key, id) end
 else
   redis.call('ZREM', running, id)
 end
+if limits then leave_limits(prefix, record, id, clock()) end
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
 redis.call('ZADD', ended, now + ttl, id)
 if status == 'failed' then

@@ -15,8 +15,8 @@ COLUMNS = (
     "enqueued_at", "started_at", "ended_at", "due",
 )  # fmt: skip
 MORE = (
-    "message_id", "task_id", "event", "timeout", "at_front", "position", "arguments", "progress",
-    "stage", "worker", "attempts", "result", "traceback",
+    "message_id", "task_id", "event", "timeout", "at_front", "position", "limited", "arguments",
+    "progress", "stage", "worker", "attempts", "result", "traceback",
 )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ ENQUEUE_MANY = {"frappe_jobs.enqueue_many", "frappe_jobs.api.enqueue_many"}
 #: Keywords of enqueue itself; all others are the method's.
 OPTIONS = frozenset(
     "method queue timeout event is_async async job_name now enqueue_after_commit on_success"
-    " on_failure at_front at_front_when_starved job_id deduplicate retry track_job debounce".split()
+    " on_failure at_front at_front_when_starved job_id deduplicate retry track_job debounce"
+    " concurrency_key".split()
 )
 OF_DOCUMENT = frozenset(("doctype", "name"))
 CALLBACKS = ("on_success", "on_failure")

@@ -1,0 +1,297 @@
+"""How many jobs may run at once, or begin in a time: read and counted in the step that begins one.
+
+What is limited is a hash of rules, by what they hold for: ``bench``, ``site`` (each one),
+``site NAME``, ``queue NAME``, ``method PATH``, ``key`` (each concurrency key).  A rule reads
+``running=5;rate=30/60;per=site``.  A job counts under a key for each rule, ``method PATH|site1``.
+Of each key, behind ``limit:``:
+
+- ``running:KEY``: who runs under it, sorted by when their lease was to end as it was last seen;
+- ``begun:KEY``: who began, by when, in the time of the rate;
+- ``waiting:KEY``: who was refused (``queue|id``), by their rank in the queue;
+- ``called:KEY``: who was sent for since, as there was room, and has not begun yet.
+
+``limit:looks`` are the keys with jobs that wait, by when they are worth a look, ``limit:seen``
+those under which jobs have counted.  A job that was refused stands in its queue's ``limited`` as
+well, in no other place, and has no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha1
+
+from frappe_jobs.ledger.connection import reachable
+from frappe_jobs.ledger.keys import BenchRedis
+from frappe_jobs.message import to_json
+
+#: Begins the name of each key that counts something.
+OF_LIMITS = "limit:"
+#: How many are looked at, or sent for, in one step.
+STEP = 50
+#: Seconds within which a job that was sent for should have begun.
+ANSWER = 10
+#: Seconds until a key with jobs that wait is looked at again, though nobody has said that there is
+#: room: a process that died says nothing, and a rule may change.
+LOOK = 1
+#: How many keys are kept that jobs have counted under last, for people who ask.
+SEEN = 1_000
+#: Characters of a value that jobs are counted by.
+LONGEST_VALUE = 200
+#: How a bell is named that is rung when there is room; who hears it sends for what waits.
+BELL = f"{OF_LIMITS}bell"
+
+#: Rules, and whether there is room under a key.
+ROOM = f"""
+local function rule_of(prefix, key)
+  local what, value = string.match(key, '^(.-)|(.*)$')
+  local rules = redis.call('HMGET', prefix .. 'limits', what, what .. ' ' .. value)
+  local text = what == 'site' and rules[2] or rules[1]
+  if not text and what == 'key' then text = 'running=1' end
+  return text or nil
+end
+-- gives for how many more there is room, beside those that were sent for
+local function room(prefix, key, text, now)
+  local limits = prefix .. '{OF_LIMITS}'
+  local free, most = math.huge, string.match(text, 'running=(%d+)')
+  local rate, window = string.match(text, 'rate=(%d+)/(%d+)')
+  if most then
+    local running = limits .. 'running:' .. key
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, {STEP})) do
+      local left = redis.call('PTTL', prefix .. 'lease:' .. id)
+      if left > 0 then
+        redis.call('ZADD', running, now + left / 1000, id)
+      else
+        redis.call('ZREM', running, id)
+      end
+    end
+    free = most - redis.call('ZCARD', running)
+  end
+  if rate then
+    local begun = limits .. 'begun:' .. key
+    redis.call('ZREMRANGEBYSCORE', begun, '-inf', now - window)
+    free = math.min(free, rate - redis.call('ZCARD', begun))
+  end
+  local called = limits .. 'called:' .. key
+  redis.call('ZREMRANGEBYSCORE', called, '-inf', now - {ANSWER})
+  return free - redis.call('ZCARD', called), window
+end
+"""
+
+#: Sends for as many of a key's jobs as there is room for: they are due, and the next look for such
+#: jobs sends them.
+CALL_UP = ROOM + f"""
+local function call_up(prefix, key, now)
+  local limits = prefix .. '{OF_LIMITS}'
+  local text, waiting = rule_of(prefix, key), limits .. 'waiting:' .. key
+  local free, window = {STEP}, nil
+  if text then free, window = room(prefix, key, text, now) end
+  local called = 0
+  for _ = 1, {STEP} do
+    if called >= free then break end
+    local place = redis.call('ZPOPMIN', waiting)[1]
+    if not place then break end
+    local queue, id = string.match(place, '^(.-)|(.*)$')
+    -- else it was cancelled, or moved, meanwhile
+    if redis.call('ZREM', prefix .. 'limited:' .. queue, id) == 1 then
+      redis.call('ZADD', prefix .. 'retrying:' .. queue, now, id)
+      if text then
+        redis.call('ZADD', limits .. 'called:' .. key, now, id)
+        redis.call('EXPIRE', limits .. 'called:' .. key, {ANSWER})
+      end
+      called = called + 1
+    end
+  end
+  if redis.call('EXISTS', waiting) == 0 then
+    redis.call('ZREM', limits .. 'looks', key)
+    return called
+  end
+  local look = now + {LOOK}
+  if called == {STEP} then
+    look = now
+  elseif window then
+    local first = redis.call('ZRANGE', limits .. 'begun:' .. key, 0, 0, 'WITHSCORES')[2]
+    if first then look = math.max(now, math.min(look, first + window)) end
+  end
+  redis.call('ZADD', limits .. 'looks', look, key)
+  return called
+end
+"""
+
+#: Gives back a job's room, and has the next ones come.
+LEAVE_LIMITS = CALL_UP + f"""
+local function leave_limits(prefix, record, id, now)
+  local keys = redis.call('HGET', record, 'limits')
+  if not keys then return end
+  redis.call('HDEL', record, 'limits')
+  local called = 0
+  for key in string.gmatch(keys, '[^\\n]+') do
+    redis.call('ZREM', prefix .. '{OF_LIMITS}running:' .. key, id)
+    if redis.call('EXISTS', prefix .. '{OF_LIMITS}waiting:' .. key) == 1 then
+      called = called + call_up(prefix, key, now)
+    end
+  end
+  if called > 0 then
+    redis.call('LPUSH', prefix .. '{BELL}', '')
+    redis.call('LTRIM', prefix .. '{BELL}', 0, 0)
+  end
+end
+"""
+
+#: Has a job begin under its limits, or wait for the first that has no room for it.
+ENTER_LIMITS = LEAVE_LIMITS + f"""
+-- gives the keys with their rules; or nil and the name of the argument whose value is needed
+local function limits_of(prefix, site, queue, method, key, name, value)
+  local whats = {{'bench', 'site', 'site ' .. site, 'queue ' .. queue, 'method ' .. method}}
+  local values = {{'', site, site, '', ''}}
+  if key ~= '' then whats[6], values[6] = 'key', site .. ' ' .. key end
+  local found, rules = {{}}, redis.call('HMGET', prefix .. 'limits', unpack(whats))
+  for n, what in ipairs(whats) do
+    local text, under = rules[n], values[n]
+    if what == 'key' and not text then text = 'running=1' end
+    if what == 'site' and rules[3] then text = nil end
+    if text then
+      local per = string.match(text, 'per=(.*)$')
+      if per == 'site' then
+        under = site
+      elseif per and per ~= 'bench' then
+        per = string.match(per, '^argument:(.*)$')
+        if name ~= per then return nil, per end
+        under = site .. ' ' .. value
+      end
+      found[#found + 1] = {{(what == 'site ' .. site and 'site' or what) .. '|' .. under, text}}
+    end
+  end
+  return found
+end
+-- gives the key under which it must wait, else nil: then it counts under all of them
+local function enter_limits(prefix, limits, record, id, queue, rank, now, deadline)
+  local before, of, refused = redis.call('HGET', record, 'limited'), prefix .. '{OF_LIMITS}', nil
+  if before then redis.call('ZREM', of .. 'called:' .. before, id) end
+  for _, one in ipairs(limits) do
+    local key, text = unpack(one)
+    redis.call('ZADD', of .. 'seen', now, key)
+    -- it still has its room where its process died
+    local has_room = redis.call('ZSCORE', of .. 'running:' .. key, id)
+    if not has_room or string.find(text, 'rate=', 1, true) then
+      local is_in_turn = key == before or redis.call('EXISTS', of .. 'waiting:' .. key) == 0
+      if room(prefix, key, text, now) < 1 or not is_in_turn then refused = key break end
+    end
+  end
+  redis.call('ZREMRANGEBYRANK', of .. 'seen', 0, -{SEEN} - 1)
+  if refused then
+    leave_limits(prefix, record, id, now)
+    rank = redis.call('HGET', record, 'limited_rank') or rank
+    redis.call('HSET', record, 'status', 'queued', 'limited', refused, 'limited_rank', rank)
+    redis.call('ZADD', of .. 'waiting:' .. refused, rank, queue .. '|' .. id)
+    redis.call('ZADD', prefix .. 'limited:' .. queue, rank, id)
+    call_up(prefix, refused, now)
+    if before and before ~= refused then call_up(prefix, before, now) end
+    return refused
+  end
+  local keys = {{}}
+  for n, one in ipairs(limits) do
+    local key, text = unpack(one)
+    keys[n] = key
+    if string.find(text, 'running=', 1, true) then
+      redis.call('ZADD', of .. 'running:' .. key, deadline, id)
+    end
+    local window = string.match(text, 'rate=%d+/(%d+)')
+    if window then
+      redis.call('ZADD', of .. 'begun:' .. key, now, id .. ' ' .. now)
+      redis.call('EXPIRE', of .. 'begun:' .. key, math.ceil(window))
+    end
+  end
+  if #keys > 0 then redis.call('HSET', record, 'limits', table.concat(keys, '\\n')) end
+  return nil
+end
+"""
+
+# gives of each key that was seen last: the key, its rule, how many run and wait
+STATE = ROOM + f"""
+local prefix, now, found = ARGV[1], tonumber(ARGV[2]), {{}}
+local limits = prefix .. '{OF_LIMITS}'
+for _, key in ipairs(redis.call('ZREVRANGE', limits .. 'seen', 0, ARGV[3] - 1)) do
+  local text = rule_of(prefix, key)
+  if text then room(prefix, key, text, now) end
+  for _, part in ipairs({{key, text or '', redis.call('ZCARD', limits .. 'running:' .. key),
+      redis.call('ZCARD', limits .. 'begun:' .. key),
+      redis.call('ZCARD', limits .. 'waiting:' .. key)}}) do
+    found[#found + 1] = part
+  end
+end
+return found
+"""
+
+# Has what waits for room wait for its time instead, which has come; gives how many.
+LET_GO = """
+local ids = redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)
+for _, id in ipairs(ids) do
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZADD', KEYS[2], ARGV[1], id)
+end
+return #ids
+"""
+
+
+def countable(value: object) -> str:
+    """A value as keys bear it: as JSON; of a long one the head, and a hash of it all."""
+    text = to_json(value)
+    if len(text) <= LONGEST_VALUE:
+        return text
+    digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return f"{text[: LONGEST_VALUE - len(digest)]} {digest}"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of a limit is used."""
+
+    #: What the jobs count under: "site|site1".
+    key: str
+    #: "running=5", as ``set_limits`` was given it; empty: it holds no longer.
+    rule: str
+    running: int
+    #: Began within the time of its rate.
+    begun: int
+    waiting: int
+
+
+class Limits(BenchRedis):
+    """Rules outlive workers; a change is in force for the next job that begins."""
+
+    @reachable
+    def set_limits(self, rules: Mapping[str, str]) -> bool:
+        """From now on these rules hold, and no others; whether that is a change."""
+        key = self._key("limits")
+        if self.redis.hgetall(key) == rules:
+            return False
+        with self.redis.pipeline() as pipe:
+            pipe.delete(key)
+            if rules:
+                pipe.hset(key, mapping=dict(rules))
+            pipe.execute()
+        return True
+
+    @reachable
+    def limits(self) -> dict[str, str]:
+        """The rules that hold."""
+        return dict(self.redis.hgetall(self._key("limits")))
+
+    @reachable
+    def limits_in_use(self, most: int = SEEN) -> list[Use]:
+        """How much is used under each key, the newest first."""
+        seconds, microseconds = self.redis.time()
+        arguments = [self._prefix, seconds + microseconds / 1e6, most]
+        parts = self._script(STATE)(args=arguments)
+        return [Use(*one) for one in zip(*[iter(parts)] * 5, strict=True)]
+
+    @reachable
+    def let_go_of_limited(self, queues: Iterable[str]) -> int:
+        """Have all jobs that were refused wait for their time instead, which has come; how many."""
+        gone, now = 0, self.redis.time()[0]
+        for queue in queues:
+            keys = [self._key("limited", queue), self._key("retrying", queue)]
+            while moved := self._script(LET_GO)(keys=keys, args=[now, STEP]):
+                gone += moved
+        return gone

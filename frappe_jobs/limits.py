@@ -1,0 +1,179 @@
+"""The limits that apps' hooks and the configuration declare: how many jobs run at once, or begin.
+
+An app declares its methods' in ``hooks.py``, whoever runs the bench those of sites and queues::
+
+    job_limits = {"acme.tasks.sync": {"running": 1, "per": "site"}}
+
+    "frappe_jobs_limits": {"site": {"running": 5}, "queue:long": {"rate": "30/m"}}
+
+A wrong one is said, and the others are in force.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from frappe_jobs.config import Settings
+from frappe_jobs.errors import FrappeJobsError, did_you_mean, shortened
+from frappe_jobs.methods import takes
+from frappe_jobs.sites_folder import COMMON_CONFIG, read_common
+
+HOOK, SETTING = "job_limits", "frappe_jobs_limits"
+
+#: Seconds of a rate's unit.
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+#: The most that a limit may say.
+MOST = 100_000
+
+KEYS = ("running", "rate", "per")
+WHATS = "bench, site, site:NAME, queue:NAME, method:PATH, concurrency_key"
+
+
+@dataclass
+class Declared:
+    """What was found: rules as the ledger takes them, and what is wrong, in a line each."""
+
+    rules: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+def declared(
+    settings: Settings, resolve: Callable[[str], Callable[..., Any]] | None = None
+) -> Declared:
+    """Read them all; the configuration's rule for a method replaces its app's.
+
+    With ``resolve``, which gives the method of a path, methods and their arguments are checked.
+    Raises ConfigError if the configuration cannot be read.
+    """
+    found = Declared()
+    for where, what, rule in [*_of_hooks(settings, found), *_of_configuration(settings, found)]:
+        try:
+            text = _rule(rule, is_of_method=what.startswith("method "))
+            if resolve and what.startswith("method "):
+                _check_method(what.removeprefix("method "), text, resolve)
+        except (ValueError, FrappeJobsError) as error:
+            found.wrong.append(f"{where} {error} This limit is not in force.")
+        else:
+            found.rules[what] = text
+    return found
+
+
+def _of_hooks(settings: Settings, found: Declared) -> Iterator[tuple[str, str, object]]:
+    for app in settings.sites.apps():
+        try:
+            hooks = importlib.import_module(f"{app}.hooks")
+        except ModuleNotFoundError as error:
+            if error.name in (app, f"{app}.hooks"):
+                continue
+            found.wrong.append(f"{app}/hooks.py cannot be imported: {error}.")
+            continue
+        except (Exception, SystemExit) as error:  # its own code
+            found.wrong.append(f"{app}/hooks.py cannot be imported: {error!r}.")
+            continue
+        limits = getattr(hooks, HOOK, None)
+        if limits is None:
+            continue
+        if not isinstance(limits, Mapping):
+            found.wrong.append(
+                f"{app}/hooks.py: {HOOK!r} must be a dictionary of methods; not "
+                f"{shortened(limits)}."
+            )
+            continue
+        for path, rule in limits.items():
+            where = f"{app}/hooks.py: {HOOK}[{path!r}]"
+            if not isinstance(path, str) or "." not in path or not _is_path(path):
+                found.wrong.append(f"{where} is no dotted path of a method.")
+            else:
+                yield where, f"method {path}", rule
+
+
+def _of_configuration(settings: Settings, found: Declared) -> Iterator[tuple[str, str, object]]:
+    path = settings.sites_path / COMMON_CONFIG
+    limits = read_common(settings.sites_path).get(SETTING)
+    if limits is None:
+        return
+    if not isinstance(limits, dict):
+        found.wrong.append(f"{path}: {SETTING!r} must be an object; not {shortened(limits)}.")
+        return
+    for name, rule in limits.items():
+        where = f"{path}: {SETTING}.{name}"
+        kind, has_value, value = name.partition(":")
+        if problem := _problem(settings, kind, value if has_value else None):
+            found.wrong.append(f"{where} {problem}")
+            continue
+        what = "key" if kind == "concurrency_key" else f"{kind} {value}" if has_value else kind
+        yield where, what, rule
+
+
+def _problem(settings: Settings, kind: str, value: str | None) -> str | None:
+    """Why a name of the setting says nothing that could be limited."""
+    if value is None and kind in ("bench", "site", "concurrency_key"):
+        return None
+    if value is not None and kind == "method":
+        return None if _is_path(value) else "names no dotted path of a method."
+    known: Collection[str] = ()
+    if value is not None and kind in ("site", "queue"):
+        known = settings.sites.names() if kind == "site" else settings.queues
+        if value in known:
+            return None
+        return f"names no {kind} of the bench.{did_you_mean(value, known)}"
+    return f"is none of: {WHATS}."
+
+
+def _rule(rule: object, *, is_of_method: bool) -> str:
+    """The rule as the ledger takes it; raises ValueError with what is legal."""
+    legal = KEYS if is_of_method else KEYS[:2]
+    if not isinstance(rule, Mapping) or not rule.keys() & {"running", "rate"}:
+        raise ValueError(
+            f'must be an object with "running", "rate" or both; not {shortened(rule)}.'
+        )
+    if unknown := [key for key in rule if key not in legal]:
+        raise ValueError(f"knows the keys {', '.join(legal)}; not {shortened(unknown[0])}.")
+    parts = []
+    if "running" in rule:
+        running = rule["running"]
+        if isinstance(running, bool) or not isinstance(running, int) or not 0 <= running <= MOST:
+            raise ValueError(
+                f".running must be a whole number from 0 to {MOST:,}; not {shortened(running)}."
+            )
+        parts.append(f"running={running}")
+    if "rate" in rule:
+        parts.append(f"rate={_rate(rule['rate'])}")
+    if is_of_method:
+        parts.append(f"per={_per(rule.get('per', 'site'))}")
+    return ";".join(parts)
+
+
+def _rate(rate: object) -> str:
+    found = re.fullmatch(r"(\d{1,6})/([smhd])", rate) if isinstance(rate, str) else None
+    if not found or not 1 <= int(found[1]) <= MOST:
+        raise ValueError(
+            f'.rate must say how many in a second, minute, hour or day: "30/m", from 1 to {MOST:,} '
+            f"in one of {', '.join(UNITS)}; not {shortened(rate)}."
+        )
+    return f"{int(found[1])}/{UNITS[found[2]]}"
+
+
+def _per(per: object) -> str:
+    if isinstance(per, str):
+        name = per.removeprefix("argument:")
+        if per in ("bench", "site") or (name != per and name.isidentifier()):
+            return per
+    raise ValueError(
+        f'.per must be "bench", "site" or "argument:" and its name; not {shortened(per)}.'
+    )
+
+
+def _check_method(path: str, text: str, resolve: Callable[[str], Callable[..., Any]]) -> None:
+    method = resolve(path)
+    argument = text.partition("per=argument:")[2]
+    if argument and not takes(method, argument):
+        raise ValueError(f".per: {path} takes no argument {argument!r}.")
+
+
+def _is_path(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
