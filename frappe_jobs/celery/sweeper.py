@@ -14,7 +14,7 @@ from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import mind_pauses
 from frappe_jobs.errors import BrokerUnavailable
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.limits import declared
+from frappe_jobs.limits.declared import declared
 from frappe_jobs.runtime import Runtime, load
 from frappe_jobs.sweep import sweep
 

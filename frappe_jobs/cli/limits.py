@@ -8,7 +8,7 @@ import click
 
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show
-from frappe_jobs.limits import declared
+from frappe_jobs.limits.declared import declared
 from frappe_jobs.methods import resolve
 from frappe_jobs.rows.limits import COLUMNS, rows
 

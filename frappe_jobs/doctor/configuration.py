@@ -12,7 +12,7 @@ from frappe_jobs.brokers.environment import overruled
 from frappe_jobs.config import Settings, settings_table, variable
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
-from frappe_jobs.limits import declared
+from frappe_jobs.limits.declared import declared
 from frappe_jobs.message import Message
 from frappe_jobs.methods import resolve
 from frappe_jobs.servers.in_force import SettingsInForce

@@ -519,11 +519,11 @@ class TestTransport:
         due = soon.due
         said = bench.run("queues", "file-back").stdout
         assert said == "0 messages were put back, and 3 sent that wait for their time.\n"
-        assert here.ledger.count_delayed(here.settings.queues) == (0, 0)
+        assert here.ledger.count_delayed(here.settings.queues) == (0, 0, 0)
         assert [here.broker.depth(queue) for queue in ("default", "long")] == [2, 1]
         with bench.worker("--concurrency", "2"):
             assert soon.wait(60) == "pong"
             ended = here.ledger.read(soon.message_id)
             assert ended.started_at >= due - 0.1
             assert [job.get_status() for job in (failed, late)] == ["queued", "queued"]
-        assert here.ledger.count_delayed(here.settings.queues) == (0, 0)
+        assert here.ledger.count_delayed(here.settings.queues) == (0, 0, 0)

@@ -51,4 +51,4 @@ def test_a_later_version_is_put_back_for_a_newer_worker(bench):
     assert worker.log.count(f"is put back: The message's version is {VERSION + 2}") == 1
     assert bench.marks("echo") == []
     assert here.ledger.kept_aside() == []
-    assert here.ledger.count_delayed(["default"]) == (1, 0)
+    assert here.ledger.count_delayed(["default"]) == (1, 0, 0)

@@ -23,7 +23,7 @@ TIERS = (
     " servers.refusals sites_folder arguments methods cron embedded alive",
     "config message",
     "servers.in_force",
-    "host brokers.base brokers.environment current scheduler.frequency scheduler.words"
+    "host limits brokers.base brokers.environment current scheduler.frequency scheduler.words"
     " scheduler.events",
     "ledger",
     "history",

@@ -12,24 +12,18 @@ A wrong one is said, and the others are in force.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import FrappeJobsError, did_you_mean, shortened
+from frappe_jobs.limits.rule import rule_text
 from frappe_jobs.methods import takes
 from frappe_jobs.sites_folder import COMMON_CONFIG, read_common
 
 HOOK, SETTING = "job_limits", "frappe_jobs_limits"
 
-#: Seconds of a rate's unit.
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-#: The most that a limit may say.
-MOST = 100_000
-
-KEYS = ("running", "rate", "per")
 WHATS = "bench, site, site:NAME, queue:NAME, method:PATH, concurrency_key"
 
 
@@ -52,7 +46,7 @@ def declared(
     found = Declared()
     for where, what, rule in [*_of_hooks(settings, found), *_of_configuration(settings, found)]:
         try:
-            text = _rule(rule, is_of_method=what.startswith("method "))
+            text = rule_text(rule, is_of_method=what.startswith("method "))
             if resolve and what.startswith("method "):
                 _check_method(what.removeprefix("method "), text, resolve)
         except (ValueError, FrappeJobsError) as error:
@@ -122,50 +116,6 @@ def _problem(settings: Settings, kind: str, value: str | None) -> str | None:
             return None
         return f"names no {kind} of the bench.{did_you_mean(value, known)}"
     return f"is none of: {WHATS}."
-
-
-def _rule(rule: object, *, is_of_method: bool) -> str:
-    """The rule as the ledger takes it; raises ValueError with what is legal."""
-    legal = KEYS if is_of_method else KEYS[:2]
-    if not isinstance(rule, Mapping) or not rule.keys() & {"running", "rate"}:
-        raise ValueError(
-            f'must be an object with "running", "rate" or both; not {shortened(rule)}.'
-        )
-    if unknown := [key for key in rule if key not in legal]:
-        raise ValueError(f"knows the keys {', '.join(legal)}; not {shortened(unknown[0])}.")
-    parts = []
-    if "running" in rule:
-        running = rule["running"]
-        if isinstance(running, bool) or not isinstance(running, int) or not 0 <= running <= MOST:
-            raise ValueError(
-                f".running must be a whole number from 0 to {MOST:,}; not {shortened(running)}."
-            )
-        parts.append(f"running={running}")
-    if "rate" in rule:
-        parts.append(f"rate={_rate(rule['rate'])}")
-    if is_of_method:
-        parts.append(f"per={_per(rule.get('per', 'site'))}")
-    return ";".join(parts)
-
-
-def _rate(rate: object) -> str:
-    found = re.fullmatch(r"(\d{1,6})/([smhd])", rate) if isinstance(rate, str) else None
-    if not found or not 1 <= int(found[1]) <= MOST:
-        raise ValueError(
-            f'.rate must say how many in a second, minute, hour or day: "30/m", from 1 to {MOST:,} '
-            f"in one of {', '.join(UNITS)}; not {shortened(rate)}."
-        )
-    return f"{int(found[1])}/{UNITS[found[2]]}"
-
-
-def _per(per: object) -> str:
-    if isinstance(per, str):
-        name = per.removeprefix("argument:")
-        if per in ("bench", "site") or (name != per and name.isidentifier()):
-            return per
-    raise ValueError(
-        f'.per must be "bench", "site" or "argument:" and its name; not {shortened(per)}.'
-    )
 
 
 def _check_method(path: str, text: str, resolve: Callable[[str], Callable[..., Any]]) -> None:
