@@ -78,7 +78,7 @@ def _of_hooks(settings: Settings, found: Declared) -> Iterator[tuple[str, str, o
             )
             continue
         for path, rule in limits.items():
-            where = f"{app}/hooks.py: {HOOK}[{path!r}]"
+            where = f"{app}/hooks.py: {HOOK}[{shortened(path)}]"
             if not isinstance(path, str) or "." not in path or not _is_path(path):
                 found.wrong.append(f"{where} is no dotted path of a method.")
             else:
@@ -94,7 +94,7 @@ def _of_configuration(settings: Settings, found: Declared) -> Iterator[tuple[str
         found.wrong.append(f"{path}: {SETTING!r} must be an object; not {shortened(limits)}.")
         return
     for name, rule in limits.items():
-        where = f"{path}: {SETTING}.{name}"
+        where = f"{path}: {SETTING}.{name:.100}"
         kind, has_value, value = name.partition(":")
         if problem := _problem(settings, kind, value if has_value else None):
             found.wrong.append(f"{where} {problem}")

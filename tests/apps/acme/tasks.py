@@ -12,7 +12,7 @@ from os import system  # noqa: F401 - re-exported, and must not be runnable
 from pathlib import Path
 
 from acme.models import Account, Base
-from acme.trace import alone, mark
+from acme.trace import alone, mark, room
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
 
@@ -118,6 +118,14 @@ def run(number: int, seconds: float = 0.0, spawn: int | None = None, again: bool
         finally:
             mark("end", **facts)
     return number
+
+
+def run_limited(number: int, key: str, most: int, seconds: float = 0.0) -> int:
+    """A run, which says if more than so many of its key live."""
+    with room(key, most) as has_room:
+        if not has_room:
+            mark("no room", key=key, number=number)
+        return run(number, seconds)
 
 
 def sleep_on(seconds: float) -> None:

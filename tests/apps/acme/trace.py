@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
+from zlib import crc32
 
 import frappe_jobs as frappe
 
@@ -41,6 +42,21 @@ def alone(message_id: str) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+@contextmanager
+def room(key: str, most: int) -> Iterator[bool]:
+    """Whether fewer than ``most`` processes are in this block for that key, the dead apart."""
+    with path().with_name("rooms.lock").open("ab") as file:
+        for number in range(most):
+            byte = crc32(f"{key} {number}".encode())
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except OSError:
+                continue
+            yield True
+            return
+        yield False
 
 
 def marks(what: str | None = None) -> list[dict]:
