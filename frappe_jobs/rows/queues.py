@@ -9,12 +9,15 @@ from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.rows.values import iso_time
 from frappe_jobs.runtime import Runtime
 
-COLUMNS = ("name", "timeout", "workers", "depth", "oldest", "paused")
+COLUMNS = (
+    "name", "timeout", "workers", "depth", "oldest", "delayed", "limited", "paused",
+)  # fmt: skip
 
 
 def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
     """A line for each; ``consumers`` is what the broker says of how many processes serve which."""
     pauses = here.ledger.pauses()
+    elsewhere = {name: here.ledger.count_delayed([name]) for name in here.settings.queues}
     return [
         {
             "name": queue.name,
@@ -22,6 +25,9 @@ def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
             "workers": consumers.get(queue.name, 0),
             "depth": here.broker.depth(queue.name),
             "oldest": iso_time(here.ledger.oldest(queue.name)),
+            # for their time, whether they were enqueued for later or put back
+            "delayed": elsewhere[queue.name].delayed + elsewhere[queue.name].retrying,
+            "limited": elsewhere[queue.name].limited,
             "paused": paused(queue.name, pauses),
         }
         for queue in here.settings.queues.values()

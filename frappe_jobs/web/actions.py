@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from frappe_jobs.errors import FrappeJobsError, JobError
+from frappe_jobs.errors import FrappeJobsError, JobError, NotSupportedByBroker
 from frappe_jobs.job import Job
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.rows.bulk import DEEDS, told
 from frappe_jobs.web import editing, mending, scheduled
 from frappe_jobs.web.access import ADMIN, OPERATOR
@@ -87,6 +88,30 @@ def mend(view: View) -> Done:
     return Done(mending.mend(view), "/doctor")
 
 
+def pause(view: View) -> Done:
+    """Raises NotHere for who sees only some sites: a queue is everybody's."""
+    one = queue_of(view)
+    if why := view.here.broker.why_no_pause(of_site=False):
+        raise NotSupportedByBroker(why)
+    view.here.ledger.pause([one])
+    view.picture.served.forget()
+    return Done(f"{one.name} is paused: what runs goes on, what waits keeps its place.", "/queues")
+
+
+def resume(view: View) -> Done:
+    one = queue_of(view)
+    view.here.ledger.end_pauses([one])
+    view.here.broker.pause_ended([str(one.queue)])
+    view.picture.served.forget()
+    return Done(f"{one.name} goes on.", "/queues")
+
+
+def queue_of(view: View) -> Pause:
+    if not view.person.sees_all:
+        raise NotHere
+    return Pause(view.here.settings.queue(thing_of(view)).name, None)
+
+
 def many(name: str) -> Action:
     """An action on the jobs that a form's word stands for."""
     deed = DEEDS[name]
@@ -127,6 +152,8 @@ ACTIONS = {
     "edit-schedule": Action(ADMIN, of_schedule(scheduled.edit)),
     "delete-schedule": Action(ADMIN, of_schedule(scheduled.delete)),
     "mend": Action(ADMIN, mend),
+    "pause": Action(OPERATOR, pause),
+    "resume": Action(OPERATOR, resume),
 }
 
 

@@ -9,6 +9,8 @@ from acme import tasks
 from web.visitor import ADDRESS
 
 import frappe_jobs as frappe
+from frappe_jobs import runtime
+from frappe_jobs.testing import wait_until
 from frappe_jobs.web.actions import ACTIONS
 
 
@@ -213,3 +215,35 @@ def test_who_sees_one_site_sees_its_jobs_and_counts(known, jobs, guarded):
         frappe.enqueue_many([{"method": tasks.ping}] * 3)
     text = known("reader").text("/")
     assert "site1" in text and "Waiting now" not in text and "What the doctor finds" not in text
+
+
+class TestQueues:
+    def queues(self, visitor, said):
+        """The page, once what it says is new enough."""
+        return wait_until(lambda: said in (text := visitor.text("/queues")) and text, 20)
+
+    def test_one_is_paused_and_goes_on(self, known):
+        otto, ledger = known("otto"), runtime.current().ledger
+        assert "Pause long" in self.queues(otto, "Pause long")
+        found = otto.submit("/act/pause", name="long")
+        assert found.status_code == 303 and ledger.paused_queues() == {"long"}
+        assert "long is paused" in otto.text(found.headers["location"])
+        assert "Resume long" in self.queues(otto, "Resume long")
+        assert otto.submit("/act/resume", name="long").status_code == 303
+        assert ledger.paused_queues() == set()
+        assert "pause" in audit(known("anna"))
+
+    def test_one_that_is_none_is_refused_in_words(self, known):
+        found = known("otto").submit("/act/pause", name="lon")
+        assert found.status_code == 400 and "Did you mean" in found.text
+
+    def test_what_is_limited_and_waits_for_its_time_is_shown(self, known):
+        ledger = runtime.current().ledger
+        ledger.set_limits({"queue long": "running=1"})
+        with frappe.site("site1"):
+            jobs = [frappe.enqueue(tasks.ping, "long") for _ in range(2)]
+            frappe.enqueue_in(3600, tasks.ping, "long")
+        for job in jobs:
+            ledger.start(job._record.message, "worker@here/1")
+        text = self.queues(known("otto"), "1 limited")
+        assert "1 later" in text and "queue long" in text and "running 1" in text

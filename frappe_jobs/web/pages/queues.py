@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from frappe_jobs.rows import limits
 from frappe_jobs.web.view import Page, View
+
+#: Limits that are shown: those that jobs wait for come first.
+MOST = 50
 
 
 def read(view: View) -> Mapping[str, Any]:
@@ -13,6 +17,8 @@ def read(view: View) -> Mapping[str, Any]:
         "served": view.picture.served.latest(),
         "past": view.picture.past.latest(),
         "is_recorded": view.here.settings.keeps_history,
+        "limits": sorted(limits.rows(view.here.ledger), key=lambda one: -one["waiting"])[:MOST],
+        "most": MOST,
     }
 
 
