@@ -21,12 +21,12 @@ WIDTH = 88
 
 #: Where each group of public names has its heading; what is in no group comes last.
 GROUPS: dict[str, Sequence[str]] = {
-    "Send": ("enqueue", "enqueue_many", "enqueue_doc", "Retry", "register"),
+    "Send": ("enqueue", "enqueue_many", "enqueue_doc", "enqueue_task", "Retry", "register"),
     "Look": (
         "get_job", "get_job_status", "is_job_enqueued", "get_jobs", "get_queues_timeout",
-        "get_recent_tasks",
+        "get_recent_tasks", "get_task_status", "stop_task", "retry_task",
     ),
-    "In a job": ("get_current_job", "publish_progress"),
+    "In a job": ("get_current_job", "get_current_task", "publish_progress"),
     "Sites and documents": (
         "site", "local", "session", "conf", "db", "get_doc", "new_doc", "get_all", "Document",
     ),

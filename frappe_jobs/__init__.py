@@ -31,6 +31,13 @@ if TYPE_CHECKING:
         site,
         step,
     )
+    from frappe_jobs.api.task_queue import (
+        enqueue_task,
+        get_current_task,
+        get_task_status,
+        retry_task,
+        stop_task,
+    )
     from frappe_jobs.context import conf, db, local, session
     from frappe_jobs.errors import FrappeJobsError, JobFailed, JobTimeout, RetryBackgroundJobError
     from frappe_jobs.job import Job
@@ -52,6 +59,9 @@ _ROOMS = {
         # Sites and documents
         "site", "get_doc", "new_doc", "get_all",
     ),
+    "api.task_queue": (
+        "enqueue_task", "get_current_task", "get_task_status", "retry_task", "stop_task",
+    ),
     "context": ("conf", "db", "local", "session"),
     "standalone.document": ("Document",),
     "job": ("Job",),
@@ -64,9 +74,10 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Document", "FrappeJobsError", "Job", "JobFailed", "JobTimeout", "Retry",
     "RetryBackgroundJobError", "conf", "db", "enqueue", "enqueue_at", "enqueue_doc", "enqueue_in",
-    "enqueue_many", "get_all", "get_current_job", "get_doc", "get_job", "get_job_status",
-    "get_jobs", "get_queues_timeout", "get_recent_tasks", "is_job_enqueued", "local", "new_doc",
-    "publish_progress", "register", "resume", "session", "site", "step",
+    "enqueue_many", "enqueue_task", "get_all", "get_current_job", "get_current_task", "get_doc",
+    "get_job", "get_job_status", "get_jobs", "get_queues_timeout", "get_recent_tasks",
+    "get_task_status", "is_job_enqueued", "local", "new_doc", "publish_progress", "register",
+    "resume", "retry_task", "session", "site", "step", "stop_task",
 ]  # fmt: skip
 
 

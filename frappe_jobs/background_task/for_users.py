@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from frappe_jobs.background_task.inside import TasksFromInside
 from frappe_jobs.background_task.record import (
     CANCELLED,
     ENDED,
@@ -33,7 +35,7 @@ from frappe_jobs.host.session import Session
 from frappe_jobs.host.task_records import TaskChange
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.ledger.record import OPEN, Record
+from frappe_jobs.ledger.record import OPEN, STARTED, Record
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.outbox.at_commit import AtCommit
 from frappe_jobs.outbox.sending import Outcomes
@@ -55,6 +57,8 @@ class Task(Protocol):
     status: str
     header: str
     arguments: str
+    allow_user_cancellation: bool
+    allow_user_retry: bool
 
 
 class BackgroundTasks:
@@ -73,12 +77,19 @@ class BackgroundTasks:
         self._settings, self._host, self._ledger = settings, host, ledger
         self._dispatcher, self._at_commit = dispatcher, at_commit
         self._jobs, self._tracking = jobs, tracking
+        self.inside = TasksFromInside(host, tracking)
 
-    def enqueue(self, sendings: Sequence[Sending], session: Session) -> list[Job | None]:
+    def enqueue(
+        self,
+        sendings: Sequence[Sending],
+        session: Session,
+        fields: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[Job | None]:
         """Write their records in the session's transaction, and send them when it commits.
 
-        None for a sending that claims a job id which is taken.  Raises QueueOverloaded,
-        ArgumentError, DatabaseUnavailable, and nothing is written.
+        ``fields`` are what their records say besides.  None for a sending that claims a job id
+        which is taken.  Raises QueueOverloaded, ArgumentError, DatabaseUnavailable, and nothing is
+        written.
         """
         self._dispatcher.refuse_overload(sendings)
         free = [
@@ -86,7 +97,9 @@ class BackgroundTasks:
             for sending in sendings
             if not (sending.claim and self._ledger.is_taken(sending.message))
         ]
-        self._host.tasks.add(session, [record_of(sending.message) for sending in free])
+        self._host.tasks.add(
+            session, [{**record_of(sending.message), **fields} for sending in free]
+        )
         jobs = self._send_at_commit(free, session)
         return [jobs.get(sending.message.id) for sending in sendings]
 
@@ -121,7 +134,10 @@ class BackgroundTasks:
         False, and nothing changed, if it had ended before.  Raises PermissionError.
         """
         self._require_owner(task, session, "cancel it")
-        if known := self._known(task, session):
+        known = self._known(task, session)
+        if known and known.status == STARTED and not task.allow_user_cancellation:
+            self._require_manager(task, session, "cancel it while it runs")
+        if known:
             return self._jobs.of(known).cancel()
         if task.status in ENDED:
             return False
@@ -146,6 +162,8 @@ class BackgroundTasks:
         UnknownQueue, MethodNotFound, MethodNotAllowed if it could not be enqueued any more.
         """
         self._require_owner(task, session, "run it again")
+        if not task.allow_user_retry:
+            self._require_manager(task, session, "run it again")
         old = message_of(session.site, task.header, task.arguments)
         self._settings.queue(old.queue)
         self._host.methods.resolve(old.method, session.site)
@@ -170,10 +188,17 @@ class BackgroundTasks:
             logger.info("the old record of %s is kept for longer: %s", ended.name, error)
 
     def _require_owner(self, task: Task, session: Session, what: str) -> None:
-        if session.user not in (task.user, ADMINISTRATOR):
+        if session.user != task.user and not _is_manager(session):
             raise PermissionError(
                 f"Background Task {task.task_id} is {task.user}'s: {session.user} may not {what}. "
                 f"Its owner may, and {ADMINISTRATOR}."
+            )
+
+    def _require_manager(self, task: Task, session: Session, what: str) -> None:
+        if not _is_manager(session):
+            raise PermissionError(
+                f"Background Task {task.task_id} was enqueued so that {session.user} may not "
+                f"{what}; {ADMINISTRATOR} may."
             )
 
     def recent(self, session: Session, limit: int) -> list[dict[str, Any]]:
@@ -208,3 +233,8 @@ class BackgroundTasks:
             self._tracking.settle(site)
         except RecordNotWritten as error:
             raise RetryBackgroundJobError(str(error)) from error
+
+
+def _is_manager(session: Session) -> bool:
+    """Whether its user may do with everybody's tracked jobs what they may do with their own."""
+    return session.user == ADMINISTRATOR or session.is_manager

@@ -79,19 +79,19 @@ def message_of(site: str, header: str, arguments: str) -> Message:
 def end_values(end: record.End, known: record.Record | None) -> dict[str, Any]:
     """The fields of a record whose job has ended; ``known`` is what the ledger still knows."""
     values = {
-        "status": STATUS_OF[end.status], "ended_at": _utc(end.ended_at),
-        "exception": end.exception, "result": end.result,
-    }  # fmt: skip
+        "status": STATUS_OF[end.status], "ended_at": _utc(end.ended_at), "exception": end.exception
+    } | ({} if end.result is None else {"result": end.result})  # fmt: skip
     return (_said(known) if known else {}) | values
 
 
 def facts(known: record.Record) -> dict[str, Any]:
     """What the ledger knows of a job, as fields of its record."""
-    return _said(known) | {
+    # A job that returned nothing may have stored a result in its record.
+    result = {} if known.result is None else {"result": json.dumps(known.result)}
+    return _said(known) | result | {
         "status": STATUS_OF[known.status],
         "started_at": _utc(known.started_at), "ended_at": _utc(known.ended_at),
         "exception": None if known.status == record.STARTED else known.traceback or known.reason,
-        "result": None if known.result is None else json.dumps(known.result),
     }  # fmt: skip
 
 

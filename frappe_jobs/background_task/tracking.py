@@ -28,6 +28,7 @@ from frappe_jobs.background_task.record import (
     queued,
     record_of,
 )
+from frappe_jobs.current import CurrentJob
 from frappe_jobs.errors import FrappeJobsError, RecordNotWritten
 from frappe_jobs.host.port import Host
 from frappe_jobs.host.session import Session
@@ -51,6 +52,7 @@ class Run:
 
     session: Session
     said: dict[str, Any] = field(default_factory=dict)
+    stored: str | None = None  # the result that it has stored itself, as JSON
     noted_at: float = -inf  # by the monotonic clock
 
 
@@ -80,14 +82,31 @@ class Tracking:
         except RecordNotWritten as error:  # no reason to keep the job from its work
             logger.warning("%s: %s", message.name, error)
 
+    def publish(
+        self,
+        job: CurrentJob,
+        percent: float | None,
+        stage: str | None = None,
+        doctype: Any = None,
+        docname: Any = None,
+    ) -> None:
+        """Say how far the job is that runs here, to whoever looks at it; raises BrokerUnavailable.
+
+        Its record, if it is tracked, says so about once a second.
+        """
+        said = {} if percent is None else {"progress": str(float(percent))}
+        said |= {"stage": str(stage)} if stage else {}
+        self._ledger.note(job.message, said, holder=job.holder)
+        self.note_progress(job.message, percent, stage, doctype, docname)
+
     def note_progress(
-        self, message: Message, percent: float, stage: str | None, doctype: Any, docname: Any
+        self, message: Message, percent: float | None, stage: str | None, doctype: Any, docname: Any
     ) -> None:
         """Remember how far the job is, and write it into the record about once a second."""
         run = self._runs.get(message.id)
         if run is None or message.task_id is None:
             return
-        if isfinite(percent):
+        if percent is not None and isfinite(percent):
             run.said["progress"] = float(percent)
         if stage:
             run.said["stage"] = str(stage)
@@ -97,6 +116,19 @@ class Tracking:
             change = TaskChange(message.task_id, dict(run.said), message_id=message.id)
             if self._host.tasks.note_progress(run.session, change):
                 run.noted_at = time.monotonic()
+
+    def store(self, message: Message, result: str) -> None:
+        """Write a result into the record, in the job's own transaction.
+
+        It stays if the method returns None.
+        """
+        if run := self._runs.get(message.id):
+            run.stored = result
+            change = TaskChange(message.task_id or "", {"result": result}, message_id=message.id)
+            try:
+                self._host.tasks.change(run.session, change, patience=self._patience)
+            except RecordNotWritten as error:  # it is written when the job is completed
+                logger.info("%s: %s", message.name, error)
 
     def complete(self, message: Message, session: Session, result: str | None) -> bool:
         """Note in the job's own transaction that it is done; False: it must be noted later."""
@@ -147,10 +179,10 @@ class Tracking:
         said = dict(run.said) if run else {}
         if status == COMPLETED:
             said["progress"] = 100.0
+            result = result or (run.stored if run else None)
         ended_at = _now() if status in ENDED else None
-        return said | {
-            "status": status, "ended_at": ended_at, "result": result, "exception": exception
-        }  # fmt: skip
+        said |= {"result": result} if result else {}
+        return said | {"status": status, "ended_at": ended_at, "exception": exception}
 
     # --- wherever a job is ended, or looked at
 

@@ -11,3 +11,6 @@ SCHEDULED_JOB_FAILED = "frappe_jobs.scheduled_job_failed"
 RELAY_OUTBOX = "frappe_jobs.relay_outbox"
 #: What the sweep sends when Background Tasks do not say how their jobs ended.
 SETTLE_BACKGROUND_TASKS = "frappe_jobs.settle_background_tasks"
+#: What is called when a job of ``enqueue_task`` has ended, to call what its record names.
+TASK_SUCCEEDED = "frappe_jobs.task_succeeded"
+TASK_FAILED = "frappe_jobs.task_failed"

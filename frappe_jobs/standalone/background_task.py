@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Float, Index, String, inspect
 from sqlalchemy.orm import Mapped, mapped_column, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from frappe_jobs.background_task.record import CANCELLED, ENDED, LENGTHS, OPEN
-from frappe_jobs.errors import ArgumentError, JobError, ScheduleError
+from frappe_jobs.errors import ArgumentError, HostError, JobError, ScheduleError
 from frappe_jobs.job import Job
 from frappe_jobs.standalone.document import Document
 from frappe_jobs.standalone.models import LONG_TEXT, Base, SiteRecord
@@ -52,6 +53,14 @@ class BackgroundTask(SiteRecord, Base):
     ref_docname: Mapped[str | None]
     #: The rest of its newest message, as JSON.
     header: Mapped[str] = mapped_column(LONG_TEXT)
+    #: For the page that shows it.
+    show_progress_bar: Mapped[bool] = mapped_column(default=True)
+    #: Whether its user may cancel it while it runs, and run it again.
+    allow_user_cancellation: Mapped[bool] = mapped_column(default=True)
+    allow_user_retry: Mapped[bool] = mapped_column(default=True)
+    #: Dotted paths.
+    on_success_callback: Mapped[str | None]
+    on_failure_callback: Mapped[str | None]
 
     def cancel(self) -> bool:
         """End the job without its effect: a waiting job never starts, a running job is killed.
@@ -76,6 +85,38 @@ class BackgroundTask(SiteRecord, Base):
         if db := object_session(self):
             db.refresh(self)
         return job
+
+    def publish_progress(self, percent: float, stage: str | None = None) -> None:
+        """Say how far the job is, per cent, and what it is doing; for the job itself.
+
+        Raises JobError anywhere else, BrokerUnavailable.
+        """
+        self._publish(percent, stage)
+
+    def update_stage(self, stage: str) -> None:
+        """Say what the job is doing; as ``publish_progress``."""
+        self._publish(None, stage)
+
+    def _publish(self, percent: float | None, stage: str | None) -> None:
+        inside = require_current().background_tasks.inside
+        for name, value in inside.publish(self.task_id, percent, stage).items():
+            set_committed_value(self, name, value)
+
+    def store_result(self, result: Any) -> None:
+        """Keep a result, as JSON, in the job's own transaction; for the job itself.
+
+        What its method returns takes its place, unless that is None.  Raises JobError anywhere
+        else, JobNotSerializable.
+        """
+        text = require_current().background_tasks.inside.store(self.task_id, result)
+        set_committed_value(self, "result", text)
+
+    def attach_file(self, file_name: str, content: bytes, **further: Any) -> str:
+        """Frappe's; raises HostError here, where a site keeps no files."""
+        raise HostError(
+            f"{file_name!r} cannot be attached to {self.doctype} {self.task_id}: a site without "
+            "Frappe keeps no files. Store it where your app does, and its place by store_result()."
+        )
 
     def look(self) -> None:
         """Take over what is known of the job now: while it runs, its record may be behind."""

@@ -20,8 +20,11 @@ from frappe_jobs.host.own_methods import (
     RUN_SCHEDULED_JOB,
     SCHEDULED_JOB_FAILED,
     SETTLE_BACKGROUND_TASKS,
+    TASK_FAILED,
+    TASK_SUCCEEDED,
 )
 from frappe_jobs.host.port import Host, Value, user_named
+from frappe_jobs.job import Job
 from frappe_jobs.standalone import database
 from frappe_jobs.standalone import session as sessions
 from frappe_jobs.standalone.apps import Apps
@@ -67,6 +70,8 @@ class StandaloneHost(Host):
             RUN_SCHEDULED_JOB: schedule.run,
             SCHEDULED_JOB_FAILED: schedule.note_failure,
             SETTLE_BACKGROUND_TASKS: settle_background_tasks,
+            TASK_SUCCEEDED: task_succeeded,
+            TASK_FAILED: task_failed,
         }
 
     def current(self) -> StandaloneSession | None:
@@ -155,6 +160,18 @@ def settle_background_tasks() -> None:
     """Write the ends of jobs that the open site's Background Tasks do not say yet."""
     session = sessions.require_current()
     session.background_tasks.settle(session.site)
+
+
+def task_succeeded(job: Job, _redis: object, result: Any) -> None:
+    """Call the on_success that the job's Background Task names."""
+    sessions.require_current().background_tasks.inside.succeeded(job.task_id, result)
+
+
+def task_failed(
+    job: Job, _redis: object, _kind: object, error: BaseException, _trace: object
+) -> None:
+    """The same with its on_failure."""
+    sessions.require_current().background_tasks.inside.failed(job.task_id, error)
 
 
 def _given(session: Any) -> DatabaseSession:

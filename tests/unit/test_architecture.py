@@ -104,11 +104,12 @@ NAMES = {
     f"frappe_jobs.{name}"
     for name in "run_doc_method run_scheduled_job scheduled_job_failed settle_background_tasks"
     " after_job_callbacks keep_few_failed_jobs nowhere ended after_commit turn"
-    " relay_outbox enqueue enqueue_many".split()
+    " relay_outbox enqueue enqueue_many task_succeeded task_failed".split()
 }
 #: What a user's editor shows: each function there explains itself.
 EXPLAINED = (
-    "api.py",
+    "api/__init__.py",
+    "api/task_queue.py",
     "job.py",
     "host/port.py",
     "brokers/base.py",

@@ -35,6 +35,8 @@ from frappe_jobs.host.own_methods import (
     RUN_DOC_METHOD,
     SCHEDULED_JOB_FAILED,
     SETTLE_BACKGROUND_TASKS,
+    TASK_FAILED,
+    TASK_SUCCEEDED,
 )
 from frappe_jobs.host.port import Host, user_named
 from frappe_jobs.host.session import Session
@@ -93,6 +95,8 @@ class BenchHost(Host):
             AFTER_JOB_CALLBACKS: lambda: frappe.local.job.after_job.run(),
             KEEP_FEW_FAILED_JOBS: keep_few_failed_jobs,
             SETTLE_BACKGROUND_TASKS: self._settle_background_tasks,
+            TASK_SUCCEEDED: self._task_succeeded,
+            TASK_FAILED: self._task_failed,
         }
 
     # --- what is open
@@ -223,9 +227,22 @@ class BenchHost(Host):
 
     def _settle_background_tasks(self) -> None:
         """Write the ends of jobs that the open site's Background Tasks do not say yet."""
+        self._tasks().settle(frappe.local.site)
+
+    def _task_succeeded(self, job: BenchJob, _redis: object, result: Any) -> None:
+        """Call the on_success that the job's Background Task names."""
+        self._tasks().inside.succeeded(job.task_id, result)
+
+    def _task_failed(
+        self, job: BenchJob, _redis: object, _kind: object, error: BaseException, _trace: object
+    ) -> None:
+        """The same with its on_failure."""
+        self._tasks().inside.failed(job.task_id, error)
+
+    def _tasks(self) -> BackgroundTasks:
         if self._background_tasks is None:
             raise HostNotReady()
-        self._background_tasks().settle(frappe.local.site)
+        return self._background_tasks()
 
 
 def drop_deaf_cache() -> None:

@@ -181,17 +181,22 @@ def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(values)
-    arguments = json.loads(values["arguments"])
-    if values["method"] == FRAPPES_RUN_DOC_METHOD:
-        values["ref_doctype"] = arguments.get("doctype")
-        values["ref_docname"] = arguments.get("name") and str(arguments["name"])
-    elif document := document_of(arguments):
-        values["ref_doctype"], values["ref_docname"] = document
+    if not values["ref_doctype"]:
+        values |= _about(values["method"], json.loads(values["arguments"]))
     today = now()
     return columns_of(values) | {
         "name": values["task_id"], "owner": values["user"], "modified_by": values["user"],
         "creation": today, "modified": today, "docstatus": 0, "idx": 0,
     }  # fmt: skip
+
+
+def _about(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The document that the job is about, as fields of its record."""
+    if method == FRAPPES_RUN_DOC_METHOD:
+        name = arguments.get("name")
+        return {"ref_doctype": arguments.get("doctype"), "ref_docname": name and str(name)}
+    doctype, docname = document_of(arguments) or (None, None)
+    return {"ref_doctype": doctype, "ref_docname": docname}
 
 
 def _check(values: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ class BackgroundTask(Document):  # type: ignore[misc]
     """A job that was enqueued with ``track_job=True``; its name is its task id."""
 
     status: str
+    result: str | None
 
     def load_from_db(self) -> None:
         """Its values, and what the job says now: while it runs, the record may be behind."""
@@ -50,6 +51,44 @@ class BackgroundTask(Document):  # type: ignore[misc]
             job = runtime().background_tasks.run_again(self, BenchSession())
         self.load_from_db()
         return job
+
+    def publish_progress(self, percent: float, stage: str | None = None) -> None:
+        """Say how far the job is, per cent, and what it is doing; for the job itself."""
+        self._publish(percent, stage)
+
+    def update_stage(self, stage: str) -> None:
+        """Say what the job is doing; for the job itself."""
+        self._publish(None, stage)
+
+    def _publish(self, percent: float | None, stage: str | None) -> None:
+        self.update(runtime().background_tasks.inside.publish(self.task_id, percent, stage))
+
+    def store_result(self, result: Any) -> None:
+        """Keep a result, as JSON, in the job's own transaction; for the job itself.
+
+        What its method returns takes its place, unless that is None.
+        """
+        self.result = runtime().background_tasks.inside.store(self.task_id, result)
+
+    def attach_file(
+        self,
+        file_name: str,
+        content: bytes,
+        is_private: bool = True,
+        doctype: str | None = None,
+        docname: str | None = None,
+    ) -> str:
+        """Attach a file to that document, else to the task's own, else to the task; its URL."""
+        if not (doctype and docname):
+            doctype, docname = self.ref_doctype, self.ref_docname
+        if not (doctype and docname):
+            doctype, docname = self.doctype, self.name
+        file = frappe.get_doc({
+            "doctype": "File", "file_name": file_name, "content": content,
+            "attached_to_doctype": doctype, "attached_to_name": docname,
+            "is_private": int(is_private),
+        })  # fmt: skip
+        return str(file.insert(ignore_permissions=True).file_url)
 
     def validate(self) -> None:
         """Refuse: it says what was sent to a worker, so nobody makes or changes it by hand."""

@@ -243,18 +243,18 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
         debounce=debounce, concurrency_key=concurrency_key,
     )  # fmt: skip
-    if at is not None and (now or not is_async or _is_task(method)):
+    if at is not None and (now or not is_async or is_task(method)):
         raise ArgumentError(
             "A job for later is no call here (now, is_async), and no Celery task: that has "
             "apply_async(eta=…)."
         )
-    if _is_task(method):
+    if is_task(method):
         if now or not is_async:
             return method(**kwargs)
         return runtime.current().dispatcher.send_task(method, kwargs, options)
     if now or not is_async:
-        return _call(method, kwargs)
-    sending = replace(_compose(method, kwargs, options), at=at)
+        return call_here(method, kwargs)
+    sending = replace(compose(method, kwargs, options), at=at)
     here, session = runtime.current(), require_session()
     if track_job:
         [job] = here.background_tasks.enqueue([sending], session)
@@ -419,10 +419,8 @@ def publish_progress(percent: float, stage: str | None = None, **further: Any) -
     if job := current_job():
         here = runtime.current()
         stage = stage or further.get("description") or further.get("title")
-        fields = {"progress": str(float(percent))} | ({"stage": str(stage)} if stage else {})
-        here.ledger.note(job.message, fields, holder=job.holder)
         about = further.get("doctype"), further.get("docname")
-        here.tracking.note_progress(job.message, float(percent), stage, *about)
+        here.tracking.publish(job, float(percent), stage, *about)
 
 
 def step(name: str, method: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
@@ -507,7 +505,7 @@ def get_all(
     return runtime.current().host.documents.get_all(doctype, filters or {}, fields, order_by, limit)
 
 
-def _compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sending:
+def compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sending:
     """The call as a message, checked."""
     if document := _document_method(method):
         doctype, name, doc_method = document
@@ -530,13 +528,13 @@ def _item(item: object) -> tuple[Sending, Options]:
     method = kwargs.pop("method")
     if kwargs.pop("now", False) or not kwargs.pop("is_async", kwargs.pop("async", True)):
         raise ArgumentError("it is to be called here (now, is_async); a batch is for workers.")
-    if _is_task(method):
+    if is_task(method):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
-    return _compose(method, kwargs, options), options
+    return compose(method, kwargs, options), options
 
 
-def _is_task(method: object) -> TypeGuard[Any]:
+def is_task(method: object) -> TypeGuard[Any]:
     """Whether it is a Celery task; then this process has its app.
 
     Asked of its type: a shared task that is asked itself binds itself for good to the app that is
@@ -552,7 +550,7 @@ def _document_method(method: object) -> tuple[str, str, str] | None:
     return runtime.current().host.methods.document_method(method) if callable(method) else None
 
 
-def _call(method: Method, kwargs: Mapping[str, Any]) -> Any:
+def call_here(method: Method, kwargs: Mapping[str, Any]) -> Any:
     """now=True: a plain call of a method that a worker may run."""
     if _document_method(method) and callable(method):
         return method(**kwargs)
