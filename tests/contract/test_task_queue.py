@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from acme import followed, tasks
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.background_task.tracking import Tracking
 from frappe_jobs.errors import (
     ArgumentError,
     DoesNotExistError,
@@ -20,6 +23,7 @@ from frappe_jobs.errors import (
     MethodNotAllowed,
     PermissionError,
 )
+from frappe_jobs.standalone.background_task import BackgroundTask
 from frappe_jobs.testing import run_jobs
 
 TASK = "Background Task"
@@ -169,6 +173,21 @@ def test_what_a_job_that_fails_has_stored_is_rolled_back() -> None:
     row = ran(followed.store_and_fail)
     assert (row["status"], row["result"]) == ("Failed", None)
     assert "KeyError: 'failed'" in row["exception"]
+
+
+@EVERY_DATABASE
+def test_a_result_whose_record_is_locked_is_written_with_the_jobs_end(here: Any) -> None:
+    task_id = enqueued(tasks.ping)
+    [record] = here.ledger.records("site1")
+    impatient, message = Tracking(here.host, here.ledger, patience=0), record.message
+    here.ledger.start(message, "a worker")
+    with frappe.site("site1", user="grete") as session:
+        impatient.begin(message, session)
+        with Session(session.db.get_bind()) as other:
+            other.execute(update(BackgroundTask).values(stage="locked"))
+            impatient.store(message, '"stored"')
+        assert impatient.complete(message, session, None)
+    assert stored(task_id)["result"] == '"stored"'
 
 
 def test_a_result_that_cannot_travel_is_refused_and_the_job_hears_of_it() -> None:
