@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -141,20 +142,25 @@ def test_a_folder_that_does_not_print_is_an_error(tmp_path):
         here(settings_in(place_in(tmp_path / "a\nb")))
 
 
-LINES = Path(__file__).parents[1].joinpath("data/bench_commands.txt").read_text().splitlines()[1:]
+SAID = Path(__file__).parents[1].joinpath("data/bench_commands.txt").read_text().splitlines()
+LINES = [line for line in SAID if not line.startswith("#")]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_what_benchs_own_files_start_is_ours(line, tmp_path, monkeypatch):
+def test_what_peoples_process_managers_start_is_ours(line, tmp_path, monkeypatch):
     name, *words = line.split()
     place = place_in(tmp_path / "bench")
     settings_in(place, workers={"reports": {}}, extra_config=WAY_IN)
     monkeypatch.chdir(place.sites_path)
     frappes = click.Context(click.Group("frappe", params=[click.Option(["--site"])]))
     [command] = [one for one in bench_commands("on") if one.name == name]
-    found = command.make_context(name, [*words], parent=frappes)
-    queues = words[1].split(",") if words else []
-    assert found.params.get("queue", []) == queues
+    found = command.make_context(name, [*words], parent=frappes).params
+    queues = re.findall(r"--queue (\S+)", line)
+    names = [name for group in queues for name in group.split(",")]
+    if name == "worker-pool":
+        assert found["groups"] == [(names, None)] and found["num_workers"] == 4
+    else:
+        assert found.get("queue", []) == names
 
 
 @pytest.mark.parametrize("name", ["worker", "worker-pool", "schedule"])
