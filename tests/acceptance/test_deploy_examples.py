@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import jsonschema
@@ -23,6 +26,12 @@ EXAMPLES = ROOT / "examples/deploy"
 #: Cut from compose-spec's and Kubernetes 1.37's own to what the examples use; KEDA's by hand.
 SCHEMAS = json.loads((ROOT / "tests/data/deploy_schemas.json").read_text())
 
+#: What other people's process managers start.
+LINES = [
+    line
+    for line in (ROOT / "tests/data/bench_commands.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
 COMPOSE = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())
 MANIFESTS = [
     manifest
@@ -120,3 +129,19 @@ def test_what_keda_asks_for_is_served(bench):
     assert 0 <= float(age) < 60
     [served] = [one for one in MANIFESTS if one["metadata"]["name"] == "metrics"][1:]
     assert served["spec"]["ports"] == [{"port": METRICS.params[1].default}]
+
+
+def test_what_peoples_process_managers_start_runs_together_and_ends_with_its_group(make_bench):
+    """Each line as it stands; some managers send SIGTERM to all of a line's processes at once."""
+    bench = make_bench(workers={"reports": {}})
+    bench.use()
+    with ExitStack() as stack:
+        started = [stack.enter_context(bench.process(*line.split())) for line in LINES]
+        for one in started:
+            one.wait_ready()
+        with frappe.site("site1"):
+            jobs = [frappe.enqueue(tasks.ping, name) for name in ("short", "long", "reports")]
+        assert [job.wait(30) for job in jobs] == ["pong"] * 3
+        for one in started:
+            os.killpg(one.process.pid, signal.SIGTERM)
+        assert [one.process.wait(30) for one in started] == [0] * len(LINES)

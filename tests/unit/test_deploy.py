@@ -158,7 +158,7 @@ def test_what_peoples_process_managers_start_is_ours(line, tmp_path, monkeypatch
     queues = re.findall(r"--queue (\S+)", line)
     names = [name for group in queues for name in group.split(",")]
     if name == "worker-pool":
-        assert found["groups"] == [(names, None)] and found["num_workers"] == 4
+        assert found["groups"] == [(names, None)] and found["num_workers"] == 3
     else:
         assert found.get("queue", []) == names
 
