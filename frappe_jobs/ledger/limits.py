@@ -50,31 +50,47 @@ local function rule_of(prefix, key)
   if not text and what == 'key' then text = 'running=1' end
   return text or nil
 end
--- gives for how many more there is room, beside those that were sent for
+local function drop_the_dead(prefix, running, now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, {STEP})) do
+    local left = redis.call('PTTL', prefix .. 'lease:' .. id)
+    if left > 0 then
+      redis.call('ZADD', running, now + left / 1000, id)
+    else
+      redis.call('ZREM', running, id)
+    end
+  end
+end
+-- gives for how many more there is room, beside those that were sent for; the window of its rate;
+-- and whether nobody counts there.  What is over is dropped only where it stands in the way.
 local function room(prefix, key, text, now)
   local limits = prefix .. '{OF_LIMITS}'
-  local free, most = math.huge, string.match(text, 'running=(%d+)')
+  local free, most, is_empty = math.huge, tonumber(string.match(text, 'running=(%d+)')), true
   local rate, window = string.match(text, 'rate=(%d+)/(%d+)')
   if most then
     local running = limits .. 'running:' .. key
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, {STEP})) do
-      local left = redis.call('PTTL', prefix .. 'lease:' .. id)
-      if left > 0 then
-        redis.call('ZADD', running, now + left / 1000, id)
-      else
-        redis.call('ZREM', running, id)
-      end
+    local count = redis.call('ZCARD', running)
+    if count >= most then
+      drop_the_dead(prefix, running, now)
+      count = redis.call('ZCARD', running)
     end
-    free = most - redis.call('ZCARD', running)
+    free, is_empty = most - count, count == 0
   end
   if rate then
     local begun = limits .. 'begun:' .. key
-    redis.call('ZREMRANGEBYSCORE', begun, '-inf', now - window)
-    free = math.min(free, rate - redis.call('ZCARD', begun))
+    local count = redis.call('ZCARD', begun)
+    if count >= tonumber(rate) then
+      redis.call('ZREMRANGEBYSCORE', begun, '-inf', now - window)
+      count = redis.call('ZCARD', begun)
+    end
+    free, is_empty = math.min(free, rate - count), is_empty and count == 0
   end
   local called = limits .. 'called:' .. key
-  redis.call('ZREMRANGEBYSCORE', called, '-inf', now - {ANSWER})
-  return free - redis.call('ZCARD', called), window
+  local count = redis.call('ZCARD', called)
+  if count > 0 then
+    redis.call('ZREMRANGEBYSCORE', called, '-inf', now - {ANSWER})
+    free = free - redis.call('ZCARD', called)
+  end
+  return free, window, is_empty
 end
 """
 
@@ -118,6 +134,8 @@ local function call_up(prefix, key, now)
 end
 """
 
+# The functions are made where they are called: most jobs have no limit, and pay for none.
+
 #: Gives back a job's room, and has the next ones come.
 LEAVE_LIMITS = CALL_UP + f"""
 local function leave_limits(prefix, record, id, now)
@@ -138,14 +156,14 @@ local function leave_limits(prefix, record, id, now)
 end
 """
 
-#: Has a job begin under its limits, or wait for the first that has no room for it.
-ENTER_LIMITS = LEAVE_LIMITS + f"""
+#: Finds the limits that hold for a job.
+LIMITS_OF = """
 -- gives the keys with their rules; or nil and the name of the argument whose value is needed
 local function limits_of(prefix, site, queue, method, key, name, value)
-  local whats = {{'bench', 'site', 'site ' .. site, 'queue ' .. queue, 'method ' .. method}}
-  local values = {{'', site, site, '', ''}}
+  local whats = {'bench', 'site', 'site ' .. site, 'queue ' .. queue, 'method ' .. method}
+  local values = {'', site, site, '', ''}
   if key ~= '' then whats[6], values[6] = 'key', site .. ' ' .. key end
-  local found, rules = {{}}, redis.call('HMGET', prefix .. 'limits', unpack(whats))
+  local found, rules = {}, redis.call('HMGET', prefix .. 'limits', unpack(whats))
   for n, what in ipairs(whats) do
     local text, under = rules[n], values[n]
     if what == 'key' and not text then text = 'running=1' end
@@ -159,26 +177,34 @@ local function limits_of(prefix, site, queue, method, key, name, value)
         if name ~= per then return nil, per end
         under = site .. ' ' .. value
       end
-      found[#found + 1] = {{(what == 'site ' .. site and 'site' or what) .. '|' .. under, text}}
+      found[#found + 1] = {(what == 'site ' .. site and 'site' or what) .. '|' .. under, text}
     end
   end
   return found
 end
+"""
+
+#: Has a job begin under its limits, or wait for the first that has no room for it.
+ENTER_LIMITS = LEAVE_LIMITS + f"""
 -- gives the key under which it must wait, else nil: then it counts under all of them
 local function enter_limits(prefix, limits, record, id, queue, rank, now, deadline)
-  local before, of, refused = redis.call('HGET', record, 'limited'), prefix .. '{OF_LIMITS}', nil
+  local before, held = unpack(redis.call('HMGET', record, 'limited', 'limits'))
+  local of, refused = prefix .. '{OF_LIMITS}', nil
   if before then redis.call('ZREM', of .. 'called:' .. before, id) end
   for _, one in ipairs(limits) do
     local key, text = unpack(one)
-    redis.call('ZADD', of .. 'seen', now, key)
     -- it still has its room where its process died
-    local has_room = redis.call('ZSCORE', of .. 'running:' .. key, id)
+    local has_room = held and redis.call('ZSCORE', of .. 'running:' .. key, id)
     if not has_room or string.find(text, 'rate=', 1, true) then
+      local free, _, is_empty = room(prefix, key, text, now)
+      if is_empty or free < 1 then
+        redis.call('ZADD', of .. 'seen', now, key)
+        redis.call('ZREMRANGEBYRANK', of .. 'seen', 0, -{SEEN} - 1)
+      end
       local is_in_turn = key == before or redis.call('EXISTS', of .. 'waiting:' .. key) == 0
-      if room(prefix, key, text, now) < 1 or not is_in_turn then refused = key break end
+      if free < 1 or not is_in_turn then refused = key break end
     end
   end
-  redis.call('ZREMRANGEBYRANK', of .. 'seen', 0, -{SEEN} - 1)
   if refused then
     leave_limits(prefix, record, id, now)
     rank = redis.call('HGET', record, 'limited_rank') or rank

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.keys import JobKeys
-from frappe_jobs.ledger.limits import ENTER_LIMITS, LEAVE_LIMITS
+from frappe_jobs.ledger.limits import ENTER_LIMITS, LEAVE_LIMITS, LIMITS_OF
 
 #: Gives a job's keys their Python names as locals.
 OF_JOB = f"""
@@ -136,7 +136,11 @@ return done
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
 #       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back;
 #       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument
-START = OF_JOB + CLOCK + NOTE_ATTEMPT + ENTER_LIMITS + """
+START = (
+    OF_JOB
+    + CLOCK
+    + NOTE_ATTEMPT
+    + """
 local id, now, holder, milliseconds, max_starts, run, method, concurrency_key, name, value =
   unpack(ARGV, 1, 10)
 local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited =
@@ -181,6 +185,9 @@ end
 if superseded then return {-4} end  -- its process is gone, and a later job does its work
 local limits, queue = nil, string.sub(waiting, #prefix + #'waiting:' + 1)
 if concurrency_key ~= '' or redis.call('EXISTS', prefix .. 'limits') == 1 then
+"""
+    + LIMITS_OF
+    + """
   local site, argument = string.sub(open, #prefix + #'open:' + 1), nil
   limits, argument = limits_of(prefix, site, queue, method, concurrency_key, name, value)
   if not limits then return {-9, argument} end
@@ -194,6 +201,9 @@ elseif not was_limited then
   redis.call('HDEL', record, 'died')
 end
 if limits and #limits > 0 then
+"""
+    + ENTER_LIMITS
+    + """
   local at = clock()
   local rank, until_at = redis.call('ZSCORE', waiting, id) or at, at + milliseconds / 1000
   local refused = enter_limits(prefix, limits, record, id, queue, rank, at, until_at)
@@ -217,6 +227,7 @@ redis.call('ZADD', running, now, id)
 if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
 return {attempt, tonumber(retries or '0'), anew and 1 or 0}
 """
+)
 
 # What processes died of is behind it, as far as this run is the newest.
 WENT_ON = """
@@ -247,7 +258,10 @@ local lease, holder = KEYS[1], ARGV[1]
 if redis.call('GET', lease) == holder then return redis.call('DEL', lease) end
 """
 
-HAND_BACK = OF_JOB + CLOCK + LEAVE_LIMITS + """
+HAND_BACK = (
+    OF_JOB
+    + CLOCK
+    + """
 local id, rank, holder = unpack(ARGV)
 if redis.call('GET', lease) ~= holder then return 0 end
 redis.call('DEL', lease)
@@ -255,15 +269,23 @@ if redis.call('HGET', record, 'status') ~= 'started' then return 0 end
 redis.call('HSET', record, 'status', 'queued')
 redis.call('ZADD', waiting, rank, id)
 redis.call('ZREM', running, id)
+"""
+    + LEAVE_LIMITS
+    + """
 leave_limits(prefix, record, id, clock())
 return 1
 """
+)
 
 # holder: whose run it was ('': anybody's); counts: 1 if this is one of the job's retries, else 0;
 # delay: seconds, by Redis's clock; kind, reason: why the attempt failed ('': it did not, or could
 # not even begin); after them fields and values of the record; gives 0 if it runs no longer, or
 # elsewhere
-RETRY = OF_JOB + CLOCK + NOTE_ATTEMPT + LEAVE_LIMITS + """
+RETRY = (
+    OF_JOB
+    + CLOCK
+    + NOTE_ATTEMPT
+    + """
 local id, delay, holder, counts, kind, reason = unpack(ARGV, 1, 6)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
@@ -274,10 +296,14 @@ redis.call('HINCRBY', record, 'retries', counts)
 redis.call('ZADD', retrying, due, id)
 redis.call('DEL', lease)
 redis.call('ZREM', running, id)
+"""
+    + LEAVE_LIMITS
+    + """
 leave_limits(prefix, record, id, clock())
 -- counted: retried
 return 1
 """
+)
 
 # holder: whose run it is ('': anybody's); after it fields and values
 NOTE = """
@@ -292,7 +318,9 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 # goes there; holder: whose run it was ('': anybody's; another's run stays as it is); call: the same
 # where it is asked again, as the reply was lost; after them fields and values of the record
 # gives 1 if this call ended the job
-END = OF_JOB + CLOCK + LEAVE_LIMITS + """
+END = (
+    OF_JOB
+    + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
   unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
 local present, worker, ended_by, begun, limits =
@@ -312,7 +340,13 @@ if present == 'queued' then
 else
   redis.call('ZREM', running, id)
 end
-if limits then leave_limits(prefix, record, id, clock()) end
+if limits then
+"""
+    + CLOCK
+    + LEAVE_LIMITS
+    + """
+leave_limits(prefix, record, id, clock())
+end
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
 redis.call('ZADD', ended, now + ttl, id)
 if status == 'failed' then
@@ -340,6 +374,7 @@ if result_key ~= '' then
 end
 return 1
 """
+)
 
 # pointer: the prefix for a made id; index: what the job may be found by, between spaces; of a
 # failed one its record says that itself; gives 1 if this call removed the record
