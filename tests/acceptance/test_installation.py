@@ -18,14 +18,11 @@ BUILT_FROM = (
     "frappe_jobs",
 )  # fmt: skip
 
-#: Of what Frappe pins, what Celery and we need as well, and RQ.
+#: Of what Frappe pins, what Celery and we need as well, and RQ; a version whose every pin is one of
+#: these is left out.
 PINS = {
     "15.50": [
         "Click~=8.1.3", "croniter~=2.0.1", "python-dateutil~=2.8.2", "pytz==2023.3",
-        "redis~=4.5.5", "hiredis~=2.2.3", "rq==1.15.1", "tenacity~=8.2.2",
-    ],
-    "15.72": [
-        "Click~=8.2.0", "croniter~=2.0.1", "python-dateutil~=2.8.2", "pytz==2023.3",
         "redis~=4.5.5", "hiredis~=2.2.3", "rq==1.15.1", "tenacity~=8.2.2",
     ],
     "15.105": [

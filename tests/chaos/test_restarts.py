@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from itertools import islice
 from random import Random
 from typing import Any
@@ -66,12 +67,18 @@ class Load(AbstractContextManager["Load"]):
         assert not self._thread.is_alive()
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts a server of that kind, once: a node of RabbitMQ takes long."""
+    with ExitStack() as stack:
+        yield cache(lambda kind: stack.enter_context(kind(tmp_path_factory.mktemp("server"))))
+
+
 @pytest.fixture
-def server(broker, tmp_path, request):
+def server(broker, start, request):
     if broker == "rabbitmq":
         request.getfixturevalue("needs_rabbitmq_server")
-    with (Redis if broker == "redis" else RabbitMQ)(tmp_path / "server") as server:
-        yield server
+    return start(Redis if broker == "redis" else RabbitMQ)
 
 
 @pytest.fixture

@@ -397,10 +397,13 @@ def test_from_every_minute_of_a_night_of_change_the_next_time_is_the_clocks(
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
 @pytest.mark.parametrize(
-    "expression", ["0,30 */2 * * *", "30 2 * * *", "0 */6 26 10 *", "0 1 * 4 0"]
+    ("expression", "years"),
+    [("0,30 */2 * * *", 1), ("30 2 * * *", 2), ("0 */6 26 10 *", 2), ("0 1 * 4 0", 2)],
 )
-def test_over_two_years_it_runs_as_a_clock_read_each_half_hour(expression: str, zone: str) -> None:
-    half_hours = [utc("2025-01-01") + 30 * step * MINUTE for step in range(2 * 365 * 48)]
+def test_over_years_it_runs_as_a_clock_read_each_half_hour(
+    expression: str, years: int, zone: str
+) -> None:
+    half_hours = [utc("2025-01-01") + 30 * step * MINUTE for step in range(years * 365 * 48)]
     shown = [(at, at.astimezone(ZoneInfo(zone)).replace(tzinfo=None)) for at in half_hours]
     expected = read(expression, shown)
     found = islice(runs(expression, half_hours[0] - MINUTE, ZoneInfo(zone)), len(expected))
