@@ -23,7 +23,7 @@ from hashlib import sha1
 
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
-from frappe_jobs.message import to_json
+from frappe_jobs.message import Message, to_json
 
 #: Begins the name of each key that counts something.
 OF_LIMITS = "limit:"
@@ -139,11 +139,13 @@ end
 #: Gives back a job's room, and has the next ones come.
 LEAVE_LIMITS = CALL_UP + f"""
 local function leave_limits(prefix, record, id, now)
-  local keys = redis.call('HGET', record, 'limits')
-  if not keys then return end
-  redis.call('HDEL', record, 'limits')
+  local keys, limited = unpack(redis.call('HMGET', record, 'limits', 'limited'))
   local called = 0
-  for key in string.gmatch(keys, '[^\\n]+') do
+  if limited and redis.call('ZREM', prefix .. '{OF_LIMITS}called:' .. limited, id) == 1 then
+    called = call_up(prefix, limited, now)
+  end
+  if keys then redis.call('HDEL', record, 'limits') end
+  for key in string.gmatch(keys or '', '[^\\n]+') do
     redis.call('ZREM', prefix .. '{OF_LIMITS}running:' .. key, id)
     if redis.call('EXISTS', prefix .. '{OF_LIMITS}waiting:' .. key) == 1 then
       called = called + call_up(prefix, key, now)
@@ -311,6 +313,12 @@ class Limits(BenchRedis):
         arguments = [self._prefix, seconds + microseconds / 1e6, most]
         parts = self._script(STATE)(args=arguments)
         return [Use(*one) for one in zip(*[iter(parts)] * 5, strict=True)]
+
+    @reachable
+    def waits_for_room(self, message: Message) -> bool:
+        """Whether a limit has no room for it."""
+        key = self._key("limited", message.queue)
+        return self.redis.zscore(key, message.id) is not None
 
     @reachable
     def let_go_of_limited(self, queues: Iterable[str]) -> int:

@@ -60,6 +60,8 @@ def run_jobs(
                 "for ever? More are allowed by run_jobs(limit=…)."
             )
         error = _run(here, record.message, clock)
+        if here.ledger.waits_for_room(record.message):
+            continue
         ran[record.message.id] = here.jobs.of_message(record.message)
         if session:
             _see_what_it_did(session, commit)
@@ -130,8 +132,11 @@ def _one_after_the_other(here: Runtime, queue: str | None, clock: Clock) -> Iter
     put_back = _put_back.setdefault(here, {})
     while True:
         pauses = here.ledger.pauses()
+        here.ledger.due()  # sends for those for which their limit has room by now
         for record in _waiting(here, queue):
             if any(one.holds(record.message) for one in pauses):
+                continue
+            if record.limited and here.ledger.waits_for_room(record.message):
                 continue
             if put_back.get(record.message.id, record.due or 0.0) <= clock.now():
                 break

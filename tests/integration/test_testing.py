@@ -17,7 +17,7 @@ from frappe_jobs.errors import ArgumentError, StillEnqueuing
 from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import Clock
 from frappe_jobs.testing import bench as make_bench
-from frappe_jobs.testing import benches, enqueued, forget_jobs, run_due, run_jobs
+from frappe_jobs.testing import benches, enqueued, forget_jobs, run_due, run_jobs, wait_until
 
 
 @pytest.fixture
@@ -76,6 +76,12 @@ class TestRunJobs:
         assert [job.queue for job in run_jobs()] == ["short"]
         jobs_bench.ledger.end_pauses(pauses)
         assert [job.site for job in run_jobs()] == ["site2", "site1"]
+
+    def test_what_a_limit_has_no_room_for_waits(self, site, jobs_bench):
+        jobs_bench.ledger.set_limits({"bench": "rate=2/2", "key": "running=1"})
+        jobs = [frappe.enqueue(tasks.ping, concurrency_key="one") for _ in range(3)]
+        assert [job.id for job in run_jobs()] == [job.id for job in jobs[:2]]
+        wait_until(lambda: [job.id for job in run_jobs()] == [jobs[2].id], 20)
 
     def test_a_job_is_no_longer_with_the_broker(self, site, jobs_bench):
         frappe.enqueue(tasks.ping)
