@@ -136,11 +136,7 @@ return done
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
 #       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back;
 #       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument
-START = (
-    OF_JOB
-    + CLOCK
-    + NOTE_ATTEMPT
-    + """
+START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run, method, concurrency_key, name, value =
   unpack(ARGV, 1, 10)
 local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited =
@@ -185,9 +181,7 @@ end
 if superseded then return {-4} end  -- its process is gone, and a later job does its work
 local limits, queue = nil, string.sub(waiting, #prefix + #'waiting:' + 1)
 if concurrency_key ~= '' or redis.call('EXISTS', prefix .. 'limits') == 1 then
-"""
-    + LIMITS_OF
-    + """
+""" + LIMITS_OF + """
   local site, argument = string.sub(open, #prefix + #'open:' + 1), nil
   limits, argument = limits_of(prefix, site, queue, method, concurrency_key, name, value)
   if not limits then return {-9, argument} end
@@ -201,9 +195,7 @@ elseif not was_limited then
   redis.call('HDEL', record, 'died')
 end
 if limits and #limits > 0 then
-"""
-    + ENTER_LIMITS
-    + """
+""" + ENTER_LIMITS + """
   local at = clock()
   local rank, until_at = redis.call('ZSCORE', waiting, id) or at, at + milliseconds / 1000
   local refused = enter_limits(prefix, limits, record, id, queue, rank, at, until_at)
@@ -226,8 +218,7 @@ redis.call('ZADD', running, now, id)
 -- counted: started
 if attempt > 1 then redis.call('HDEL', record, 'progress', 'stage') end  -- it begins anew
 return {attempt, tonumber(retries or '0'), anew and 1 or 0}
-"""
-)
+"""  # fmt: skip
 
 # What processes died of is behind it, as far as this run is the newest.
 WENT_ON = """
@@ -258,10 +249,7 @@ local lease, holder = KEYS[1], ARGV[1]
 if redis.call('GET', lease) == holder then return redis.call('DEL', lease) end
 """
 
-HAND_BACK = (
-    OF_JOB
-    + CLOCK
-    + """
+HAND_BACK = OF_JOB + CLOCK + """
 local id, rank, holder = unpack(ARGV)
 if redis.call('GET', lease) ~= holder then return 0 end
 redis.call('DEL', lease)
@@ -269,23 +257,16 @@ if redis.call('HGET', record, 'status') ~= 'started' then return 0 end
 redis.call('HSET', record, 'status', 'queued')
 redis.call('ZADD', waiting, rank, id)
 redis.call('ZREM', running, id)
-"""
-    + LEAVE_LIMITS
-    + """
+""" + LEAVE_LIMITS + """
 leave_limits(prefix, record, id, clock())
 return 1
-"""
-)
+"""  # fmt: skip
 
 # holder: whose run it was ('': anybody's); counts: 1 if this is one of the job's retries, else 0;
 # delay: seconds, by Redis's clock; kind, reason: why the attempt failed ('': it did not, or could
 # not even begin); after them fields and values of the record; gives 0 if it runs no longer, or
 # elsewhere
-RETRY = (
-    OF_JOB
-    + CLOCK
-    + NOTE_ATTEMPT
-    + """
+RETRY = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, delay, holder, counts, kind, reason = unpack(ARGV, 1, 6)
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if status ~= 'started' or holder ~= '' and holder ~= worker then return 0 end
@@ -296,14 +277,11 @@ redis.call('HINCRBY', record, 'retries', counts)
 redis.call('ZADD', retrying, due, id)
 redis.call('DEL', lease)
 redis.call('ZREM', running, id)
-"""
-    + LEAVE_LIMITS
-    + """
+""" + LEAVE_LIMITS + """
 leave_limits(prefix, record, id, clock())
 -- counted: retried
 return 1
-"""
-)
+"""  # fmt: skip
 
 # holder: whose run it is ('': anybody's); after it fields and values
 NOTE = """
@@ -318,13 +296,11 @@ return redis.call('HSET', record, unpack(ARGV, 2))
 # goes there; holder: whose run it was ('': anybody's; another's run stays as it is); call: the same
 # where it is asked again, as the reply was lost; after them fields and values of the record
 # gives 1 if this call ended the job
-END = (
-    OF_JOB
-    + """
+END = OF_JOB + """
 local id, now, status, ttl, failed_limit, waiting_only, prefix, result_key, result, result_ttl,
   unwritten, ending, holder, call, tombstones, tombstone, tombstones_ttl = unpack(ARGV, 1, 17)
-local present, worker, ended_by, begun, limits =
-  unpack(redis.call('HMGET', record, 'status', 'worker', 'ended_by', 'started_at', 'limits'))
+local present, worker, ended_by, begun, limits, was_limited = unpack(redis.call('HMGET', record,
+  'status', 'worker', 'ended_by', 'started_at', 'limits', 'limited'))
 if present ~= 'queued' and present ~= 'started' then return ended_by == call and 1 or 0 end
 if present == 'started' and waiting_only == '1' then return 0 end
 if holder ~= '' and holder ~= worker then return 0 end
@@ -340,11 +316,8 @@ if present == 'queued' then
 else
   redis.call('ZREM', running, id)
 end
-if limits then
-"""
-    + CLOCK
-    + LEAVE_LIMITS
-    + """
+if limits or was_limited then
+""" + CLOCK + LEAVE_LIMITS + """
 leave_limits(prefix, record, id, clock())
 end
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
@@ -373,8 +346,7 @@ if result_key ~= '' then
   redis.call('PUBLISH', result_key, result)
 end
 return 1
-"""
-)
+"""  # fmt: skip
 
 # pointer: the prefix for a made id; index: what the job may be found by, between spaces; of a
 # failed one its record says that itself; gives 1 if this call removed the record

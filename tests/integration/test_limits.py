@@ -173,6 +173,16 @@ class TestRunning:
         ledger.end(one, FINISHED)
         assert come(ledger) == [three.id]
 
+    def test_one_that_is_cancelled_as_it_is_sent_for_leaves_its_room_to_the_next(self, ledger):
+        ledger.set_limits({"bench": "running=1"})
+        one, two, three = (recorded(ledger) for _ in range(3))
+        assert [start(ledger, job) for job in (one, two, three)] == [None, "bench|", "bench|"]
+        ledger.end(one, FINISHED)
+        assert come(ledger) == [two.id]
+        ledger.end(two, CANCELLED)
+        assert come(ledger) == [three.id]
+        assert start(ledger, three) is None
+
     def test_without_the_rule_all_come(self, ledger):
         ledger.set_limits({"bench": "running=1"})
         jobs = [recorded(ledger) for _ in range(120)]
