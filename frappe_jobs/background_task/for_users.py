@@ -136,7 +136,7 @@ class BackgroundTasks:
         self._require_owner(task, session, "cancel it")
         known = self._known(task, session)
         if known and known.status == STARTED and not task.allow_user_cancellation:
-            self._require_manager(task, session, "cancel it while it runs")
+            self._require_administrator(task, session, "cancel it while it runs")
         if known:
             return self._jobs.of(known).cancel()
         if task.status in ENDED:
@@ -163,7 +163,7 @@ class BackgroundTasks:
         """
         self._require_owner(task, session, "run it again")
         if not task.allow_user_retry:
-            self._require_manager(task, session, "run it again")
+            self._require_administrator(task, session, "run it again")
         old = message_of(session.site, task.header, task.arguments)
         self._settings.queue(old.queue)
         self._host.methods.resolve(old.method, session.site)
@@ -188,14 +188,14 @@ class BackgroundTasks:
             logger.info("the old record of %s is kept for longer: %s", ended.name, error)
 
     def _require_owner(self, task: Task, session: Session, what: str) -> None:
-        if session.user != task.user and not _is_manager(session):
+        if session.user not in (task.user, ADMINISTRATOR):
             raise PermissionError(
                 f"Background Task {task.task_id} is {task.user}'s: {session.user} may not {what}. "
                 f"Its owner may, and {ADMINISTRATOR}."
             )
 
-    def _require_manager(self, task: Task, session: Session, what: str) -> None:
-        if not _is_manager(session):
+    def _require_administrator(self, task: Task, session: Session, what: str) -> None:
+        if session.user != ADMINISTRATOR:
             raise PermissionError(
                 f"Background Task {task.task_id} was enqueued so that {session.user} may not "
                 f"{what}; {ADMINISTRATOR} may."
@@ -233,8 +233,3 @@ class BackgroundTasks:
             self._tracking.settle(site)
         except RecordNotWritten as error:
             raise RetryBackgroundJobError(str(error)) from error
-
-
-def _is_manager(session: Session) -> bool:
-    """Whether its user may do with everybody's tracked jobs what they may do with their own."""
-    return session.user == ADMINISTRATOR or session.is_manager

@@ -32,11 +32,6 @@ class Session(ABC):
     writes_first: bool = False
 
     @property
-    def is_manager(self) -> bool:
-        """Whether its user looks after everybody's jobs, as Administrator does."""
-        return False
-
-    @property
     @abstractmethod
     def db(self) -> Any:
         """The site's database, in the form that the host's users know."""

@@ -49,10 +49,6 @@ class BenchSession(Session):
         return str(frappe.session.user)
 
     @property
-    def is_manager(self) -> bool:
-        return "System Manager" in frappe.get_roles()
-
-    @property
     def conf(self) -> Mapping[str, Any]:  # type: ignore[override]
         conf: Mapping[str, Any] = frappe.local.conf
         return conf
