@@ -170,6 +170,25 @@ def report_and_wait(text, path, fail=False):
     return {"imported": text}
 
 
+def follow(text, fail=False):
+    """As a task of its own."""
+    import frappe_jobs
+
+    task = frappe_jobs.get_current_task()
+    task.update_stage("reading")
+    task.publish_progress(30)
+    task.store_result({"stored": text, "saw": [task.status, task.progress, task.stage]})
+    task.attach_file("orders.csv", text.encode())
+    if fail:
+        raise KeyError(text)
+
+
+def tell_of_task(task, text, result=None, exception=None):
+    """What a task's callbacks get."""
+    said = f"{task.task_name} {task.status} {text} {result} {exception!r}"
+    frappe.get_doc({"doctype": "ToDo", "description": said}).insert()
+
+
 def fail_once(file):
     first = not Path(file).exists()
     note(file, first=first)
