@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from frappe_jobs.errors import BadMessage
@@ -29,7 +29,7 @@ STEP, STEP_BYTES = 100, 2_000_000
 UNREADABLE = 30.0
 
 # gives the seconds until the next one is due ('': none waits), then of each that is due its key,
-# id, score and envelope ('': it is not known any more)
+# id, score, envelope ('': it is not known any more) and the limit that it has waited for ('': none)
 # First it sends for those that have waited for room under a limit that has it now.
 DUE = (
     CLOCK
@@ -53,8 +53,12 @@ end
 for _, key in ipairs(KEYS) do
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, step)
   for n = 1, #ids, 2 do
-    local envelope = redis.call('HGET', prefix .. 'record:' .. ids[n], 'envelope') or ''
-    for _, part in ipairs({key, ids[n], ids[n + 1], envelope}) do found[#found + 1] = part end
+    local envelope, limited = unpack(redis.call('HMGET', prefix .. 'record:' .. ids[n],
+      'envelope', 'limited'))
+    envelope = envelope or ''
+    for _, part in ipairs({key, ids[n], ids[n + 1], envelope, limited or ''}) do
+      found[#found + 1] = part
+    end
     bytes = bytes - #envelope
     if bytes < 0 then break end
   end
@@ -216,12 +220,15 @@ class Delayed(Jobs):
         left, *parts = self._script(DUE)(keys=keys, args=[self._prefix, step, STEP_BYTES])
         found = list[Due]()
         unreadable: dict[str, list[str]] = {}
-        for key, message_id, score, envelope in zip(*[iter(parts)] * 4, strict=True):
+        for key, message_id, score, envelope, limited in zip(*[iter(parts)] * 5, strict=True):
             if not envelope:
                 self.redis.zrem(key, message_id)
                 continue
             try:
-                found.append(Due(Message.from_json(envelope), key, score))
+                message = Message.from_json(envelope)
+                if limited:  # it has waited in front of those that came meanwhile
+                    message = replace(message, at_front=True)
+                found.append(Due(message, key, score))
             except BadMessage:
                 unreadable.setdefault(key, []).append(message_id)
         for key, ids in unreadable.items():

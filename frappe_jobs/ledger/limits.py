@@ -210,7 +210,8 @@ local function enter_limits(prefix, limits, record, id, queue, rank, now, deadli
   if refused then
     leave_limits(prefix, record, id, now)
     rank = redis.call('HGET', record, 'limited_rank') or rank
-    redis.call('HSET', record, 'status', 'queued', 'limited', refused, 'limited_rank', rank)
+    redis.call('HSET', record, 'status', 'queued', 'limited', refused, 'limited_since', now,
+      'limited_rank', rank)
     redis.call('ZADD', of .. 'waiting:' .. refused, rank, queue .. '|' .. id)
     redis.call('ZADD', prefix .. 'limited:' .. queue, rank, id)
     call_up(prefix, refused, now)

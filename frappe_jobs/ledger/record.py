@@ -85,8 +85,9 @@ class Record:
     stage: str | None = None
     #: When its next attempt is due.
     due: float | None = None
-    #: The limit that it waits for, "site|site1".
+    #: The limit that had no room for it, "site|site1", and when.
     limited: str | None = None
+    limited_since: float | None = None
     #: The attempts before, oldest first, as far as they are kept.
     attempts: Sequence[Mapping[str, Any]] = ()
     #: When somebody looked whether the broker still has its message.
@@ -101,7 +102,8 @@ def _read_attempts(text: str) -> list[Mapping[str, Any]]:
 READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("status", "worker", "reason", "error", "traceback", "stage", "limited"), str),
     **dict.fromkeys(("attempt", "died"), int),
-    **dict.fromkeys(("started_at", "ended_at", "progress", "due", "looked_for"), float),
+    **dict.fromkeys(("started_at", "ended_at", "progress", "due"), float),
+    **dict.fromkeys(("looked_for", "limited_since"), float),
     "result": json.loads,
     "attempts": _read_attempts,
 }

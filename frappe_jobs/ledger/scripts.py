@@ -207,7 +207,7 @@ if limits and #limits > 0 then
 end
 if was_limited then
   redis.call('ZREM', limited, id)
-  redis.call('HDEL', record, 'limited', 'limited_rank')
+  redis.call('HDEL', record, 'limited', 'limited_since', 'limited_rank')
 end
 redis.call('SET', lease, holder, 'PX', milliseconds)
 attempt = tonumber(attempt or '0') + 1

@@ -62,10 +62,13 @@ class TestRunning:
         one, two = (recorded(ledger, arguments={"customer": "C-1"}) for _ in range(2))
         assert (start(ledger, one), start(ledger, two)) == (None, key)
         assert ledger.read(two.id).limited == key
+        assert time.time() - ledger.read(two.id).limited_since < 60
         assert (counts(ledger, key), ledger.count_delayed(["default"])) == ((1, 1), (0, 0, 1))
         assert come(ledger) == []
         ledger.end(one, FINISHED)
+        later = recorded(ledger)
         assert come(ledger) == [two.id]
+        assert (ledger.position(two), ledger.position(later)) == (0, 1)
         assert start(ledger, two) is None
         assert (counts(ledger, key), ledger.read(two.id).limited) == ((1, 0), None)
         ledger.end(two, FINISHED)
