@@ -56,10 +56,7 @@ def _move_for_ever(runtime: Runtime) -> None:
     # One that is about to end would leave what it has not published.
     while not stopping.told:
         try:
-            if wait < PACE:
-                pause.wait(wait)
-            else:
-                ledger.wait_for_room(int(PACE))
+            ledger.wait_for_room(wait)
             wait = PACE
             with Mover.turn:
                 left = move_due(ledger, broker)

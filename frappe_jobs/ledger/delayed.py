@@ -11,7 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import NamedTuple
+
+import redis
 
 from frappe_jobs.errors import BadMessage
 from frappe_jobs.ledger.clock import CLOCK
@@ -344,9 +347,12 @@ class Delayed(Jobs):
             return sum(pipe.execute())
 
     @reachable
-    def wait_for_room(self, seconds: int) -> None:
+    def wait_for_room(self, seconds: float) -> None:
         """Return when a limit has room again for jobs that wait, or when so many are over."""
-        self.redis.blpop([self._key(BELL)], seconds)
+        try:
+            self.redis.blpop([self._key(BELL)], seconds)
+        except redis.ResponseError:  # before Redis 6 it takes whole seconds; or it refuses
+            Event().wait(seconds)
 
     @reachable
     def now(self) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
+from statistics import median
 
 import pytest
 from acme import tasks
@@ -12,7 +14,7 @@ from recorded import ANOTHER, SOMEBODY, recorded
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.ledger.record import CANCELLED, FINISHED, Attempt
-from frappe_jobs.testing import wait_until
+from frappe_jobs.testing import slowness, wait_until
 
 
 @pytest.fixture
@@ -257,6 +259,9 @@ class TestWorkers:
             ]
             for job in jobs:
                 job.wait(60)
+            begun = [mark["at"] for mark in bench.marks("begin") if mark["name"] == "key 0"]
+            pauses = [later - one for one, later in pairwise(begun)]
+            assert median(pauses) < 0.6 * slowness(), pauses  # and not a look's second
             assert most_at_once(bench.marks()) == {f"key {number}": 1 for number in range(3)}
             wait_until(lambda: left_of_limits() == set(), 15)
 
