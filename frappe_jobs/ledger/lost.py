@@ -80,6 +80,7 @@ class Lost(Records):
             for record in self.read_all(ids)
             if record.status in OPEN  # it may have ended meanwhile
             and (record.due or 0) <= waiting_since
+            and (record.limited_since or 0) <= waiting_since  # else it is in that place by now
             and (record.looked_for or 0) <= looked_for
         ]
 

@@ -76,6 +76,19 @@ class TestRunning:
         ledger.end(two, FINISHED)
         assert counts(ledger, key) == (0, 0)
 
+    def test_one_that_is_refused_as_the_sweep_looks_is_not_lost(self, ledger, monkeypatch):
+        ledger.set_limits({"bench": "running=0"})
+        job = recorded(ledger, enqueued_at=time.time() - 100)
+        read_all = ledger.read_all
+
+        def read_late(ids):
+            assert start(ledger, job) == "bench|"
+            return read_all(ids)
+
+        monkeypatch.setattr(ledger, "read_all", read_late)
+        since = time.time() - 60
+        assert ledger.suspects(["default"], waiting_since=since, looked_for=since) == []
+
     def test_others_are_not_held_back(self, ledger):
         ledger.set_limits({"site": "running=1", "method acme.tasks.echo": "running=1"})
         assert start(ledger, recorded(ledger)) is None
