@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -27,12 +28,16 @@ from frappe_jobs.ledger.record import QUEUED
 from frappe_jobs.message import Message, Retry, Sending
 from frappe_jobs.methods import path_of
 from frappe_jobs.texts.error_text import safe
+from frappe_jobs.texts.moments import expiry
 
 #: Why a job was cancelled whose place another one took.
 REPLACED = "replaced by a later call with its job_id"
 
 #: With more waiting jobs than these, at_front_when_starved puts a job at the front.
 STARVED = 16
+
+#: How a caller says when it is too late to begin a job: seconds from now, or a time with a zone.
+Expiry = float | timedelta | datetime | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Options:
     enqueue_after_commit: bool = False
     debounce: bool = False
     concurrency_key: str | None = None
+    expires: Expiry = None
 
 
 class Dispatcher:
@@ -74,12 +80,13 @@ class Dispatcher:
         session: Session,
         *,
         is_checked: bool = True,
+        now: Callable[[], float] | None = None,
     ) -> Message:
         """Check the job and make its message; nothing is sent.
 
         Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
         ``is_checked``, only the worker finds out that there is no such method, or that it takes
-        other arguments.
+        other arguments.  ``now`` tells the time by Redis's clock, to one who has asked for it.
         """
         queue = self._settings.queue(options.queue)
         path = method if isinstance(method, str) else path_of(method)
@@ -108,6 +115,7 @@ class Dispatcher:
             on_failure=self._callback(options.on_failure, session.site),
             retry=_retry(options.retry), task_id=message_id if options.track_job else None,
             concurrency_key=_text("concurrency_key", options.concurrency_key),
+            expires_at=expiry(options.expires, now or self._ledger.now),
         )  # fmt: skip
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:

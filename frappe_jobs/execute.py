@@ -45,6 +45,8 @@ Value = TypeVar("Value")
 CONFLICT_RETRIES = 5
 #: The error's name in a job's record.
 TRANSACTION_CONFLICT = f"{TransactionConflict.__module__}.{TransactionConflict.__qualname__}"
+#: Why a job was cancelled that had not begun in time.
+EXPIRED = "expired"
 #: Seconds between two tries to reach the ledger, when a job begins or ends.
 LEDGER_PAUSE = 0.5
 #: How many processes may die while they look whether a job is done of which too many have died.
@@ -59,6 +61,10 @@ class RunAgain(Exception):
     def __init__(self, delay: int) -> None:
         super().__init__(delay)
         self.delay = delay
+
+
+class Expired(Exception):
+    """The job had not begun in time, and has been cancelled."""
 
 
 class Executor:
@@ -89,7 +95,8 @@ class Executor:
 
         The job's end is in its record before this returns, or raises the method's own error.
         Raises RunAgain if another attempt is due, another process holds the lease, or the site's
-        database was away.  Nothing is run, and None returned, if the job has ended before.
+        database was away; Expired if it was too late to begin.  Nothing is run, and None returned,
+        if the job has ended before.
 
         ``holder`` holds the job's lease meanwhile, and renews it.  ``timed_out`` is what the worker
         raises in a job at its timeout.  ``leave`` ends what a failed run has started.
@@ -357,9 +364,15 @@ class Execution:
         elif message.retry and retries < message.retry.max and not may_be_committed:
             if message.retry.allows(error):
                 delay = message.retry.delay(retries + 1)
+        if delay is not None and not never_reached and self._will_have_expired(delay):
+            delay = None
         return Outcome(
             error=error, reason=reason, run_again_in=delay, could_not_begin=never_reached
         )
+
+    def _will_have_expired(self, delay: int) -> bool:
+        expires_at = self._message.expires_at
+        return expires_at is not None and expires_at <= self._insist(self._ledger.now) + delay
 
     def _is_passing(self, error: BaseException) -> bool:
         return (
@@ -418,7 +431,9 @@ class Execution:
 
     def _put_off(self, delay: int) -> bool:
         message = self._message
-        self._ledger.wait_for_retry(message, delay, {}, holder=self._holder, counts=False)
+        self._ledger.wait_for_retry(
+            message, delay, {"goes_on": "1"}, holder=self._holder, counts=False
+        )
         logger.info(
             "%s is put off, and goes on where it is", message.name,
             extra={"action": "job_put_off", "job": message.job_id},
@@ -514,6 +529,14 @@ class Execution:
             raise ForgedMessage(
                 f"It bears the id of another job than {message.name} of {message.site}."
             )
+        if refusal.expired:
+            logger.info(
+                "%s has expired before it was begun, and is cancelled", message.name,
+                extra={"action": "job_expired", "job": message.job_id},
+            )  # fmt: skip
+            self._end_for_sure(CANCELLED, reason=EXPIRED)
+            self._tracking.settle_if_possible([message])
+            raise Expired
         if refusal.superseded:
             self._end_for_sure(CANCELLED, reason="superseded: its job_id is another's")
             self._tracking.settle_if_possible([message])

@@ -172,6 +172,11 @@ class Job(Generic[Value]):
         return self._record.limited if self.status == QUEUED else None
 
     @property
+    def expires_at(self) -> float | None:
+        """When it is too late to begin it; None: never."""
+        return self._record.message.expires_at
+
+    @property
     def started_at(self) -> float | None:
         """When its last attempt began; None before."""
         return self._record.started_at
@@ -248,9 +253,12 @@ class Job(Generic[Value]):
     def move(self, when: datetime) -> None:
         """Have a job that waits be due then; a time that is over means now.
 
-        Raises ArgumentError for a time without a zone, JobError if it has begun or ended.
+        Raises ArgumentError for a time without a zone, or when it will have expired; JobError if
+        it has begun or ended.
         """
         at = moment(when, _no_zone)
+        if self.expires_at is not None and self.expires_at <= at:
+            raise ArgumentError(f"Job {self.id} expires before that, so it would never begin.")
         if not self._jobs.ledger.reschedule(self._record.message, at):
             self.refresh()
             raise JobError(f"Job {self.id} is {self.status}; only a job that waits can be moved.")

@@ -14,8 +14,9 @@ from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortene
 from frappe_jobs.texts.error_text import safe
 
 #: The version of the wire form; a worker reads its own and the versions next to it.  2 added
-#: task_id, 3 goes_on, 4 backoff.
-VERSION = 4
+#: task_id, 3 goes_on, 4 backoff, 5 concurrency_key and
+#: expires_at.
+VERSION = 5
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
@@ -148,11 +149,16 @@ class Message:
     goes_on: str | None = None
     #: Of the site's jobs with this key only so many run at once as its limit says, else one.
     concurrency_key: str | None = None
+    #: When it is too late to begin it, in seconds since 1970.
+    expires_at: float | None = None
 
     def again(self, *, at: float, goes_on: bool = False) -> Message:
-        """The same job, to be sent once more; ``goes_on``: behind the steps that it has done."""
+        """The same job, to be sent once more; ``goes_on``: behind the steps that it has done.
+
+        Whoever asks for that wants it run, however late it is.
+        """
         begun = self.begun_as if goes_on else None
-        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun)
+        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun, expires_at=None)
 
     @property
     def begun_as(self) -> str:
@@ -231,6 +237,8 @@ class Message:
                 f"The message's 'timeout' is {values['timeout']}, its 'enqueued_at' "
                 f"{values['enqueued_at']}."
             )
+        if not 0 <= values.get("expires_at", 0) < LATEST:
+            raise BadMessage(f"The message's 'expires_at' is {values['expires_at']}.")
         unknown = values.keys() - _KINDS.keys()
         if header["version"] > VERSION:  # we can do without what that version has added
             values = {name: values[name] for name in values.keys() - unknown}
@@ -255,6 +263,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "at_front": (bool, type(None)), "on_success": _OPTIONAL, "on_failure": _OPTIONAL,
     "retry": (dict, type(None)), "failure_of": _OPTIONAL, "task_id": _OPTIONAL,
     "goes_on": _OPTIONAL, "backoff": (dict, type(None)), "concurrency_key": _OPTIONAL,
+    "expires_at": (int, float, type(None)),
 }  # fmt: skip
 
 

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeGuard, TypeVar, overload
 
 from celery import Task
 from celery.local import Proxy
 
 from frappe_jobs import runtime
+from frappe_jobs.api.later import Method, typed_as_enqueue
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
-from frappe_jobs.dispatch import Options
+from frappe_jobs.dispatch import Expiry, Options
 from frappe_jobs.effects import run as effects
 from frappe_jobs.effects.loop import Loop
 from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning
@@ -33,7 +35,6 @@ from frappe_jobs.texts.moments import moment, seconds_of
 if TYPE_CHECKING:
     from celery.result import AsyncResult
 
-Method = Callable[..., Any] | str
 Value = TypeVar("Value")
 Row = TypeVar("Row")
 P = ParamSpec("P")
@@ -93,7 +94,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value]: ...
 
@@ -107,7 +108,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Job[Value] | None: ...
 
@@ -121,7 +122,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> None: ...
 
@@ -135,7 +136,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
@@ -149,7 +150,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Value: ...
 
@@ -163,7 +164,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None,
+    concurrency_key: str | None = None, expires: Expiry = None,
     *args: P.args, **kwargs: P.kwargs,
 ) -> Any: ...
 
@@ -177,7 +178,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: Literal[False] = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None, **kwargs: Any,
+    concurrency_key: str | None = None, expires: Expiry = None, **kwargs: Any,
 ) -> Job[Any]: ...
 
 
@@ -190,7 +191,7 @@ def enqueue(
     at_front_when_starved: bool = False, job_id: str | None = None,
     deduplicate: bool = False, track_job: bool = False,
     retry: int | Retry | None = None, debounce: bool = False,
-    concurrency_key: str | None = None, **kwargs: Any,
+    concurrency_key: str | None = None, expires: Expiry = None, **kwargs: Any,
 ) -> Any: ...
 
 
@@ -215,6 +216,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     retry: int | Retry | None = None,
     debounce: bool = False,
     concurrency_key: str | None = None,
+    expires: Expiry = None,
     **kwargs: Any,
 ) -> Any:
     """Have a worker run the method on the open site, as its user; returns the Job.
@@ -229,10 +231,11 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     transaction, and its result returned.  A Celery task is sent as it is, and Celery's AsyncResult
     returned.
 
-    ``timeout`` is in seconds; the queue's if none is given.  Further keywords are the method's
-    arguments.  Raises, before anything is sent: UnknownQueue, ArgumentError (JobNotSerializable,
-    MessageTooLarge), MethodNotFound, MethodNotAllowed, HostNotReady, QueueOverloaded; and
-    BrokerUnavailable.
+    ``timeout`` is in seconds; the queue's if none is given.  A job that has not begun ``expires``
+    seconds from now, or by that time, is cancelled by the worker that comes to it.  Further
+    keywords are the method's arguments.  Raises, before anything is sent: UnknownQueue,
+    ArgumentError (JobNotSerializable, MessageTooLarge), MethodNotFound, MethodNotAllowed,
+    HostNotReady, QueueOverloaded; and BrokerUnavailable.
     """
     is_async = kwargs.pop("async", is_async)
     at: float | None = kwargs.pop(AT, None)
@@ -241,7 +244,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         on_success=on_success, on_failure=on_failure, at_front=at_front,
         at_front_when_starved=at_front_when_starved, job_id=job_id, deduplicate=deduplicate,
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
-        debounce=debounce, concurrency_key=concurrency_key,
+        debounce=debounce, concurrency_key=concurrency_key, expires=expires,
     )  # fmt: skip
     if at is not None and (now or not is_async or is_task(method)):
         raise ArgumentError(
@@ -255,6 +258,9 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     if now or not is_async:
         return call_here(method, kwargs)
     sending = replace(compose(method, kwargs, options), at=at)
+    expires_at = sending.message.expires_at
+    if at is not None and expires_at is not None and expires_at <= at:
+        raise ArgumentError("It would be due when it has expired, so it would never begin.")
     here, session = runtime.current(), require_session()
     if track_job:
         [job] = here.background_tasks.enqueue([sending], session)
@@ -265,6 +271,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
     return here.dispatcher.dispatch([sending])[0]
 
 
+@typed_as_enqueue
 def enqueue_at(when: datetime, method: Method, /, *args: Any, **options: Any) -> Any:
     """Have a worker run the method at that time, or soon after; takes ``enqueue``'s arguments.
 
@@ -277,6 +284,7 @@ def enqueue_at(when: datetime, method: Method, /, *args: Any, **options: Any) ->
     return enqueue(method, *args, **options | {AT: at if at > time.time() else None})
 
 
+@typed_as_enqueue
 def enqueue_in(delta: timedelta | float, method: Method, /, *args: Any, **options: Any) -> Any:
     """The same after so much time, or so many seconds, by Redis's clock."""
     seconds = seconds_of(delta)
@@ -293,22 +301,23 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     ``enqueue_after_commit`` or ``track_job`` are sent together at the commit.  Should the broker
     fail midway, the error's ``details["sent"]`` holds the jobs that were sent.
     """
+    here = runtime.current()
+    now = cache(here.ledger.now)
     checked: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:
-            checked.append(_item(item))
+            checked.append(_item(item, now))
         except FrappeJobsError as error:
             wrong = ArgumentError(f"Item {index}: {error} Nothing was sent.")
             raise wrong.about(index=index) from error
-    here = runtime.current()
-    tracked, later, now = list[Sending](), list[Sending](), list[Sending]()
+    tracked, later, at_once = list[Sending](), list[Sending](), list[Sending]()
     for sending, options in checked:
-        kind = tracked if options.track_job else later if options.enqueue_after_commit else now
+        kind = tracked if options.track_job else later if options.enqueue_after_commit else at_once
         kind.append(sending)
     jobs: dict[str, Job | None] = {}
     if tracked:
         jobs |= _by_message(tracked, here.background_tasks.enqueue(tracked, require_session()))
-    jobs |= _by_message(now, here.dispatcher.dispatch(now))
+    jobs |= _by_message(at_once, here.dispatcher.dispatch(at_once))
     if later:
         here.at_commit.send(later, require_session())
     return [
@@ -505,7 +514,12 @@ def get_all(
     return runtime.current().host.documents.get_all(doctype, filters or {}, fields, order_by, limit)
 
 
-def compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Sending:
+def compose(
+    method: Method,
+    kwargs: Mapping[str, Any],
+    options: Options,
+    now: Callable[[], float] | None = None,
+) -> Sending:
     """The call as a message, checked."""
     if document := _document_method(method):
         doctype, name, doc_method = document
@@ -514,13 +528,15 @@ def compose(method: Method, kwargs: Mapping[str, Any], options: Options) -> Send
         kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | dict(kwargs)
     elif not callable(method) and not isinstance(method, str):
         raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
-    message = runtime.current().dispatcher.compose(method, kwargs, options, require_session())
+    message = runtime.current().dispatcher.compose(
+        method, kwargs, options, require_session(), now=now
+    )
     for promise in runtime.current().broker.broken_promises(message):
         warnings.warn(promise, GuestWarning, stacklevel=4)
     return Sending(message, claim=options.deduplicate, replaces=options.debounce)
 
 
-def _item(item: object) -> tuple[Sending, Options]:
+def _item(item: object, now: Callable[[], float]) -> tuple[Sending, Options]:
     """An item of enqueue_many, and its options."""
     if not isinstance(item, Mapping) or "method" not in item:
         raise ArgumentError(f'it must be a dict such as {{"method": …}}; not {item!r}.')
@@ -531,7 +547,7 @@ def _item(item: object) -> tuple[Sending, Options]:
     if is_task(method):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
-    return compose(method, kwargs, options), options
+    return compose(method, kwargs, options, now), options
 
 
 def is_task(method: object) -> TypeGuard[Any]:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from celery import Celery, Task, _state
 from celery.exceptions import (
+    Ignore,
     Reject,
     Retry,
     SoftTimeLimitExceeded,
@@ -51,6 +52,7 @@ from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
+from frappe_jobs.celery.tracing import name_run
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import (
     BadMessage,
@@ -60,7 +62,7 @@ from frappe_jobs.errors import (
     JobFailed,
     LaterVersion,
 )
-from frappe_jobs.execute import RunAgain
+from frappe_jobs.execute import EXPIRED, Expired, RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import CONNECT_TIMEOUT, HEARTBEAT
@@ -99,6 +101,7 @@ class Execute(Task):  # type: ignore[misc]
             self._leave_to_a_newer_worker(header, arguments, error)
         except BadMessage as error:
             self._keep_aside(error)
+        name_run(message)
         try:
             holder = lease.holder(self.request.hostname, os.getpid())
             result = runtime.executor.execute(
@@ -109,6 +112,8 @@ class Execute(Task):  # type: ignore[misc]
             return None if runtime.in_force.keeps_results else result
         except ForgedMessage as error:
             self._keep_aside(error)
+        except Expired:
+            raise Ignore(EXPIRED) from None
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
             let_go(again)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
-from celery.exceptions import InvalidTaskError, Terminated, WorkerLostError
+from celery.exceptions import Ignore, InvalidTaskError, Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
@@ -25,6 +25,7 @@ from frappe_jobs.celery.processes import end, end_orphans, send_signal
 from frappe_jobs.celery.stopping import stopping
 from frappe_jobs.celery.transport import losses
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
+from frappe_jobs.execute import EXPIRED
 from frappe_jobs.ledger.record import CANCELLED
 from frappe_jobs.message import HEADER, Message
 from frappe_jobs.runtime import Runtime
@@ -155,6 +156,8 @@ class JobRequest(SafeRequest):
             error = error.exc
         if isinstance(error, (WorkerLostError, Terminated)):
             self._note_loss(is_terminated=isinstance(error, Terminated))
+        if isinstance(error, Ignore) and error.args == (EXPIRED,):  # as Celery says it of its own
+            self.send_event("task-revoked", terminated=False, signum=None, expired=True)
         return super().on_failure(exc_info, *arguments, **options)
 
     @told

@@ -63,6 +63,7 @@ keywords_option = click.option(
 @click.option("--job-id", help="An id of your own.")
 @click.option("--at", callback=moment_given, help="2026-12-01T08:30, by the site's clocks.")
 @click.option("--in", "delta", callback=span_given, help="From now: 30m, 2h, 7d.")
+@click.option("--expires", callback=span_given, help="Not begun after 30m, 2h, it never runs.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
 @with_site
 @pass_bench
@@ -76,6 +77,7 @@ def enqueue(
     job_id: str | None,
     at: datetime | None,
     delta: timedelta | None,
+    expires: timedelta | None,
     wait: bool,
 ) -> None:
     """Have a worker run METHOD.
@@ -94,7 +96,11 @@ def enqueue(
     jobs = []
     for site in bench.chosen_sites():
         with api.site(site):
-            jobs.append(send(method, queue, timeout, at_front=at_front, job_id=job_id, **keywords))
+            job = send(
+                method, queue, timeout, at_front=at_front, job_id=job_id, expires=expires,
+                **keywords,
+            )  # fmt: skip
+            jobs.append(job)
     for job in jobs:
         click.echo(shown_value(job.wait()) if wait else job.id)
 

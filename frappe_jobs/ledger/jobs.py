@@ -56,7 +56,8 @@ class Jobs(Fields, Records, Tombstones, Indexing):
                 self._claim_ttl() if sending.claim else 0, push_list,
                 self._key("due", sending.due) if sending.due else "", int(anew),
                 hour_of(message), name_of(message) if sending.has_row else "", bell,
-                "" if sending.at is None else repr(sending.at), int(sending.replaces),
+                _text_of(sending.at), int(sending.replaces),
+                _text_of(message.expires_at),
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
@@ -70,10 +71,10 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         """Note that a worker begins the job, and lease the job to that worker.
 
         Asked again for the same ``run``, because the reply was lost, it is the same start.
-        A Refusal, and nothing is noted, if the job has ended, runs elsewhere, waits for its time,
-        or was begun too often by processes that died; if it is to wait for another run, it is put
-        back in this step.  A record that was lost (a flushed Redis) is written anew, so that its
-        job still runs.
+        A Refusal, and nothing is noted, if the job has ended, has expired, runs elsewhere, waits
+        for its time, or was begun too often by processes that died; if it is to wait for another
+        run, it is put back in this step.  A record that was lost (a flushed Redis) is written anew,
+        so that its job still runs.
         """
         run = run or uuid4().hex
         answer, *more = self._start(message, holder, run)
@@ -90,7 +91,10 @@ class Jobs(Fields, Records, Tombstones, Indexing):
             return Refusal(died=more[0], died_ending_it=more[0] - self._settings.max_starts)
         if answer == -8:
             return Refusal(limited=more[0])
-        return Refusal(superseded=answer == -4, forged=answer == -5, delayed=answer == -6)
+        return Refusal(
+            superseded=answer == -4, forged=answer == -5, delayed=answer == -6,
+            expired=answer == -10,
+        )  # fmt: skip
 
     def _start(self, message: Message, holder: str, run: str) -> list[Any]:
         """START's answer, which may ask for one of the arguments: a limit counts by it."""
@@ -101,7 +105,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
                 keys=self._keys(message),
                 args=[
                     message.id, time.time(), holder, self._settings.lease * 1000,
-                    self._settings.max_starts, run, message.method,
+                    self._settings.max_starts, run, _text_of(message.expires_at), message.method,
                     countable(message.concurrency_key) if message.concurrency_key else "",
                     name, value, *message.marks(), *self._labels(message),
                 ],
@@ -199,6 +203,8 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         other = self.find(message.site, message.job_id)
         if other is None or other.status not in OPEN:
             return False
+        if other.has_expired(time.time()):
+            return False
         waits_since = max(other.due or 0, other.message.enqueued_at)
         claim_ttl = self._claim_ttl()
         return other.status == STARTED or claim_ttl < 0 or time.time() - waits_since < claim_ttl
@@ -209,3 +215,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         Where the broker cannot be searched, its message may be lost.
         """
         return -1 if self._is_searchable else self._settings.claim_ttl
+
+
+def _text_of(moment: float | None) -> str:
+    return "" if moment is None else repr(moment)

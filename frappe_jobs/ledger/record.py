@@ -50,6 +50,8 @@ class Refusal:
     delayed: bool = False
     #: The key of the limit that has no room for it: another message comes when there is.
     limited: str | None = None
+    #: It is too late to begin it.
+    expired: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,13 @@ class Record:
     attempts: Sequence[Mapping[str, Any]] = ()
     #: When somebody looked whether the broker still has its message.
     looked_for: float | None = None
+    #: An earlier run of it may have done a part of it, so that it does not expire any more.
+    goes_on: bool = False
+
+    def has_expired(self, now: float) -> bool:
+        """Whether it still waits, and is not begun any more."""
+        at = self.message.expires_at
+        return at is not None and at <= now and self.status == QUEUED and not self.goes_on
 
 
 def _read_attempts(text: str) -> list[Mapping[str, Any]]:
@@ -104,6 +113,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("attempt", "died"), int),
     **dict.fromkeys(("started_at", "ended_at", "progress", "due"), float),
     **dict.fromkeys(("looked_for", "limited_since"), float),
+    "goes_on": bool,
     "result": json.loads,
     "attempts": _read_attempts,
 }

@@ -50,12 +50,13 @@ end
 #        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
 #        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the
 #        list; later: when it is due ('': now); replaces: 1 where it takes the place of its id's
-#        job, which may run: then it waits behind that
+#        job, which may run: then it waits behind that; expires: when it is too late to begin it
+#        ('': never)
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
 # cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
 #       tombstone; 2 if it was recorded before; 3 if it waits for its time
-RECORD = PUSH + """
+RECORD = PUSH + CLOCK + """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
 local now, ttl = unpack(ARGV, #ARGV - 1)
 -- the id means its newest message: taken while that message waits or runs
@@ -63,10 +64,12 @@ local function is_taken(pointer, claim, site, at)
   local other = redis.call('GET', pointer)
   if not other then return false end
   local record = prefix .. 'record:' .. other
-  local status, due = unpack(redis.call('HMGET', record, 'status', 'due'))
+  local status, due, expires, goes_on = unpack(redis.call('HMGET', record, 'status', 'due',
+    'expires', 'goes_on'))
   if status ~= 'queued' then return status == 'started' end
   local since = due or redis.call('ZSCORE', prefix .. 'open:' .. site, other) or at
-  if claim < 0 or at - since < claim then return true end
+  local is_over = expires and not goes_on and clock() >= tonumber(expires)
+  if not is_over and (claim < 0 or at - since < claim) then return true end
   redis.call('HSET', record, 'superseded', '1')
   return false
 end
@@ -92,7 +95,7 @@ local function bury(hour, name)
 end
 for n, sending in ipairs(sendings) do
   local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone, bell,
-    later, replaces = unpack(sending)
+    later, replaces, expires = unpack(sending)
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
@@ -109,6 +112,7 @@ for n, sending in ipairs(sendings) do
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
     if anew == 1 then redis.call('HSET', record, 'anew', '1') end
+    if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
     if replaces == 1 then take_over(pointer, record) end
     -- a generated id is the message's own, and needs no pointer
@@ -129,29 +133,33 @@ return done
 """
 
 # milliseconds: of the lease; max_starts: without any end; run: the same where it is asked again, as
-# the reply was lost; method, concurrency_key ('': none), and one of its arguments, name ('': none)
-# and value: what limits count by; after them texts that only the envelope of the true message has
+# the reply was lost; expires: when it is too late to begin it ('': never); method, concurrency_key
+# ('': none), and one of its arguments, name ('': none) and value: what limits count by; after them
+# texts that only the envelope of the true message has
 # gives {attempt, retries, 1: its record was lost}; {0}: the job has ended, {-1}: no record,
 #       {-2, milliseconds}: what is left of another's lease, {-3, processes} that died of it,
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
 #       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back;
-#       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument
+#       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument;
+#       {-10}: it has expired
+# One that goes on, as an earlier run of it may have done a part of it, does not expire.
 START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
-local id, now, holder, milliseconds, max_starts, run, method, concurrency_key, name, value =
-  unpack(ARGV, 1, 10)
-local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited =
-  unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
-  'envelope', 'anew', 'due', 'behind', 'limited'))
+local id, now, holder, milliseconds, max_starts, run, expires, method, concurrency_key, name,
+  value = unpack(ARGV, 1, 11)
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on
+  = unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
+  'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
   return {0}
 end
 if not redis.call('ZSCORE', open, id) then return {-5} end
-for n = 11, #ARGV do
+for n = 12, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
 if status == 'queued' then
+  if expires ~= '' and not goes_on and clock() >= tonumber(expires) then return {-10} end
   if superseded then return {-4} end
   -- a message that came twice, or too early: another one comes in time
   if due and (redis.call('ZSCORE', delayed, id) or redis.call('ZSCORE', retrying, id)) then
@@ -189,6 +197,7 @@ end
 if status == 'started' then  -- the process that began it is gone, and left no end
   -- counted: lost
   local died = redis.call('HINCRBY', record, 'died', 1)
+  redis.call('HSET', record, 'goes_on', '1')
   note_attempt(record, clock(), '', 'its process died')
   if died >= tonumber(max_starts) then return {-3, died} end
 elseif not was_limited then
@@ -254,7 +263,7 @@ local id, rank, holder = unpack(ARGV)
 if redis.call('GET', lease) ~= holder then return 0 end
 redis.call('DEL', lease)
 if redis.call('HGET', record, 'status') ~= 'started' then return 0 end
-redis.call('HSET', record, 'status', 'queued')
+redis.call('HSET', record, 'status', 'queued', 'goes_on', '1')
 redis.call('ZADD', waiting, rank, id)
 redis.call('ZREM', running, id)
 """ + LEAVE_LIMITS + """

@@ -15,7 +15,8 @@ COLUMNS = (
     "enqueued_at", "started_at", "ended_at", "due",
 )  # fmt: skip
 MORE = (
-    "message_id", "task_id", "event", "timeout", "at_front", "position", "limited", "arguments",
+    "message_id", "task_id", "event", "timeout", "expires_at", "at_front", "position", "limited",
+    "arguments",
     "progress", "stage", "worker", "attempts", "result", "traceback",
 )  # fmt: skip
 
@@ -32,6 +33,7 @@ def more(record: Record, job: Job) -> dict[str, Any]:
     message = record.message
     found: dict[str, Any] = {
         "event": message.event,
+        "expires_at": iso_time(message.expires_at),
         "at_front": message.at_front,
         "worker": record.worker,
         "attempts": [

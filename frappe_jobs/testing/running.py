@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from frappe_jobs import runtime
 from frappe_jobs.errors import StillEnqueuing
-from frappe_jobs.execute import RunAgain
+from frappe_jobs.execute import Expired, RunAgain
 from frappe_jobs.host.own_methods import RELAY_OUTBOX, SETTLE_BACKGROUND_TASKS
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job
@@ -149,7 +150,7 @@ def _run(here: Runtime, message: Message, clock: Clock) -> BaseException | None:
     """One run of it, as in a worker's process, where nothing is open; gives what it raised."""
     here.broker.discard([message])  # as a worker takes it
     here.ledger.call_up(message)
-    error = Context().run(_execute, here, message)
+    error = Context().run(_execute, here, _by(clock, message))
     put_back = _put_back.setdefault(here, {})
     record = here.ledger.read(message.id)
     if record and record.status == QUEUED:
@@ -160,11 +161,19 @@ def _run(here: Runtime, message: Message, clock: Clock) -> BaseException | None:
     return error
 
 
+def _by(clock: Clock, message: Message) -> Message:
+    """The message, as the ledger goes by Redis's clock, so that it expires by this one."""
+    at = message.expires_at
+    return message if at is None else replace(message, expires_at=max(0.0, at - clock.ahead))
+
+
 def _execute(here: Runtime, message: Message) -> BaseException | None:
     try:
         here.executor.execute(
             message, holder=f"test/{os.getpid()}", timed_out=SoftTimeLimitExceeded
         )
+    except Expired:
+        return None
     except BaseException as error:  # noqa: B036 - what a job raises ends no worker either
         return error
     return None

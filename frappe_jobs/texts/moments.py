@@ -1,11 +1,11 @@
-"""When a job is due, from what a caller says."""
+"""When a job is due, and when it is too late for it, from what a caller says."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 
 from frappe_jobs.cron import first_coming
 from frappe_jobs.errors import ArgumentError, shortened
@@ -44,3 +44,25 @@ def seconds_of(delta: object) -> float:
     if delta > FARTHEST_SECONDS:
         raise ArgumentError(f"delta is over {FARTHEST} years: no job waits for so long.")
     return float(delta) if delta > 0 else 0.0
+
+
+def expiry(expires: object, now: Callable[[], float]) -> float | None:
+    """When it is too late to begin a job, in seconds since 1970; None: never.
+
+    Raises ArgumentError.
+    """
+    if expires is None:
+        return None
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise ArgumentError("expires needs a zone, such as when.astimezone(); or give seconds.")
+        return moment(expires, lambda: timezone.utc)
+    span = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    if isinstance(span, bool) or not isinstance(span, (int, float)) or not span > 0:
+        raise ArgumentError(
+            "expires must be seconds, more than 0, or a time with a zone; not "
+            f"{shortened(expires)}."
+        )
+    if span > FARTHEST_SECONDS:
+        raise ArgumentError(f"expires is over {FARTHEST} years: no job waits for so long.")
+    return now() + span

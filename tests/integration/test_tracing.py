@@ -44,10 +44,11 @@ def test_opentelemetrys_parent_span_arrives(make_bench, queue):
 
             with trace.get_tracer("test").start_as_current_span("the request") as span:
                 with frappe.site("site1"):
-                    frappe.enqueue("acme.tasks.ping", {queue!r}).wait(20)
-            print(json.dumps([span.get_span_context().trace_id, os.getpid()]))
+                    job = frappe.enqueue("acme.tasks.ping", {queue!r}, job_id="P-1")
+                    job.wait(20)
+            print(json.dumps([span.get_span_context().trace_id, os.getpid(), job.message_id]))
         """
-        trace_id, client_pid = traced.client(code)
+        trace_id, client_pid, message_id = traced.client(code)
         spans = wait_until(
             lambda: [
                 line
@@ -58,9 +59,14 @@ def test_opentelemetrys_parent_span_arrives(make_bench, queue):
     assert [span["pid"] == client_pid for span in spans] == [False]
     sent = {line["span"]: line for line in traced.lines() if line["pid"] == client_pid}
     assert sent[spans[0]["parent"]]["name"].startswith("apply_async/")
+    assert spans[0]["name"] == "run/acme.tasks.ping"
+    assert {"frappe_jobs." + name: value for name, value in {
+        "method": "acme.tasks.ping", "site": "site1", "queue": queue, "job_id": "P-1",
+        "message_id": message_id,
+    }.items()}.items() <= spans[0]["attributes"].items()  # fmt: skip
 
 
-def test_sentry_captures_the_jobs_own_error_in_the_callers_trace(make_bench):
+def test_a_failed_job_is_one_error_of_sentrys_in_the_callers_trace(make_bench):
     traced = Traced(make_bench(), "sentry")
     with traced.bench.worker("--queue", "default"):
         code = """
@@ -68,15 +74,29 @@ def test_sentry_captures_the_jobs_own_error_in_the_callers_trace(make_bench):
 
             with sentry_sdk.start_transaction(name="the request") as transaction:
                 with frappe.site("site1"):
-                    job = frappe.enqueue("acme.tasks.fail", text="seen by Sentry")
-                    try:
-                        job.wait(20)
-                    except frappe.JobFailed:
-                        pass
+                    for text, retry in (("seen by Sentry", None), ("seen once", 1)):
+                        job = frappe.enqueue(
+                            "acme.tasks.fail", text=text, job_name=text, job_id="F-1", retry=retry
+                        )
+                        try:
+                            job.wait(20)
+                        except frappe.JobFailed:
+                            pass
+                    # What its worker has to say of it is said by then.
+                    frappe.enqueue("acme.tasks.ping").wait(20)
             sentry_sdk.flush()
             print(json.dumps([transaction.trace_id, os.getpid()]))
         """
         trace_id, client_pid = traced.client(code)
-        captured = wait_until(lambda: [line for line in traced.lines() if line["errors"]])
-    assert [line["errors"] for line in captured] == [[["ValueError", "seen by Sentry"]]]
+        wait_until(lambda: [line for line in traced.lines() if line["errors"]])
+    captured = [line for line in traced.lines() if line["errors"]]  # its worker has ended
+    said = ["seen by Sentry", "seen once"]
+    assert [line["errors"] for line in captured] == [[["ValueError", one]] for one in said]
+    assert [line["transaction"] for line in captured] == said
+    assert {"frappe_jobs." + name: value for name, value in {
+        "method": "acme.tasks.fail", "site": "site1", "queue": "default", "job_id": "F-1",
+    }.items()}.items() <= captured[0]["tags"].items()  # fmt: skip
+    runs = [line["transaction"] for line in traced.lines() if line["type"] == "transaction"]
+    assert [runs.count(one) for one in said] == [1, 2]  # one for each attempt
+    assert "acme.tasks.ping" in runs
     assert (captured[0]["trace"], captured[0]["pid"] == client_pid) == (trace_id, False)

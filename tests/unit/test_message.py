@@ -33,11 +33,21 @@ FULL = replace(
     retry=Retry(3, (1, 5)),
     failure_of="m0",
     task_id="t1",
+    expires_at=1700000060.5,
 )
 REQUIRED = {
     "id", "job_id", "site", "user", "method", "queue", "name", "timeout", "enqueued_at",
 }  # fmt: skip
-OPTIONAL = {"event", "at_front", "on_success", "on_failure", "retry", "failure_of", "task_id"}
+OPTIONAL = {
+    "event",
+    "at_front",
+    "on_success",
+    "on_failure",
+    "retry",
+    "failure_of",
+    "task_id",
+    "expires_at",
+}
 
 
 def header(**changes: Any) -> dict[str, Any]:
@@ -66,6 +76,7 @@ def test_the_header_holds_the_version_and_no_arguments() -> None:
         "enqueued_at": 1700000000.25, "event": "nightly", "at_front": True,
         "on_success": "acme.tasks.on_success", "on_failure": "acme.tasks.on_failure",
         "retry": {"max": 3, "interval": (1, 5)}, "failure_of": "m0", "task_id": "t1",
+        "expires_at": 1700000060.5,
     }  # fmt: skip
 
 
@@ -83,10 +94,10 @@ def test_a_message_is_frozen() -> None:
         BARE.site = "site2"  # type: ignore[misc]
 
 
-def test_the_same_job_again_has_a_fresh_id_and_time_and_is_else_the_same() -> None:
+def test_the_same_job_again_has_a_fresh_id_and_time_and_does_not_expire() -> None:
     again = FULL.again(at=5.0)
     assert again.id not in (FULL.id, FULL.again(at=5.0).id)
-    assert again == replace(FULL, id=again.id, enqueued_at=5.0)
+    assert again == replace(FULL, id=again.id, enqueued_at=5.0, expires_at=None)
 
 
 @pytest.mark.parametrize("field", sorted(OPTIONAL))
@@ -115,10 +126,11 @@ def test_a_required_field_may_be_neither(field: str, how: str) -> None:
     [
         *((field, wrong) for field in sorted(REQUIRED - {"timeout", "enqueued_at"})
           for wrong in (1, True, ["a"], {"a": 1})),
-        *((field, wrong) for field in sorted(OPTIONAL - {"at_front", "retry"})
+        *((field, wrong) for field in sorted(OPTIONAL - {"at_front", "retry", "expires_at"})
           for wrong in (1, False, ["a"], {"a": 1})),
         *(("timeout", wrong) for wrong in ("300", 1.5, True, False, [1])),
         *(("enqueued_at", wrong) for wrong in ("now", True, [1])),
+        *(("expires_at", wrong) for wrong in ("now", True, [1], -1, 2**50, float("nan"))),
         *(("at_front", wrong) for wrong in (1, 0, "yes", [True])),
         *(("retry", wrong) for wrong in (
             3, "3", True, [3], {}, {"max": 0}, {"max": "3"}, {"max": 1, "interval": -1},
@@ -176,7 +188,7 @@ def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
         ("[]", "is list, no object"),
         ("null", "is NoneType, no object"),
         ("{}", "no 'frappe_jobs' header"),
-        ('{"header": {"version": 3}}', "arguments are NoneType"),
+        ('{"header": {"version": 4}}', "arguments are NoneType"),
     ],
     ids=lambda text: text[:20],
 )

@@ -58,18 +58,23 @@ def test_both_checkers_find_the_faults_and_no_others(tmp_path):
     assert {(one["file"], one["line"]) for one in found} == wrong_lines("mypy"), found
 
 
-def test_each_form_of_enqueue_takes_all_of_its_options():
-    tree = ast.parse((ROOT / "frappe_jobs/api/__init__.py").read_text())
-    forms = [one for one in tree.body if getattr(one, "name", None) == "enqueue"]
-    taken = [
-        {item.arg for item in [*form.args.args, *form.args.kwonlyargs]}
-        for form in forms
-        if isinstance(form, ast.FunctionDef)
+def forms(path: str, name: str) -> list[set[str]]:
+    """What each of that function's forms takes."""
+    return [
+        {item.arg for item in [*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]}
+        for one in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(one, ast.FunctionDef) and one.name == name
     ]
+
+
+def test_each_form_of_enqueue_takes_all_of_its_options():
     options = {option.name for option in fields(Options)} | {"method", "now", "is_async"}
+    taken = forms("frappe_jobs/api/__init__.py", "enqueue")
     assert len(taken) > 2
     assert [options - names for names in taken[1:]] == [set()] * (len(taken) - 1)
     assert taken[0] == {"method", "queue", "timeout", "at_front"}  # a Celery task's
+    for_later = forms("frappe_jobs/api/later.py", "__call__")
+    assert [options - names for names in for_later] == [set()] * 6
 
 
 def test_tab_in_a_shell_shows_the_api():

@@ -20,7 +20,9 @@ from frappe_jobs.message import Retry
 logger = logging.getLogger(__name__)
 
 #: Our options, which Frappe's enqueue takes for arguments of the method.
-OURS = ("track_job", "retry", "at_front_when_starved", "debounce", "concurrency_key")
+OURS = (
+    "track_job", "retry", "at_front_when_starved", "debounce", "concurrency_key", "expires",
+)  # fmt: skip
 
 #: The method that Frappe's own enqueue_doc enqueues.
 FRAPPES_RUN_DOC_METHOD = "frappe.utils.background_jobs.run_doc_method"

@@ -23,7 +23,7 @@ def use_opentelemetry():
                 parent = span.parent.span_id if span.parent else None
                 write(
                     name=span.name, trace=span.context.trace_id, span=span.context.span_id,
-                    parent=parent, pid=os.getpid(),
+                    parent=parent, pid=os.getpid(), attributes=dict(span.attributes),
                 )  # fmt: skip
             return SpanExportResult.SUCCESS
 
@@ -47,6 +47,7 @@ def use_sentry():
                         pid=os.getpid(), errors=[(one["type"], one["value"]) for one in errors],
                         trace=event["contexts"]["trace"]["trace_id"],
                         transaction=event.get("transaction"), type=event.get("type"),
+                        tags=event.get("tags"),
                     )  # fmt: skip
 
     sentry_sdk.init(

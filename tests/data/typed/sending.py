@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from typing_extensions import assert_type
@@ -31,7 +32,7 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
-def right(order: Order, later: bool) -> None:
+def right(order: Order, later: bool, when: datetime) -> None:
     assert_type(frappe.enqueue(pack, parcel="vase"), frappe.Job[float])
     assert_type(frappe.enqueue(pack, "long", 300, parcel="vase", weight=2), frappe.Job[float])
     assert_type(frappe.enqueue(pack, queue="long", parcel="vase", retry=3), frappe.Job[float])
@@ -58,6 +59,17 @@ def right(order: Order, later: bool) -> None:
     assert_type(frappe.step("pack", pack, "vase"), float)
     assert_type([*frappe.resume([1, 2])], list[int])
 
+    assert_type(frappe.enqueue_at(when, pack, parcel="vase"), frappe.Job[float])
+    assert_type(frappe.enqueue_in(60, pack, "long", 300, parcel="vase"), frappe.Job[float])
+    assert_type(frappe.enqueue_in(timedelta(days=1), greet, name="Ada").wait(), str)
+    assert_type(frappe.enqueue_in(60.5, order.send_invoice, to="Grete"), frappe.Job[str])
+    assert_type(frappe.enqueue_in(60, pack, parcel="vase", expires=timedelta(1)), frappe.Job[float])
+    assert_type(frappe.enqueue_at(when, "shop.tasks.pack", parcel="vase"), frappe.Job[Any])
+    assert_type(frappe.enqueue_in(60, pack, parcel="vase", enqueue_after_commit=later), Any)
+    later_once = frappe.enqueue_in(60, pack, parcel="vase", job_id="pack", deduplicate=True)
+    assert_type(later_once, "frappe.Job[float] | None")
+    frappe.enqueue_at(when, pack, parcel="vase", enqueue_after_commit=True)
+
     job: frappe.Job = frappe.enqueue(pack, parcel="vase")
     assert_type(job.wait(), Any)
     assert_type(frappe.local.site, "str | None")
@@ -83,5 +95,13 @@ def wrong(order: Order) -> None:
     after.wait()  # wrong
     once = frappe.enqueue(pack, parcel="vase", job_id="pack vase", deduplicate=True)
     once.wait()  # wrong
+    frappe.enqueue_in(60, pack, parcle="vase")  # wrong
+    frappe.enqueue_in("1h", pack, parcel="vase")  # wrong
+    frappe.enqueue_at(60, pack, parcel="vase")  # wrong
+    frappe.enqueue_in(60, pack, parcel=3)  # wrong
+    frappe.enqueue_in(60, pack, parcel="vase", now=True)  # wrong
+    frappe.enqueue(pack, parcel="vase", expires="1h")  # wrong
+    in_a_minute = frappe.enqueue_in(60, pack, parcel="vase", enqueue_after_commit=True)
+    in_a_minute.wait()  # wrong
     frappe.enqeue(pack, parcel="vase")  # wrong
     print(number, after)
