@@ -17,10 +17,10 @@ PARALLEL := -n 8 --dist loadfile --no-loadscope-reorder
 # Those that meet other libraries: servers, Celery, click, croniter.
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \
 	tests/unit/test_frequency.py tests/unit/test_scheduler_events.py tests/unit/test_url.py
-# Of those, what installs its own or measures, and what only reads our files and pages.
+# Of those, what installs its own or measures, and what only reads our pages.
 FLOOR_TESTS += $(patsubst %,--ignore=tests/%.py,acceptance/test_installation acceptance/test_first_hour \
-	acceptance/test_benchmarks acceptance/test_deploy_examples acceptance/test_docs_site \
-	acceptance/test_guarantees acceptance/test_settings integration/test_history_size)
+	acceptance/test_benchmarks acceptance/test_docs_site acceptance/test_guarantees \
+	integration/test_history_size)
 
 .PHONY: venv demo test test-floor test-servers lint format docs reference benchmarks chaos test-bench
 

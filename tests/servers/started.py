@@ -31,9 +31,12 @@ class RabbitMQ(servers.RabbitMQ):
         self._epmd = {"ERL_EPMD_PORT": str(free_port())}
         (data / "rabbitmq.conf").write_text("\n".join(lines))
 
+    def _program(self) -> list[str]:
+        return self._root.command(RABBITMQ)
+
     def _command(self) -> tuple[list[str], Mapping[str, str]]:
-        _, variables = super()._command()
-        return self._root.command(RABBITMQ), {**variables, **self._epmd}
+        program, variables = super()._command()
+        return program, {**variables, **self._epmd}
 
     def end(self, number: int = signal.SIGTERM) -> None:
         super().end(number)
