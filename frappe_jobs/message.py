@@ -14,9 +14,8 @@ from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortene
 from frappe_jobs.texts.error_text import safe
 
 #: The version of the wire form; a worker reads its own and the versions next to it.  2 added
-#: task_id, 3 goes_on, 4 backoff, 5 concurrency_key and
-#: expires_at.
-VERSION = 5
+#: task_id, 3 goes_on, 4 backoff, concurrency_key and expires_at.
+VERSION = 4
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
 #: The one Celery task that runs all jobs.
