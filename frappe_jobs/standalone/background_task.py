@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, Index, String, inspect
+from sqlalchemy import Float, Index, String, inspect, true
 from sqlalchemy.orm import Mapped, mapped_column, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -54,10 +54,10 @@ class BackgroundTask(SiteRecord, Base):
     #: The rest of its newest message, as JSON.
     header: Mapped[str] = mapped_column(LONG_TEXT)
     #: For the page that shows it.
-    show_progress_bar: Mapped[bool] = mapped_column(default=True)
+    show_progress_bar: Mapped[bool] = mapped_column(default=True, server_default=true())
     #: Whether its user may cancel it while it runs, and run it again.
-    allow_user_cancellation: Mapped[bool] = mapped_column(default=True)
-    allow_user_retry: Mapped[bool] = mapped_column(default=True)
+    allow_user_cancellation: Mapped[bool] = mapped_column(default=True, server_default=true())
+    allow_user_retry: Mapped[bool] = mapped_column(default=True, server_default=true())
     #: Dotted paths.
     on_success_callback: Mapped[str | None]
     on_failure_callback: Mapped[str | None]

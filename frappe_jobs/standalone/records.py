@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Column, Connection, Engine, inspect
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, ExecutableDDLElement
 
 from frappe_jobs.errors import TransactionConflict
 from frappe_jobs.standalone.background_task import BackgroundTask
@@ -29,12 +30,15 @@ RECORDS: dict[str, type[SiteRecord]] = {
     for kind in (ScheduledJobType, SchedulerEvent, ScheduledJobLog, BackgroundTask)
 }
 
+#: The table that has more columns than in an earlier version.
+GROWN = Base.metadata.tables[BackgroundTask.__tablename__]
+
 #: Another process may be quicker with each table.
 TRIES = len(OutboxRow.metadata.tables) + 1
 
 
 def make_tables(session: Session, engine: Engine | None = None) -> bool:
-    """Make the records' tables that the site does not have yet.
+    """Make the records' tables, and columns of theirs, that the site does not have yet.
 
     In a transaction of their own, as MariaDB would commit the session's with them; on SQLite in the
     session's if one is open, as nobody else can write now.  False if they may be rolled back.
@@ -42,7 +46,7 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
     """
     bind = engine or session.get_bind()
     beside = bind if isinstance(bind, Engine) else bind.engine
-    if has_tables(beside):
+    if has_tables(beside) and not _lacks_columns(beside):
         return True
     if isinstance(bind, Connection) or (beside.name == "sqlite" and session.in_transaction()):
         _create(session.connection())
@@ -59,11 +63,26 @@ def make_tables(session: Session, engine: Engine | None = None) -> bool:
 
 
 def _create(connection: Connection) -> None:
-    if connection.dialect.name != "sqlite":
-        return Base.metadata.create_all(connection)
-    # Looking first would make it a reader, which fails as a writer if another process was quicker.
-    for statement in _for_sqlite():
-        connection.exec_driver_sql(statement)
+    if connection.dialect.name == "sqlite":
+        # Looking first would make it a reader, which fails as a writer if another one was quicker.
+        for statement in _for_sqlite():
+            connection.exec_driver_sql(statement)
+    else:
+        Base.metadata.create_all(connection)
+    for column in _missing_columns(connection):
+        made = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {made}")
+
+
+def _lacks_columns(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return bool(_missing_columns(connection))
+
+
+def _missing_columns(connection: Connection) -> list[Column[Any]]:
+    """Those that an earlier version has not made."""
+    there = {one["name"] for one in inspect(connection).get_columns(GROWN.name)}
+    return [column for column in GROWN.columns if column.name not in there]
 
 
 @cache

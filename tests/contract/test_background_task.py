@@ -385,6 +385,22 @@ def test_threads_that_make_them_at_once_all_succeed(never_migrated: Any) -> None
             assert all(threads.map(make, range(TRIES)))
 
 
+def test_what_an_earlier_version_has_kept_stays_and_gets_todays_columns(server: Any) -> None:
+    old = tracked()
+    with frappe.site("site1") as session:
+        engine = session.db.get_bind()
+    with engine.begin() as connection:
+        for name in ("show_progress_bar", "allow_user_retry", "on_success_callback"):
+            connection.exec_driver_sql(
+                f"ALTER TABLE frappe_jobs_background_task DROP COLUMN {name}"
+            )
+    with Session(engine) as session:
+        assert make_tables(session)
+    row = stored(old)
+    assert (row["show_progress_bar"], row["allow_user_retry"]) == (1, 1)
+    assert (row["on_success_callback"], row["status"]) == (None, "Queued")
+
+
 # --- in the job's process
 
 
