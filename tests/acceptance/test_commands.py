@@ -19,6 +19,7 @@ from doctored import beginning_with
 
 import frappe_jobs as frappe
 from frappe_jobs.cli import COMMANDS, main
+from frappe_jobs.rows.queues import COLUMNS
 from frappe_jobs.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -187,7 +188,7 @@ class TestQueues:
         short, default, long = json.loads(done.stdout)
         assert short == {
             "name": "short", "timeout": 300, "workers": 2, "depth": 0, "oldest": None,
-            "paused": None,
+            "delayed": 0, "limited": 0, "paused": None,
         }  # fmt: skip
         assert (default["workers"], long["depth"], long["timeout"]) == (0, 2, 1500)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", long["oldest"])
@@ -196,8 +197,8 @@ class TestQueues:
 
     def test_for_people_it_is_a_table(self, bench):
         lines = bench.run("queues").stdout.splitlines()
-        assert lines[0].split() == ["NAME", "TIMEOUT", "WORKERS", "DEPTH", "OLDEST", "PAUSED"]
-        assert lines[1].split() == ["short", "300", "0", "0", "-", "-"]
+        assert lines[0].split() == [*map(str.upper, COLUMNS)]
+        assert lines[1].split() == ["short", "300", "0", "0", "-", "0", "0", "-"]
 
 
 class TestConfiguration:
