@@ -29,8 +29,9 @@ from frappe_jobs.message import Message, to_json
 OF_LIMITS = "limit:"
 #: How many are looked at, or sent for, in one step.
 STEP = 50
-#: Seconds within which a job that was sent for should have begun.
-ANSWER = 10
+#: Seconds within which a job that was sent for should have begun: it may be one of a queue that is
+#: paused, or whose workers are busy, and then the next one is sent for.
+ANSWER = 2
 #: Seconds until a key with jobs that wait is looked at again, though nobody has said that there is
 #: room: a process that died says nothing, and a rule may change.
 LOOK = 1

@@ -201,6 +201,15 @@ class TestRunning:
         assert come(ledger) == [three.id]
         assert start(ledger, three) is None
 
+    def test_one_that_is_sent_for_and_does_not_come_keeps_its_room_from_nobody(self, ledger):
+        ledger.set_limits({"bench": "running=1"})
+        one, two, three = (recorded(ledger) for _ in range(3))
+        assert [start(ledger, job) for job in (one, two, three)] == [None, "bench|", "bench|"]
+        ledger.end(one, FINISHED)
+        assert come(ledger) == [two.id]  # its queue may be paused by now
+        wait_until(lambda: come(ledger) == [three.id], 20)
+        assert (start(ledger, three), start(ledger, two)) == (None, "bench|")
+
     def test_without_the_rule_all_come(self, ledger):
         ledger.set_limits({"bench": "running=1"})
         jobs = [recorded(ledger) for _ in range(120)]
