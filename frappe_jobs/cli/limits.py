@@ -9,7 +9,6 @@ import click
 from frappe_jobs import runtime
 from frappe_jobs.cli.options import Bench, format_option, pass_bench, show
 from frappe_jobs.limits.declared import declared
-from frappe_jobs.methods import resolve
 from frappe_jobs.rows.limits import COLUMNS, rows
 
 
@@ -23,7 +22,7 @@ def limits(bench: Bench, style: str) -> None:
     A wrong one is said, with exit status 1, and the others hold.
     """
     here = runtime.use(bench.settings.sites_path)
-    found = declared(here.settings, lambda path: resolve(path, here.settings.sites.apps()))
+    found = declared(here.settings, checks_methods=True)
     here.ledger.set_limits(found.rules)
     show(rows(here.ledger), COLUMNS, style)
     for text in found.wrong:

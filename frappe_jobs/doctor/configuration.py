@@ -14,7 +14,6 @@ from frappe_jobs.errors import ConfigError
 from frappe_jobs.host.port import ADMINISTRATOR
 from frappe_jobs.limits.declared import declared
 from frappe_jobs.message import Message
-from frappe_jobs.methods import resolve
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.sites_folder import COMMON_CONFIG, SITE_CONFIG, WEIGHT, read_common, read_object
 from frappe_jobs.texts.finding import Finding
@@ -66,7 +65,7 @@ def _unknown(path: str, keys: Iterable[str], known: Iterable[str]) -> Iterator[F
 
 def check_limits(settings: Settings) -> Iterator[Finding]:
     """What apps' hooks and the configuration declare of limits, and is not in force."""
-    found = declared(settings, lambda path: resolve(path, settings.sites.apps()))
+    found = declared(settings, checks_methods=True)
     for text in found.wrong:
         yield Finding("error", text, "Mend it; workers read it again within half a minute.")
     if found.rules:

@@ -12,14 +12,13 @@ A wrong one is said, and the others are in force.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from frappe_jobs.config import Settings
 from frappe_jobs.errors import FrappeJobsError, did_you_mean, shortened
 from frappe_jobs.limits.rule import rule_text
-from frappe_jobs.methods import takes
+from frappe_jobs.methods import resolve, takes
 from frappe_jobs.sites_folder import COMMON_CONFIG, read_common
 
 HOOK, SETTING = "job_limits", "frappe_jobs_limits"
@@ -35,20 +34,18 @@ class Declared:
     wrong: list[str] = field(default_factory=list)
 
 
-def declared(
-    settings: Settings, resolve: Callable[[str], Callable[..., Any]] | None = None
-) -> Declared:
+def declared(settings: Settings, *, checks_methods: bool = False) -> Declared:
     """Read them all; the configuration's rule for a method replaces its app's.
 
-    With ``resolve``, which gives the method of a path, methods and their arguments are checked.
-    Raises ConfigError if the configuration cannot be read.
+    With ``checks_methods`` the methods are imported, and looked at for their arguments.  Raises
+    ConfigError if the configuration cannot be read.
     """
     found = Declared()
     for where, what, rule in [*_of_hooks(settings, found), *_of_configuration(settings, found)]:
         try:
             text = rule_text(rule, is_of_method=what.startswith("method "))
-            if resolve and what.startswith("method "):
-                _check_method(what.removeprefix("method "), text, resolve)
+            if checks_methods and what.startswith("method "):
+                _check_method(what.removeprefix("method "), text, settings.sites.apps())
         except (ValueError, FrappeJobsError) as error:
             found.wrong.append(f"{where} {error} This limit is not in force.")
         else:
@@ -118,8 +115,8 @@ def _problem(settings: Settings, kind: str, value: str | None) -> str | None:
     return f"is none of: {WHATS}."
 
 
-def _check_method(path: str, text: str, resolve: Callable[[str], Callable[..., Any]]) -> None:
-    method = resolve(path)
+def _check_method(path: str, text: str, apps: Collection[str]) -> None:
+    method = resolve(path, apps)
     argument = text.partition("per=argument:")[2]
     if argument and not takes(method, argument):
         raise ValueError(f".per: {path} takes no argument {argument!r}.")

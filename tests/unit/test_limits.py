@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from frappe_jobs import methods
 from frappe_jobs.config import load_settings
 from frappe_jobs.limits.declared import Declared, declared
-from frappe_jobs.sites_folder import Sites
 
 ANYTHING = [
     None, True, False, 0, -1, 1.5, 10**30, float("nan"), "", "x", "\0", "1/m", [], {}, [1], {"": 1},
@@ -37,9 +35,7 @@ def declare(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         hooks.job_limits = of_app  # type: ignore[attr-defined]
         config = {} if setting is None else {"frappe_jobs_limits": setting}
         (tmp_path / "common_site_config.json").write_text(json.dumps(config))
-        settings = load_settings(tmp_path)
-        apps = Sites(tmp_path).apps()
-        return declared(settings, (lambda path: methods.resolve(path, apps)) if checks else None)
+        return declared(load_settings(tmp_path), checks_methods=checks)
 
     return call
 
