@@ -10,6 +10,8 @@ from frappe_jobs.web.view import Page, View
 
 #: Limits that are shown: those that jobs wait for come first.
 MOST = 50
+#: Seconds for which they are kept, for all who look.
+PACE = 2.0
 
 
 def read(view: View) -> Mapping[str, Any]:
@@ -17,9 +19,13 @@ def read(view: View) -> Mapping[str, Any]:
         "served": view.picture.served.latest(),
         "past": view.picture.past.latest(),
         "is_recorded": view.here.settings.keeps_history,
-        "limits": sorted(limits.rows(view.here.ledger), key=lambda one: -one["waiting"])[:MOST],
+        "limits": view.picture.kept.get("limits", PACE, lambda: _limits(view)),
         "most": MOST,
     }
+
+
+def _limits(view: View) -> list[dict[str, Any]]:
+    return sorted(limits.rows(view.here.ledger), key=lambda one: -one["waiting"])[:MOST]
 
 
 PAGE = Page("/queues", "Queues", "queues.html", read, whole_bench=True)
