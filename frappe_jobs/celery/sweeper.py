@@ -32,6 +32,10 @@ WATCH = 20
 FILL, FILL_FOR = 60, 5.0
 
 
+#: What was said of wrong limits, each once.
+_said: set[str] = set()
+
+
 class Sweeper(ConsumerStep):
     """Sweeps from a thread of its own: a long queue takes its time."""
 
@@ -49,10 +53,6 @@ class Sweeper(ConsumerStep):
             runtime = runtime_of(consumer.app)
             if runtime.settings.alerts:
                 load("alerts")(runtime)
-
-
-#: What was said of wrong limits, each once.
-_said: set[str] = set()
 
 
 @dataclass
