@@ -11,18 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import NamedTuple
-
-import redis
 
 from frappe_jobs.errors import BadMessage
 from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.jobs import Jobs
 from frappe_jobs.ledger.keys import rank
-from frappe_jobs.ledger.limits import BELL, CALL_UP, OF_LIMITS
-from frappe_jobs.ledger.limits import STEP as LIMITS_STEP
+from frappe_jobs.ledger.limits import SEND_FOR_ALL
 from frappe_jobs.ledger.scripts import OF_JOB, PUSH
 from frappe_jobs.message import Message, to_json
 
@@ -34,25 +30,11 @@ UNREADABLE = 30.0
 # gives the seconds until the next one is due ('': none waits), then of each that is due its key,
 # id, score, envelope ('': it is not known any more) and the limit that it has waited for ('': none)
 # First it sends for those that have waited for room under a limit that has it now.
-DUE = (
-    CLOCK
-    + CALL_UP
-    + f"""
+DUE = CLOCK + SEND_FOR_ALL + """
 local prefix, step, bytes = unpack(ARGV)
-local now, found, earliest = clock(), {{}}, nil
+local now, found = clock(), {}
+local earliest = send_for_all(prefix, now)
 bytes = tonumber(bytes)
-local looks = prefix .. '{OF_LIMITS}looks'
-if redis.call('EXISTS', looks) == 1 then
-  local called, most = 0, {LIMITS_STEP}
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', looks, '-inf', now, 'LIMIT', 0, most)) do
-    called = called + call_up(prefix, key, now)
-    if called >= most then break end
-  end
-  local first = redis.call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2]
-  if first then earliest = math.max(0, first - now) end
-end
-"""
-    + """
 for _, key in ipairs(KEYS) do
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, step)
   for n = 1, #ids, 2 do
@@ -73,7 +55,6 @@ for _, key in ipairs(KEYS) do
 end
 return {#found > 0 and '0' or tostring(earliest or ''), unpack(found)}
 """
-)
 
 #: Has a job leave the place where it waits for its time; gives its status, nil if it is not there
 #: any more, or waits for another time by now.
@@ -345,14 +326,6 @@ class Delayed(Jobs):
                 for queue in self._settings.queues:
                     pipe.zcount(self._key(kind, queue), "-inf", until)
             return sum(pipe.execute())
-
-    @reachable
-    def wait_for_room(self, seconds: float) -> None:
-        """Return when a limit has room again for jobs that wait, or when so many are over."""
-        try:
-            self.redis.blpop([self._key(BELL)], seconds)
-        except redis.ResponseError:  # before Redis 6 it takes whole seconds; or it refuses
-            Event().wait(seconds)
 
     @reachable
     def now(self) -> float:

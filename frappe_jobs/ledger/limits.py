@@ -20,7 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha1
+from threading import Event
 
+import redis
+
+from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
 from frappe_jobs.message import Message, to_json
@@ -97,8 +101,8 @@ end
 
 #: Sends for as many of a key's jobs as there is room for: they are due, and the next look for such
 #: jobs sends them.
-CALL_UP = ROOM + f"""
-local function call_up(prefix, key, now)
+SEND_FOR = ROOM + f"""
+local function send_for(prefix, key, now)
   local limits = prefix .. '{OF_LIMITS}'
   local text, waiting = rule_of(prefix, key), limits .. 'waiting:' .. key
   local free, window = {STEP}, nil
@@ -135,21 +139,34 @@ local function call_up(prefix, key, now)
 end
 """
 
+#: The same under all keys that are worth a look; gives the seconds until another one is, or nil.
+SEND_FOR_ALL = SEND_FOR + f"""
+local function send_for_all(prefix, now)
+  local looks, sent_for = prefix .. '{OF_LIMITS}looks', 0
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', looks, '-inf', now, 'LIMIT', 0, {STEP})) do
+    sent_for = sent_for + send_for(prefix, key, now)
+    if sent_for >= {STEP} then break end
+  end
+  local first = redis.call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2]
+  return first and math.max(0, first - now)
+end
+"""
+
 # The functions are made where they are called: most jobs have no limit, and pay for none.
 
 #: Gives back a job's room, and has the next ones come.
-LEAVE_LIMITS = CALL_UP + f"""
+LEAVE_LIMITS = SEND_FOR + f"""
 local function leave_limits(prefix, record, id, now)
   local keys, limited = unpack(redis.call('HMGET', record, 'limits', 'limited'))
   local called = 0
   if limited and redis.call('ZREM', prefix .. '{OF_LIMITS}called:' .. limited, id) == 1 then
-    called = call_up(prefix, limited, now)
+    called = send_for(prefix, limited, now)
   end
   if keys then redis.call('HDEL', record, 'limits') end
   for key in string.gmatch(keys or '', '[^\\n]+') do
     redis.call('ZREM', prefix .. '{OF_LIMITS}running:' .. key, id)
     if redis.call('EXISTS', prefix .. '{OF_LIMITS}waiting:' .. key) == 1 then
-      called = called + call_up(prefix, key, now)
+      called = called + send_for(prefix, key, now)
     end
   end
   if called > 0 then
@@ -191,7 +208,8 @@ end
 ENTER_LIMITS = LEAVE_LIMITS + f"""
 -- gives the key under which it must wait, else nil: then it counts under all of them
 local function enter_limits(prefix, limits, record, id, queue, rank, now, deadline)
-  local before, held = unpack(redis.call('HMGET', record, 'limited', 'limits'))
+  local before, rank_before, held = unpack(redis.call('HMGET', record, 'limited', 'limited_rank',
+    'limits'))
   local of, refused = prefix .. '{OF_LIMITS}', nil
   if before then redis.call('ZREM', of .. 'called:' .. before, id) end
   for _, one in ipairs(limits) do
@@ -210,13 +228,13 @@ local function enter_limits(prefix, limits, record, id, queue, rank, now, deadli
   end
   if refused then
     leave_limits(prefix, record, id, now)
-    rank = redis.call('HGET', record, 'limited_rank') or rank
+    rank = rank_before or rank
     redis.call('HSET', record, 'status', 'queued', 'limited', refused, 'limited_since', now,
       'limited_rank', rank)
     redis.call('ZADD', of .. 'waiting:' .. refused, rank, queue .. '|' .. id)
     redis.call('ZADD', prefix .. 'limited:' .. queue, rank, id)
-    call_up(prefix, refused, now)
-    if before and before ~= refused then call_up(prefix, before, now) end
+    send_for(prefix, refused, now)
+    if before and before ~= refused then send_for(prefix, before, now) end
     return refused
   end
   local keys = {{}}
@@ -237,11 +255,12 @@ local function enter_limits(prefix, limits, record, id, queue, rank, now, deadli
 end
 """
 
-# gives of each key that was seen last: the key, its rule, how many run and wait
-STATE = ROOM + f"""
-local prefix, now, found = ARGV[1], tonumber(ARGV[2]), {{}}
+# gives of each key its rule, how many run, began in the time of its rate, and wait
+STATE = CLOCK + ROOM + f"""
+local prefix, now, found = ARGV[1], clock(), {{}}
 local limits = prefix .. '{OF_LIMITS}'
-for _, key in ipairs(redis.call('ZREVRANGE', limits .. 'seen', 0, ARGV[3] - 1)) do
+for n = 2, #ARGV do
+  local key = ARGV[n]
   local text = rule_of(prefix, key)
   if text then room(prefix, key, text, now) end
   for _, part in ipairs({{key, text or '', redis.call('ZCARD', limits .. 'running:' .. key),
@@ -254,11 +273,11 @@ return found
 """
 
 # Has what waits for room wait for its time instead, which has come; gives how many.
-LET_GO = """
-local ids = redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)
+LET_GO = CLOCK + """
+local ids = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1)
 for _, id in ipairs(ids) do
   redis.call('ZREM', KEYS[1], id)
-  redis.call('ZADD', KEYS[2], ARGV[1], id)
+  redis.call('ZADD', KEYS[2], clock(), id)
 end
 return #ids
 """
@@ -311,10 +330,19 @@ class Limits(BenchRedis):
     @reachable
     def limits_in_use(self, most: int = SEEN) -> list[Use]:
         """How much is used under each key, the newest first."""
-        seconds, microseconds = self.redis.time()
-        arguments = [self._prefix, seconds + microseconds / 1e6, most]
-        parts = self._script(STATE)(args=arguments)
-        return [Use(*one) for one in zip(*[iter(parts)] * 5, strict=True)]
+        keys, found = self.redis.zrevrange(self._key(f"{OF_LIMITS}seen"), 0, most - 1), list[Use]()
+        for start in range(0, len(keys), STEP):
+            parts = self._script(STATE)(args=[self._prefix, *keys[start : start + STEP]])
+            found += (Use(*one) for one in zip(*[iter(parts)] * 5, strict=True))
+        return found
+
+    @reachable
+    def wait_for_room(self, seconds: float) -> None:
+        """Return when a limit has room again for jobs that wait, or when so many are over."""
+        try:
+            self.redis.blpop([self._key(BELL)], seconds)
+        except redis.ResponseError:  # before Redis 6 it takes whole seconds; or it refuses
+            Event().wait(seconds)
 
     @reachable
     def waits_for_room(self, message: Message) -> bool:
@@ -325,9 +353,9 @@ class Limits(BenchRedis):
     @reachable
     def let_go_of_limited(self, queues: Iterable[str]) -> int:
         """Have all jobs that were refused wait for their time instead, which has come; how many."""
-        gone, now = 0, self.redis.time()[0]
+        gone = 0
         for queue in queues:
             keys = [self._key("limited", queue), self._key("retrying", queue)]
-            while moved := self._script(LET_GO)(keys=keys, args=[now, STEP]):
+            while moved := self._script(LET_GO)(keys=keys, args=[STEP]):
                 gone += moved
         return gone
