@@ -31,6 +31,10 @@ RUN = f"{frappes.__name__}.{frappes.run_scheduled_job.__name__}"
 #: The argument by which later versions find the record; Frappe 15 finds it by the method.
 NAME = "scheduled_job_type"
 FINDS_BY_NAME = NAME in signature(frappes.run_scheduled_job).parameters
+#: Whether it draws at random by how much a ``Long`` job comes later; later versions do not.
+SPREADS_LONG = not {"randint", "random"}.isdisjoint(
+    frappes.ScheduledJobType.get_next_execution.__code__.co_names
+)
 #: Ours, if Frappe's finds the record by the method: several records of events may share a method.
 RUN_OF_EVENT = f"{__name__}.run_scheduled_job"
 
@@ -141,6 +145,7 @@ class ScheduledJobType(frappes.ScheduledJobType):  # type: ignore[misc]
             self.frequency, self.method, frappe.local.site,
             cron_format=self.cron_format or "",
             interval=cint(frappe.get_conf().scheduler_interval) or 240,
+            spreads_long=SPREADS_LONG,
         )  # fmt: skip
         last = _aware(self.last_execution or self.creation, zone)
         return schedule.next_run(last, zone).replace(tzinfo=None)
@@ -228,6 +233,7 @@ def _job_type(row: Any, zone: ZoneInfo) -> JobType:
         is_script=bool(row.server_script),
         creation=_aware(row.creation, zone),
         last_execution=_aware(row.last_execution, zone) if row.last_execution else None,
+        spreads_long=SPREADS_LONG,
     )
 
 

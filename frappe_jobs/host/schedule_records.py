@@ -47,6 +47,9 @@ class JobType:
     is_script: bool = False
     #: Why its record cannot be read; empty if it can.
     fault: str = ""
+    #: Whether the host's ``Long`` jobs come some minutes after their time, so that not all begin
+    #: at once.
+    spreads_long: bool = True
 
 
 @dataclass(frozen=True)

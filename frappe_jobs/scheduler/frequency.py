@@ -56,12 +56,14 @@ def offset_of(frequency: str, site: str, method: str) -> int:
     """Seconds by which a job runs later than its frequency says; the same on every machine.
 
     ``Long`` jobs by 1 to 600 s, computed from site and method, so that they do not all begin at
-    once; ``Maintenance`` jobs by 0 to 59 minutes, computed from the site: a site's come together.
+    once; ``Maintenance`` jobs by 0 to 59 minutes, computed from the site as Frappe does: a site's
+    come together.
     """
     if frequency.endswith(" Long"):
         return 1 + _hash(f"{site}:{method}") % 600
     if frequency.endswith(" Maintenance"):
-        return 60 * (_hash(site) % 60)
+        digest = hashlib.sha1(site.encode(), usedforsecurity=False).hexdigest()
+        return 60 * (int(digest, 16) % 60)
     return 0
 
 
@@ -88,20 +90,22 @@ class Schedule:
         *,
         cron_format: str = "",
         interval: object = 240,
+        spreads_long: bool = True,
     ) -> Schedule:
         """The schedule of a job, as its record says.
 
         As in Frappe a ``cron_format`` wins over the frequency's own expression.  ``interval`` is
         the setting ``scheduler_interval``, for All: whole minutes become ``*/n * * * *`` as in
-        Frappe, so they begin anew with each hour.  Raises UnknownFrequency, BadCron, and
-        ConfigError for a wrong interval.
+        Frappe, so they begin anew with each hour.  Without ``spreads_long`` the ``Long`` jobs come
+        on the minute.  Raises UnknownFrequency, BadCron, and ConfigError for a wrong interval.
         """
         known = frequency_named(frequency)
         if known.name == "All" and not cron_format:
             return cls._every(interval)
         expression = cron_format or known.expression
         check(expression)
-        return cls(expression, offset_of(known.name, site, method))
+        is_spread = spreads_long or not known.name.endswith(" Long")
+        return cls(expression, offset_of(known.name, site, method) if is_spread else 0)
 
     @classmethod
     def _every(cls, interval: object) -> Schedule:

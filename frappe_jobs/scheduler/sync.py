@@ -322,8 +322,9 @@ class SiteSync:
 def schedule_of(job: ScheduledJob | JobType, site: str, interval: object) -> Schedule:
     """When it is due on that site; ``interval`` is the setting ``scheduler_interval``."""
     return Schedule.of(
-        job.frequency, job.method, site, cron_format=job.cron_format, interval=interval
-    )
+        job.frequency, job.method, site, cron_format=job.cron_format, interval=interval,
+        spreads_long=getattr(job, "spreads_long", True),
+    )  # fmt: skip
 
 
 def entry_of(record: JobType, site: str, interval: object, zone: ZoneInfo) -> Entry:

@@ -78,7 +78,7 @@ def test_an_offset_is_the_same_on_every_machine_and_in_every_process() -> None:
         offset_of("Hourly Maintenance", SITE, METHOD),
         offset_of("Hourly Maintenance", "größe.local", METHOD),
     )
-    assert offsets == (235, 508, 148, 2940, 2520)
+    assert offsets == (235, 508, 148, 3480, 1620)
     code = (
         "from frappe_jobs.scheduler.frequency import offset_of\n"
         f"print(offset_of('Daily Long', {SITE!r}, {METHOD!r}))"
@@ -88,6 +88,14 @@ def test_an_offset_is_the_same_on_every_machine_and_in_every_process() -> None:
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True
         )
         assert int(told.stdout) == offsets[0]
+
+
+def test_a_host_may_have_its_long_jobs_on_the_minute() -> None:
+    long, maintenance = (
+        Schedule.of(frequency, METHOD, SITE, spreads_long=False)
+        for frequency in ("Daily Long", "Daily Maintenance")
+    )
+    assert long.offset == 0 and maintenance.offset == offset_of("Daily Maintenance", SITE, METHOD)
 
 
 def test_long_offsets_spread_over_ten_minutes_and_are_never_none() -> None:
