@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from threading import Event
 
 import click
 
@@ -21,6 +22,9 @@ from frappe_jobs.cli.options import (
 
 #: Jobs that are removed in one go: the broker's queues are searched once for each.
 TOGETHER = 10_000
+#: A site is ready that has no jobs so many times, and seconds between: a scheduler may queue some
+#: until it knows of the site's maintenance mode.
+LOOKS, PAUSE = 3, 1.0
 
 
 @click.command("show-pending-jobs")
@@ -76,12 +80,17 @@ def purge_jobs(bench: Bench, queue: list[str], event: str | None, yes: bool) -> 
 def ready_for_migration(bench: Bench) -> None:
     """Say whether no job of the site waits or runs.
 
-    The exit status is 1 if a job does.
+    It looks three times, a second apart. The exit status is 1 if a job does.
     """
     listing = runtime.use(bench.settings.sites_path).listing
-    ready = True
-    for site in bench.chosen_sites():
-        waiting, running = listing.count_open(site)
+    ready, sites = True, bench.chosen_sites()
+    looks = {site: listing.count_open(site) for site in sites}
+    for _ in range(LOOKS - 1):
+        if all(map(any, looks.values())):
+            break
+        Event().wait(PAUSE)
+        looks |= {site: listing.count_open(site) for site in sites if not any(looks[site])}
+    for site, (waiting, running) in looks.items():
         if waiting or running:
             ready = False
             said = f"site {site} has background jobs: {waiting} wait, {running} run"
