@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from frappe_jobs.errors import BadMessage, JobNotSerializable
+from frappe_jobs.errors import BadMessage, JobNotSerializable, MethodNotAllowed, MethodNotFound
 
 TAG = "__frappe_jobs__"
 #: kombu's JSON decoder takes an object with exactly these keys for a value of its own.
@@ -190,7 +190,13 @@ class Arguments:
             return {TAG: "dict", "value": pairs}
         for codec in self._codecs:
             if codec.handles(value):
-                return {TAG: codec.name, "value": self._encode(codec.encode(value), path, inside)}
+                try:
+                    content = codec.encode(value)
+                except (MethodNotFound, MethodNotAllowed) as error:
+                    raise JobNotSerializable(f"Argument {path}: {error}").about(
+                        argument=path
+                    ) from None
+                return {TAG: codec.name, "value": self._encode(content, path, inside)}
         raise JobNotSerializable(
             f"Argument {path} is a {kind.__module__}.{kind.__qualname__}, which cannot travel as "
             "JSON. Send its name or its values instead."

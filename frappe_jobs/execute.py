@@ -125,6 +125,7 @@ class Execution:
         #: The run's own id: the ledger gives it the same answer if it asks again.
         self._id = uuid4().hex
         self._retries = 0
+        self._retries_left = current.Retries()
         self._kwargs: dict[str, Any] = {}
         self._has_returned = False
 
@@ -140,6 +141,8 @@ class Execution:
             if message.failure_of:
                 return self._report_failure(message.failure_of)
             self._retries = started.retries
+            if message.retry:
+                self._retries_left.left = max(0, message.retry.max - started.retries)
             return self._attempt(started)
         finally:
             self._tracking.leave(message)
@@ -186,7 +189,7 @@ class Execution:
         message, kwargs = self._message, self._kwargs
         session.writes_first = self._met_conflict()
         effects = self._effects(session, attempt.may_have_run or message.goes_on is not None)
-        here = current.running(message, kwargs, attempt.number, self._holder)
+        here = current.running(message, kwargs, attempt.number, self._holder, self._retries_left)
         with here, running(effects), self._host.running(message, kwargs):
             try:
                 done = self._done_before(effects) if attempt.may_have_run else None
@@ -361,7 +364,7 @@ class Execution:
             delay = retries + 1 if retries < CONFLICT_RETRIES else None
         elif isinstance(error, BadMessage):
             pass  # it would be as bad the next time
-        elif message.retry and retries < message.retry.max and not may_be_committed:
+        elif message.retry and self._retries_left.left > 0 and not may_be_committed:
             if message.retry.allows(error):
                 delay = message.retry.delay(retries + 1)
         if delay is not None and not never_reached and self._will_have_expired(delay):

@@ -26,4 +26,5 @@ doctype_js = {"RQ Job": "public/js/rq_job.js"}
 _changed = "frappe_jobs.frappe_bench.events.scheduled_job_type_changed"
 doc_events = {
     "Scheduled Job Type": dict.fromkeys(["after_insert", "on_update", "after_delete"], _changed),
+    "Background Task": {"after_insert": "frappe_jobs.frappe_bench.events.background_task_added"},
 }

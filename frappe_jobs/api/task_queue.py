@@ -59,6 +59,9 @@ def enqueue_task(
     ``allow_user_cancellation=False`` its user may not cancel it while it runs, with
     ``allow_user_retry=False`` not run it again; Administrator may.  Raises what ``enqueue`` does.
     """
+    asked = {name: value for name, value in locals().items() if name != "kwargs"}
+    if theirs := _frameworks_own():
+        return theirs.enqueue_task(**asked, **kwargs)
     if is_task(method):
         raise ArgumentError(
             f"{method.name} is a Celery task, of which there is no {DOCTYPE}: enqueue it."
@@ -114,6 +117,8 @@ def get_current_task() -> Any:
     It says how far the job is: ``publish_progress(percent, stage)``, ``update_stage(stage)``; and
     keeps what it has made: ``store_result(result)``, ``attach_file(file_name, content)``.
     """
+    if theirs := _frameworks_own():
+        return theirs.get_current_task()
     return runtime.current().background_tasks.inside.current()
 
 
@@ -123,6 +128,9 @@ def get_task_status(task_id: str) -> dict[str, Any] | None:
     ``status``, ``progress``, ``stage``, ``result`` (JSON), ``exception``, ``started_at``,
     ``ended_at``, as its job is now.
     """
+    if theirs := _frameworks_own():
+        found: dict[str, Any] | None = theirs.get_task_status(task_id)
+        return found
     documents = runtime.current().host.documents
     if not documents.get_all(DOCTYPE, {"task_id": task_id}, ["name"], None, 1):
         return None
@@ -135,6 +143,9 @@ def stop_task(task_id: str) -> None:
 
     Raises DoesNotExistError, PermissionError, and JobError if it has ended.
     """
+    if theirs := _frameworks_own():
+        theirs.stop_task(task_id)
+        return
     task = _task(task_id)
     if not task.cancel():
         raise JobError(f"{DOCTYPE} {task_id} is {task.status}; only one that waits or runs stops.")
@@ -145,7 +156,15 @@ def retry_task(task_id: str) -> None:
 
     Raises DoesNotExistError, PermissionError, and JobError unless it failed or was cancelled.
     """
+    if theirs := _frameworks_own():
+        theirs.retry_task(task_id)
+        return
     _task(task_id).run_again()
+
+
+def _frameworks_own() -> Any:
+    """These functions of the framework's, where it keeps Background Tasks itself; or None."""
+    return runtime.current().host.tasks.functions
 
 
 def _task(task_id: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def scheduled_job_type_changed(doc: Any, event: str | None = None) -> None:
 def bring_in_line(site: str) -> None:
     if way_in.state(_sites_path()) == "on":
         runtime().schedule_changed(site)
+
+
+def background_task_added(doc: Any, event: str | None = None) -> None:
+    """Have the job of Frappe's own enqueue_task wait in the outbox for the commit."""
+    if transport.is_installed():
+        import_module("frappe_jobs.frappe_bench.rq.at_commit").see_to_calls()
 
 
 def after_migrate() -> None:

@@ -30,6 +30,13 @@ class TaskChange:
 class TaskRecords(ABC):
     """The records of a site's tracked jobs."""
 
+    @property
+    def functions(self) -> Any:
+        """The framework's own ``enqueue_task``, ``get_current_task``, ``get_task_status``,
+        ``stop_task`` and ``retry_task``; None unless it keeps Background Tasks itself.
+        """
+        return None
+
     @abstractmethod
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records in the session's transaction; makes their table if need be.

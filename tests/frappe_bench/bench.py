@@ -84,9 +84,10 @@ DESK = EMPTY + ASK
 class Process:
     """A process of the bench, and what it says."""
 
-    def __init__(self, bench: FrappeBench, *command: str) -> None:
+    def __init__(self, bench: FrappeBench, *command: str, code: str = "") -> None:
+        program = [str(bench.python), "-c", code] if code else bench.bench
         self.process = subprocess.Popen(
-            [*bench.bench, *command], cwd=bench.sites, env=bench.environment, text=True,
+            [*program, *command], cwd=bench.sites, env=bench.environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
@@ -167,9 +168,12 @@ class FrappeBench:
         return json.loads(last.removeprefix(ANSWER))
 
     @contextmanager
-    def process(self, *command: str) -> Iterator[Process]:
-        """A command that stays, once it says that it is ready; stopped at the end."""
-        process = Process(self, *command)
+    def process(self, *command: str, code: str = "") -> Iterator[Process]:
+        """A command that stays, once it says that it is ready; stopped at the end.
+
+        With ``code`` it is that Python, with the command as its arguments.
+        """
+        process = Process(self, *command, code=code)
         try:
             process.wait_for("ready")
             yield process

@@ -90,13 +90,16 @@ def test_deduplicate_holds_while_it_waits_and_no_longer(
 
 
 def test_our_options_are_no_arguments_of_the_method(bench: FrappeBench, worker: Process) -> None:
+    """A later Frappe's own enqueue has the option retry, and takes it from every method."""
     found = bench.call(
-        WAIT + "job = wait(frappe.enqueue('probe.tasks.echo', a=1, retry=2, "
+        WAIT + "import inspect\njob = wait(frappe.enqueue('probe.tasks.echo', a=1, retry=2, "
         "at_front_when_starved=True))\nown = wait(frappe.enqueue('probe.tasks.takes_retry', "
         "retry=5))\nanswer = [job.result, job._record.message.retry.max, own.result, "
-        "own._record.message.retry]"
+        "own._record.message.retry, 'retry' in inspect.signature(frappe.enqueue).parameters]"
     )
-    assert found == [{"a": ["int", 1]}, 2, 5, None]
+    assert found[:2] == [{"a": ["int", 1]}, 2]
+    is_frappes = found.pop()
+    assert is_frappes or found[2:] == [5, None]
 
 
 def test_rqs_own_retry_is_served(bench: FrappeBench, worker: Process, notes: Path) -> None:
@@ -155,7 +158,8 @@ def test_an_unknown_queue_is_frappes_own_error(bench: FrappeBench) -> None:
 
 def test_in_tests_is_async_false_runs_it_here(bench: FrappeBench) -> None:
     found = bench.call(
-        "frappe.flags.in_test = True\nok = frappe.enqueue('probe.tasks.look', is_async=False)\n"
+        "frappe.in_test = frappe.flags.in_test = True\n"
+        "ok = frappe.enqueue('probe.tasks.look', is_async=False)\n"
         "bad = frappe.enqueue('probe.tasks.write_todo', text='x', fail=True, is_async=False)\n"
         "answer = [ok.get_status(), ok.result['in_test'], bad.is_failed, bad.exc_info]"
     )
@@ -295,8 +299,10 @@ def test_during_a_migrate_without_a_broker_the_method_is_called_here(
 
 
 def test_track_job_is_no_argument_of_the_method(bench: FrappeBench, worker: Process) -> None:
+    """Where Frappe keeps Background Tasks itself, the error says how."""
     found = bench.call(
-        WAIT + "job = frappe.enqueue('probe.tasks.echo', a=1, track_job=True); frappe.db.commit()\n"
-        "answer = wait(job).result"
+        WAIT + "try: job = frappe.enqueue('probe.tasks.echo', a=1, track_job=True); "
+        "frappe.db.commit(); answer = wait(job).result\n"
+        "except Exception as error: answer = str(error)"
     )
-    assert found == {"a": ["int", 1]}
+    assert found == {"a": ["int", 1]} or "frappe.enqueue_task keeps it" in found

@@ -1,9 +1,9 @@
-"""Frappe's own types as arguments of a job: ``frappe._dict`` and documents."""
+"""Frappe's own types as arguments of a job: ``frappe._dict``, documents, functions, errors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import frappe
@@ -14,7 +14,7 @@ from frappe.utils.data import UnicodeWithAttrs
 
 from frappe_jobs.arguments import Arguments, Codec, of_type
 from frappe_jobs.errors import ArgumentError, JobNotSerializable
-from frappe_jobs.frappe_bench.host import bound
+from frappe_jobs.frappe_bench.host import bound, by_path
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ KEPT = frozenset({*optional_fields, "__islocal", "__unsaved"})
 MADE = frozenset({"meta", "permitted_fieldnames", "_parent_doc", "_table_fieldnames", "_weakref"})
 
 
-def bench_arguments() -> Arguments:
+def bench_arguments(apps: Callable[[], Collection[str]] = frappe.get_installed_apps) -> Arguments:
     """Codecs of the standard types, of Frappe's, and of a bound method's object (``BoundTo``)."""
     arguments = Arguments([
         of_type(frappe._dict, dict, frappe._dict, "frappe._dict"),
@@ -42,6 +42,7 @@ def bench_arguments() -> Arguments:
             bound.rebuilt,
             bound.NAME,
         ),
+        *by_path.codecs(apps),
     ])  # fmt: skip
 
     def travels(value: Any) -> bool:
@@ -90,7 +91,8 @@ def _unpack(values: dict[str, Any]) -> BaseDocument:
     kind = get_controller(doctype)
     document: BaseDocument = kind.__new__(kind)
     document.__dict__.update(values)
-    document._table_fieldnames = {field.fieldname for field in document._get_table_fields()}
+    if not hasattr(kind, "_table_fieldnames"):  # later versions' classes find them out themselves
+        document._table_fieldnames = {field.fieldname for field in document._get_table_fields()}
     for name in document._table_fieldnames:
         for child in values.get(name) or ():
             if isinstance(child, BaseDocument):

@@ -69,6 +69,9 @@ PRELOADED = (
     "frappe.automation.doctype.assignment_rule.assignment_rule",
     "frappe.automation.doctype.milestone_tracker.milestone_tracker",
     "frappe.social.doctype.energy_point_rule.energy_point_rule",
+    "frappe.core.doctype.doctype_link.doctype_link",
+    "frappe.core.doctype.permission_log.permission_log", "frappe.hooks",
+    "frappe.search.sqlite_search",
 )  # fmt: skip
 
 
@@ -82,9 +85,9 @@ class BenchHost(Host):
         background_tasks: Callable[[], BackgroundTasks] | None = None,
     ) -> None:
         self._settings, self._background_tasks = settings, background_tasks
-        self.arguments = bench_arguments()
         self.documents = BenchDocuments()
-        self.methods = BenchMethods(settings, self.on)
+        self.methods = methods = BenchMethods(settings, self.on)
+        self.arguments = bench_arguments(lambda: methods.apps(frappe.local.site))
         self.schedule = BenchScheduleRecords(self.read)
         self.tasks = BenchTaskRecords(self.read)
         self.done_markers = BenchDoneMarkers(self.read)

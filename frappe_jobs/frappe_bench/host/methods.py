@@ -39,7 +39,7 @@ class BenchMethods(Methods):
     def resolve(self, path: str, site: str) -> Callable[..., Any]:
         if path in self.own:
             return self.own[path]
-        return as_called(methods.resolve(path, self._apps(site)))
+        return as_called(methods.resolve(path, self.apps(site)))
 
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         method = super().checked(path, arguments, site)
@@ -62,7 +62,7 @@ class BenchMethods(Methods):
             found = functools.partial(found, None)
         methods.check_arguments(found, f"{doctype}.{doc_method}", rest)
 
-    def _apps(self, site: str) -> Sequence[str]:
+    def apps(self, site: str) -> Sequence[str]:
         """The site's apps; while an app is installed or removed, all the bench's, as in Frappe."""
         if not is_open() or frappe.local.site != site:
             return self._settings.sites.installed_apps(site)

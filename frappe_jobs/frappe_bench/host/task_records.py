@@ -10,6 +10,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -40,13 +43,17 @@ class BenchTaskRecords(TaskRecords):
     def __init__(self, read: Read) -> None:
         self._read = read
 
+    @property
+    def functions(self) -> Any:
+        return _frappes_own()
+
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
         """Add them; raises ArgumentError as well if the site has no such table, or Frappe's."""
         if not is_there():
             if frappe.db.table_exists(DOCTYPE):
                 raise ArgumentError(
-                    f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own; it "
-                    "has functions of its own to keep it."
+                    f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own, and "
+                    "frappe.enqueue_task keeps it. Call that instead."
                 )
             raise ArgumentError(
                 f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the "
@@ -110,6 +117,18 @@ class BenchTaskRecords(TaskRecords):
 
     def clear(self, site: str, before: datetime) -> int:
         return self._read(site, lambda: clear(before))
+
+
+@cache
+def _frappes_own() -> Any:
+    """Its functions for Background Tasks of its own; None before 16."""
+    try:
+        found = vars(import_module("frappe.utils.task_queue"))
+        page = vars(import_module("frappe.core.doctype.background_task.background_task"))
+    except ImportError:
+        return None
+    names = ("enqueue_task", "get_current_task", "get_task_status", "stop_task", "retry_task")
+    return SimpleNamespace(**{name: (page | found)[name] for name in names})
 
 
 # --- beside the open transaction

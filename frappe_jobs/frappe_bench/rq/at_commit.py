@@ -1,11 +1,13 @@
 """Frappe's own ``enqueue_after_commit``: what it has wait for the commit is composed before it.
 
-Frappe's enqueue leaves a call behind that puts the job into its queue after the commit.  Made in
-the transaction, just before the commit, it leaves the job in the site's outbox.
+Frappe's enqueue leaves a call behind that puts the job into its queue after the commit; so does
+its enqueue_task, where it has one.  Made in the transaction, just before the commit, it leaves the
+job in the site's outbox.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import CodeType
 from typing import Any
 
@@ -15,8 +17,21 @@ from frappe_jobs.frappe_bench.host import at_commit
 from frappe_jobs.frappe_bench.host.session import runtime
 from frappe_jobs.frappe_bench.rq.seam import ENQUEUE
 
-#: The calls that it leaves behind.
-CALLS = {code for code in ENQUEUE.co_consts if isinstance(code, CodeType)}
+
+def _enqueue_task() -> tuple[CodeType, ...]:
+    try:
+        return (import_module("frappe.utils.task_queue").enqueue_task.__code__,)
+    except ImportError:  # before 16
+        return ()
+
+
+#: The calls that they leave behind.
+CALLS = {
+    code
+    for function in (ENQUEUE, *_enqueue_task())
+    for code in function.co_consts
+    if isinstance(code, CodeType)
+}
 
 
 def see_to_calls() -> None:
@@ -51,4 +66,11 @@ def _make_calls() -> None:
 
 
 def _is_frappes(call: Any) -> bool:
-    return getattr(call, "__code__", None) in CALLS
+    code = getattr(call, "__code__", None)
+    return code in CALLS and not _runs_its_method(call)
+
+
+def _runs_its_method(call: Any) -> bool:
+    """Whether ``enqueue_task(now=True)`` left it: a method's work belongs after the commit."""
+    names = call.__code__.co_freevars
+    return "now" in names and bool(call.__closure__[names.index("now")].cell_contents)

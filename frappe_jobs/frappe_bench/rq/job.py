@@ -14,6 +14,7 @@ from frappe.utils.background_jobs import execute_job
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import JobStatus
 
+from frappe_jobs.current import current_job
 from frappe_jobs.errors import JobError
 from frappe_jobs.frappe_bench.host import bound
 from frappe_jobs.frappe_bench.host.job_id import id_of, site_and_id
@@ -129,6 +130,22 @@ class BenchJob:
     @property
     def result_ttl(self) -> int:
         return int(frappe.conf.get("rq_results_ttl") or runtime().settings.results_ttl)
+
+    @property
+    def retries_left(self) -> int | None:
+        """How often it is run again if it fails; None if it has no ``retry``, as with RQ."""
+        if self._record.message.retry is None:
+            return None
+        here = current_job()
+        is_this = here is not None and here.message.id == self._record.message.id
+        return here.retries.left if here and is_this else self._record.message.retry.max
+
+    @retries_left.setter
+    def retries_left(self, left: int) -> None:
+        """Inside the job: how often it is still run again; 0 ends that."""
+        here = current_job()
+        if here is not None and here.message.id == self._record.message.id:
+            here.retries.left = left
 
     connection = property(lambda self: runtime().ledger.redis)
     worker_name = property(lambda self: self._record.worker)

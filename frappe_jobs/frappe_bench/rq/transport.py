@@ -10,7 +10,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
-#: The names that we replace in each of Frappe's modules.
+#: The names that we replace in each of Frappe's modules, and in RQ's where a function of Frappe's
+#: imports them when it is called.
 SEAMS: dict[str, dict[str, str]] = {
     "frappe.utils.background_jobs": {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
@@ -19,6 +20,9 @@ SEAMS: dict[str, dict[str, str]] = {
         "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",
         "get_workers": "frappe_jobs.frappe_bench.rq.seam:get_workers",
         "get_running_jobs_in_queue": "frappe_jobs.frappe_bench.rq.seam:get_running_jobs_in_queue",
+        "Worker": "frappe_jobs.frappe_bench.rq.starting:Worker",
+        "WorkerPool": "frappe_jobs.frappe_bench.rq.starting:WorkerPool",
+        "set_niceness": "frappe_jobs.frappe_bench.rq.starting:set_niceness",
     },
     "frappe.realtime": {
         "publish_progress": "frappe_jobs.frappe_bench.rq.seam:publish_progress",
@@ -27,6 +31,19 @@ SEAMS: dict[str, dict[str, str]] = {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
         "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",
         "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
+    },
+    # Stop buttons: of a report, an import, a Background Task of Frappe's own.
+    "frappe.core.doctype.prepared_report.prepared_report": {
+        "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
+    },
+    "frappe.core.doctype.data_import.data_import": {
+        "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
+    },
+    "rq.command": {
+        "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
+    },
+    "rq.job": {
+        "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
     },
     "frappe.core.doctype.rq_worker.rq_worker": {
         "get_workers": "frappe_jobs.frappe_bench.rq.seam:get_workers",
@@ -37,6 +54,7 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "frappe.utils.scheduler": {
         "is_schduler_process_running": "frappe_jobs.frappe_bench.rq.seam:is_scheduler_running",
+        "sleep_duration": "frappe_jobs.frappe_bench.rq.starting:sleep_duration",
     },
     "frappe.desk.doctype.system_health_report.system_health_report": {
         "get_queue": "frappe_jobs.frappe_bench.rq.seam:get_queue",
@@ -45,7 +63,7 @@ SEAMS: dict[str, dict[str, str]] = {
 }
 
 #: Modules that are imported later take names from these, so these are imported first.
-SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler")
+SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler", "rq.command", "rq.job")
 
 #: Frappe's own, to be put back.
 _originals: dict[tuple[str, str], Any] = {}

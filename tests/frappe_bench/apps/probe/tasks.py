@@ -40,7 +40,7 @@ def seen():
         "conf": frappe.conf.get("soiled"),
         "lang": frappe.local.lang,
         "form": dict(frappe.form_dict),
-        "job": (frappe.local.job or {}).get("method"),
+        "job": (getattr(frappe.local, "job", None) or {}).get("method"),
         "rq": getattr(get_current_job(), "id", None),
         "in_test": bool(frappe.flags.in_test),
         "pid": os.getpid(),
@@ -231,6 +231,19 @@ def on_success(job, connection, result):
 
 def on_failure(job, connection, kind, value, traceback):
     note(job.kwargs["kwargs"]["path"], failure=job.id, kind=kind.__name__)
+
+
+def fail_so_often(file, times, late=False):
+    """With one error, or with ``late`` with another."""
+    note(file, left=get_current_job().retries_left)
+    if Path(file).read_text().count("\n") <= times:
+        raise (KeyError if late else json.JSONDecodeError("not yet", "", 0))
+    return "now"
+
+
+def takes_callable(call, kinds, **arguments):
+    """What arrives of a function and of classes of errors."""
+    return [call(**arguments), [isinstance(ValueError(), kinds), isinstance(OSError(), kinds)]]
 
 
 def takes_retry(retry):
