@@ -364,6 +364,15 @@ class RedisBroker(KombuBroker):
         with self._reaching():
             for queue in self._settings.queues:
                 self._server_client.delete(*self._turns.keys(self._base(queue)))
+            self._forget_tables_that_are_gone()
+
+    def _forget_tables_that_are_gone(self) -> None:
+        """Strike them out of kombu's list (from 5.7), which its next worker would do, if any."""
+        server, prefix = self._server_client, self._options.get("global_keyprefix", "")
+        listed = f"{prefix}{getattr(Channel, 'keyprefix_binding_deadlines', '')}"
+        for exchange in server.zrange(listed, 0, -1) if listed != prefix else ():
+            if not server.exists(prefix + Channel.keyprefix_queue % exchange.decode()):
+                server.zrem(listed, exchange)
 
 
 def _take_away(server: Any, key: str, ids: Sequence[str], filed: str | None) -> Iterator[str]:

@@ -35,6 +35,7 @@ def enqueue_all() -> dict[str, frappe.Job[Any] | None]:
             "rolled back": frappe.enqueue(tasks.deposit, account="safe", fail=True),
             "at once": frappe.enqueue(tasks.fail_first, retry=frappe.Retry(2, 0)),
             "not any more": frappe.enqueue(tasks.fail, retry=frappe.Retry(1, 0)),
+            "gives up": frappe.enqueue(tasks.give_up, retry=frappe.Retry(3, 0)),
             "asks again": frappe.enqueue(tasks.succeed_at_last, attempts=2),
             "success": frappe.enqueue(tasks.add, x=1, on_success=tasks.on_success),
             "failure": frappe.enqueue(tasks.fail, on_failure=tasks.on_failure),
@@ -130,6 +131,13 @@ def test_each_job_ends_alike(both):
         name: end for name, end in worker.items() if inline[name] != end
     }
     assert {end["status"] for end in inline.values() if end} == {"finished", "failed"}
+
+
+def test_a_job_may_give_up_its_retries(both):
+    end = both["worker"][0]["gives up"]
+    reasons = [(1, "ValueError: 3 left"), (2, "ValueError: 2 left")]
+    assert (end["status"], end["reason"]) == ("failed", "ValueError: 2 left")
+    assert end["attempts"] in (reasons, reasons[:1])
 
 
 def test_what_they_wrote_is_alike(both):

@@ -30,6 +30,11 @@ print({answer!r} + json.dumps(answer, default=str))
 frappe.destroy()
 """
 
+#: Whether Frappe keeps Background Tasks itself.
+FRAPPES_TASKS = (
+    "answer = frappe.db.get_value('DocType', 'Background Task', 'module') != 'Frappe Jobs'"
+)
+
 #: Begins a piece of code that waits for jobs.
 WAIT = """
 import time

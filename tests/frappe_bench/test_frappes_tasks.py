@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from frappe_bench.bench import EMPTY, WAIT, FrappeBench, Process, read_notes
+from frappe_bench.bench import EMPTY, FRAPPES_TASKS, WAIT, FrappeBench, Process, read_notes
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,8 +24,7 @@ FOLLOW = (
 
 @pytest.fixture(autouse=True, scope="module")
 def _frappes_own(_bench: FrappeBench) -> Iterator[None]:
-    module = _bench.call("answer = frappe.db.get_value('DocType', 'Background Task', 'module')")
-    if module == "Frappe Jobs":
+    if not _bench.call(FRAPPES_TASKS):
         pytest.skip("This Frappe has no Background Task of its own.")
     yield
 
@@ -123,3 +122,16 @@ def test_its_job_is_a_row_of_the_transaction(bench: FrappeBench) -> None:
         "answer.append(get_task_status(task.task_id).status)\n" + EMPTY
     )
     assert found == [1, None, True, "Completed"]
+
+
+def test_our_own_functions_are_frappes_here(bench: FrappeBench) -> None:
+    found = bench.call(
+        FOLLOW + EMPTY + "import frappe_jobs as ours\n"
+        "task = ours.enqueue_task(tasks.nothing, queue='long', task_name='Ours', a=1)\n"
+        "frappe.db.commit()\nstatus = lambda: ours.get_task_status(task.task_id)['status']\n"
+        "answer = [task.doctype, task.task_name, json.loads(task.arguments), status(), "
+        "ours.get_current_task()]\n"
+        "ours.stop_task(task.task_id); frappe.db.commit(); answer.append(status())\n"
+        "ours.retry_task(task.task_id); frappe.db.commit(); answer.append(status())\n" + EMPTY
+    )
+    assert found == ["Background Task", "Ours", {"a": 1}, "Queued", None, "Cancelled", "Queued"]

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from frappe_bench.bench import WAIT, FrappeBench, Process, read_notes
+from frappe_bench.bench import FRAPPES_TASKS, WAIT, FrappeBench, Process, read_notes
 from frappe_bench.test_desk import DESK
 
 from frappe_jobs.testing import wait_until
@@ -37,8 +37,7 @@ OWNER, OTHER = "grete@probe.test", "otto@probe.test"
 
 @pytest.fixture(autouse=True, scope="module")
 def _ours(_bench: FrappeBench) -> None:
-    module = _bench.call("answer = frappe.db.get_value('DocType', 'Background Task', 'module')")
-    if module != "Frappe Jobs":
+    if _bench.call(FRAPPES_TASKS):
         pytest.skip("Frappe keeps Background Tasks itself here: test_frappes_tasks.py.")
 
 

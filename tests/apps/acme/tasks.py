@@ -270,6 +270,15 @@ def fail_first() -> int:
     return attempt
 
 
+def give_up() -> None:
+    """Fail; at the second attempt for good."""
+    job = frappe.get_current_job()
+    was = job.retries.left
+    if job.attempt == 2:
+        job.retries.left = 0
+    raise ValueError(f"{was} left")
+
+
 def succeed_at_last(attempts: int) -> int:
     """Ask for another attempt until there were so many."""
     attempt = frappe.get_current_job().attempt
