@@ -187,6 +187,25 @@ def test_what_runs_is_seen_and_can_be_stopped(
     assert len([one for one in read_notes(notes) if "pid" in one]) == 1
 
 
+def test_the_stop_buttons_of_reports_and_imports_stop_our_jobs(
+    bench: FrappeBench, worker: Process, notes: Path
+) -> None:
+    """They call RQ's command, by the name that their modules have imported."""
+    found = bench.call(
+        WAIT + "import os\nfrom frappe.core.doctype.data_import import data_import\n"
+        "from frappe.core.doctype.prepared_report import prepared_report\n"
+        "from rq import command, job as rqs\nname = 'send_stop_job_command'\n"
+        f"job = frappe.enqueue('probe.tasks.write_and_wait', text='x', path={str(notes)!r})\n"
+        f"wait(job, 'started')\nwhile not os.path.exists({str(notes)!r}): time.sleep(0.02)\n"
+        "both = [vars(one) for one in (prepared_report, data_import)]\n"
+        "theirs = [one[name] for one in both if name in one]\n"
+        "answer = [theirs != [], {*theirs} == {command.send_stop_job_command}]\n"
+        "theirs[0](connection=None, job_id=job.id)\n"
+        "answer.append(wait(rqs.Job.fetch(job.id)).is_stopped)"
+    )
+    assert found == [True, True, True]
+
+
 def test_a_submission_finds_its_job(bench: FrappeBench, worker: Process) -> None:
     """Submission Queue asks ``rq.get_current_job()`` for its id, and gets a document."""
     found = bench.call(
