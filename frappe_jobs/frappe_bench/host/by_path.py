@@ -57,7 +57,7 @@ def _class_of_errors(parts: Any, apps: Collection[str]) -> type:
             found = resolve(f"{module}.{name}", apps)
     else:
         for part in name.split("."):
-            found = getattr(found, part, None)
+            found = getattr(found, "__dict__", {}).get(part)  # no __getattr__, which may import
     if _is_class_of_errors(found):
         kind: type = found
         return kind

@@ -124,8 +124,8 @@ class BenchHost(Host):
         name = user_named(user)
         opened = BenchSession()
         drop_deaf_cache()
-        # From 16 on async tasks that were started in one place share what they put into frappe.local
-        # there, until it is made anew.
+        # From 16 on async tasks that were started in one place share one frappe.local, until it is
+        # made anew.
         frappe.destroy()
         try:
             frappe.init(site=site, sites_path=self._sites_path)
