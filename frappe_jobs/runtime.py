@@ -28,7 +28,7 @@ from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
 from frappe_jobs.execute import Executor
-from frappe_jobs.host.own_methods import RELAY_OUTBOX
+from frappe_jobs.host.own_methods import DJANGO_TASK_ENDED, RELAY_OUTBOX, RUN_DJANGO_TASK
 from frappe_jobs.host.port import Host
 from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
@@ -71,6 +71,8 @@ ADAPTERS = {
     "search": "frappe_jobs.ledger.search:search_for",
     "bulk": "frappe_jobs.bulk.actions:Bulk",
     "backfill": "frappe_jobs.ledger.backfill:Backfill",
+    "Django task": "frappe_jobs.django.running:run",
+    "end of a Django task": "frappe_jobs.django.running:ended",
 }
 
 
@@ -118,6 +120,11 @@ class Runtime:
             ) from None
         host: Host = adapter(self.settings, self.schedule_changed, lambda: self.background_tasks)
         host.methods.own[RELAY_OUTBOX] = lambda: self.relay.look()
+        if not self.is_bench:
+            host.methods.own |= {
+                RUN_DJANGO_TASK: lambda **call: load("Django task")(self, **call),
+                DJANGO_TASK_ENDED: lambda *end: load("end of a Django task")(self, *end),
+            }
         return host
 
     def schedule_changed(self, site: str) -> None:

@@ -14,3 +14,6 @@ SETTLE_BACKGROUND_TASKS = "frappe_jobs.settle_background_tasks"
 #: What is called when a job of ``enqueue_task`` has ended, to call what its record names.
 TASK_SUCCEEDED = "frappe_jobs.task_succeeded"
 TASK_FAILED = "frappe_jobs.task_failed"
+#: What a Django task is sent as, and what is called when its job has ended.
+RUN_DJANGO_TASK = "frappe_jobs.run_django_task"
+DJANGO_TASK_ENDED = "frappe_jobs.django_task_ended"

@@ -12,7 +12,7 @@ A page is run from top to bottom in a folder of its own, as a reader would.
 A line above a block, which the reader sees, says what else is meant:
 
     `shop/tasks.py`:              the block is a file, and is written
-    *In a shell of its own:*      a command that goes on; it must say "ready"
+    *In a shell of its own:*      a command that goes on; it must say "ready", or what READY has
     *In a shell of its own, which says `ready` 3 times:*
     *It ends with status 1:*      the commands' exit status
     *With no site open:*          the Python block opens what it needs
@@ -20,6 +20,7 @@ A line above a block, which the reader sees, says what else is meant:
 So does a line for the whole page:
 
     *To follow this page: a Redis, named by `FRAPPE_REDIS_QUEUE` in each shell.*
+    *And free ports, named by `API_PORT` and `WEB_PORT` in each shell.*
     *Its Python runs inside `with frappe.site("site1"):`.*
 
 A comment is for what nobody needs to see: ``<!-- signature -->`` above how a function is called.
@@ -45,6 +46,7 @@ import click
 import pytest
 import warm
 from chaos.servers import Redis
+from ports import free_port
 
 import frappe_jobs
 from frappe_jobs import embedded
@@ -65,9 +67,14 @@ SEEN = {
     "exit": re.compile(r"\*It ends with status (\d+):\*$"),
     "outside": re.compile(r"\*With no site open()?:\*$"),
     "server": re.compile(r"\*To follow this page: a Redis, named by `(\w+)` in each shell\.\*$"),
+    "ports": re.compile(r"\*And (?:a free port|free ports), named by (.+) in each shell\.\*$"),
     "inside": re.compile(r'\*Its Python runs inside `with frappe\.site\("(\w+)"\):`\.\*$'),
 }
-PAGE_MARKS = ("server", "inside")
+PAGE_MARKS = ("server", "ports", "inside")
+#: What a server says when it answers: ours, uvicorn, Flask, Django.
+READY = re.compile(
+    r"\bready\.?$|Uvicorn running on|^ \* Running on http|^Quit the server with", re.MULTILINE
+)
 #: Commands that change the reader's machine: only their form is checked.
 VENV = ("python3 -m venv .venv", ". .venv/bin/activate")
 
@@ -250,9 +257,8 @@ class Page:
                 start_new_session=True,
             )  # fmt: skip
         self.background.append(process)
-        said = re.compile(r"\bready\.?$", re.MULTILINE)
         wait_until(
-            lambda: len(said.findall(log.read_text())) >= ready or process.poll() is not None,
+            lambda: len(READY.findall(log.read_text())) >= ready or process.poll() is not None,
             TIMEOUT,
         )
         assert process.poll() is None, f"{place}: {log.read_text()}"
@@ -309,12 +315,15 @@ def is_form(line: str) -> bool:
     if command == "pip install -e apps/frappe_jobs":  # beside Frappe, which its extra stands for
         return True
     asked = re.fullmatch(
-        r"pip install (?:-e )?'(?:\.|(?:apps/)?frappe_jobs)\[([\w,]+)\]'(?: pytest)?", command
+        r"pip install (?:-e )?'(?:\.|(?:apps/)?frappe_jobs)\[([\w,]+)\]'((?: [\w-]+)*)", command
     )
     assert asked, f"not a form that is known: {line}"
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    assert set(asked[1].split(",")) <= set(setup["options.extras_require"]), line
+    extras = setup["options.extras_require"]
+    assert set(asked[1].split(",")) <= set(extras), line
+    with_tests = re.findall(r"^[\w-]+", extras["test"] + extras["web"], re.MULTILINE)
+    assert set(asked[2].split()) <= set(with_tests), line
     return True
 
 
@@ -376,6 +385,8 @@ def open_page(
             page.server = Redis(tmp_path / "server")
             page.server.start()
             environment[marks["server"] or variable("redis_queue")] = page.server.url
+        for name in re.findall(r"`(\w+)`", marks.get("ports") or ""):
+            environment[name] = str(free_port())
         return page
 
     yield open_page

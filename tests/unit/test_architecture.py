@@ -35,12 +35,12 @@ TIERS = (
     "doctor",
     "runtime",
     "brokers",
-    "standalone celery frappe_bench metrics alerts",
+    "standalone celery frappe_bench django metrics alerts",
     "api context cli rows web testing pytest_plugin hooks commands frappe_jobs __main__ __init__",
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms.split()}
 #: The rooms that know somebody else's library, a server or Frappe.
-ADAPTER_ROOMS = {"brokers", "standalone", "celery", "frappe_bench", "metrics"}
+ADAPTER_ROOMS = {"brokers", "standalone", "celery", "frappe_bench", "django", "metrics"}
 FIRST_ADAPTER = TIERS.index("brokers")
 
 #: Third-party packages that only those rooms below the adapters may import.
@@ -51,6 +51,7 @@ CONFINED = {
     "billiard": set(),
     "redbeat": set(),
     "sqlalchemy": set(),
+    "django": set(),
     "frappe": set(),
 }
 #: The rooms that may import Frappe itself.
@@ -86,6 +87,7 @@ PINNED = (
     "frappe_jobs.frappe_bench.events.before_uninstall",
     "frappe_jobs.frappe_bench.events.after_migrate",
     "frappe_jobs.frappe_bench.events.scheduled_job_type_changed",
+    "frappe_jobs.django.JobsBackend",
     "frappe_jobs.celery.consumer.Consumer",
     "frappe_jobs.celery.beat.BenchScheduler",
     "frappe_jobs.celery.queue_order.InTheOrderTheyCame",
@@ -104,7 +106,8 @@ NAMES = {
     f"frappe_jobs.{name}"
     for name in "run_doc_method run_scheduled_job scheduled_job_failed settle_background_tasks"
     " after_job_callbacks keep_few_failed_jobs nowhere ended after_commit turn"
-    " relay_outbox enqueue enqueue_many task_succeeded task_failed".split()
+    " relay_outbox enqueue enqueue_many task_succeeded task_failed run_django_task"
+    " django_task_ended E001".split()
 }
 #: What a user's editor shows: each function there explains itself.
 EXPLAINED = (
