@@ -29,6 +29,7 @@ from frappe_jobs.message import Message, Retry, Sending
 from frappe_jobs.methods import path_of
 from frappe_jobs.texts.error_text import safe
 from frappe_jobs.texts.moments import expiry
+from frappe_jobs.tracing import trace_here
 
 #: Why a job was cancelled whose place another one took.
 REPLACED = "replaced by a later call with its job_id"
@@ -115,7 +116,7 @@ class Dispatcher:
             on_failure=self._callback(options.on_failure, session.site),
             retry=_retry(options.retry), task_id=message_id if options.track_job else None,
             concurrency_key=_text("concurrency_key", options.concurrency_key),
-            expires_at=expiry(options.expires, now or self._ledger.now),
+            expires_at=expiry(options.expires, now or self._ledger.now), trace=trace_here(),
         )  # fmt: skip
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:

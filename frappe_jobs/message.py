@@ -14,7 +14,7 @@ from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortene
 from frappe_jobs.texts.error_text import safe
 
 #: The version of the wire form; a worker reads its own and the versions next to it.  2 added
-#: task_id, 3 goes_on, 4 backoff, concurrency_key and expires_at.
+#: task_id, 3 goes_on, 4 backoff, concurrency_key, expires_at and trace.
 VERSION = 4
 READABLE = range(max(1, VERSION - 1), VERSION + 2)
 
@@ -150,6 +150,8 @@ class Message:
     concurrency_key: str | None = None
     #: When it is too late to begin it, in seconds since 1970.
     expires_at: float | None = None
+    #: What says of which trace it is a part, as HTTP headers would.
+    trace: Mapping[str, str] | None = None
 
     def again(self, *, at: float, goes_on: bool = False) -> Message:
         """The same job, to be sent once more; ``goes_on``: behind the steps that it has done.
@@ -157,7 +159,8 @@ class Message:
         Whoever asks for that wants it run, however late it is.
         """
         begun = self.begun_as if goes_on else None
-        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun, expires_at=None)
+        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun, expires_at=None,
+                       trace=None)  # fmt: skip
 
     @property
     def begun_as(self) -> str:
@@ -238,6 +241,10 @@ class Message:
             )
         if not 0 <= values.get("expires_at", 0) < LATEST:
             raise BadMessage(f"The message's 'expires_at' is {values['expires_at']}.")
+        trace = values.get("trace", {})
+        said = [text for pair in trace.items() for text in pair]
+        if not all(isinstance(text, str) and text == safe(text) for text in said):
+            raise BadMessage(f"The message's 'trace' is {shortened(trace)}.")
         unknown = values.keys() - _KINDS.keys()
         if header["version"] > VERSION:  # we can do without what that version has added
             values = {name: values[name] for name in values.keys() - unknown}
@@ -262,7 +269,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "at_front": (bool, type(None)), "on_success": _OPTIONAL, "on_failure": _OPTIONAL,
     "retry": (dict, type(None)), "failure_of": _OPTIONAL, "task_id": _OPTIONAL,
     "goes_on": _OPTIONAL, "backoff": (dict, type(None)), "concurrency_key": _OPTIONAL,
-    "expires_at": (int, float, type(None)),
+    "expires_at": (int, float, type(None)), "trace": (dict, type(None)),
 }  # fmt: skip
 
 

@@ -249,7 +249,7 @@ class Runtime:
         if ended and message.on_failure:
             report = replace(
                 message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
-                task_id=None,
+                task_id=None, trace=message.trace,
             )  # fmt: skip
             self._send_soon(report)
 

@@ -31,6 +31,7 @@ from frappe_jobs.servers.refusals import as_ours
 from frappe_jobs.servers.sockets import CONNECT_POLICY, IDLE
 from frappe_jobs.servers.unreached import unreached
 from frappe_jobs.texts.masking import masked
+from frappe_jobs.tracing import going_on, headers_of
 
 #: How Celery retries to reach a broker before it gives up; about a second in all.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
@@ -91,12 +92,14 @@ class KombuBroker(Broker):
     def send_again(self, messages: Sequence[Message]) -> None:
         with self._producer() as producer:
             for message in messages:
-                self._send(message, producer)
+                with going_on(message):
+                    self._send(message, producer)
 
     def send_for_later(self, messages: Iterable[tuple[Message, float]]) -> None:
         with self._producer() as producer:
             for message, at in messages:
-                self._send(message, producer, eta=datetime.fromtimestamp(at, timezone.utc))
+                with going_on(message):
+                    self._send(message, producer, eta=datetime.fromtimestamp(at, timezone.utc))
 
     def _send(self, message: Message, producer: Any, **options: Any) -> None:
         """Send it Celery's own way, which its listeners see: signals, OpenTelemetry, Sentry."""
@@ -113,7 +116,7 @@ class KombuBroker(Broker):
             "shadow": message.name,
             "soft_time_limit": message.timeout,
             "time_limit": message.timeout + self._settings.timeout_grace,
-            "headers": {HEADER: message.header()},
+            "headers": {HEADER: message.header()} | headers_of(message),
             "ignore_result": self._settings.keeps_results,  # then Celery need not keep it
             # The arguments as text cost more than the rest of the message, and may hold secrets.
             "argsrepr": "",

@@ -52,7 +52,6 @@ from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
-from frappe_jobs.celery.tracing import name_run
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import (
     BadMessage,
@@ -67,6 +66,7 @@ from frappe_jobs.message import HEADER, TASK, Message
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import CONNECT_TIMEOUT, HEARTBEAT
 from frappe_jobs.texts.error_text import described, let_go, presentable
+from frappe_jobs.tracing import name_run
 
 logger = logging.getLogger(__name__)
 

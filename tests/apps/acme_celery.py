@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 from celery import Celery
 
@@ -32,6 +33,18 @@ def double(x):
 @app.task(name="team.mail")
 def mail(to):
     return f"mailed {to}"
+
+
+@app.task(name="team.call", bind=True, autoretry_for=(ConnectionError,), default_retry_delay=0.1)
+def call(self):
+    if self.request.retries < 2:
+        raise ConnectionError("nobody answers")
+    return self.request.retries
+
+
+@app.task(name="team.ring", rate_limit="2/s")
+def ring():
+    return time.time()
 
 
 if os.environ.get("ACME_DEBUG"):  # a worker says of which steps it is made

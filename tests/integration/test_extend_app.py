@@ -150,9 +150,32 @@ def test_a_worker_of_ours_runs_celerys_own_tasks_for_them_and_what_follows_a_tas
             queue = {"queue": f"{PREFIX}:short"}
             mapped = double.map([1, 2]).apply_async(**queue)
             chained = (double.s(1).set(**queue) | double.s().set(**queue)).apply_async()
-            print(json.dumps([mapped.get(timeout=20), chained.get(timeout=20)]))
+            chunks = double.chunks([(n,) for n in range(5)], 2).group()
+            chunked = [one.set(**queue).apply_async() for one in chunks.tasks]
+            answers = [mapped, chained, *chunked]
+            print(json.dumps([answer.get(timeout=20) for answer in answers]))
         """
-        assert team.ask(code) == [[2, 4], 4]
+        assert team.ask(code) == [[2, 4], 4, [0, 2], [4, 6], [8]]
+
+
+def test_a_worker_of_ours_retries_their_task_and_keeps_to_its_rate(team):
+    with team.bench.worker("--queue", "short"):
+        code = """
+            import time
+
+            queue = {"queue": f"{PREFIX}:short"}
+            began = time.time()
+            rings = [ring.apply_async(**queue) for _ in range(4)]
+            with frappe.site("site1"):
+                job = frappe.enqueue("acme.tasks.ping", "short")
+                job.wait(20)
+            waited = time.time() - began
+            at = [one.get(timeout=20) for one in rings]
+            print(json.dumps([call.apply_async(**queue).get(timeout=20), at[-1] - at[0], waited]))
+        """
+        retries, seconds, waited = team.ask(code)
+    assert retries == 2
+    assert seconds > 1.3, waited
 
 
 def test_what_their_queues_workers_would_refuse_is_an_error_at_the_call(team):

@@ -66,6 +66,36 @@ def test_opentelemetrys_parent_span_arrives(make_bench, queue):
     }.items()}.items() <= spans[0]["attributes"].items()  # fmt: skip
 
 
+def test_the_trace_goes_on_in_a_retry_and_in_a_job_for_later(make_bench):
+    traced = Traced(make_bench(), "opentelemetry")
+    with traced.bench.worker("--queue", "default"):
+        code = """
+            from opentelemetry import trace
+
+            with trace.get_tracer("test").start_as_current_span("the request") as span:
+                with frappe.site("site1"):
+                    tried = frappe.enqueue("acme.tasks.fail_first", retry=1, job_name="tried again")
+                    later = frappe.enqueue_in(0.3, "acme.tasks.ping", job_name="later")
+                    frappe.enqueue(
+                        "acme.tasks.ping", job_name="after the commit", enqueue_after_commit=True
+                    )
+                tried.wait(20), later.wait(20)
+            print(json.dumps(span.get_span_context().trace_id))
+        """
+        trace_id = traced.client(code)
+        names = ["run/after the commit", "run/later", "run/tried again", "run/tried again"]
+
+        def runs():
+            named = [line for line in traced.lines() if line["name"].startswith("run/")]
+            return named if len(named) >= len(names) else []
+
+        spans = wait_until(runs)
+    assert sorted(span["name"] for span in spans) == names
+    assert {span["trace"] for span in spans} == {trace_id}
+    sent = {line["span"]: line["name"] for line in traced.lines()}
+    assert {sent[span["parent"]].partition("/")[0] for span in spans} == {"apply_async"}
+
+
 def test_a_failed_job_is_one_error_of_sentrys_in_the_callers_trace(make_bench):
     traced = Traced(make_bench(), "sentry")
     with traced.bench.worker("--queue", "default"):
@@ -96,7 +126,9 @@ def test_a_failed_job_is_one_error_of_sentrys_in_the_callers_trace(make_bench):
     assert {"frappe_jobs." + name: value for name, value in {
         "method": "acme.tasks.fail", "site": "site1", "queue": "default", "job_id": "F-1",
     }.items()}.items() <= captured[0]["tags"].items()  # fmt: skip
-    runs = [line["transaction"] for line in traced.lines() if line["type"] == "transaction"]
+    of_runs = [line for line in traced.lines() if line["type"] == "transaction"]
+    runs = [line["transaction"] for line in of_runs]
+    assert {line["trace"] for line in of_runs} == {trace_id}  # the second attempt's, too
     assert [runs.count(one) for one in said] == [1, 2]  # one for each attempt
     assert "acme.tasks.ping" in runs
     assert (captured[0]["trace"], captured[0]["pid"] == client_pid) == (trace_id, False)

@@ -22,6 +22,7 @@ TIERS = (
     "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
     " servers.refusals sites_folder arguments methods cron embedded alive",
     "config message",
+    "tracing",
     "servers.in_force",
     "host limits brokers.base brokers.environment current scheduler.frequency scheduler.words"
     " scheduler.events",
