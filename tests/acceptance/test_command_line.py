@@ -153,6 +153,15 @@ exit()
         with frappe.site("site1"):
             assert frappe.get_all("Account") == [{"name": "kept"}]
 
+    def test_the_prompt_is_ipythons_where_that_is_installed(self, bench, tmp_path):
+        pytest.importorskip("IPython", reason="IPython is not installed.")
+        bench.variables |= {"IPYTHONDIR": str(tmp_path), "TERM": "dumb"}
+        lines = "print(local.site, frappe.Retry(2).max)\nget_ipython().__class__.__name__\nexit()\n"
+        done = bench.run("shell", "--site", "site1", input=lines)
+        assert "site1 2" in done.stdout and "TerminalInteractiveShell" in done.stdout
+        assert "site1, as Administrator. What you do not commit" in done.stdout
+        assert done.returncode == 0
+
     def test_it_is_for_one_site(self, bench):
         assert "name it with --site" in bench.run("shell", "--site", "all", "-c", "1").stderr
 
