@@ -75,6 +75,18 @@ def test_stop_and_delete(bench: FrappeBench, worker: Process) -> None:
     assert found == ["stopped", 0, True]
 
 
+def test_frappes_own_functions_of_the_page_find_our_jobs(bench: FrappeBench) -> None:
+    """Those that its scripts and its tests call; a later one asks a registry as RQ 2 has it."""
+    found = bench.call(
+        DESK + "from frappe.core.doctype.rq_job import rq_job\n"
+        "job = frappe.enqueue('probe.tasks.nothing', queue='long')\nlong = jobs.get_queue('long')\n"
+        "answer = {status: job.id in rq_job.fetch_job_ids(long, status) for status in "
+        "('queued', 'started', 'finished', 'failed', 'deferred', 'scheduled', 'canceled')}\n"
+        "job.cancel()\nanswer['then'] = job.id in rq_job.fetch_job_ids(long, 'canceled')"
+    )
+    assert [status for status, is_there in found.items() if is_there] == ["queued", "then"]
+
+
 def test_remove_failed_jobs_removes_the_sites_own(bench: FrappeBench, worker: Process) -> None:
     fail = "job = wait(frappe.enqueue('probe.tasks.write_todo', text='x', fail=True))\n"
     other = bench.call(WAIT + fail + "answer = job.id", site=bench.other_site)

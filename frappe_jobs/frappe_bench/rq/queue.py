@@ -193,8 +193,10 @@ class Registry:
     def __init__(self, queue: str, status: str | None = None) -> None:
         self._queue, self._status = queue, status
 
-    def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
-        """The ids of its jobs, latest first."""
+    def get_job_ids(
+        self, start: int = 0, end: int = -1, desc: bool = True, cleanup: bool = True
+    ) -> list[str]:
+        """The ids of its jobs, latest first; there is nothing to clean up."""
         if self._status is None:
             return []
         here = runtime()

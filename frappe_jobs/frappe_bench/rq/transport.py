@@ -29,6 +29,7 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "frappe.core.doctype.rq_job.rq_job": {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
+        "Queue": "frappe_jobs.frappe_bench.rq.queue:BenchQueue",
         "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",
         "send_stop_job_command": "frappe_jobs.frappe_bench.rq.job:stop",
     },
