@@ -153,7 +153,7 @@ def test_its_next_time_may_be_skipped_and_it_is_queued_at_once_when_told(
         HERE + MAKE + "import json\nfrom frappe.core.doctype.scheduled_job_type import "
         "scheduled_job_type as page\nfrom frappe_jobs.frappe_bench.rq.job import BenchJob\n"
         "doc.frequency = 'Daily Long'; doc.save(); frappe.db.commit()\n"
-        "def due(): return doc.reload().get_next_execution()\n"
+        "def due():\n    doc.reload()\n    return doc.get_next_execution()\n"
         "def its_entry():\n    [(one, at)] = entries()\n    return round(at)\n"
         "before, known = due(), its_entry()\n"
         "if hasattr(page, 'skip_next_execution'):\n"
