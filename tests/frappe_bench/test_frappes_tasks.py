@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from frappe_bench.bench import EMPTY, FRAPPES_TASKS, WAIT, FrappeBench, Process, read_notes
@@ -73,15 +74,16 @@ def test_only_the_errors_of_retry_on_run_it_again(
 def test_a_task_is_stopped_while_it_runs_or_waits_and_run_again(
     bench: FrappeBench, worker: Process, notes: Path
 ) -> None:
+    text = uuid4().hex
     found = bench.call(
         FOLLOW + EMPTY + "import os\nwaits = enqueue_task(tasks.nothing, queue='long')\n"
-        f"runs = enqueue_task(tasks.write_and_wait, text='stopped', path={str(notes)!r})\n"
+        f"runs = enqueue_task(tasks.write_and_wait, text={text!r}, path={str(notes)!r})\n"
         f"frappe.db.commit(); says(runs, 'Running')\nwhile not os.path.exists({str(notes)!r}): "
         "time.sleep(0.02)\n"
         "for task in (waits, runs):\n    page.stop_task(task.task_id); frappe.db.commit()\n"
         "answer = [str(wait(get_job(one.job_id)).get_status()) for one in (waits, runs)]\n"
         "answer += [says(one, 'Cancelled').status for one in (waits, runs)]\n"
-        "answer.append(frappe.db.count('ToDo', dict(description='stopped')))\n"
+        f"answer.append(frappe.db.count('ToDo', dict(description={text!r})))\n"
         f"open({str(notes)!r}, 'a').write('\"go on\"\\n')\n"
         "runs.reload()\nif isinstance(runs.arguments, str):\n"
         "    page.retry_task(runs.task_id); frappe.db.commit()\n"
