@@ -20,6 +20,10 @@ override_whitelisted_methods = {
     "frappe.core.doctype.rq_job.rq_job.remove_failed_jobs": (
         "frappe_jobs.frappe_bench.desk.remove_failed_jobs"
     ),
+    # The form's button of Frappe 16 and later.
+    "frappe.core.doctype.scheduled_job_type.scheduled_job_type.skip_next_execution": (
+        "frappe_jobs.frappe_bench.schedule.skip_next_execution"
+    ),
 }
 doctype_js = {"RQ Job": "public/js/rq_job.js"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,11 +20,15 @@ from frappe_jobs.errors import (
     shortened,
 )
 from frappe_jobs.host.port import ADMINISTRATOR, Host
+from frappe_jobs.ledger import Ledger
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.scheduler.comparison import PAUSED
-from frappe_jobs.scheduler.entry import Due, Entry
+from frappe_jobs.scheduler.entry import Due, Entry, Stored
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for which a due time that was skipped is remembered after it.
+DAY = 24 * 3600
 
 #: Frappe's settings that stop a site's schedule, and what the site is then called.
 INACTIVE = {
@@ -144,3 +149,15 @@ def name_of(due: Due) -> str:
     # After a clock was set back the same time may come again.
     again = f":{due.epoch}" if due.epoch else ""
     return f"{due.entry.id}:{due.at!r}{again}"
+
+
+def next_due(stored: Stored | None) -> Due | None:
+    """The due time that comes next; None if none is known."""
+    if stored is None or stored.entry is None or stored.due is None:
+        return None
+    return Due(stored.entry, stored.due, epoch=stored.epoch)
+
+
+def skip(ledger: Ledger, due: Due) -> bool:
+    """Leave out that due time; False if it has been queued, or is left out already."""
+    return ledger.skip_due(name_of(due), max(0, int(due.at - time.time())) + DAY)

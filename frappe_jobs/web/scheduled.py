@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 from frappe_jobs.errors import ScheduleError
 from frappe_jobs.rows import schedule_changes
 from frappe_jobs.rows.scheduled_jobs import find, queue_now
 from frappe_jobs.runtime import Runtime
-from frappe_jobs.scheduler.entry import Due, Stored
-from frappe_jobs.scheduler.queueing import name_of
+from frappe_jobs.scheduler import queueing
+from frappe_jobs.scheduler.queueing import name_of, next_due
 from frappe_jobs.web.looks import exact
 from frappe_jobs.web.view import NotHere, View
-
-DAY = 24 * 3600
 
 
 def _name(view: View) -> str:
@@ -70,17 +66,9 @@ def skip(view: View) -> str:
     due = next_due(view.here.timetable.stored(site).get(job.name))
     if due is None:
         raise ScheduleError(f"{site}: {job.method} is not due: there is nothing to skip.")
-    seconds = max(0, int(due.at - time.time())) + DAY
-    if not view.here.ledger.skip_due(name_of(due), seconds):
+    if not queueing.skip(view.here.ledger, due):
         raise ScheduleError(f"{site}: {job.method} is not queued for {exact(due.at)} anyway.")
     return f"{site}: {job.method} is not queued for {exact(due.at)}."
-
-
-def next_due(stored: Stored | None) -> Due | None:
-    """The due time that comes next; None if none is known."""
-    if stored is None or stored.entry is None or stored.due is None:
-        return None
-    return Due(stored.entry, stored.due, epoch=stored.epoch)
 
 
 def skipped(here: Runtime, site: str) -> set[str]:
