@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,8 @@ from frappe_jobs import runtime
 from frappe_jobs.standalone.models import Base as Records
 
 SITES = ("site1", "site2")
+#: The name of the connections that stay open between tests.
+STAYS = "empties the tables"
 
 #: A second app, with what acme's plain documents do not have.
 LIBRARY = {
@@ -131,7 +134,7 @@ class Server:
     def __init__(self, kind: str, url: URL | None = None) -> None:
         self.kind, self.url = kind, url
         self.template: Path | None = None  # of SQLite, with the tables
-        self.prepared: set[str] = set()
+        self.emptying: dict[str, tuple[Any, list[str]]] = {}
         self.names = dict.fromkeys(SITES)
         if url is not None:
             self.names = {site: f"frappe_jobs_{uuid4().hex[:12]}_{site}" for site in SITES}
@@ -160,16 +163,39 @@ class Server:
         if self.template:
             shutil.copy(self.template, folder / "site.db")
             return
+        if site in self.emptying:
+            self._empty(*self.emptying[site])
+            return
         with host.session(site) as session:
             for base in bases:
-                if site not in self.prepared:
-                    base.metadata.create_all(session.db.connection())
-                for table in reversed(base.metadata.sorted_tables):
-                    session.db.execute(table.delete())
-        self.prepared.add(site)
+                base.metadata.create_all(session.db.connection())
         if self.kind == "sqlite":
             self.template = folder.parent / "template.db"
             shutil.copy(folder / "site.db", self.template)
+        else:
+            tables = [table.name for base in bases for table in base.metadata.sorted_tables]
+            self.emptying[site] = self._stay(site), self._deletions(site, tables)
+
+    def _stay(self, site: str) -> Any:
+        """A connection for the whole run, which is none of those that are counted."""
+        assert self.url
+        url = self.url
+        if self.kind == "postgres":
+            url = url.set(database=self.names[site]).update_query_dict({"application_name": STAYS})
+        return create_engine(url, poolclass=NullPool).raw_connection()
+
+    def _deletions(self, site: str, tables: list[str]) -> list[str]:
+        """Those that refer to others first."""
+        form = f"DELETE FROM {self.names[site]}.`{{}}`"
+        if self.kind == "postgres":
+            form = 'DELETE FROM "{}"'
+        return [form.format(table) for table in reversed(tables)]
+
+    def _empty(self, connection: Any, deletions: list[str]) -> None:
+        with closing(connection.cursor()) as cursor:
+            for deletion in deletions:
+                cursor.execute(deletion)
+        connection.commit()
 
     def connections(self) -> int:
         """How many are open to the sites' databases, whoever opened them."""
@@ -181,10 +207,15 @@ class Server:
             "mariadb": ("information_schema.processlist", "db"),
         }[self.kind]
         names = ", ".join(f"'{name}'" for name in self.names.values())
-        found = self.run(f"SELECT count(*) FROM {table} WHERE {column} IN ({names})")
+        statement = f"SELECT count(*) FROM {table} WHERE {column} IN ({names})"
+        if self.kind == "postgres":
+            statement += f" AND application_name <> '{STAYS}'"
+        found = self.run(statement)
         return int(found[0][0])
 
     def drop(self) -> None:
+        for connection, _ in self.emptying.values():
+            connection.close()
         for name in self.names.values():
             force = " WITH (FORCE)" if self.kind == "postgres" else ""
             self.run(f"DROP DATABASE {name}{force}")
