@@ -6,14 +6,15 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from acme import tasks
 from acme.models import Account
 from contract.standalone import statements
@@ -125,18 +126,21 @@ def look() -> None:
         runtime.current().relay.look()
 
 
-def die(where: str, **options: Any) -> None:
-    """Enqueue in a process that is killed."""
-    environment = os.environ | {
-        "SITES_PATH": str(runtime.current().settings.sites_path),
-        # The tests' own apps before those that benches of other tests have left there.
-        "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", DIE, where, repr(options)], env=environment, capture_output=True,
-        timeout=60,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+@pytest.fixture
+def die(forker: warm.Forker) -> Callable[..., None]:
+    """Enqueues in a process that is killed."""
+
+    def enqueue_and_die(where: str, **options: Any) -> None:
+        environment = os.environ | {
+            "SITES_PATH": str(runtime.current().settings.sites_path),
+            # The tests' own apps before those that benches of other tests have left there.
+            "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]),
+        }
+        arguments = [DIE, where, repr(options)]
+        done = warm.run(forker.start, arguments, APPS, environment, "", module=warm.CODE)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+
+    return enqueue_and_die
 
 
 # --- in the transaction
@@ -342,7 +346,9 @@ def test_a_site_that_was_never_migrated_gets_the_table(server: Any) -> None:
     ("where", "is_committed"),
     [("after the rows", False), ("after the commit", True), ("after the message", True)],
 )
-def test_killed_it_is_sent_once_if_it_was_committed(where: str, is_committed: bool) -> None:
+def test_killed_it_is_sent_once_if_it_was_committed(
+    where: str, is_committed: bool, die: Callable[..., None]
+) -> None:
     with frappe.site("site1"):
         enqueue(queue="long")  # so that the tables are there
     die(where)
@@ -358,7 +364,7 @@ def test_killed_it_is_sent_once_if_it_was_committed(where: str, is_committed: bo
 
 
 def test_a_note_of_which_nothing_is_found_stays_until_its_transaction_must_be_gone(
-    here: Any,
+    here: Any, die: Callable[..., None]
 ) -> None:
     die("after the rows")
     notes = here.ledger._key("outbox")
@@ -370,7 +376,9 @@ def test_a_note_of_which_nothing_is_found_stays_until_its_transaction_must_be_go
     assert here.ledger.redis.zcard(notes) == 0
 
 
-def test_whoever_sweeps_has_the_site_looked_at_and_less_often_with_time(here: Any) -> None:
+def test_whoever_sweeps_has_the_site_looked_at_and_less_often_with_time(
+    here: Any, die: Callable[..., None]
+) -> None:
     die("after the commit", queue="long")
     now = time.time()
     assert here.relay.have_sites_looked_at(now) == []
@@ -382,14 +390,18 @@ def test_whoever_sweeps_has_the_site_looked_at_and_less_often_with_time(here: An
     assert here.relay.have_sites_looked_at(now + 2 * FIRST_LOOK + 1) == ["site1"]
 
 
-def test_of_several_queues_whoever_serves_one_of_them_looks(here: Any) -> None:
+def test_of_several_queues_whoever_serves_one_of_them_looks(
+    here: Any, die: Callable[..., None]
+) -> None:
     die("before the send")
     assert here.relay.have_sites_looked_at(time.time() + FIRST_LOOK) == ["site1"]
     asked = [one.message for one in here.ledger.records("site1")]
     assert {one.queue for one in asked} == {"default", "long"}
 
 
-def test_what_a_flushed_redis_knows_nothing_of_is_found_by_who_visits_all_sites(here: Any) -> None:
+def test_what_a_flushed_redis_knows_nothing_of_is_found_by_who_visits_all_sites(
+    here: Any, die: Callable[..., None]
+) -> None:
     die("after the commit")
     here.ledger.redis.delete(here.ledger._key("outbox"))
     grow_old()
@@ -453,7 +465,9 @@ def test_what_nobody_told_the_process_of_is_sent_by_one_alone(here: Any) -> None
     assert (messages(), len(waiting())) == (1, 1)
 
 
-def test_cancelled_between_the_commit_and_the_send_it_is_never_sent(here: Any) -> None:
+def test_cancelled_between_the_commit_and_the_send_it_is_never_sent(
+    here: Any, die: Callable[..., None]
+) -> None:
     with frappe.site("site1"):
         enqueue(queue="long")
     die("after the commit", track_job=True)
@@ -511,7 +525,9 @@ def test_a_broker_that_is_away_raises_nothing_after_a_commit(
     assert [one.jobs for one in caplog.records if getattr(one, "action", "") == "jobs_sent_later"]
 
 
-def test_rows_of_another_site_or_bench_and_very_old_ones_are_never_sent(here: Any) -> None:
+def test_rows_of_another_site_or_bench_and_very_old_ones_are_never_sent(
+    here: Any, die: Callable[..., None]
+) -> None:
     die("after the commit")
     for values in ({"site": "site9"}, {"site": "site1", "bench_id": "other"}):
         with frappe.site("site1"):
