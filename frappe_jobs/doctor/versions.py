@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
@@ -22,10 +23,14 @@ parsed = cache(Requirement)
 
 
 def installed_version(name: str) -> str | None:
+    """From the top of its metadata: to parse its description as well takes five times longer."""
     try:
-        return metadata.version(name)
+        found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    said = re.search(r"^Version:[ \t]*(\S+)", text.partition("\n\n")[0], re.MULTILINE)
+    return said[1] if said else found.version
 
 
 def requirements(name: str) -> list[str]:
