@@ -12,6 +12,11 @@ Value = TypeVar("Value")
 #: Seconds of processor time that a look at the machine's slowness takes.
 SAMPLE = 0.03
 
+#: After a look that took processor time, this many times as long passes until the next.
+REST = 10
+#: Seconds that it is at most.
+LONGEST_REST = 0.25
+
 #: A machine that is slower still counts as broken.
 SLOWEST = 20.0
 
@@ -22,19 +27,23 @@ def wait_until(
     """Return the condition's value as soon as it is true.
 
     Raises TimeoutError, with the last value, after that many seconds on an idle machine; a busy
-    machine that is n times slower has n times longer.
+    machine that is n times slower has n times longer. A condition that takes much processor time
+    is asked less often, so that what is waited for has it.
     """
     began = time.monotonic()
     slower, next_look = 1.0, timeout / 2
-    while not (value := condition()):
+    while True:
+        used = time.process_time()
+        if value := condition():
+            return value
+        used = time.process_time() - used
         waited = time.monotonic() - began
         if waited > next_look:
             slower = max(slower, slowness())
             next_look = waited + timeout / 2
         if waited > timeout * slower:
             raise TimeoutError(f"{value!r} after {waited:.1f} s is not what was waited for.")
-        time.sleep(interval)
-    return value
+        time.sleep(max(interval, min(REST * used, LONGEST_REST)))
 
 
 def slowness() -> float:
