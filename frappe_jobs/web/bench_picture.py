@@ -24,6 +24,8 @@ Value = TypeVar("Value")
 REST = 9
 #: Seconds after which it is asked again, if anybody looks.
 WORKERS_PACE, DOCTOR_PACE, PAST_PACE, CODE_PACE = 4.0, 30.0, 20.0, 30.0
+#: Seconds for which the names of the sites are kept: to look for a thousand takes milliseconds.
+SITES_KEPT = 2.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class BenchPicture:
         )
         self.code: Asked[Code] = Asked(lambda: on_disk(here.settings.sites.apps()), CODE_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
+
+    def sites(self) -> Sequence[str]:
+        """The names of all sites."""
+        names: Sequence[str] = self.kept.get("sites", SITES_KEPT, self._here.settings.sites.names)
+        return names
 
     def _look(self) -> Served:
         workers = self._here.broker.workers()

@@ -44,7 +44,7 @@ def search_by(view: View, given: Mapping[str, Any], statuses: Sequence[str] = ()
 
 def _wrong(view: View, given: Mapping[str, Any]) -> Iterator[str]:
     for site in given["site"]:
-        if site not in view.sites:
+        if not view.is_site(site):
             yield f"There is no site {site!r} that you may see."
     for queue in given["queue"]:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -98,6 +99,16 @@ def desk_of(config: Mapping[str, Any]) -> str | None:
     return f"{found.scheme}://{found.netloc}/app"
 
 
+def options(names: Iterable[str]) -> Markup:
+    """Each as an option that a field proposes: made once, as a bench may have a thousand sites."""
+    return _options(tuple(names))
+
+
+@lru_cache(maxsize=8)
+def _options(names: tuple[str, ...]) -> Markup:
+    return Markup("").join(Markup('<option value="{}">').format(name) for name in names)
+
+
 def make_environment() -> Environment:
     """Jinja, with everything escaped that a template does not call markup itself."""
     made = Environment(
@@ -108,7 +119,9 @@ def make_environment() -> Environment:
         "time": time_tag, "since": since_tag, "exact": exact, "length_of": length, "json": pretty,
         "number": number, "clock": clock,
     }  # fmt: skip
-    made.globals |= {"address": address, "between": between, "version": static_version()}
+    made.globals |= {
+        "address": address, "between": between, "options": options, "version": static_version(),
+    }  # fmt: skip
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from frappe_jobs.runtime import Runtime
@@ -40,11 +41,17 @@ class View:
         """A parameter's value, the last if it is given twice; None if it is not."""
         return next(reversed(self.all_of(name)), None)
 
-    @property
-    def sites(self) -> list[str]:
+    @cached_property
+    def sites(self) -> Sequence[str]:
         """The sites that the person sees."""
-        sites, seen = self.here.settings.sites, self.person.sites
-        return sites.names() if seen is None else sorted(filter(sites.has, seen))
+        seen = self.person.sites
+        if seen is None:
+            return self.picture.sites()
+        return sorted(filter(self.here.settings.sites.has, seen))
+
+    def is_site(self, name: str) -> bool:
+        """Whether it is one of those."""
+        return self.person.sees(name) and self.here.settings.sites.has(name)
 
     @property
     def named_site(self) -> str:
@@ -55,7 +62,7 @@ class View:
     def site(self) -> str:
         """``named_site``; raises NotHere if there is none, also for one that they may not see."""
         site = self.named_site
-        if not self.person.sees(site) or not self.here.settings.sites.has(site):
+        if not self.is_site(site):
             raise NotHere
         return site
 
