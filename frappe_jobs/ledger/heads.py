@@ -19,19 +19,21 @@ STEP = 500
 HEADS = """
 local most, before, after, top, low, shift, names = unpack(ARGV)
 local heads = {}
+low = tonumber(low)
 for n, name in ipairs(cjson.decode(names)) do
   local key, found = before .. name .. after, nil
   if top == 'inf' then  -- that is quicker
     found = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
-    if found[2] and tonumber(found[2]) < tonumber(low) then found = {} end
   else
-    found = redis.call('ZREVRANGEBYSCORE', key, top, low, 'WITHSCORES', 'LIMIT', 0, 1)
+    found = redis.call('ZREVRANGEBYSCORE', key, top, ARGV[5], 'WITHSCORES', 'LIMIT', 0, 1)
   end
-  if found[2] then heads[#heads + 1] = {n - 1, found[2]} end
+  local score = tonumber(found[2])
+  -- The number is for the order: to make one for each comparison takes as long as all the rest.
+  if score and score >= low then heads[#heads + 1] = {n - 1, found[2], score} end
 end
 most = tonumber(most)
 if #heads > most then
-  table.sort(heads, function(one, other) return tonumber(one[2]) > tonumber(other[2]) end)
+  table.sort(heads, function(one, other) return one[3] > other[3] end)
 end
 local answer = {}
 for n = 1, math.min(most, #heads) do
