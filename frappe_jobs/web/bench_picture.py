@@ -26,6 +26,10 @@ REST = 9
 WORKERS_PACE, DOCTOR_PACE, PAST_PACE, CODE_PACE = 4.0, 30.0, 20.0, 30.0
 #: Seconds for which the names of the sites are kept: to look for a thousand takes milliseconds.
 SITES_KEPT = 2.0
+#: Seconds after which an answer says its age.
+OLD = 60.0
+#: Answers that are kept for those who see only some sites, who may be many.
+MOST_ANSWERS = 100
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Answer(Generic[Value]):
     value: Value | None = None
     at: float | None = None
     error: str = ""
+
+    @property
+    def is_old(self) -> bool:
+        """Whether nobody has looked for a while."""
+        return self.at is not None and time.time() - self.at > OLD
 
 
 class Asked(Generic[Value]):
@@ -101,12 +110,21 @@ class BenchPicture:
 
     def __init__(self, here: Runtime) -> None:
         self._here, self.kept = here, Kept()
+        self._by_key: dict[Hashable, Asked[Any]] = {}
         self.served: Asked[Served] = Asked(self._look, WORKERS_PACE)
         self.findings: Asked[Sequence[Finding]] = Asked(
             partial(examination.look, here.settings.sites_path), DOCTOR_PACE, examination.spent
         )
         self.code: Asked[Code] = Asked(lambda: on_disk(here.settings.sites.apps()), CODE_PACE)
         self.past: Asked[Mapping[str, Past]] = Asked(lambda: past_of(here), PAST_PACE)
+
+    def answer(self, key: Hashable, pace: float, ask: Callable[[], Value]) -> Answer[Value]:
+        """The last answer to a question of those who see the same."""
+        known: Asked[Value] | None = self._by_key.pop(key, None)
+        self._by_key[key] = asked = known or Asked(ask, pace)  # the last
+        for oldest in [*self._by_key][:-MOST_ANSWERS]:
+            self._by_key.pop(oldest, None)
+        return asked.latest()
 
     def sites(self) -> Sequence[str]:
         """The names of all sites."""

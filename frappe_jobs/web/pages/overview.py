@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from frappe_jobs.brokers.base import OnlineWorker
 from frappe_jobs.doctor.workers import stale
 from frappe_jobs.ledger.record import FAILED, Record
 from frappe_jobs.ledger.wanted import WORDS_ASKED, words_of
+from frappe_jobs.web.bench_picture import Answer
 from frappe_jobs.web.view import Page, View
 
 DAY = 24 * 3600
 #: Failed jobs that are read, the newest; and groups of them that are shown.
-READ, SHOWN = 1000, 8
+READ, SHOWN = 500, 8
 #: Queues that are shown, if there are more.
 QUEUES = 12
-#: Seconds for which failures are kept.
+#: Seconds between two looks at the failures.
 PACE = 10.0
 
 
@@ -113,10 +114,10 @@ def _workers(view: View, online: Sequence[OnlineWorker]) -> list[Crew]:
     ]
 
 
-def _failures(view: View) -> Mapping[str, Any]:
+def _failures(view: View) -> Answer[Mapping[str, Any]]:
     key = "failures", view.person.sites
-    found: Mapping[str, Any] = view.picture.kept.get(key, PACE, lambda: _read_failures(view))
-    return found
+    # A view of its own for each look: the sites may be others by then.
+    return view.picture.answer(key, PACE, lambda: _read_failures(replace(view)))
 
 
 def _read_failures(view: View) -> Mapping[str, Any]:
