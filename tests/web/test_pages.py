@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from acme import tasks
 from web.visitor import asked
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
+from frappe_jobs.web.bench_picture import MOST_ANSWERS, BenchPicture
 from frappe_jobs.web.looks import desk_of
+from frappe_jobs.web.pages import job as job_page
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
 
@@ -21,8 +25,28 @@ def enqueue(site="site1", **options):
 def test_the_overview_says_what_it_does_not_know_and_never_zero(anybody):
     text = anybody.text("/")
     assert "being counted" in text and "being asked" in text
-    assert "They are being read." in text
     asked(anybody, "/", "No job has failed within 24 hours.")
+
+
+def test_what_takes_long_is_waited_for_by_nobody(bench):
+    picture, may_answer = BenchPicture(bench.use()), threading.Event()
+    for who in ("everybody", frozenset(["site1"])):
+
+        def ask(who=who):
+            may_answer.wait(10)
+            return who
+
+        assert picture.answer(who, 1.0, ask).value is None
+    may_answer.set()
+    for who in ("everybody", frozenset(["site1"])):
+        wait_until(lambda who=who: picture.answer(who, 1.0, None).value == who)
+
+
+def test_of_those_who_see_little_only_the_last_are_remembered(bench):
+    picture = BenchPicture(bench.use())
+    for number in range(MOST_ANSWERS + 1):
+        picture.answer(number, 60.0, lambda number=number: number)
+    assert len(picture._by_key) == MOST_ANSWERS and 0 not in picture._by_key
 
 
 def test_the_overview_shows_the_queues_as_the_command_does(bench, anybody):
@@ -99,6 +123,20 @@ def test_a_job_shows_all_that_is_known_of_it(shared, visit_shared):
     own, _, whole = text.partition("The whole traceback")
     assert ">acme/tasks.py:" in own and "frappe_jobs/execute.py" not in own
     assert "Traceback (most recent call last)" in whole
+    job.delete()
+
+
+def test_of_a_long_traceback_the_last_calls_are_shown_at_once(shared, visit_shared, monkeypatch):
+    with frappe.site("site1"):
+        job = frappe.enqueue(tasks.fail, text="no such order", job_id="parcel 8")
+    wait_until(lambda: job.get_status() == "failed")
+    text = visit_shared.text("/job?site=site1&id=parcel 8")
+    assert "The calls before" not in text
+    monkeypatch.setattr(job_page, "FRAMES", 0)
+    text = visit_shared.text("/job?site=site1&id=parcel 8")
+    shown, _, folded = text.partition("The calls before")
+    assert ">acme/tasks.py:" in folded and ">acme/tasks.py:" not in shown
+    assert text.count("<details") == text.count("</details>")
     job.delete()
 
 

@@ -19,6 +19,8 @@ from frappe_jobs.web.view import NotHere, Page, View
 
 #: Characters of a traceback.
 LONGEST = 20_000
+#: Calls of a traceback that are shown at once, the last ones.
+FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def read(view: View) -> Mapping[str, Any]:
         "result": None if record.result is None else tree(without_secrets(its["result"])),
         "traceback": traceback,
         "frames": frames(traceback or "", str(view.here.settings.sites_path.parent)),
+        "shown_frames": FRAMES,
         "timeline": timeline(record),
         "editable": editable(record.message),
         "is_open": record.status in OPEN,
