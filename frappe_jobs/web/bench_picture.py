@@ -28,6 +28,8 @@ WORKERS_PACE, DOCTOR_PACE, PAST_PACE, CODE_PACE = 4.0, 30.0, 20.0, 30.0
 SITES_KEPT = 2.0
 #: Seconds after which an answer says its age.
 OLD = 60.0
+#: Seconds that a page waits at most for an answer where it has none, or an old one.
+PATIENCE = 0.05
 #: Answers that are kept for those who see only some sites, who may be many.
 MOST_ANSWERS = 100
 
@@ -56,14 +58,22 @@ class Asked(Generic[Value]):
         self._ask, self._pace, self._spent = ask, pace, spent
         self._answer: Answer[Value] = Answer()
         self._asked = 0.0  # by the monotonic clock
+        self._asking: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def latest(self) -> Answer[Value]:
-        """Waits for nothing: until the first answer has come its value is None."""
+    def latest(self, patience: float = 0.0) -> Answer[Value]:
+        """Waits for nothing: until the first answer has come its value is None.
+
+        Or so long at most, where there is none or an old one.
+        """
         with self._lock:
             if time.monotonic() - self._asked >= self._pace or not self._asked:
                 self._asked = float("inf")
-                threading.Thread(target=self._renew, daemon=True, name="asked").start()
+                self._asking = threading.Thread(target=self._renew, daemon=True, name="asked")
+                self._asking.start()
+            asking = self._asking
+        if patience and asking and (self._answer.at is None or self._answer.is_old):
+            asking.join(patience)
         return self._answer
 
     def forget(self) -> None:
@@ -124,7 +134,7 @@ class BenchPicture:
         self._by_key[key] = asked = known or Asked(ask, pace)  # the last
         for oldest in [*self._by_key][:-MOST_ANSWERS]:
             self._by_key.pop(oldest, None)
-        return asked.latest()
+        return asked.latest(PATIENCE)
 
     def sites(self) -> Sequence[str]:
         """The names of all sites."""

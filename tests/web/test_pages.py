@@ -10,7 +10,7 @@ from web.visitor import asked
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
-from frappe_jobs.web.bench_picture import MOST_ANSWERS, BenchPicture
+from frappe_jobs.web.bench_picture import MOST_ANSWERS, Asked, BenchPicture
 from frappe_jobs.web.looks import desk_of
 from frappe_jobs.web.pages import job as job_page
 
@@ -40,6 +40,10 @@ def test_what_takes_long_is_waited_for_by_nobody(bench):
     may_answer.set()
     for who in ("everybody", frozenset(["site1"])):
         wait_until(lambda who=who: picture.answer(who, 1.0, None).value == who)
+
+
+def test_the_first_answer_may_be_worth_a_moment():
+    assert Asked(lambda: "it", 1.0).latest(10).value == "it"
 
 
 def test_of_those_who_see_little_only_the_last_are_remembered(bench):
