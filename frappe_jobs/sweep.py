@@ -86,5 +86,7 @@ def _unmoved(ledger: Ledger, records: Sequence[Record]) -> list[Record]:
 
 def send_again(ledger: Ledger, broker: Broker, lost: Sequence[Record]) -> None:
     """Send the jobs' messages once more."""
-    broker.send_again([record.message for record in lost])
-    ledger.sent([record.message for record in lost])
+    messages = [record.message for record in lost]
+    ledger.sending(messages)
+    broker.send_again(messages)
+    ledger.sent(messages)

@@ -84,7 +84,7 @@ for place = last, last - 2, -1 do ARGV[place] = nil end
 {COUNT}"""
 
 OF_JOBS = f"""
-local names, many = {{}}, (#ARGV - 4) / 3
+local names, many = {{}}, (#ARGV - 5) / 3
 for n = many, 1, -1 do names[n] = table.remove(ARGV) end
 local history, sums = ARGV[1] .. 'history:', {{}}
 {COUNT}"""

@@ -69,16 +69,16 @@ local function leave_place(prefix, key, id, score, queue, rank)
 end
 """
 
-# After the time now, of each: its key, id and score, the queue, its rank there, the broker's list
-# and what to push to it ('': it is noted as unsent, and published then)
+# After the time now and who sends them, of each: its key, id and score, the queue, its rank there,
+# the broker's list and what to push to it ('': it is noted as unsent, and published then)
 # gives for each 1, or 0 if it is no longer there, or has ended
 SEND = PUSH + LEAVE_PLACE + """
-local prefix, now, done = ARGV[1], ARGV[2], {}
-for n = 3, #ARGV, 8 do
+local prefix, now, sender, done = ARGV[1], ARGV[2], ARGV[3], {}
+for n = 4, #ARGV, 8 do
   local key, id, score, queue, rank, list, raw, bell = unpack(ARGV, n, n + 7)
   local status = leave_place(prefix, key, id, score, queue, rank)
   if status == 'queued' or status == 'started' then
-    push(prefix, id, now, list, raw, bell)
+    push(prefix, id, now, sender, list, raw, bell)
     done[#done + 1] = 1
   else
     done[#done + 1] = 0
@@ -226,7 +226,7 @@ class Delayed(Jobs):
         """
         if not due:
             return []
-        arguments: list[object] = [self._prefix, time.time()]
+        arguments: list[object] = [self._prefix, time.time(), self._sender]
         for one in due:
             push_list, raw, bell = one.push or ("", "", "")
             arguments += (

@@ -63,7 +63,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         head = self._prefix, to_json(rows)
         messages = [sending.message for sending in sendings]
         labels = *self._all_labels(messages, anew=anew), *self._places(messages)
-        tail = time.time(), WHILE_IT_WAITS, *labels
+        tail = time.time(), WHILE_IT_WAITS, self._sender, *labels
         return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
 
     @reachable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from uuid import uuid4
 
 from frappe_jobs.ledger.connection import Connected
 from frappe_jobs.message import Message
@@ -38,6 +39,8 @@ class BenchRedis(Connected):
         super().__init__(settings.redis_url)
         self._settings, self._is_searchable = settings, is_searchable
         self._prefix = settings.prefix
+        #: Tells who sends a message from others that send another one of the same job.
+        self._sender = uuid4().hex[:12]
 
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)

@@ -10,20 +10,57 @@ from frappe_jobs.ledger.reading import Records
 from frappe_jobs.ledger.record import OPEN, STARTED, Record
 from frappe_jobs.message import Message
 
+#: How many are noted in one step.
+STEP = 500
 #: How many jobs of each queue are looked at in one sweep.
 SUSPECTS = 100
 #: Unsent jobs looked at in one call: a broker that was away for long leaves very many.
 UNSENT = 10_000
 
 
+# After the sender the ids.  Another sender's note stays: a job that was refused by a limit, or put
+# back, meanwhile may have been noted anew, and that message may not be sent yet.
+SENT = """
+local unsent, prefix, sender = KEYS[1], unpack(ARGV, 1, 2)
+for n = 3, #ARGV do
+  local other = redis.call('HGET', prefix .. 'record:' .. ARGV[n], 'sender')
+  if not other or other == sender then redis.call('ZREM', unsent, ARGV[n]) end
+end
+"""
+
+# After the sender the ids.
+SENDING = """
+local unsent, prefix, sender = KEYS[1], unpack(ARGV, 1, 2)
+for n = 3, #ARGV do
+  if redis.call('ZSCORE', unsent, ARGV[n]) then
+    redis.call('HSET', prefix .. 'record:' .. ARGV[n], 'sender', sender)
+  end
+end
+"""
+
+
 class Lost(Records):
     """Notes what was sent and looked for, and says which messages may be lost."""
 
     @reachable
+    def sending(self, messages: Sequence[Message]) -> None:
+        """Note that the caller sends these messages now, which somebody else has not."""
+        self._note_each(SENDING, messages)
+
+    @reachable
     def sent(self, messages: Sequence[Message]) -> None:
-        """Note that the broker has these messages; not needed for those that ``record`` pushed."""
-        if messages:
-            self.redis.zrem(self._key("unsent"), *(message.id for message in messages))
+        """Note that the broker has these messages; not needed for those that ``record`` pushed.
+
+        Not for those that somebody else has noted since as unsent.
+        """
+        self._note_each(SENT, messages)
+
+    def _note_each(self, script: str, messages: Sequence[Message]) -> None:
+        for start in range(0, len(messages), STEP):
+            ids = [message.id for message in messages[start : start + STEP]]
+            self._script(script)(
+                keys=[self._key("unsent")], args=[self._prefix, self._sender, *ids]
+            )
 
     @reachable
     def unsent_of(self, message_ids: Sequence[str]) -> dict[str, float]:

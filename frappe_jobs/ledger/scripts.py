@@ -19,11 +19,13 @@ local prefix = string.sub(running, 1, -#'running' - 1)
 RINGS = 16
 
 #: Pushes a message to the broker's list, and rings for a worker that waits there; where there is
-#: nothing to push, the message is noted as unsent, for the caller to publish.
+#: nothing to push, the message is noted as unsent, for the caller to publish.  Who that is stands
+#: in its record: somebody who sent the job's message before may be about to note that.
 PUSH = f"""
-local function push(prefix, id, now, list, raw, bell)
+local function push(prefix, id, now, sender, list, raw, bell)
   if raw == '' then
     redis.call('ZADD', prefix .. 'unsent', now, id)
+    redis.call('HSET', prefix .. 'record:' .. id, 'sender', sender)
   else
     redis.call('LPUSH', list, raw)
     if redis.call('LPUSH', bell, '') > {RINGS} then redis.call('RPOP', bell) end
@@ -53,12 +55,13 @@ end
 #        job, which may run: then it waits behind that; expires: when it is too late to begin it
 #        ('': never)
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
-# cost more inside the JSON; at last the time now, and the seconds for which a tombstone stands.
+# cost more inside the JSON; at last the time now, the seconds for which a tombstone stands, and who
+# sends them.
 # gives for each 1, or 0 if its job's id is taken, its due time has been queued, or it has a
 #       tombstone; 2 if it was recorded before; 3 if it waits for its time
 RECORD = PUSH + CLOCK + """
 local prefix, sendings, done = ARGV[1], cjson.decode(ARGV[2]), {}
-local now, ttl = unpack(ARGV, #ARGV - 1)
+local now, ttl, sender = unpack(ARGV, #ARGV - 2)
 -- the id means its newest message: taken while that message waits or runs
 local function is_taken(pointer, claim, site, at)
   local other = redis.call('GET', pointer)
@@ -123,7 +126,7 @@ for n, sending in ipairs(sendings) do
       redis.call('ZADD', prefix .. 'delayed:' .. queue, later, id)
     else
       redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
-      push(prefix, id, now, list, raw, bell)
+      push(prefix, id, now, sender, list, raw, bell)
     end
     -- counted: recorded
   end

@@ -272,6 +272,7 @@ class Relay:
         if not unsent:
             return set()
         lost, messages = list(unsent), [record.message for record in unsent]
+        self._ledger.sending(messages)
         if self._broker.is_searchable:
             ids = {message.id for message in self._broker.lost(messages)}
             lost = [record for record in unsent if record.message.id in ids]

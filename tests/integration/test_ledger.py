@@ -15,6 +15,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import RINGS
 from frappe_jobs.message import Sending
+from frappe_jobs.testing import wait_until
 
 DAY = 24 * 3600
 
@@ -47,6 +48,12 @@ def tried_again(ledger, job):
     """Its attempt has failed, and the time of the next one has come."""
     ledger.wait_for_retry(job, 0, {})
     come_due(ledger, job)
+
+
+def moved_on(ledger, job):
+    """It was put back, its time has come, and this one sends it."""
+    ledger.put_back(job, 0)
+    wait_until(lambda: ledger.send_due(ledger.due().due) == [True])
 
 
 class TestId:
@@ -137,6 +144,30 @@ class TestUnsent:
         assert self.unsent(ledger, later=-60) == []
         ledger.sent([one])
         assert self.unsent(ledger) == [two.id]
+
+    def test_who_sent_a_message_before_does_not_say_that_the_next_one_was_sent(self, ledger):
+        """Its job was refused by a limit meanwhile, and sent for: that message may be lost."""
+        job, mover = recorded(ledger), Ledger(ledger._settings)
+        moved_on(mover, job)
+        ledger.sent([job])
+        assert self.unsent(ledger) == [job.id]
+        sweeper = Ledger(ledger._settings)
+        sweeper.sending([job])
+        mover.sent([job])
+        assert self.unsent(ledger) == [job.id]
+        sweeper.sent([job])
+        assert self.unsent(ledger) == []
+
+    def test_who_moves_what_was_sent_meanwhile_waits_for_its_own_message(self, ledger):
+        job, mover = recorded(ledger), Ledger(ledger._settings)
+        ledger.sending([job])  # as it is noted already
+        ledger.sent([job])
+        ledger.sending([job])  # it is noted no longer
+        moved_on(mover, job)
+        ledger.sent([job])
+        assert self.unsent(ledger) == [job.id]
+        mover.sent([job])
+        assert self.unsent(ledger) == []
 
     def test_what_was_pushed_with_its_record_is_sent(self, ledger):
         push = ledger._key("a list"), "a text", ledger._key("a bell")
