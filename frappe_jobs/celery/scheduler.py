@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init
@@ -23,6 +26,24 @@ class Scheduler:
     burst = False
 
 
+def stopping(app: Celery) -> Any:
+    """Celery's Beat that ends after a signal though its SystemExit is swallowed: at a fork, say."""
+
+    class StoppingBeat(app.Beat):  # type: ignore[misc]
+        def install_sync_handler(self, service: Any) -> None:
+            super().install_sync_handler(service)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                celerys: Any = signal.getsignal(number)
+
+                def stop(number: int, frame: FrameType | None, celerys: Any = celerys) -> None:
+                    service.stop()  # its loop looks
+                    celerys(number, frame)
+
+                signal.signal(number, stop)
+
+    return StoppingBeat
+
+
 def run_scheduler(
     app: Celery,
     settings: SettingsInForce,
@@ -39,7 +60,7 @@ def run_scheduler(
     if settings.is_guest:  # the team's app, in a process of ours
         app.conf.update(beat_settings(settings))
     beat_init.connect(lambda **_: on_ready(), weak=False)
-    beat = app.Beat(
+    beat = stopping(app)(
         loglevel=log.level,
         quiet=True,  # no banner: standard output stays clean
         scheduler=app.conf.beat_scheduler,
