@@ -30,7 +30,7 @@ from frappe_jobs.host.session import Session
 from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
-from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
+from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Held, Refusal
 from frappe_jobs.message import Message
 from frappe_jobs.methods import call
 from frappe_jobs.outcome import Outcome
@@ -67,6 +67,14 @@ class Expired(Exception):
     """The job had not begun in time, and has been cancelled."""
 
 
+class GivenBack(Exception):
+    """The worker holds the message no longer: it waits for any worker again, or is with another."""
+
+
+class OthersGoFirst(Exception):
+    """The message was taken ahead, and by now another job is to go first, or it is paused."""
+
+
 class Executor:
     """Runs the messages that a worker takes."""
 
@@ -90,19 +98,22 @@ class Executor:
         timed_out: type[BaseException],
         leave: Callable[[], object] = lambda: None,
         must_stop: Callable[[], bool] = lambda: False,
+        held: Held | None = None,
     ) -> Any:
         """Run the message's method and return its result as JSON carries it.
 
         The job's end is in its record before this returns, or raises the method's own error.
         Raises RunAgain if another attempt is due, another process holds the lease, or the site's
-        database was away; Expired if it was too late to begin.  Nothing is run, and None returned,
+        database was away; Expired if it was too late to begin; GivenBack or OthersGoFirst if its
+        message has to go back, or has gone.  Nothing is run, and None returned,
         if the job has ended before.
 
         ``holder`` holds the job's lease meanwhile, and renews it.  ``timed_out`` is what the worker
         raises in a job at its timeout.  ``leave`` ends what a failed run has started.
-        ``must_stop`` says whether the worker is to stop as soon as it can.
+        ``must_stop`` says whether the worker is to stop as soon as it can.  ``held``: how it holds
+        the message, if that is known.
         """
-        return Execution(self, message, holder, timed_out, leave, must_stop).go()
+        return Execution(self, message, holder, timed_out, leave, must_stop, held).go()
 
 
 class Execution:
@@ -116,12 +127,13 @@ class Execution:
         timed_out: type[BaseException],
         leave: Callable[[], object],
         must_stop: Callable[[], bool],
+        held: Held | None,
     ) -> None:
         self._host, self._ledger, self._jobs = parts.host, parts.ledger, parts.jobs
         self._tracking, self._away = parts.tracking, parts.away
         self._markers = parts.markers
         self._message, self._timed_out, self._leave = message, timed_out, leave
-        self._holder, self._must_stop = holder, must_stop
+        self._holder, self._must_stop, self._held = holder, must_stop, held
         #: The run's own id: the ledger gives it the same answer if it asks again.
         self._id = uuid4().hex
         self._retries = 0
@@ -133,7 +145,9 @@ class Execution:
         message = self._message
         if rest := self._insist(lambda: self._away.rest(message.site)):
             return self._put_back(ceil(rest))
-        started = self._insist(lambda: self._ledger.start(message, self._holder, self._id))
+        started = self._insist(
+            lambda: self._ledger.start(message, self._holder, self._id, self._held)
+        )
         self._host.clear()
         try:
             if isinstance(started, Refusal):
@@ -518,6 +532,11 @@ class Execution:
         message = self._message
         if refusal.wait is not None:
             raise RunAgain(ceil(refusal.wait) + 1)
+        if refusal.given_back:
+            logger.debug("%s was put back meanwhile; this copy is dropped", message.name)
+            raise GivenBack
+        if refusal.others_first:
+            raise OthersGoFirst(f"{message.name} is put back: another job goes first")
         if refusal.delayed:
             return logger.info(
                 "%s waits for its time; this message is dropped, as another one comes then",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from frappe_jobs.errors import BrokerUnavailable
+from frappe_jobs.ledger.record import Held
 from frappe_jobs.message import Message, Sending
 
 #: The name in a worker's statistics of what ``Broker.workers`` gives.
@@ -129,6 +130,10 @@ class Broker(ABC):
     @abstractmethod
     def queue_name(self, queue: str) -> str:
         """The name on the broker of that queue of the bench."""
+
+    def held(self, token: str, name: str, *, is_ahead: bool) -> Held | None:
+        """How a message that came from the queue of that name on the broker is held (Redis)."""
+        return None
 
     @abstractmethod
     def depth(self, queue: str) -> int:

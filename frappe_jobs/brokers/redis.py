@@ -35,6 +35,7 @@ from frappe_jobs.brokers.kombu import LET_OURS, KombuBroker
 from frappe_jobs.brokers.turns import Turns
 from frappe_jobs.errors import BrokerError, BrokerUnavailable
 from frappe_jobs.ledger.connection import connect
+from frappe_jobs.ledger.record import Held
 from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
 
@@ -283,6 +284,19 @@ class RedisBroker(KombuBroker):
         bound.declare()  # kombu deletes only what this process has bound
         return bound
 
+    def held(self, token: str, name: str, *, is_ahead: bool) -> Held | None:
+        if not is_ahead:
+            return Held(token, self._held_key)
+        base = f"{self._options.get('global_keyprefix', '')}{name}"
+        front = base + self._step(at_front=True), f"{base}:ahead"
+        return Held(token, self._held_key, name, front)
+
+    @cached_property
+    def _held_key(self) -> str:
+        """The hash of what workers hold."""
+        unacked = self._options.get("unacked_key", Channel.unacked_key)
+        return f"{self._options.get('global_keyprefix', '')}{unacked}"
+
     def depth(self, queue: str) -> int:
         with self._reaching():
             return self._turns.depth(self._base(queue))
@@ -319,14 +333,12 @@ class RedisBroker(KombuBroker):
 
     def lost(self, messages: Sequence[Message]) -> list[Message]:
         missing = {message.id: message for message in messages}
-        unacked = self._options.get("unacked_key", Channel.unacked_key)
         inbox, filed = self._places(messages)
-        held_here = f"{self._options.get('global_keyprefix', '')}{unacked}"
         with self._reaching():
             server = self._server_client
 
             def strike_out_what_workers_hold() -> None:
-                for _, held in server.hscan_iter(held_here):
+                for _, held in server.hscan_iter(self._held_key):
                     missing.pop(str(_id(held)), None)
 
             # Others take from the lists meanwhile: a message that moves on is found further on.

@@ -26,6 +26,7 @@ from frappe_jobs.brokers.base import refuse_while_blocked
 from frappe_jobs.brokers.environment import overruled
 from frappe_jobs.brokers.queues import queues
 from frappe_jobs.celery import child, lease, log
+from frappe_jobs.celery.ahead import TakeAhead
 from frappe_jobs.celery.apps import BENCH_APPS, runtime_of
 from frappe_jobs.celery.burst import Burst
 from frappe_jobs.celery.consumer import Keeping
@@ -52,6 +53,7 @@ from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
+from frappe_jobs.celery.transport.take import held
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.errors import (
     BadMessage,
@@ -61,7 +63,7 @@ from frappe_jobs.errors import (
     JobFailed,
     LaterVersion,
 )
-from frappe_jobs.execute import EXPIRED, Expired, RunAgain
+from frappe_jobs.execute import EXPIRED, Expired, GivenBack, OthersGoFirst, RunAgain
 from frappe_jobs.message import HEADER, TASK, Message
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.sockets import CONNECT_TIMEOUT, HEARTBEAT
@@ -107,6 +109,7 @@ class Execute(Task):  # type: ignore[misc]
             result = runtime.executor.execute(
                 message, holder=holder, timed_out=SoftTimeLimitExceeded,
                 leave=child.leave_nothing(), must_stop=stopping.must_stop,
+                held=held(self.request, runtime.broker),
             )  # fmt: skip
             # Celery would log the result, and send it to everyone who listens to events.
             return None if runtime.in_force.keeps_results else result
@@ -114,6 +117,10 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         except Expired:
             raise Ignore(EXPIRED) from None
+        except GivenBack:
+            raise Ignore from None
+        except OthersGoFirst as error:
+            raise Reject(str(error), requeue=True) from None
         except RunAgain as again:
             cause = again.__cause__ and presentable(again.__cause__)
             let_go(again)
@@ -242,7 +249,9 @@ def equip(app: Celery) -> None:
     for made in ("control", "events", "log"):  # may have been made of Celery's classes by now
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeHangup, TakeSignals}
-    app.steps["consumer"] |= {Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeByHand}
+    app.steps["consumer"] |= {
+        Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeAhead, TakeByHand
+    }  # fmt: skip
 
 
 def _import_team_app(name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from celery.worker.state import task_ready
 
 from frappe_jobs.celery import mailbox
+from frappe_jobs.celery.ahead import takes_ahead
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of
 from frappe_jobs.celery.kept_aside import PAUSE, KeptAside
@@ -18,8 +19,9 @@ from frappe_jobs.celery.steady import SteadyConsumer
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import Taking, takes_by_hand, without_time_that_has_come
 from frappe_jobs.celery.transport import guard, losses
-from frappe_jobs.celery.transport.take import Take
+from frappe_jobs.celery.transport.take import Take, is_ahead
 from frappe_jobs.errors import FrappeJobsError
+from frappe_jobs.message import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,10 @@ class Consumer(SteadyConsumer):
         if settings.is_amqp or settings.transport == "celery":
             return None
         prefix = settings.prefix
-        return Take(f"{prefix}paused", f"{prefix}weights", is_fair=settings.takes_turns)
+        return Take(
+            f"{prefix}paused", f"{prefix}weights", is_fair=settings.takes_turns,
+            is_ahead=takes_ahead(self.pool) and not settings.is_guest,
+        )  # fmt: skip
 
     def on_close(self) -> None:
         self.kept_aside.forget_unacknowledged()
@@ -79,6 +84,11 @@ class Consumer(SteadyConsumer):
 
         def on_task_received(message: Any) -> None:
             if isinstance(self.qos, Taking) and not self.qos.accepts(message):
+                return
+            if is_ahead(message) and HEADER not in (message.headers or {}):
+                # A team's task has no record, by which we could be told not to begin it.
+                message.channel.qos.ahead.waits()
+                message.requeue()
                 return
             if fault := fault_of(message, runs_built_ins=self._settings.is_guest):
                 self._keep(message, fault)

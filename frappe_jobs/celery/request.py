@@ -17,6 +17,7 @@ from celery.exceptions import Ignore, InvalidTaskError, Terminated, WorkerLostEr
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
+from frappe_jobs.celery.ahead import ahead
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
@@ -24,6 +25,7 @@ from frappe_jobs.celery.log_format import about, about_request
 from frappe_jobs.celery.processes import end, end_orphans, send_signal
 from frappe_jobs.celery.stopping import stopping
 from frappe_jobs.celery.transport import losses
+from frappe_jobs.celery.transport.take import is_ahead
 from frappe_jobs.errors import BadMessage, BrokerUnavailable
 from frappe_jobs.execute import EXPIRED
 from frappe_jobs.ledger.record import CANCELLED
@@ -109,6 +111,12 @@ class JobRequest(SafeRequest):
         if not any(self.time_limits):  # not sent by us
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
+
+    def execute_using_pool(self, pool: Any, **options: Any) -> Any:
+        result = super().execute_using_pool(pool, **options)
+        if is_ahead(self.message):
+            ahead.note(self, self.timer)
+        return result
 
     @told
     def on_timeout(self, soft: bool, timeout: float) -> None:

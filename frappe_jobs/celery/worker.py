@@ -70,6 +70,8 @@ def run_worker(
         max_tasks_per_child=asked.max_jobs,
         max_memory_per_child=asked.max_memory and asked.max_memory * MEBIBYTE,
         loglevel=asked.log.level,
+        # It has one process to write to, and is not to wait until that is free.
+        optimization="fast" if asked.concurrency == 1 else "fair",
         quiet=True,  # no banner: standard output stays clean
         without_gossip=True,
         without_mingle=True,

@@ -15,7 +15,7 @@ from frappe_jobs.ledger.indexing import Indexing
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.limits import countable
 from frappe_jobs.ledger.reading import Records
-from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
+from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Held, Refusal
 from frappe_jobs.ledger.scripts import (
     HAND_BACK,
     NOTE,
@@ -67,22 +67,25 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
 
     @reachable
-    def start(self, message: Message, holder: str, run: str | None = None) -> Attempt | Refusal:
+    def start(
+        self, message: Message, holder: str, run: str | None = None, held: Held | None = None
+    ) -> Attempt | Refusal:
         """Note that a worker begins the job, and lease the job to that worker.
 
         Asked again for the same ``run``, because the reply was lost, it is the same start.
         A Refusal, and nothing is noted, if the job has ended, has expired, runs elsewhere, waits
         for its time, or was begun too often by processes that died; if it is to wait for another
         run, it is put back in this step.  A record that was lost (a flushed Redis) is written anew,
-        so that its job still runs.
+        so that its job still runs.  Refused, too, if the message is ``held`` no longer, or was
+        taken ahead and by now an at-front job waits, or a pause is in force.
         """
         run = run or uuid4().hex
-        answer, *more = self._start(message, holder, run)
+        answer, *more = self._start(message, holder, run, held)
         if answer == -1:
             if self.buried([message]):
                 return Refusal()
             self.record_anew(message)
-            answer, *more = self._start(message, holder, run)
+            answer, *more = self._start(message, holder, run, None)
         if answer > 0:
             return Attempt(answer, more[0], is_recorded_anew=bool(more[1]))
         if answer in (-2, -7):
@@ -93,21 +96,26 @@ class Jobs(Fields, Records, Tombstones, Indexing):
             return Refusal(limited=more[0])
         return Refusal(
             superseded=answer == -4, forged=answer == -5, delayed=answer == -6,
-            expired=answer == -10,
+            expired=answer == -10, given_back=answer == -11, others_first=answer == -12,
         )  # fmt: skip
 
-    def _start(self, message: Message, holder: str, run: str) -> list[Any]:
+    def _start(self, message: Message, holder: str, run: str, held: Held | None) -> list[Any]:
         """START's answer, which may ask for one of the arguments: a limit counts by it."""
         name = self._counted_by.get(message.method, "")
+        keys, how = [*self._keys(message)], ["", "", ""]
+        if held is not None:
+            keys += [held.key, self._key("paused"), *held.front]
+            ahead_in = "" if message.at_front else held.ahead_in
+            how = [held.token, ahead_in, to_json(message.site)[1:-1]]
         while True:
             value = countable(message.arguments.get(name)) if name else ""
             answer: list[Any] = self._step(START)(
-                keys=self._keys(message),
+                keys=keys,
                 args=[
                     message.id, time.time(), holder, self._settings.lease * 1000,
                     self._settings.max_starts, run, _text_of(message.expires_at), message.method,
                     countable(message.concurrency_key) if message.concurrency_key else "",
-                    name, value, *message.marks(), *self._labels(message),
+                    name, value, *how, *message.marks(), *self._labels(message),
                 ],
             )  # fmt: skip
             if answer[0] != -9:

@@ -33,6 +33,19 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Held:
+    """How a worker holds a message that it has taken (Redis)."""
+
+    token: str
+    #: The hash of what workers hold, by their tokens.
+    key: str
+    #: The queue's name on the broker, if the message was taken while another one ran; else "".
+    ahead_in: str = ""
+    #: Where at-front jobs of that queue wait.
+    front: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why a worker may not start a message."""
 
@@ -52,6 +65,10 @@ class Refusal:
     limited: str | None = None
     #: It is too late to begin it.
     expired: bool = False
+    #: Its worker holds the message no longer: another one of the job waits, or runs.
+    given_back: bool = False
+    #: It was taken ahead, and by now an at-front job waits, or its queue or site is paused.
+    others_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -144,11 +144,15 @@ return done
 #       {-4}: another job took its id, {-5}: the id is another message's, {-6}: it waits for its
 #       time, {-7, milliseconds}: it waits behind another job of its id; {-2} and {-7} put it back;
 #       {-8, key}: it waits until that limit has room; {-9, name}: a limit counts by that argument;
-#       {-10}: it has expired
+#       {-10}: it has expired; {-11}: its worker holds its message no longer; {-12}: it was taken
+#       ahead, and may not go before what waits by now
+# token: by which its worker holds its message ('': not by one), in the first key after the job's;
+# ahead_in: the name of the queue on the broker if it was taken ahead, else ''; escaped: its site's
+# name as in JSON; then come what is paused, and where the queue's at-front jobs wait
 # One that goes on, as an earlier run of it may have done a part of it, does not expire.
 START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run, expires, method, concurrency_key, name,
-  value = unpack(ARGV, 1, 11)
+  value, token, ahead_in, escaped = unpack(ARGV, 1, 14)
 local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on
   = unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
   'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on'))
@@ -158,8 +162,21 @@ if status ~= 'queued' and status ~= 'started' then
   return {0}
 end
 if not redis.call('ZSCORE', open, id) then return {-5} end
-for n = 12, #ARGV do
+for n = 15, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
+end
+if token ~= '' and begun ~= run then
+""" + f"""
+  local held, paused = unpack(KEYS, {len(JobKeys._fields) + 1})
+  if redis.call('HEXISTS', held, token) == 0 then return {{-11}} end
+  if ahead_in ~= '' then
+    local at_front = {{unpack(KEYS, {len(JobKeys._fields) + 3})}}
+    if redis.call('EXISTS', unpack(at_front)) > 0 then return {{-12}} end
+""" + """
+    if redis.call('EXISTS', paused) == 1 and (redis.call('HEXISTS', paused, ahead_in) == 1
+      or redis.call('HEXISTS', paused, ahead_in .. '|' .. escaped) == 1
+      or redis.call('HEXISTS', paused, '|' .. escaped) == 1) then return {-12} end
+  end
 end
 if status == 'queued' then
   if expires ~= '' and not goes_on and clock() >= tonumber(expires) then return {-10} end

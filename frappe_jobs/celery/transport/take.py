@@ -19,6 +19,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from queue import Empty
 from typing import Any
 from uuid import uuid4
@@ -28,11 +29,18 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import NoScriptError
 
+from frappe_jobs.brokers.base import Broker
 from frappe_jobs.brokers.turns import TAKE
+from frappe_jobs.celery.transport.ahead import Ahead
+from frappe_jobs.ledger.record import Held
 from frappe_jobs.ledger.script import packed
 from frappe_jobs.message import HEADER
 
 SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
+
+#: What the tokens of taken messages begin with, and end in where one was asked for while another
+#: runs.
+TAKEN, AHEAD = "taken.", "+"
 
 #: Seconds after which a worker looks again that was not rung for.
 BELL = 0.5
@@ -49,6 +57,8 @@ class Take:
     weights_key: str
     #: Whether the sites take turns; else the first message in is the first out.
     is_fair: bool
+    #: Whether the next message may be taken while a short job runs.
+    is_ahead: bool = False
 
 
 class Taking:
@@ -86,7 +96,8 @@ class Taking:
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()
         self._looks += 1
-        self._asked = list(queues), f"{self._name}.{self._looks}"
+        ahead = AHEAD if self.qos.holds_one else ""
+        self._asked = list(queues), f"{TAKEN}{self._name}.{self._looks}{ahead}"
         commands = [self._look()]
         self._waits_for_bell = self._was_empty
         if self._was_empty:
@@ -156,9 +167,32 @@ class HeldByToken:
     """A mixin for kombu's QoS: a message that the script took is noted as held already."""
 
     channel: Any
+    prefetch_count: int
     _delivered: Any
+    _dirty: Any
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        take = self.channel.connection.take
+        return Ahead(is_wanted=take is not None and take.is_ahead)
+
+    @property
+    def holds_one(self) -> bool:
+        """Whether it holds the one message that it may hold, so that another one waits for it."""
+        return self.prefetch_count == 1 and len(self._delivered) - len(self._dirty) == 1
+
+    def can_consume(self) -> bool:
+        """kombu's answer, or whether to take ahead; what was asked for must be read in any case."""
+        return super().can_consume() or (  # type: ignore[misc]
+            self.holds_one
+            and (
+                bool(self.channel._in_poll) or not self.channel._was_empty and self.ahead.may_take()
+            )
+        )
 
     def append(self, message: Any, delivery_tag: str) -> None:
+        if not self._delivered:
+            self.ahead.began()
         if delivery_tag == self.channel.taken_token:
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[arg-type]
         else:
@@ -167,6 +201,7 @@ class HeldByToken:
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge; a job's message goes with the next look, as its record says its end."""
         message = self._delivered.get(delivery_tag)
+        self.ahead.ended()
         if self.channel.connection.take is None or not _is_job(message):
             super().ack(delivery_tag)  # type: ignore[misc]
         else:
@@ -186,6 +221,21 @@ class HeldByToken:
                 pipe.hdel(self.channel.unacked_key, *done)
                 pipe.execute()
             del self.channel._done[: len(done)]
+
+
+def held(request: Any, broker: Broker) -> Held | None:
+    """How the message of a Celery task that runs is held; None where no script took it."""
+    token = (request.properties or {}).get("delivery_tag")
+    if not isinstance(token, str) or not token.startswith(TAKEN):
+        return None
+    queue = str((request.delivery_info or {}).get("routing_key"))
+    return broker.held(token, queue, is_ahead=token.endswith(AHEAD))
+
+
+def is_ahead(message: Any) -> bool:
+    """Whether a message was taken while another one ran."""
+    tag = str(message.delivery_tag)
+    return tag.startswith(TAKEN) and tag.endswith(AHEAD)
 
 
 def _is_job(message: Any) -> bool:
