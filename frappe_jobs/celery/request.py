@@ -111,12 +111,8 @@ class JobRequest(SafeRequest):
         if not any(self.time_limits):  # not sent by us
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
-
-    def execute_using_pool(self, pool: Any, **options: Any) -> Any:
-        result = super().execute_using_pool(pool, **options)
         if is_ahead(self.message):
             ahead.note(self, self.timer)
-        return result
 
     @told
     def on_timeout(self, soft: bool, timeout: float) -> None:

@@ -9,13 +9,14 @@ from itertools import chain
 from typing import Any
 from uuid import uuid4
 
+from frappe_jobs.brokers.base import Held
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.indexing import Indexing
 from frappe_jobs.ledger.keys import rank
 from frappe_jobs.ledger.limits import countable
 from frappe_jobs.ledger.reading import Records
-from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Held, Refusal
+from frappe_jobs.ledger.record import OPEN, STARTED, Attempt, Refusal
 from frappe_jobs.ledger.scripts import (
     HAND_BACK,
     NOTE,

@@ -33,19 +33,6 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Held:
-    """How a worker holds a message that it has taken (Redis)."""
-
-    token: str
-    #: The hash of what workers hold, by their tokens.
-    key: str
-    #: The queue's name on the broker, if the message was taken while another one ran; else "".
-    ahead_in: str = ""
-    #: Where at-front jobs of that queue wait.
-    front: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Refusal:
     """Why a worker may not start a message."""
 
