@@ -14,7 +14,6 @@ from uuid import uuid4
 from frappe_jobs import current
 from frappe_jobs.background_task import record as task_record
 from frappe_jobs.background_task.tracking import Tracking
-from frappe_jobs.brokers.base import Held
 from frappe_jobs.effects.run import Effects, LeaseLost, PutOff, running
 from frappe_jobs.errors import (
     BadMessage,
@@ -32,7 +31,7 @@ from frappe_jobs.job import Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Attempt, Refusal
-from frappe_jobs.message import Message
+from frappe_jobs.message import Held, Message
 from frappe_jobs.methods import call
 from frappe_jobs.outcome import Outcome
 from frappe_jobs.texts.error_text import bounded, described, presentable, traceback_of

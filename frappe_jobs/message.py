@@ -311,6 +311,19 @@ class Recorded(IntEnum):
 
 
 @dataclass(frozen=True)
+class Held:
+    """How a worker holds a message that it has taken (Redis)."""
+
+    token: str
+    #: The hash of what workers hold, by their tokens.
+    key: str
+    #: The queue's name on the broker, if the message was taken while another one ran; else "".
+    ahead_in: str = ""
+    #: Where at-front jobs of that queue wait.
+    front: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Sending:
     """A message to be sent; with ``claim`` only if no other job of that id waits or runs."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.message import Message, Sending
+from frappe_jobs.message import Held, Message, Sending
 
 #: The name in a worker's statistics of what ``Broker.workers`` gives.
 PRESENCE = "frappe_jobs"
@@ -64,19 +64,6 @@ class Recorder(Protocol):
 
     def sent(self, messages: Sequence[Message]) -> None:
         """Note that the broker has these messages."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """How a worker holds a message that it has taken (Redis)."""
-
-    token: str
-    #: The hash of what workers hold, by their tokens.
-    key: str
-    #: The queue's name on the broker, if the message was taken while another one ran; else "".
-    ahead_in: str = ""
-    #: Where at-front jobs of that queue wait.
-    front: Sequence[str] = ()
 
 
 class Broker(ABC):

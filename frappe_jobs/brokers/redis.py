@@ -30,12 +30,12 @@ from celery.utils.nodenames import anon_nodename
 from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
-from frappe_jobs.brokers.base import BrokerServer, Held, Recorder
+from frappe_jobs.brokers.base import BrokerServer, Recorder
 from frappe_jobs.brokers.kombu import LET_OURS, KombuBroker
 from frappe_jobs.brokers.turns import Turns
 from frappe_jobs.errors import BrokerError, BrokerUnavailable
 from frappe_jobs.ledger.connection import connect
-from frappe_jobs.message import HEADER, TASK, Message, Sending, to_json
+from frappe_jobs.message import HEADER, TASK, Held, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
 
 #: How many messages are pushed, or searched, at a time.

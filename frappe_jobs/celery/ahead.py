@@ -28,7 +28,7 @@ def takes_ahead(pool: Any) -> bool:
     return isinstance(pool, TaskPool) and pool.limit == 1
 
 
-class Ahead:
+class TakenAhead:
     """The request that this worker has taken ahead."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Ahead:
         request.reject(requeue=True)
 
 
-ahead = Ahead()
+taken_ahead = TakenAhead()
 
 
 class TakeAhead(ConsumerStep):

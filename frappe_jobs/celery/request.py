@@ -17,7 +17,7 @@ from celery.exceptions import Ignore, InvalidTaskError, Terminated, WorkerLostEr
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from frappe_jobs.celery.ahead import ahead
+from frappe_jobs.celery.ahead import taken_ahead
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
 from frappe_jobs.celery.lease import holder
@@ -112,7 +112,7 @@ class JobRequest(SafeRequest):
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
         if is_ahead(self.message):
-            ahead.note(self, self.timer)
+            taken_ahead.note(self, self.timer)
 
     @told
     def on_timeout(self, soft: bool, timeout: float) -> None:

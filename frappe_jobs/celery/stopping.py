@@ -22,7 +22,7 @@ from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from frappe_jobs.celery import guard
-from frappe_jobs.celery.ahead import ahead
+from frappe_jobs.celery.ahead import taken_ahead
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.held import running
 from frappe_jobs.celery.log_format import about_request
@@ -161,6 +161,6 @@ class Drain(ConsumerStep):
                 sender=consumer.hostname, sig="SIGTERM", how="Warm", exitcode=0
             )
             consumer.task_consumer.cancel()
-            ahead.give_back()
+            taken_ahead.give_back()
         if not state.reserved_requests:
             state.should_stop = 0

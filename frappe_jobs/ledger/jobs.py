@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any
 from uuid import uuid4
 
-from frappe_jobs.brokers.base import Held
 from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.fields import Fields
 from frappe_jobs.ledger.indexing import Indexing
@@ -28,7 +27,7 @@ from frappe_jobs.ledger.scripts import (
     WENT_ON,
 )
 from frappe_jobs.ledger.tombstones import WHILE_IT_WAITS, Tombstones, hour_of, name_of
-from frappe_jobs.message import Message, Recorded, Sending, to_json
+from frappe_jobs.message import Held, Message, Recorded, Sending, to_json
 from frappe_jobs.texts.error_text import bounded, safe
 
 #: Characters that are kept of why an attempt before failed.

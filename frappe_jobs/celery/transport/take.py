@@ -29,11 +29,11 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import NoScriptError
 
-from frappe_jobs.brokers.base import Broker, Held
+from frappe_jobs.brokers.base import Broker
 from frappe_jobs.brokers.turns import TAKE
 from frappe_jobs.celery.transport.ahead import Ahead
 from frappe_jobs.ledger.script import packed
-from frappe_jobs.message import HEADER
+from frappe_jobs.message import HEADER, Held
 
 SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
 
