@@ -347,7 +347,7 @@ class TestScheduler:
         set_due(LONG_AGO.timestamp())
         with bench.process("schedule") as scheduler:
             wait_until(lambda: frappe.get_jobs("site1"), 10)
-            assert "acme.tasks.ping on site1 goes to 'default'" in scheduler.log
+            wait_until(lambda: "acme.tasks.ping on site1 goes to 'default'" in scheduler.log, 10)
         assert frappe.get_jobs("site1", key="queue") == {"site1": ["default"]}
 
     def test_old_logs_are_cleared_when_the_leader_looks_after_the_records(self, bench):
