@@ -29,28 +29,28 @@ def takes_ahead(pool: Any) -> bool:
 
 
 class TakenAhead:
-    """The request that this worker has taken ahead."""
+    """The requests that this worker has taken ahead, each for a moment."""
 
     def __init__(self) -> None:
-        self._request: Any = None
+        self._requests: set[Any] = set()
 
     def note(self, request: Any, timer: Any) -> None:
         """Put it back soon, unless it has begun by then."""
-        self._request = request
-        timer.call_after(WAIT, self._give_back_if_it_waits, (request,))
+        self._requests.add(request)
+        timer.call_after(WAIT, self._give_back, (request,))
 
     def give_back(self) -> None:
         """Put back what has not begun."""
-        self._give_back_if_it_waits(self._request)
+        for request in [*self._requests]:
+            self._give_back(request)
 
-    def _give_back_if_it_waits(self, request: Any) -> None:
-        if request is not self._request:
+    def _give_back(self, request: Any) -> None:
+        if request not in self._requests:
             return
-        self._request = None
-        if request is None or request.time_start or request.acknowledged:
+        self._requests.discard(request)
+        if request.time_start or request.acknowledged:
             return
-        if (channel := request.message.channel) is not None:
-            channel.qos.ahead.waits()
+        request.message.channel.qos.ahead.waits()
         request.reject(requeue=True)
 
 
