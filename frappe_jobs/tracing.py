@@ -29,15 +29,19 @@ def name_run(message: Message) -> None:
         "method": message.method, "site": message.site, "queue": message.queue,
         "job_id": message.job_id, "message_id": message.id,
     }  # fmt: skip
-    if opentelemetry := sys.modules.get("opentelemetry.trace"):
-        span = opentelemetry.get_current_span()
-        span.update_name(f"run/{message.name}")
-        span.set_attributes({f"frappe_jobs.{name}": value for name, value in facts.items()})
-    if sentry := sys.modules.get("sentry_sdk"):
-        scope = sentry.get_current_scope()
-        scope.set_transaction_name(message.name, source="task")
-        for name, value in facts.items():
-            scope.set_tag(f"frappe_jobs.{name}", value)
+    # A tracer is somebody else's, and must not keep a job from running.
+    with suppress(Exception):
+        if opentelemetry := sys.modules.get("opentelemetry.trace"):
+            span = opentelemetry.get_current_span()
+            span.update_name(f"run/{message.name}")
+            span.set_attributes({f"frappe_jobs.{name}": value for name, value in facts.items()})
+    with suppress(Exception):
+        if sentry := sys.modules.get("sentry_sdk"):
+            # Frappe 15 pins Sentry 1, which has its hub for all.
+            scope = sentry.get_current_scope() if _is_sentry_2(sentry) else sentry.Hub.current.scope
+            scope.set_transaction_name(message.name, source="task")
+            for name, value in facts.items():
+                scope.set_tag(f"frappe_jobs.{name}", value)
 
 
 def trace_here() -> Mapping[str, str] | None:
@@ -49,11 +53,21 @@ def trace_here() -> Mapping[str, str] | None:
             opentelemetry.inject(found)
     with suppress(Exception):
         sentry = sys.modules.get("sentry_sdk")
-        if sentry and sentry.get_client().is_active():
+        if sentry and _is_sentry_on(sentry):
             theirs = {"sentry-trace": sentry.get_traceparent(), "baggage": sentry.get_baggage()}
             found |= {name: value for name, value in theirs.items() if value}
     known = _known(found)
     return known if known and sum(map(len, known.values())) <= LONGEST else None
+
+
+def _is_sentry_2(sentry: Any) -> bool:
+    return hasattr(sentry, "get_current_scope")
+
+
+def _is_sentry_on(sentry: Any) -> bool:
+    if _is_sentry_2(sentry):
+        return bool(sentry.get_client().is_active())
+    return sentry.Hub.current.client is not None
 
 
 @contextmanager

@@ -91,6 +91,17 @@ def test_a_bench_needs_no_sqlalchemy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_frappe_15_which_lacks_what_its_companions_call_can_be_switched() -> None:
+    scheduler = "types.SimpleNamespace(start_scheduler=lambda: None)"
+    code = (
+        "import types\nsys.modules['frappe'] = types.ModuleType('frappe')\n"
+        f"sys.modules['frappe.utils'] = types.SimpleNamespace(scheduler={scheduler})\n"
+        "from frappe_jobs.frappe_bench.rq import starting"
+    )
+    done = imported(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_commands_are_listed_without_celery_and_without_frappe() -> None:
     done = imported("import frappe_jobs.commands", "frappe")
     assert done.returncode == 0, done.stderr

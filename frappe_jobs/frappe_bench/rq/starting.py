@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 from frappe.utils import scheduler
 
 #: As it is at this moment; what it returns is for whoever asks outside the scheduler's process.
-SLEEP_DURATION = scheduler.sleep_duration
+#: Frappe 15 has none, and no companion that starts its scheduler.
+SLEEP_DURATION = getattr(scheduler, "sleep_duration", None)
 START_SCHEDULER = scheduler.start_scheduler.__code__
 
 
@@ -57,7 +58,7 @@ def sleep_duration(tick: int) -> Any:
     is_scheduler = sys._getframe(1).f_code is START_SCHEDULER
     if is_scheduler and threading.current_thread() is threading.main_thread():
         _serve("schedule")
-    return SLEEP_DURATION(tick)
+    return SLEEP_DURATION(tick) if SLEEP_DURATION else tick
 
 
 def set_niceness() -> None:

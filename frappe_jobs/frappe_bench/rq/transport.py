@@ -88,9 +88,10 @@ def install_in_what_is_loaded() -> None:
 def _replace(module: Any, attribute: str, path: str) -> None:
     if (module.__name__, attribute) in _originals or not hasattr(module, attribute):
         return
-    _originals[module.__name__, attribute] = getattr(module, attribute)
     where, _, name = path.partition(":")
-    setattr(module, attribute, getattr(import_module(where), name))
+    ours = getattr(import_module(where), name)
+    _originals[module.__name__, attribute] = getattr(module, attribute)
+    setattr(module, attribute, ours)
 
 
 def uninstall() -> None:
