@@ -151,7 +151,7 @@ def test_a_worker_of_ours_runs_celerys_own_tasks_for_them_and_what_follows_a_tas
             mapped = double.map([1, 2]).apply_async(**queue)
             chained = (double.s(1).set(**queue) | double.s().set(**queue)).apply_async()
             chunks = double.chunks([(n,) for n in range(5)], 2).group()
-            chunked = [one.set(**queue).apply_async() for one in chunks.tasks]
+            chunked = [one.apply_async(**queue) for one in chunks.tasks]
             answers = [mapped, chained, *chunked]
             print(json.dumps([answer.get(timeout=20) for answer in answers]))
         """
@@ -175,7 +175,7 @@ def test_a_worker_of_ours_retries_their_task_and_keeps_to_its_rate(team):
         """
         retries, seconds, waited = team.ask(code)
     assert retries == 2
-    assert seconds > 1.3, waited
+    assert seconds > 0.8, waited  # three pauses of half a second, less what was late to begin
 
 
 def test_what_their_queues_workers_would_refuse_is_an_error_at_the_call(team):
