@@ -34,7 +34,6 @@ from frappe_jobs.ledger.tombstones import AFTER_A_RUN
 from frappe_jobs.message import Message, Sending
 from frappe_jobs.outbox.notes import FIRST_LOOK, FORGOTTEN, Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
-from frappe_jobs.sweep import send_again
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +276,7 @@ class Relay:
             ids = {message.id for message in self._broker.lost(messages)}
             lost = [record for record in unsent if record.message.id in ids]
         if lost:
-            send_again(self._ledger, self._broker, lost)
+            self._broker.send_again([record.message for record in lost])
         self._ledger.sent(messages)
         return {message.id for message in messages}
 
