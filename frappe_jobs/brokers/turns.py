@@ -21,6 +21,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from frappe_jobs.ledger.pauses import IS_SITE_PAUSED
 from frappe_jobs.ledger.scripts import RINGS
 from frappe_jobs.message import Message, to_json
 
@@ -32,7 +33,7 @@ PORTION = 10
 COMMON = (
     f"""
 local LOOKS, PORTION = {LOOKS}, {PORTION}
-"""
+{IS_SITE_PAUSED}"""
     + """
 local call, was_cut = redis.call, false
 -- paused, weights: hashes of the bench; a field of paused is "queue", "queue|site" or "|site"
@@ -40,8 +41,7 @@ local is_any_paused = call('EXISTS', paused) == 1
 local is_any_weighed = call('EXISTS', weights) == 1
 
 local function is_paused(queue, site)
-  return is_any_paused and (call('HEXISTS', paused, queue .. '|' .. site) == 1
-    or call('HEXISTS', paused, '|' .. site) == 1)
+  return is_any_paused and is_site_paused(paused, queue, site)
 end
 
 local function cost(site)

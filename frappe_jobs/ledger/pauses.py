@@ -11,6 +11,14 @@ from frappe_jobs.ledger.connection import reachable
 from frappe_jobs.ledger.keys import BenchRedis
 from frappe_jobs.message import Message, to_json
 
+#: Whether a site is paused, in that queue or in all; of a queue as a whole its name is a field.
+IS_SITE_PAUSED = """
+local function is_site_paused(paused, queue, site)
+  return redis.call('HEXISTS', paused, queue .. '|' .. site) == 1
+    or redis.call('HEXISTS', paused, '|' .. site) == 1
+end
+"""
+
 
 class Pause(NamedTuple):
     """What is paused: a queue, a site's part of a queue, or a site in all queues."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.keys import JobKeys
 from frappe_jobs.ledger.limits import ENTER_LIMITS, LEAVE_LIMITS, LIMITS_OF
+from frappe_jobs.ledger.pauses import IS_SITE_PAUSED
 
 #: Gives a job's keys their Python names as locals.
 OF_JOB = f"""
@@ -172,10 +173,9 @@ if token ~= '' and begun ~= run then
   if ahead_in ~= '' then
     local at_front = {{unpack(KEYS, {len(JobKeys._fields) + 3})}}
     if redis.call('EXISTS', unpack(at_front)) > 0 then return {{-12}} end
-""" + """
+""" + IS_SITE_PAUSED + """
     if redis.call('EXISTS', paused) == 1 and (redis.call('HEXISTS', paused, ahead_in) == 1
-      or redis.call('HEXISTS', paused, ahead_in .. '|' .. escaped) == 1
-      or redis.call('HEXISTS', paused, '|' .. escaped) == 1) then return {-12} end
+      or is_site_paused(paused, ahead_in, escaped)) then return {-12} end
   end
 end
 if status == 'queued' then
