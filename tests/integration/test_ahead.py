@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from acme import tasks
-from taker import NOW, Taker, message, send, sends
+from taker import NOW, message, send, sends
 
 import frappe_jobs as frappe
-from frappe_jobs import runtime
 from frappe_jobs.celery.transport.ahead import SHORT
 from frappe_jobs.celery.transport.take import AHEAD
 from frappe_jobs.ledger.pauses import Pause
@@ -15,24 +14,6 @@ from frappe_jobs.ledger.record import Attempt, Refusal
 from frappe_jobs.testing import wait_until
 
 A, B = "worker a", "worker b"
-
-
-@pytest.fixture
-def here(bench):
-    return runtime.current()
-
-
-@pytest.fixture
-def taker(here):
-    made = []
-
-    def make(**options):
-        made.append(Taker(here, "default", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def begin(here, taken, who=A):

@@ -9,31 +9,13 @@ from collections import Counter
 import pytest
 import redis
 from acme import tasks
-from taker import NOW, Taker, message, send, sends
+from taker import NOW, message, send, sends
 
 import frappe_jobs as frappe
 from frappe_jobs import errors, runtime
 from frappe_jobs.brokers.turns import LOOKS, PORTION
 from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import wait_until
-
-
-@pytest.fixture
-def here(bench):
-    return runtime.current()
-
-
-@pytest.fixture
-def taker(here):
-    made = []
-
-    def make(*queues, **options):
-        made.append(Taker(here, *queues or ("default",), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 class TestTurns:
