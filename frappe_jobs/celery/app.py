@@ -105,7 +105,8 @@ class Execute(Task):  # type: ignore[misc]
             self._keep_aside(error)
         name_run(message)
         try:
-            holder = lease.holder(self.request.hostname, os.getpid())
+            delivery = self.request.get(lease.DELIVERY)
+            holder = lease.holder(self.request.hostname, delivery, os.getpid())
             result = runtime.executor.execute(
                 message, holder=holder, timed_out=SoftTimeLimitExceeded,
                 leave=child.leave_nothing(), must_stop=stopping.must_stop,

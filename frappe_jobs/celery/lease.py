@@ -36,9 +36,16 @@ PUT_BACK = 5.0
 IDENTITY = uuid4().hex[:8]
 
 
-def holder(hostname: str, pid: int) -> str:
-    """The name of a lease's holder: a process of a worker."""
-    return f"{hostname}/{IDENTITY}/{pid}"
+#: In a request, for its process: which of the messages that came to this worker it is.
+DELIVERY = "frappe_jobs_delivery"
+
+
+def holder(hostname: str, delivery: object, pid: int) -> str:
+    """The name of a lease's holder: a process of a worker, with one message that came to it.
+
+    The same message may come to a worker twice, and to the same process where it runs threads.
+    """
+    return f"{hostname}/{IDENTITY}.{delivery}/{pid}"
 
 
 class LeaseKeeper(ConsumerStep):
@@ -46,7 +53,7 @@ class LeaseKeeper(ConsumerStep):
 
     def start(self, consumer: Any) -> None:
         runtime = runtime_of(consumer.app)
-        _keep(runtime, consumer.hostname)
+        _keep(runtime)
         unacked = str(getattr(consumer.task_consumer.channel, "unacked_key", ""))
         if unacked.startswith(runtime.settings.prefix):  # Redis, and not a team's own messages
             # kombu itself looks only every 100 seconds.
@@ -56,11 +63,11 @@ class LeaseKeeper(ConsumerStep):
 _keeper: Keeper | None = None
 
 
-def _keep(runtime: Runtime, hostname: str) -> None:
+def _keep(runtime: Runtime) -> None:
     """Keep leases until this process ends, also while it reconnects and shuts down."""
     global _keeper
     if _keeper is None:
-        _keeper = Keeper(runtime, hostname)
+        _keeper = Keeper(runtime)
         _keeper.start()
 
 
@@ -72,8 +79,8 @@ class Keeper:
     library can stop it.
     """
 
-    def __init__(self, runtime: Runtime, hostname: str) -> None:
-        self._ledger, self._hostname = runtime.make_ledger(), hostname
+    def __init__(self, runtime: Runtime) -> None:
+        self._ledger = runtime.make_ledger()
         self._lease = runtime.settings.lease
         #: When each request's lease was last renewed; both threads only set whole values.
         self._renewed: dict[Any, float] = {}
@@ -93,7 +100,7 @@ class Keeper:
         if not requests:
             return
         asked = time.monotonic()  # the lease lasts from then on, however late the answer comes
-        pairs = [(request.id, holder(self._hostname, request.worker_pid)) for request in requests]
+        pairs = [(request.id, request.holder) for request in requests]
         try:
             lost = self._ledger.renew(pairs)
         except BrokerUnavailable as error:

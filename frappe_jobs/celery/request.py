@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial, wraps
+from itertools import count
 from typing import Any, TypeVar
 
 from billiard.einfo import ExceptionWithTraceback
@@ -20,7 +21,7 @@ from celery.worker.strategy import default
 from frappe_jobs.celery.ahead import taken_ahead
 from frappe_jobs.celery.apps import runtime_of
 from frappe_jobs.celery.fault import fault_of_job
-from frappe_jobs.celery.lease import holder
+from frappe_jobs.celery.lease import DELIVERY, holder
 from frappe_jobs.celery.log_format import about, about_request
 from frappe_jobs.celery.processes import end, end_orphans, send_signal
 from frappe_jobs.celery.stopping import stopping
@@ -47,6 +48,10 @@ KILLING = ("SIGKILL", "KILL", signal.SIGKILL)
 
 #: Seconds that Celery's own timers have before we enforce a time limit ourselves.
 OVERDUE = 5.0
+
+
+#: Numbers what comes to this worker.
+_deliveries = count(1)
 
 
 class NoJob(InvalidTaskError):  # type: ignore[misc]
@@ -108,6 +113,7 @@ class JobRequest(SafeRequest):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._request_dict[DELIVERY] = next(_deliveries)
         if not any(self.time_limits):  # not sent by us
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
@@ -188,22 +194,27 @@ class JobRequest(SafeRequest):
         def note(runtime: Runtime, message: Message) -> None:
             if is_terminated:  # by a revoke; Celery drops the message
                 reason = "terminated by Celery"
-                runtime.end_from_outside(message, CANCELLED, reason, self._holder)
-            elif self._holder:  # the message comes back at once
+                runtime.end_from_outside(message, CANCELLED, reason, self.holder)
+            elif self.holder:  # the message comes back at once
                 ledger = runtime.ledger
                 give_up = ledger.hand_back if stopping.handing_back else ledger.release
-                give_up(message, self._holder)
+                give_up(message, self.holder)
 
         self._write(note)
 
     def _end(self, reason: str) -> None:
         """Write its end; twice does no harm, as only a job's first end counts."""
-        self._write(lambda runtime, message: runtime.killed(message, reason, self._holder))
+        self._write(lambda runtime, message: runtime.killed(message, reason, self.holder))
 
     @property
-    def _holder(self) -> str | None:
-        """This run's holder: if the job now runs elsewhere, this run may not end it."""
-        return holder(self.hostname, self.worker_pid) if self.worker_pid else None
+    def holder(self) -> str | None:
+        """This run's holder, None before it is with a process.
+
+        If the job now runs elsewhere, this run may not end it.
+        """
+        if not self.worker_pid:
+            return None
+        return holder(self.hostname, self._request_dict[DELIVERY], self.worker_pid)
 
     def _write(self, note: Callable[[Any, Message], None]) -> None:
         """Write to the ledger; if it is out of reach, a thread tries on and the worker goes on."""

@@ -93,6 +93,22 @@ def test_a_message_that_comes_twice_waits_until_the_first_run_has_ended(served):
     assert runs(served, "twice") == ["begin", "end"]
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_message_that_comes_twice_to_one_worker_waits_as_well(make, pool):
+    """Also where its processes cannot be told apart: threads have one number."""
+    bench = make()
+    bench.use()
+    with bench.worker("--pool", pool, "--concurrency", "2", "--queue", "default"):
+        with frappe.site("site1"):
+            job = begun(bench, "twice", seconds=1.5 * LEASE)
+            here = runtime.current()
+            here.broker.send_again([here.ledger.read(job.message_id).message])
+            job.wait(20)
+            wait_until(lambda: here.broker.depth("default") == 0, 20)
+            frappe.enqueue(tasks.ping).wait(10)
+    assert runs(bench, "twice") == ["begin", "end"]
+
+
 def test_a_killed_workers_job_is_started_again_once_its_lease_is_over(bench):
     with two_workers(bench) as workers:
         job = begun(bench, "killed", seconds=1.0)
@@ -144,6 +160,7 @@ class Copy:
 
     def __init__(self, id, worker_pid):
         self.id, self.worker_pid, self.time_start = id, worker_pid, time.time()
+        self.holder = f"another@host/1/{worker_pid}"
 
     def enforce_time_limits(self):
         pass
@@ -158,7 +175,7 @@ def test_a_process_that_holds_only_a_copy_of_what_runs_elsewhere_is_not_killed(
         job = begun(bench, "copied", seconds=60)
         copies = [Copy(job.message_id, process.pid)]
         monkeypatch.setattr(lease, "running", lambda: copies)
-        keeper = lease.Keeper(here, "another@host")
+        keeper = lease.Keeper(here)
         for _ in range(3):
             keeper._renew()
             keeper._watch()
