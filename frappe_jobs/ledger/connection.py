@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -30,22 +32,49 @@ class FreshPool(redis.ConnectionPool):
     """Connects anew what nobody has used for a while, rather than find out too late that it broke.
 
     A command that gets no answer may have been executed or not, so none is sent twice.
+
+    What redis-py 8 notes of each use (metrics, events) takes longer than a short command, so a
+    connection stays in use as far as that knows, and is handed on here.
     """
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
-        connection: Any = super().get_connection(*arguments, **options)
-        if time.monotonic() - getattr(connection, "released_at", float("inf")) > IDLE:
-            connection.disconnect()
-            try:
-                connection.connect()
-            except BaseException:
-                self.release(connection)
-                raise
+        if self.pid != os.getpid() or not (connection := self._pop()):
+            return super().get_connection(*arguments, **options)
+        idle, connection.released_at = time.monotonic() - connection.released_at, None
+        try:
+            if idle > IDLE or _is_broken(connection):
+                connection.disconnect()
+            connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
         return connection
 
     def release(self, connection: Any) -> None:
-        connection.released_at = time.monotonic()
-        super().release(connection)
+        if connection.pid != os.getpid() or getattr(connection, "should_reconnect", bool)():
+            super().release(connection)
+        elif getattr(connection, "released_at", None) is None:
+            connection.released_at = time.monotonic()
+            self._free.append(connection)
+
+    def reset(self) -> None:
+        """Forget all connections: also in a process that was forked."""
+        self._free: deque[Any] = deque()
+        super().reset()
+
+    def _pop(self) -> Any:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
+
+def _is_broken(connection: Any) -> bool:
+    """Whether it has ended, or has something to read that nobody waits for."""
+    try:
+        return bool(connection.can_read())
+    except (redis.RedisError, OSError):
+        return True
 
 
 class Packer(HiredisRespSerializer):
