@@ -13,6 +13,8 @@ ahead lets one more pass, and writes without looking; it has only one process to
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import Any
 
 from celery.concurrency.prefork import TaskPool
@@ -32,26 +34,41 @@ class TakenAhead:
     """The requests that this worker has taken ahead, each for a moment."""
 
     def __init__(self) -> None:
-        self._requests: set[Any] = set()
+        #: In the order in which they came, with the time after which each is put back.
+        self._requests: deque[tuple[float, Any]] = deque()
+        #: When they are looked at next: rarely, as a timer costs about as much as a message.
+        self._looks_at = 0.0
 
     def note(self, request: Any, timer: Any) -> None:
         """Put it back soon, unless it has begun by then."""
-        self._requests.add(request)
-        timer.call_after(WAIT, self._give_back, (request,))
+        now = time.monotonic()
+        self._requests.append((now + WAIT, request))
+        if self._looks_at <= now:  # also where Celery has dropped its timers
+            self._look_in(WAIT, timer)
 
     def give_back(self) -> None:
         """Put back what has not begun."""
-        for request in [*self._requests]:
-            self._give_back(request)
+        while self._requests:
+            _give_back(self._requests.popleft()[1])
 
-    def _give_back(self, request: Any) -> None:
-        if request not in self._requests:
-            return
-        self._requests.discard(request)
-        if request.time_start or request.acknowledged:
-            return
-        request.message.channel.qos.ahead.waits()
-        request.reject(requeue=True)
+    def _look_in(self, seconds: float, timer: Any) -> None:
+        self._looks_at = time.monotonic() + seconds
+        timer.call_after(seconds, self._look, (timer,))
+
+    def _look(self, timer: Any) -> None:
+        try:
+            while self._requests and self._requests[0][0] <= time.monotonic():
+                _give_back(self._requests.popleft()[1])
+        finally:
+            if self._requests:
+                self._look_in(WAIT / 2, timer)
+
+
+def _give_back(request: Any) -> None:
+    if request.time_start or request.acknowledged:
+        return
+    request.message.channel.qos.ahead.waits()
+    request.reject(requeue=True)
 
 
 taken_ahead = TakenAhead()

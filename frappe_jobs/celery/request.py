@@ -114,6 +114,9 @@ class JobRequest(SafeRequest):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._request_dict[DELIVERY] = next(_deliveries)
+        # Its process gets what was decoded here, once.
+        self._body, self._content_type, self._content_encoding = self._payload, None, None
+        del self._request_dict["args"], self._request_dict["kwargs"]
         if not any(self.time_limits):  # not sent by us
             timeout = self._request_dict[HEADER]["timeout"]
             self.time_limits = timeout + runtime_of(self._app).settings.timeout_grace, timeout
