@@ -169,9 +169,11 @@ class Message:
 
     def header(self) -> dict[str, Any]:
         """All but the arguments: what whoever looks at a queue reads, without running anything."""
-        given = {name: value for name, value in self.__dict__.items() if value is not None}
-        header = {"version": VERSION} | {name: given[name] for name in _KINDS if name in given}
-        return header | (self.retry._header() if self.retry else {})
+        header: dict[str, Any] = {"version": VERSION}
+        for name in _KINDS:
+            if (value := self.__dict__.get(name)) is not None:
+                header[name] = value
+        return header | self.retry._header() if self.retry else header
 
     @property
     def header_json(self) -> str:
@@ -340,6 +342,12 @@ class Sending:
     at: float | None = None
     #: Whether it takes the place of its id's job, if that waits, or else waits behind it.
     replaces: bool = False
+
+    def pushed(self, push: tuple[str, str, str]) -> Sending:
+        """The same, with what is pushed (``replace`` takes as long as the rest of a sending)."""
+        made: Sending = object.__new__(Sending)
+        made.__dict__.update(self.__dict__, push=push)
+        return made
 
     def to_json(self) -> str:
         """The message and how it is to be sent, as an outbox keeps it beside the claim."""

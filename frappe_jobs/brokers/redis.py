@@ -15,7 +15,6 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -112,7 +111,7 @@ class RedisBroker(KombuBroker):
         written: list[bool] = []
         for start in range(0, len(sendings), CHUNK):
             chunk = [
-                sent if sent.at is not None else replace(sent, push=self._push(sent.message))
+                sent if sent.at is not None else sent.pushed(self._push(sent.message))
                 for sent in sendings[start : start + CHUNK]
             ]  # fmt: skip
             try:
