@@ -68,7 +68,7 @@ docs: venv  ## the site, in build/site: no warning, no dead link
 reference: venv  ## docs/settings.md, docs/api.md and the manual page, made from the code
 	$(BIN)/python docs/generate.py
 
-benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about four minutes
+benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about eight minutes
 	$(BIN)/python -m benchmarks --write docs $(ARGS)
 
 $(VENV)/benchmarks: $(VENV)/installed

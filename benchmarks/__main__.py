@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import arena, machine
 from benchmarks.contenders import BARE, OURS, PEERS, PLAIN
 from benchmarks.report import Results, schedule_text, text, with_schedule
-from benchmarks.rooms import drain, enqueue, many, memory, schedule
+from benchmarks.rooms import drain, enqueue, life, many, memory, schedule, start
 
 NAME = "benchmarks"
 #: Where the page quotes the text.
@@ -28,6 +28,9 @@ class Sizes:
     batch: int = 1_000
     warm_up: int = 200
     seconds: float = 1.0
+    starts: int = 60
+    lives: int = 2_000
+    few_rounds: int = 5
     memory_jobs: int = 10_000
     sites: int = 1_000
     ticks: int = 1_000
@@ -36,7 +39,8 @@ class Sizes:
 
 
 QUICK = Sizes(
-    rounds=1, calls=20, batch=50, warm_up=50, seconds=0.05, memory_jobs=100,
+    rounds=1, calls=20, batch=50, warm_up=50, seconds=0.05, starts=3, lives=20, few_rounds=1,
+    memory_jobs=100,
     sites=20, ticks=20, stock_due=20, schedule_rounds=1,
 )  # fmt: skip
 
@@ -58,9 +62,11 @@ def run(sizes: Sizes, *, peers: bool = True) -> Results:
                 jobs=sizes.warm_up, seconds=sizes.seconds, rounds=sizes.rounds,
             ),
         ]  # fmt: skip
+        starts = start.measure(place, contenders, jobs=sizes.starts, rounds=sizes.few_rounds)
+        lives = life.measure(place, jobs=sizes.lives, rounds=sizes.few_rounds)
         held = memory.measure(place, jobs=sizes.memory_jobs)
     facts["load"] = f"{before} before, {machine.load()} after (its own)"
-    return Results(facts, rates, held, run_schedule(sizes), contenders)
+    return Results(facts, rates, starts, lives, held, run_schedule(sizes), contenders)
 
 
 def run_schedule(sizes: Sizes) -> schedule.Schedule:

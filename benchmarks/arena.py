@@ -37,10 +37,14 @@ class Producer:
 
     def ask(self, call: str, count: int = 1) -> float:
         """Have it make that call; how many seconds it took."""
+        return float(self.say(call, count))
+
+    def say(self, call: str, count: int = 1) -> str:
+        """Have it make that call; its answer."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(f"{call} {count}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        return self._process.stdout.readline()
 
 
 class Arena:

@@ -1,14 +1,26 @@
 """A process that makes calls when it is told to, and answers how many seconds each took.
 
+``starts`` sends jobs one by one to an idle worker, and answers how many seconds later each started.
+
 python -m benchmarks.producer MODULE  # then lines such as "enqueue 300" on standard input
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import random
+import socket
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from importlib import import_module
+
+STAMPS = socket.SOCK_DGRAM
+TIMEOUT = 60
+#: Seconds between two jobs, in which the worker comes to rest.
+REST = 0.02, 0.06
 
 
 def main(module: str) -> None:
@@ -16,9 +28,26 @@ def main(module: str) -> None:
     for line in sys.stdin:
         call, count = line.split()
         gc.collect()
+        if call == "starts":
+            print(json.dumps(starts(contender.enqueue_stamp, int(count))), flush=True)
+            continue
         begin = time.perf_counter()
         getattr(contender, call)(int(count))
         print(time.perf_counter() - begin, flush=True)
+
+
+def starts(enqueue: Callable[[str], object], count: int) -> list[float]:
+    """Seconds from each call to the start of its job, after one that is not counted."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, STAMPS) as stamps:
+        stamps.settimeout(TIMEOUT)
+        stamps.bind(address := f"{folder}/stamps")
+        for _ in range(count + 1):
+            begin = time.time()
+            enqueue(address)
+            found.append(float(stamps.recv(64)) - begin)
+            time.sleep(random.uniform(*REST))
+    return found[1:]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contenders import OURS, Contender
+from benchmarks.contenders import BARE, OURS, Contender
+from benchmarks.rooms import life, start
 from benchmarks.rooms.memory import FLAT, Held, Memory
 from benchmarks.rooms.schedule import FRAPPE_ORIGIN, FRAPPE_TICK
 from benchmarks.rooms.schedule import TITLE as SCHEDULE
@@ -23,6 +24,8 @@ class Results:
 
     facts: Mapping[str, str]
     rates: Sequence[Rates]
+    starts: start.Starts
+    lives: life.Lives
     memory: Memory | None
     schedule: Schedule
     contenders: Sequence[Contender]
@@ -32,8 +35,10 @@ def text(results: Results) -> str:
     parts: list[Iterable[str]] = [
         _pairs(results.facts),
         *(_rates(one) for one in results.rates),
+        _starts(results.starts),
+        _lives(results.lives),
         *([_memory(results.memory)] if results.memory else []),
-        _claims([one.claim for one in results.rates], results.memory),
+        _claims(results),
         _pairs({one.name: one.remark for one in results.contenders}),
         _schedule(results.schedule),
     ]
@@ -70,6 +75,21 @@ def _rates(rates: Rates) -> Iterator[str]:
     for name, series in rates.series.items():
         ratio = rates.ratio(name)
         yield f"  {name:<28}{series.median:>10,.0f}{series.spread:>9.0%}{ratio:>8.2f}"
+
+
+def _starts(starts: start.Starts) -> Iterator[str]:
+    jobs = len(starts.found[OURS.name])
+    yield f"{start.TITLE} (milliseconds; {jobs} jobs, one after another)"
+    yield f"  {'':<28}{'median':>10}{'99 of 100':>12}"
+    for name in starts.found:
+        yield f"  {name:<28}{starts.median(name):>10.2f}{starts.late(name):>12.2f}"
+
+
+def _lives(lives: life.Lives) -> Iterator[str]:
+    yield f"{life.TITLE} (of its processor; {lives.jobs:,} jobs, sent one by one)"
+    yield f"  {'':<28}{'milliseconds':>14}{'commands':>10}{'bytes kept':>12}"
+    for name, cost in lives.found.items():
+        yield f"  {name:<28}{cost.milliseconds:>14.2f}{cost.commands:>10.1f}{cost.kept:>12,.0f}"
 
 
 def _memory(memory: Memory) -> Iterator[str]:
@@ -109,7 +129,9 @@ def _schedule(schedule: Schedule) -> Iterator[str]:
     yield from (f"  {line}" for line in textwrap.wrap(f"* {FRAPPE_ORIGIN}", WIDTH - 2))
 
 
-def _claims(claims: Sequence[Claim], memory: Memory | None) -> Iterator[str]:
+def _claims(results: Results) -> Iterator[str]:
+    claims: Sequence[Claim] = [one.claim for one in results.rates]
+    starts, cost = results.starts, results.lives.found[OURS.name]
     yield "figures (frappe_jobs to Celery with an equal message; the median of the rounds' ratios)"
     yield f"  {'':<28}{'wanted':>10}{'found':>9}{'spread':>9}"
     for claim in claims:
@@ -118,6 +140,15 @@ def _claims(claims: Sequence[Claim], memory: Memory | None) -> Iterator[str]:
             f"  {claim.what:<28}{claim.wanted:>10.2f}{found.median:>9.2f}{found.spread:>9.0%}"
             f"   {claim.verdict}"
         )
-    if memory:
+    behind = starts.median(OURS.name) - starts.median(BARE.name)
+    yield (
+        f"  {'start, ms behind Celery':<28}{start.BEHIND:>10.2f}{behind:>9.2f}{'':>9}"
+        f"   {starts.verdict}"
+    )
+    yield (
+        f"  {'Redis, ms for a job':<28}{life.WANTED:>10.2f}{cost.milliseconds:>9.2f}{'':>9}"
+        f"   {results.lives.verdict}"
+    )
+    if memory := results.memory:
         grown = f"{memory.growth(OURS.name):+.1%}"
         yield f"  {'memory':<28}{f'+{FLAT:.0%}':>10}{grown:>9}{'':>9}   {memory.verdict}"

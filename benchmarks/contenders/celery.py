@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
-from celery import Celery
+from celery import Celery, Task
 
 from benchmarks.contenders.url import URL
-from benchmarks.tasks import ARGUMENTS, noop
+from benchmarks.tasks import ARGUMENTS, noop, stamp
 
 app = Celery("benchmarks", broker=URL, backend=URL)
 app.conf.update(
@@ -36,17 +36,30 @@ def task(arguments: dict) -> int:
     return noop(**arguments)
 
 
+@app.task(name="benchmarks.stamp")
+def stamping(arguments: dict) -> None:
+    stamp(**arguments)
+
+
 def enqueue(count: int) -> None:
     for _ in range(count):
-        task.apply_async(
-            args=(ARGUMENTS,),
-            queue="benchmarks:default",
-            priority=6,
-            shadow="benchmarks.tasks.noop",
-            soft_time_limit=300,
-            time_limit=310,
-            headers=HEADERS,
-        )
+        _send(task, ARGUMENTS)
+
+
+def enqueue_stamp(address: str) -> None:
+    _send(stamping, {"address": address})
+
+
+def _send(task: Task, arguments: dict) -> None:
+    task.apply_async(
+        args=(arguments,),
+        queue="benchmarks:default",
+        priority=6,
+        shadow="benchmarks.tasks.noop",
+        soft_time_limit=300,
+        time_limit=310,
+        headers=HEADERS,
+    )
 
 
 def enqueue_plain(count: int) -> None:

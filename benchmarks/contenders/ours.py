@@ -14,6 +14,11 @@ def enqueue(count: int) -> None:
             frappe.enqueue(METHOD, **ARGUMENTS)
 
 
+def enqueue_stamp(address: str) -> None:
+    with frappe.site("site1"):
+        frappe.enqueue("benchmarks.tasks.stamp", address=address)
+
+
 def enqueue_many(count: int) -> None:
     with frappe.site("site1"):
         frappe.enqueue_many([{"method": METHOD, **ARGUMENTS}] * count)

@@ -10,7 +10,7 @@ from redis import Redis
 from rq import Queue
 
 from benchmarks.contenders.url import URL
-from benchmarks.tasks import ARGUMENTS, noop
+from benchmarks.tasks import ARGUMENTS, noop, stamp
 
 queue = Queue(connection=Redis.from_url(URL))
 
@@ -18,6 +18,10 @@ queue = Queue(connection=Redis.from_url(URL))
 def enqueue(count: int) -> None:
     for _ in range(count):
         queue.enqueue(noop, kwargs=ARGUMENTS)
+
+
+def enqueue_stamp(address: str) -> None:
+    queue.enqueue(stamp, address)
 
 
 if __name__ == "__main__":

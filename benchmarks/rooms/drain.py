@@ -10,7 +10,7 @@ from benchmarks.contenders import BARE, OURS, Contender
 from benchmarks.rounds import Claim, Rates, interleave
 
 TITLE = "drain, one worker process"
-WANTED = 0.8
+WANTED = 2.2
 LEAST, MOST = 50, 5_000
 
 

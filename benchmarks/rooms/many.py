@@ -8,7 +8,7 @@ from benchmarks.rooms.enqueue import sending
 from benchmarks.rounds import Claim, Rates, interleave
 
 TITLE = "enqueue_many against as many calls"
-WANTED = 8.0
+WANTED = 12.0
 NAME = "frappe_jobs, enqueue_many"
 
 

@@ -41,8 +41,10 @@ def test_a_run_of_tiny_sizes_measures_everything_and_claims_nothing(
 
     assert done.returncode == 0, done.stderr
     assert tmp_path.joinpath("benchmarks.txt").read_text(encoding="utf-8") == done.stdout
-    figures = done.stdout.partition("\nfigures")[2].splitlines()[2:6]
-    assert [line.split()[0] for line in figures] == ["enqueue", "enqueue_many", "drain", "memory"]
+    figures = done.stdout.partition("\nfigures")[2].splitlines()[2:8]
+    assert [line.split()[0] for line in figures] == [
+        "enqueue", "enqueue_many", "drain", "start,", "Redis,", "memory",
+    ]  # fmt: skip
     assert all("no claim" in line for line in figures)
     assert_schedule(done.stdout)
 
