@@ -22,6 +22,7 @@ from frappe_jobs.frappe_bench.way_in import state
 WAY_IN = "frappe_jobs.frappe_bench.way_in"
 INSTALLED = "frappe_jobs.frappe_bench.installed"
 LEAVING = "frappe_jobs.deploy.leaving"
+SWITCHING = "frappe_jobs.frappe_bench.switching"
 
 
 #: Frappe's own code leaks a little memory with each job, so a process is replaced after so many.
@@ -132,34 +133,65 @@ def _of_rq(*names: str, **options: Any) -> click.Option:
     is_flag=True,
     help="With off: remove all of the bench from Redis and RabbitMQ, with the jobs that wait.",
 )
-def use_celery(wanted: str, forget: bool) -> None:
+@click.option(
+    "--drain",
+    is_flag=True,
+    help="Switch while the bench works: see its jobs through, and say what to restart and when.",
+)
+@click.option(
+    "--within", type=click.FloatRange(1), default=300.0, show_default=True, metavar="SECONDS",
+    help="With --drain: how long to wait for each thing.",
+)  # fmt: skip
+def use_celery(wanted: str, forget: bool, drain: bool, within: float) -> None:
     """Have the bench's jobs go to Celery, or to RQ again; or say where they go."""
-    if forget and wanted != "off":
-        raise click.UsageError("--forget goes with off.")
-    way_in, folder = import_module(WAY_IN), Path.cwd()
+    if forget and (wanted != "off" or drain):
+        raise click.UsageError("--forget goes with off, and not with --drain.")
+    if drain and wanted == "status":
+        raise click.UsageError("--drain goes with on and off.")
+    folder = Path.cwd()
     try:
-        if wanted != "status":
-            here = import_module("frappe_jobs.runtime").use(folder)
-            waiting = here.ledger.waiting_in_all()
-            if forget:
-                _require_nobody(here)
-            (way_in.switch_on if wanted == "on" else way_in.switch_off)(folder)
-            if forget:
-                import_module(LEAVING).forget(here.in_force, here.broker)
-                click.echo("Nothing of the bench is on its servers any more; "
-                           f"{waiting} of the removed jobs were waiting.")  # fmt: skip
-            elif wanted == "off" and waiting:
-                click.echo(
-                    f"{waiting} jobs wait on Celery: `frappe-jobs worker --burst` runs them, and "
-                    "`frappe-jobs jobs list` shows them.", err=True,
-                )  # fmt: skip
+        if drain:
+            _drain(wanted, folder, within)
+        elif wanted != "status":
+            _switch(wanted, folder, forget)
         now = state(folder)
     except FrappeJobsError as error:
         fail(error, 69 if isinstance(error, BrokerUnavailable) else 1)
     goes = "to Celery" if now == "on" else "to RQ"
     click.echo(f"{now}: the bench's jobs go {goes}.")
-    if wanted != "status":
+    if wanted != "status" and not drain:
         click.echo("Restart its web, worker and schedule processes.")
+
+
+def _switch(wanted: str, folder: Path, forget: bool) -> None:
+    way_in, here = import_module(WAY_IN), import_module("frappe_jobs.runtime").use(folder)
+    waiting = here.ledger.waiting_in_all()
+    if forget:
+        _require_nobody(here)
+    (way_in.switch_on if wanted == "on" else way_in.switch_off)(folder)
+    if forget:
+        import_module(LEAVING).forget(here.in_force, here.broker)
+        click.echo("Nothing of the bench is on its servers any more; "
+                   f"{waiting} of the removed jobs were waiting.")  # fmt: skip
+    elif wanted == "off" and waiting:
+        click.echo(
+            f"{waiting} jobs wait on Celery: `frappe-jobs worker --burst` runs them, and "
+            "`frappe-jobs jobs list` shows them.", err=True,
+        )  # fmt: skip
+
+
+def _drain(wanted: str, folder: Path, within: float) -> None:
+    """Switch step by step; then say what the doctor finds, and exit with 1 for an error."""
+    import_module("frappe_jobs.runtime").use(folder)
+    switching, doctor = import_module(SWITCHING), import_module("frappe_jobs.cli.doctor")
+    if wanted == "on":
+        switching.to_celery(folder, within)
+        is_well = doctor.say_all(folder)
+    else:
+        switching.to_rq(folder, within)
+        is_well = doctor.say_what_is_left(folder)
+    if not is_well:
+        sys.exit(1)
 
 
 def _require_nobody(here: Any) -> None:

@@ -22,6 +22,8 @@ SITE_CONFIG = "site_config.json"
 APPS = "apps.txt"
 #: A site's key: its share of each queue, and what it may be.
 WEIGHT = "frappe_jobs_weight"
+#: The common configuration's key while a Frappe bench is switched: jobs may still be on RQ.
+DRAINING = "frappe_jobs_draining"
 LIGHTEST, HEAVIEST = 0.01, 100
 
 

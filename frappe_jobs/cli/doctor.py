@@ -60,10 +60,19 @@ def doctor(bench: Bench, fix: bool, only_scan: bool, strict: bool, style: str) -
     sys.exit(1 if "error" in levels or (strict and levels != {"ok"}) else 0)
 
 
-def say_what_is_left(sites_path: Path) -> None:
+def say_all(sites_path: Path) -> bool:
+    """Print the findings on a bench that is on Celery; whether none is an error."""
+    logging.disable()
+    found = findings(runtime.use(sites_path))
+    _print(found)
+    return all(finding.level != "error" for finding in found)
+
+
+def say_what_is_left(sites_path: Path) -> bool:
     """Print what is wrong between RQ and Celery on a bench that stays on RQ, if anything is.
 
-    Its cures keep our own commands' name: ``bench worker`` is RQ's there.
+    Its cures keep our own commands' name: ``bench worker`` is RQ's there.  Gives whether none of it
+    is an error.
     """
     logging.disable()
     try:
@@ -72,6 +81,7 @@ def say_what_is_left(sites_path: Path) -> None:
         found = [Finding("error", str(error))]
     for finding in found:
         click.echo(_line(finding))
+    return all(finding.level != "error" for finding in found)
 
 
 def _examine(bench: Bench, fix: bool) -> Sequence[Finding]:

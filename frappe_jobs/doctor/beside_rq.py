@@ -11,7 +11,7 @@ from frappe_jobs.doctor.text import names, number, of_sites
 from frappe_jobs.host.port import Host
 from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq
 from frappe_jobs.servers.in_force import SettingsInForce
-from frappe_jobs.sites_folder import APPS, app_names, read_common, version_of
+from frappe_jobs.sites_folder import APPS, DRAINING, app_names, read_common, version_of
 from frappe_jobs.texts.finding import Finding
 
 APP = "frappe_jobs"
@@ -25,6 +25,7 @@ def check_beside_rq(
     url = settings.redis_queue or settings.redis_url
     rq = look_at_rq(url, settings.bench_id, settings.queues)
     yield from check_switch(state, ours, rq)
+    yield from check_draining(settings)
     if state != "off":  # else nothing of ours is expected
         yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
         yield from check_rq_auth(settings)
@@ -91,6 +92,13 @@ def _on_rqs_side(rq: SeenOfRQ | None) -> str:
 
 def _queues(rq: SeenOfRQ) -> str:
     return ", ".join(f"{queue} {count:,}" for queue, count in rq.waiting.items())
+
+
+def check_draining(settings: Settings) -> Iterator[Finding]:
+    """Whether a switch to Celery was begun and did not come to its end."""
+    if read_common(settings.sites_path).get(DRAINING):
+        what = "A switch to Celery was begun and has not come to its end: jobs may wait on RQ."
+        yield Finding("warning", what, "bench use-celery on --drain goes on from there.")
 
 
 def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterator[Finding]:

@@ -15,12 +15,18 @@ APP = "frappe_jobs"
 
 def anywhere(*, but: str | None = None, unknown: bool) -> bool:
     """Whether a site, except ``but``, has it; ``unknown`` is the answer of an unreachable site."""
-    return any(_has_it(site, unknown) for site in runtime().host.sites() if site != but)
+    others = (_has_it(site) for site in runtime().host.sites() if site != but)
+    return any(unknown if has_it is None else has_it for has_it in others)
 
 
-def _has_it(site: str, unknown: bool) -> bool:
+def by_site() -> dict[str, bool | None]:
+    """Whether each site of the bench has it; None for a site that cannot be reached."""
+    return {site: _has_it(site) for site in runtime().host.sites()}
+
+
+def _has_it(site: str) -> bool | None:
     try:
         return APP in runtime().host.read(site, frappe.get_installed_apps)
     except Exception as error:  # its database is away, or its configuration is wrong
         logger.debug("the apps of %s are not known: %s", site, error)
-        return unknown
+        return None

@@ -34,7 +34,7 @@ def bench_arguments(apps: Callable[[], Collection[str]] = frappe.get_installed_a
             "document",
             lambda value: isinstance(value, BaseDocument),
             lambda document: _pack(document, travels),
-            _unpack,
+            document_of,
         ),
         of_type(
             bound.BoundTo,
@@ -83,7 +83,7 @@ def _pack(document: BaseDocument, travels: Callable[[Any], bool]) -> dict[str, A
     return kept
 
 
-def _unpack(values: dict[str, Any]) -> BaseDocument:
+def document_of(values: dict[str, Any]) -> BaseDocument:
     """The document as it was sent; its row is not read."""
     doctype = values.get("doctype")
     if not isinstance(doctype, str):

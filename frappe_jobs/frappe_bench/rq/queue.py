@@ -143,14 +143,38 @@ class BenchQueue:
             return _run_here(func, args or (), call, job_id)
         if func not in (execute_job, BenchJob.func_name):  # later versions give its path
             call = {"method": func, "kwargs": call}
+        sending = self.composed(
+            call, args, timeout=timeout, at_front=at_front, job_id=job_id, on_success=on_success,
+            on_failure=on_failure, **rqs,
+        )  # fmt: skip
+        if job_id and _was_looked_up(site_and_id(job_id)[1]):
+            sending = replace(sending, claim=True)
+        with frappes_errors():
+            job = _send(sending)
+        return job and BenchJob(job._record)
+
+    def composed(
+        self,
+        call: Mapping[str, Any],
+        args: Any = None,
+        *,
+        timeout: Any = None,
+        at_front: bool = False,
+        job_id: str | None = None,
+        on_success: Any = None,
+        on_failure: Any = None,
+        **rqs: Any,
+    ) -> Sending:
+        """What is sent for a call as Frappe's enqueue gives it: ``method``, ``kwargs``, ``user``, …
+
+        Raises what the caller must mend.
+        """
         method, arguments = call["method"], dict(call.get("kwargs") or {})
         positional(method, args, arguments)
         options: dict[str, Any] = {"job_name": call.get("job_name")}
         options |= given(rqs) | taken_out(method, arguments)
-        host = runtime().host
         if callable(method) and (parts := bound.split(method)):
             method, arguments[bound.SELF] = parts
-        own_id = site_and_id(job_id)[1] if job_id else None
         message = runtime().dispatcher.compose(
             method,
             arguments,
@@ -161,22 +185,15 @@ class BenchQueue:
                 on_success=function_of(on_success),
                 on_failure=kept(function_of(on_failure)),
                 at_front=at_front,
-                job_id=own_id,
+                job_id=site_and_id(job_id)[1] if job_id else None,
                 **options,
             ),
-            host.require_current(),
+            runtime().host.require_current(),
             is_checked=False,
         )
         if (user := call.get("user")) and user != message.user:  # who enqueued it, not who commits
             message = replace(message, user=user)
-        sending = Sending(
-            message,
-            claim=own_id is not None and _was_looked_up(own_id),
-            replaces=bool(options.get("debounce")),
-        )
-        with frappes_errors():
-            job = _send(sending)
-        return job and BenchJob(job._record)
+        return Sending(message, replaces=bool(options.get("debounce")))
 
     def enqueue(self, f: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """RQ's short form: some keywords are options, the others are the function's."""

@@ -13,9 +13,12 @@ from typing import Any
 import frappe
 from frappe import realtime
 from frappe.utils import background_jobs
+from rq.exceptions import NoSuchJobError
+from rq.job import JobStatus
 
 from frappe_jobs.errors import FrappeJobsError
-from frappe_jobs.frappe_bench.rq.transport import install_in_what_is_loaded
+from frappe_jobs.frappe_bench.rq.transport import frappes, install_in_what_is_loaded
+from frappe_jobs.sites_folder import DRAINING
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +51,28 @@ def get_queues(connection: Any = None) -> list[Any]:
 
 
 def get_job(job_id: str) -> Any:
-    """The newest job of that id on the open site; None if none is known."""
+    """The newest job of that id on the open site; None if none is known.
+
+    While the bench is switched it may still wait or run on RQ.
+    """
     if sys._getframe(1).f_code is ENQUEUE:
         _room("rq.queue").note_look_up(job_id)
-    return _room("rq.queue").BenchQueue("default").fetch_job(background_jobs.create_job_id(job_id))
+    name = background_jobs.create_job_id(job_id)
+    found = _room("rq.queue").BenchQueue("default").fetch_job(name)
+    if frappe.conf.get(DRAINING) and not (found and found.is_queued or found and found.is_started):
+        return _open_on_rq(name) or found
+    return found
+
+
+def _open_on_rq(name: str) -> Any:
+    """RQ's own job of that id, if it waits or runs there."""
+    try:
+        job = frappes("frappe.utils.background_jobs", "Job").fetch(
+            name, connection=background_jobs.get_redis_conn()
+        )
+    except NoSuchJobError:
+        return None
+    return job if job.get_status() in (JobStatus.QUEUED, JobStatus.STARTED) else None
 
 
 def get_workers(queue: Any = None) -> list[Any]:
