@@ -22,8 +22,9 @@ SITE_CONFIG = "site_config.json"
 APPS = "apps.txt"
 #: A site's key: its share of each queue, and what it may be.
 WEIGHT = "frappe_jobs_weight"
-#: The common configuration's key while a Frappe bench is switched: jobs may still be on RQ.
-DRAINING = "frappe_jobs_draining"
+#: Keys of a Frappe bench's common configuration: jobs go to RQ though the app is installed; it is
+#: being switched, and jobs may wait on either side.
+OFF, DRAINING = "frappe_jobs_off", "frappe_jobs_draining"
 LIGHTEST, HEAVIEST = 0.01, 100
 
 

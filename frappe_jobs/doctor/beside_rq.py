@@ -25,7 +25,7 @@ def check_beside_rq(
     url = settings.redis_queue or settings.redis_url
     rq = look_at_rq(url, settings.bench_id, settings.queues)
     yield from check_switch(state, ours, rq)
-    yield from check_draining(settings)
+    yield from check_draining(settings, "off" if state == "off" else "on")
     if state != "off":  # else nothing of ours is expected
         yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
         yield from check_rq_auth(settings)
@@ -94,11 +94,12 @@ def _queues(rq: SeenOfRQ) -> str:
     return ", ".join(f"{queue} {count:,}" for queue, count in rq.waiting.items())
 
 
-def check_draining(settings: Settings) -> Iterator[Finding]:
-    """Whether a switch to Celery was begun and did not come to its end."""
+def check_draining(settings: Settings, wanted: str) -> Iterator[Finding]:
+    """Whether a switch was begun and did not come to its end."""
     if read_common(settings.sites_path).get(DRAINING):
-        what = "A switch to Celery was begun and has not come to its end: jobs may wait on RQ."
-        yield Finding("warning", what, "bench use-celery on --drain goes on from there.")
+        where = "RQ" if wanted == "on" else "Celery"
+        what = f"A switch was begun and has not come to its end: jobs may wait on {where}."
+        yield Finding("warning", what, f"bench use-celery {wanted} --drain goes on from there.")
 
 
 def check_installed(settings: Settings, installed: Mapping[str, bool]) -> Iterator[Finding]:

@@ -25,10 +25,11 @@ from frappe_jobs.frappe_bench.rq import transport
 from frappe_jobs.frappe_bench.rq.carry_over import carry_over
 from frappe_jobs.frappe_bench.rq.queue import require_broker
 from frappe_jobs.ledger.rq import SeenOfRQ, look_at_rq
-from frappe_jobs.sites_folder import COMMON_CONFIG, DRAINING, write_object
 
-#: Seconds between two looks, and between two lines that say what is waited for.
-PAUSE, SAID = 0.5, 10.0
+#: Seconds between two looks, until the first line that says what is waited for, and to the next.
+PAUSE, FIRST, SAID = 0.5, 2.0, 10.0
+#: Seconds in which a worker of RQ's that can take a job takes one.
+TAKES = 10.0
 #: How many of an error's last characters are shown.
 TAIL = 2000
 
@@ -45,14 +46,13 @@ def to_celery(sites_path: Path, within: float) -> None:
     _install_on_sites(sites_path)
     require_broker()
     _step(2, "Switch. New jobs go to Celery from now on; RQ's workers run what waits for them.")
-    write_object(sites_path / COMMON_CONFIG, {DRAINING: True})
-    way_in.switch_on(sites_path)
+    way_in.begin(sites_path, "on")
     transport.install()
     _drain_rq(within)
     _tell_to_restart(3, sites_path)
     _until(_not_yet_ours, within)
     refused = _drain_rq(within)
-    write_object(sites_path / COMMON_CONFIG, {}, remove=[DRAINING])
+    way_in.complete(sites_path)
     _run_a_job_on_each_queue(4, within)
     if refused:
         raise FrappeJobsError(
@@ -73,13 +73,13 @@ def to_rq(sites_path: Path, within: float) -> None:
               f"{_name(sites_path)}-frappe-schedule")  # fmt: skip
         _until(lambda: here.timetable.leader() and "a scheduler of ours leads", within)
     _step(2, "Switch. New jobs go to RQ from now on; our workers run what waits for them.")
-    way_in.switch_off(sites_path)
-    write_object(sites_path / COMMON_CONFIG, {}, remove=[DRAINING])
-    transport.uninstall()
+    way_in.begin(sites_path, "off")
     _until(partial(_left_on_celery, sites_path), within)
     _tell_to_restart(3, sites_path)
     _until(_not_yet_rqs, within)
     _until(partial(_left_on_celery, sites_path), within)
+    way_in.complete(sites_path)
+    transport.uninstall()
     _run_a_job_on_each_queue(4, within)
     if later := here.ledger.count_delayed(here.settings.queues).delayed:
         raise FrappeJobsError(
@@ -102,15 +102,22 @@ def _install_on_sites(sites_path: Path) -> None:
 
 
 def _drain_rq(within: float) -> list[str]:
-    """Wait for RQ's workers, then carry over what is left; the ids of what cannot be."""
-    end = time.monotonic() + within
+    """Let RQ's workers run what waits, then carry over what is left; the ids of what cannot be.
+
+    They are not waited for once they take no more: they may be stopped, or all be busy.
+    """
+    end, least, since = time.monotonic() + within, sys.maxsize, time.monotonic()
 
     def left() -> str:
-        seen = _on_rq()
-        busy = seen.waiting and seen.workers and time.monotonic() < end
-        return f"{sum(seen.waiting.values())} jobs wait on RQ" if busy else ""
+        nonlocal least, since
+        seen, now = _on_rq(), time.monotonic()
+        waiting = sum(seen.waiting.values())
+        if waiting < least:
+            least, since = waiting, now
+        is_over = not seen.workers or now > end or now - since > TAKES
+        return "" if is_over or not waiting else f"{waiting} jobs wait on RQ"
 
-    _until(left, within + PAUSE)
+    _until(left, within + TAKES)
     carried = carry_over()
     click.echo(f"  {carried.count} jobs that waited on RQ are carried over.")
     for job_id, why in carried.refused.items():
@@ -185,7 +192,7 @@ def _tell_to_restart(number: int, sites_path: Path) -> None:
 
 def _until(left: Callable[[], str | None | bool], within: float) -> None:
     """Wait until nothing is left; says what is; raises FrappeJobsError when the time is over."""
-    end, said_at = time.monotonic() + within, -SAID
+    end, said_at = time.monotonic() + within, time.monotonic() + FIRST - SAID
     while why := left():
         if time.monotonic() > end:
             raise FrappeJobsError(

@@ -11,12 +11,10 @@ from typing import Any
 
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.frappe_bench.rq import transport
-from frappe_jobs.sites_folder import COMMON_CONFIG, read_common, write_object
+from frappe_jobs.sites_folder import COMMON_CONFIG, DRAINING, OFF, read_common, write_object
 
 KEY = "extra_config"
 WAY_IN = f"{__name__}.use_celery"
-#: The key that keeps the bench on RQ though the app is installed.
-OFF = "frappe_jobs_off"
 
 
 def use_celery() -> dict[str, Any]:
@@ -28,17 +26,18 @@ def use_celery() -> dict[str, Any]:
 def state(sites_path: Path) -> str:
     """``on``, ``off``, or ``undecided``: it was switched neither on nor off."""
     config = read_common(sites_path)
-    if WAY_IN in _named(config):
-        return "on"
-    return "off" if config.get(OFF) else "undecided"
+    if config.get(OFF):  # also while jobs of ours still wait, and our way in stays
+        return "off"
+    return "on" if WAY_IN in _named(config) else "undecided"
 
 
 def switch_on(sites_path: Path) -> bool:
     """Add our function to ``extra_config``, beside others; False if it was there."""
     config = read_common(sites_path)
     named = _named(config)
-    if WAY_IN in named:
+    if WAY_IN in named and not config.get(OFF):
         return False
+    named = [path for path in named if path != WAY_IN]
     value = [*named, WAY_IN] if named or isinstance(config.get(KEY), list) else WAY_IN
     write_object(sites_path / COMMON_CONFIG, {KEY: value}, remove=[OFF])
     return True
@@ -61,6 +60,23 @@ def switch_off(sites_path: Path, *, remember: bool = True) -> bool:
             changes[KEY] = left
     write_object(sites_path / COMMON_CONFIG, changes, remove=gone)
     return was_on
+
+
+def begin(sites_path: Path, wanted: str) -> None:
+    """Switch, for as long as jobs may wait where they went before."""
+    write_object(sites_path / COMMON_CONFIG, {DRAINING: True})
+    if wanted == "on":
+        switch_on(sites_path)
+    else:
+        # Our way in stays: whoever looks for a job finds it on either side.
+        write_object(sites_path / COMMON_CONFIG, {OFF: True})
+
+
+def complete(sites_path: Path) -> None:
+    """Nothing waits any more where jobs went before."""
+    if state(sites_path) == "off":
+        switch_off(sites_path)
+    write_object(sites_path / COMMON_CONFIG, {}, remove=[DRAINING])
 
 
 def _named(config: Mapping[str, Any]) -> list[str]:

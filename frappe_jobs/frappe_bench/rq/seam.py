@@ -18,7 +18,7 @@ from rq.job import JobStatus
 
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench.rq.transport import frappes, install_in_what_is_loaded
-from frappe_jobs.sites_folder import DRAINING
+from frappe_jobs.sites_folder import DRAINING, OFF
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ def get_queue(qtype: str, is_async: bool = True) -> Any:
     During a migrate it raises redis-py's ConnectionError if no job can be sent: Frappe's enqueue
     then calls the method itself.
     """
+    if frappe.conf.get(OFF):  # since this process began
+        return frappes("frappe.utils.background_jobs", "get_queue")(qtype, is_async)
     background_jobs.validate_queue(qtype)
     if frappe.local.flags.in_migrate:
         _room("rq.queue").require_broker()
@@ -51,28 +53,35 @@ def get_queues(connection: Any = None) -> list[Any]:
 
 
 def get_job(job_id: str) -> Any:
-    """The newest job of that id on the open site; None if none is known.
-
-    While the bench is switched it may still wait or run on RQ.
-    """
+    """The newest job of that id on the open site, one that waits or runs first; or None."""
     if sys._getframe(1).f_code is ENQUEUE:
         _room("rq.queue").note_look_up(job_id)
-    name = background_jobs.create_job_id(job_id)
-    found = _room("rq.queue").BenchQueue("default").fetch_job(name)
-    if frappe.conf.get(DRAINING) and not (found and found.is_queued or found and found.is_started):
-        return _open_on_rq(name) or found
-    return found
+    found = _found(background_jobs.create_job_id(job_id))
+    return next(filter(_is_open, found), None) or (found[0] if found else None)
 
 
-def _open_on_rq(name: str) -> Any:
-    """RQ's own job of that id, if it waits or runs there."""
+def _found(name: str) -> list[Any]:
+    """The jobs of that id: where jobs go now, and while the bench is switched where they went."""
+    looks = [_room("rq.queue").BenchQueue("default").fetch_job, _on_rq]
+    if frappe.conf.get(OFF):
+        looks.reverse()
+    if not frappe.conf.get(DRAINING):
+        del looks[1]
+    return [job for look in looks if (job := look(name))]
+
+
+def _on_rq(name: str) -> Any:
+    """RQ's own job of that id; None if there is none."""
     try:
-        job = frappes("frappe.utils.background_jobs", "Job").fetch(
+        return frappes("frappe.utils.background_jobs", "Job").fetch(
             name, connection=background_jobs.get_redis_conn()
         )
     except NoSuchJobError:
         return None
-    return job if job.get_status() in (JobStatus.QUEUED, JobStatus.STARTED) else None
+
+
+def _is_open(job: Any) -> bool:
+    return job.get_status() in (JobStatus.QUEUED, JobStatus.STARTED)
 
 
 def get_workers(queue: Any = None) -> list[Any]:

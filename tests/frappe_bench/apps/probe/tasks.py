@@ -150,12 +150,19 @@ def retry_me(path):
     raise frappe.RetryBackgroundJobError
 
 
-def write_and_wait(text, path):
+def write_and_wait(text, path, most=60):
     frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
     note(path, pid=os.getpid())
-    deadline = time.time() + 60
+    deadline = time.time() + most
     while time.time() < deadline and "go on" not in Path(path).read_text():
         time.sleep(0.05)
+
+
+def wait_and_send(text, path):
+    """Write and wait; then have another job note -1 in the file beside."""
+    write_and_wait(text, path, most=400)
+    notes = str(Path(path).with_name("notes"))
+    frappe.enqueue("probe.tasks.note", queue="default", path=notes, n=-1)
 
 
 def report_and_wait(text, path, fail=False):
