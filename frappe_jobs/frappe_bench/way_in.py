@@ -15,6 +15,8 @@ from frappe_jobs.sites_folder import COMMON_CONFIG, DRAINING, OFF, read_common, 
 
 KEY = "extra_config"
 WAY_IN = f"{__name__}.use_celery"
+#: Where a bench goes back to RQ, and jobs may still wait on Celery.
+LOOK_BACK = f"{__name__}.look_on_celery_too"
 
 
 def use_celery() -> dict[str, Any]:
@@ -23,23 +25,25 @@ def use_celery() -> dict[str, Any]:
     return {}
 
 
+def look_on_celery_too() -> dict[str, Any]:
+    """Have whoever looks for a job find it there, too; ``extra_config`` names this function."""
+    transport.install_look_up()
+    return {}
+
+
 def state(sites_path: Path) -> str:
     """``on``, ``off``, or ``undecided``: it was switched neither on nor off."""
     config = read_common(sites_path)
-    if config.get(OFF):  # also while jobs of ours still wait, and our way in stays
-        return "off"
-    return "on" if WAY_IN in _named(config) else "undecided"
+    if WAY_IN in _named(config):
+        return "on"
+    return "off" if config.get(OFF) else "undecided"
 
 
 def switch_on(sites_path: Path) -> bool:
     """Add our function to ``extra_config``, beside others; False if it was there."""
-    config = read_common(sites_path)
-    named = _named(config)
-    if WAY_IN in named and not config.get(OFF):
+    if WAY_IN in _named(read_common(sites_path)):
         return False
-    named = [path for path in named if path != WAY_IN]
-    value = [*named, WAY_IN] if named or isinstance(config.get(KEY), list) else WAY_IN
-    write_object(sites_path / COMMON_CONFIG, {KEY: value}, remove=[OFF])
+    _become(sites_path, WAY_IN, {}, [OFF])
     return True
 
 
@@ -48,35 +52,39 @@ def switch_off(sites_path: Path, *, remember: bool = True) -> bool:
 
     With ``remember`` the configuration keeps the bench on RQ, so no worker switches it on again.
     """
-    config = read_common(sites_path)
-    left = [path for path in _named(config) if path != WAY_IN]
-    was_on = WAY_IN in _named(config)
-    changes: dict[str, Any] = {OFF: True} if remember else {}
-    gone = [] if remember else [OFF]
-    if was_on:
-        if isinstance(config[KEY], str) or not left:
-            gone.append(KEY)
-        else:
-            changes[KEY] = left
-    write_object(sites_path / COMMON_CONFIG, changes, remove=gone)
+    was_on = WAY_IN in _named(read_common(sites_path))
+    _become(sites_path, None, {OFF: True} if remember else {}, [] if remember else [OFF])
     return was_on
 
 
 def begin(sites_path: Path, wanted: str) -> None:
-    """Switch, for as long as jobs may wait where they went before."""
-    write_object(sites_path / COMMON_CONFIG, {DRAINING: True})
+    """Switch; until it is complete, jobs may wait where they went before."""
     if wanted == "on":
-        switch_on(sites_path)
+        _become(sites_path, WAY_IN, {DRAINING: True}, [OFF])
     else:
-        # Our way in stays: whoever looks for a job finds it on either side.
-        write_object(sites_path / COMMON_CONFIG, {OFF: True})
+        _become(sites_path, LOOK_BACK, {DRAINING: True, OFF: True}, [])
 
 
 def complete(sites_path: Path) -> None:
     """Nothing waits any more where jobs went before."""
-    if state(sites_path) == "off":
-        switch_off(sites_path)
-    write_object(sites_path / COMMON_CONFIG, {}, remove=[DRAINING])
+    way_in = WAY_IN if state(sites_path) == "on" else None
+    _become(sites_path, way_in, {}, [DRAINING])
+
+
+def _become(sites_path: Path, way_in: str | None, changes: dict[str, Any], gone: list[str]) -> None:
+    """Have ``extra_config`` name that function of ours, or none; and set, remove these keys."""
+    config = read_common(sites_path)
+    named = _named(config)
+    others = [path for path in named if path not in (WAY_IN, LOOK_BACK)]
+    wanted = [*others, way_in] if way_in else others
+    if way_in in named:
+        wanted = named
+    if not wanted and named:
+        gone = [*gone, KEY]
+    elif wanted != named:
+        is_one = way_in and not others and not isinstance(config.get(KEY), list)
+        changes = changes | {KEY: way_in if is_one else wanted}
+    write_object(sites_path / COMMON_CONFIG, changes, remove=gone)
 
 
 def _named(config: Mapping[str, Any]) -> list[str]:

@@ -54,6 +54,14 @@ for name in ("short", "default", "long"):
     jobs.get_queue(name).empty()
 """
 
+#: Removes the probe's scheduled jobs, of this site.
+CLEAR = """
+of_probe = {'method': ('like', 'probe.%')}
+for name in frappe.get_all('Scheduled Job Type', of_probe, pluck='name'):
+    frappe.delete_doc('Scheduled Job Type', name)
+frappe.db.set_default('probe_ticks', '0')
+"""
+
 #: Begins a piece of code that asks over HTTP, as the Desk does.
 ASK = """
 from werkzeug.test import Client
@@ -146,6 +154,11 @@ class FrappeBench:
         text = (self.sites / "common_site_config.json").read_text()
         config: dict[str, Any] = json.loads(text)
         return config
+
+    @property
+    def bench_id(self) -> str:
+        """As Frappe and ours make it where the configuration names none."""
+        return str(self.config.get("bench_id") or str(self.path).strip("/").replace("/", "-"))
 
     @property
     def is_on_rabbitmq(self) -> bool:

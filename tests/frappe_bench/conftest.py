@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from frappe_bench.bench import FrappeBench, Process
+from frappe_bench.bench import CLEAR, FrappeBench, Process
 
 AFTER_MIGRATE = "frappe_jobs.frappe_bench.events.after_migrate"
 LOG_IN = (
@@ -16,6 +16,8 @@ LOG_IN = (
 )
 #: A user of the Desk who may see nothing of jobs.
 CLERK = "clerk@probe.test"
+#: What a run that was killed leaves in the bench's configuration.
+LEFT = ("frappe_jobs_off", "frappe_jobs_draining", "pause_scheduler", "maintenance_mode")
 OFF = "answer = not frappe.db.get_single_value('System Settings', 'enable_scheduler')"
 
 
@@ -33,6 +35,7 @@ def _bench() -> Iterator[FrappeBench]:
     if not path or not site:
         pytest.skip("No Frappe bench is given: make test-bench BENCH=/path/to/bench SITE=name")
     bench = FrappeBench(Path(path), site)
+    bench.write_config({key: value for key, value in bench.config.items() if key not in LEFT})
     before = {
         name: (bench.sites / name).read_text() for name in ("apps.txt", "common_site_config.json")
     }
@@ -49,6 +52,9 @@ def _bench() -> Iterator[FrappeBench]:
             done = bench.run("--site", one, "execute", AFTER_MIGRATE)
             assert done.returncode == 0, done.stdout + done.stderr
         assert bench.run("use-celery", "on").returncode == 0
+        assert bench.run("purge-jobs").returncode == 0
+        for one in {bench.site, bench.other_site}:
+            bench.call(CLEAR, site=one)
         # Where nobody has gone through Frappe's setup yet, its scheduler is off, and where nobody
         # has logged in lately the site is dormant.
         was_off = [

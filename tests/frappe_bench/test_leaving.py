@@ -62,9 +62,8 @@ def use(bench: FrappeBench) -> None:
 
 def left(bench: FrappeBench) -> list[str]:
     """The bench's keys in Redis; and kombu's, which is nobody else's there."""
-    config = bench.config
-    bench_id = config.get("bench_id") or str(bench.path).strip("/").replace("/", "-")
-    with redis.Redis.from_url(config["redis_queue"], decode_responses=True) as client:
+    bench_id = bench.bench_id
+    with redis.Redis.from_url(bench.config["redis_queue"], decode_responses=True) as client:
         keys = sorted(client.scan_iter())
     return [
         key for key in keys if not key.startswith("rq:") and (bench_id in key or "_kombu" in key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from random import randrange
 
 import pytest
-from frappe_bench.bench import FrappeBench, Process
+from frappe_bench.bench import CLEAR, FrappeBench, Process
 
 from frappe_jobs.testing import wait_until
 
@@ -33,15 +33,9 @@ doc = frappe.get_doc({"doctype": "Scheduled Job Type", "method": "probe.tasks.ti
 @pytest.fixture
 def clean(bench: FrappeBench) -> Iterator[FrappeBench]:
     """The bench without the probe's scheduled jobs, before and after."""
-    code = HERE + (
-        "of_probe = {'method': ('like', 'probe.%')}\n"
-        "for name in frappe.get_all('Scheduled Job Type', of_probe, pluck='name'):\n"
-        "    frappe.delete_doc('Scheduled Job Type', name)\n"
-        "frappe.db.set_default('probe_ticks', '0')\nfrappe.db.commit()"
-    )
-    bench.call(code)
+    bench.call(CLEAR)
     yield bench
-    bench.call(code)
+    bench.call(CLEAR)
 
 
 @pytest.fixture

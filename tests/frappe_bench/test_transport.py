@@ -29,7 +29,7 @@ def test_what_waits_is_seen_by_all_of_frappes_functions(bench: FrappeBench) -> N
         "  doctor.purge_pending_jobs(event='yearly', site=frappe.local.site), queue.count,\n"
         "  [q.name for q in jobs.get_queues()]]\n" + EMPTY + "answer.append(queue.count)"
     )  # fmt: skip
-    bench_id = str(bench.path).strip("/").replace("/", "-")
+    bench_id = bench.bench_id
     path = "probe.tasks.nothing"
     assert found == [
         f"{bench_id}:long", 2, True, [{"a": 1}, {"a": 2}], [0, 1], {bench.site: [1, 2]},
@@ -181,7 +181,7 @@ def test_what_runs_is_seen_and_can_be_stopped(
         "frappe.get_doc('RQ Job', job.id).stop_job()\nwait(job, 'stopped')\nfrappe.db.commit()\n"
         f"answer.append(frappe.db.count('ToDo', {{'description': {text!r}}}))"
     )
-    bench_id = str(bench.path).strip("/").replace("/", "-")
+    bench_id = bench.bench_id
     names = [f"{bench_id}:{name}" for name in ("short", "default")]
     assert found == [True, {bench.site: [text]}, [["busy", True, names]], 0]
     assert len([one for one in read_notes(notes) if "pid" in one]) == 1

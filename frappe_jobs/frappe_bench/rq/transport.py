@@ -77,6 +77,12 @@ def install() -> None:
     install_in_what_is_loaded()
 
 
+def install_look_up() -> None:
+    """Have Frappe's look for a job find ours, too; what is enqueued still goes to RQ."""
+    name = "frappe.utils.background_jobs"
+    _replace(import_module(name), "get_job", SEAMS[name]["get_job"])
+
+
 def install_in_what_is_loaded() -> None:
     """Do so in those of Frappe's modules that are already imported."""
     for name, seams in SEAMS.items():
@@ -102,10 +108,10 @@ def uninstall() -> None:
 
 
 def frappes(module: str, attribute: str) -> Any:
-    """Frappe's own, of what we have replaced here."""
-    return _originals[module, attribute]
+    """Frappe's own, whether we have replaced it here or not."""
+    return _originals.get((module, attribute)) or getattr(sys.modules[module], attribute)
 
 
 def is_installed() -> bool:
     """Whether this process's jobs go to Celery."""
-    return bool(_originals)
+    return ("frappe.utils.background_jobs", "get_queue") in _originals
