@@ -78,6 +78,7 @@ PINNED = (
     "frappe_jobs.embedded.start",
     "frappe_jobs.cli.main",
     "frappe_jobs.frappe_bench.way_in.use_celery",
+    "frappe_jobs.frappe_bench.way_in.look_on_celery_too",
     "frappe_jobs.frappe_bench.desk.retry_job",
     "frappe_jobs.frappe_bench.desk.RQJob",
     "frappe_jobs.frappe_bench.desk.RQWorker",

@@ -14,7 +14,7 @@ import pytest
 
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.frappe_bench import way_in
-from frappe_jobs.sites_folder import COMMON_CONFIG
+from frappe_jobs.sites_folder import COMMON_CONFIG, DRAINING, OFF
 
 OTHER = "their_app.config.secrets"
 
@@ -57,7 +57,25 @@ def test_on_stands_beside_what_was_there_and_off_leaves_it(
     assert way_in.state(sites) == "off"
     assert read(sites).get("extra_config", []) in (left, before)
     assert way_in.switch_on(sites) and way_in.state(sites) == "on"
-    assert way_in.OFF not in read(sites)
+    assert OFF not in read(sites)
+
+
+@pytest.mark.parametrize("before", [None, OTHER, [OTHER]])
+def test_a_switch_that_was_begun_is_known_until_it_is_complete(sites: Path, before: Any) -> None:
+    first = {"redis_queue": "redis://x"} | ({} if before is None else {"extra_config": before})
+    written(sites, first)
+    others = [OTHER] if before else []
+    for wanted, ours in (("on", way_in.WAY_IN), ("off", way_in.LOOK_BACK), ("on", way_in.WAY_IN)):
+        for _ in range(2):
+            way_in.begin(sites, wanted)
+            found = read(sites)["extra_config"]
+            assert (found if others else [found]) == [*others, ours]
+            assert way_in.state(sites) == wanted and read(sites)[DRAINING]
+    way_in.begin(sites, "off")
+    way_in.complete(sites)
+    now = read(sites)
+    assert now.pop("extra_config", []) == others and way_in.state(sites) == "off"
+    assert now == {"redis_queue": "redis://x", OFF: True}
 
 
 def test_an_uninstall_leaves_nothing(sites: Path) -> None:
