@@ -94,6 +94,12 @@ def an_object(value: object) -> Mapping[str, Any]:
     return value
 
 
+def names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError("a list of names")
+    return tuple(value)
+
+
 def option(
     key: str,
     default: Any,
@@ -216,6 +222,11 @@ class Settings:
         "frappe_jobs_transport", "frappe_jobs",
         "How workers take from Redis: frappe_jobs: in one step, in turns; celery: as kombu does.",
         parse=one_of("frappe_jobs", "celery"))
+    guest_queues: tuple[str, ...] | None = option(
+        "frappe_jobs_guest_queues", None,
+        "On Redis: the queues that workers other than ours serve, so that no site takes turns "
+        "there; default: with a team's own Celery app each, else none.",
+        parse=names)
     claim_ttl: int = number(
         "frappe_jobs_claim_ttl", 24 * 3600, "s",
         "On RabbitMQ: how long a job waits before its message counts as lost.")

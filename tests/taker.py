@@ -18,7 +18,7 @@ NOW = 15
 class Taker:
     """Takes as a worker's connection does, in this process."""
 
-    def __init__(self, here, *queues, is_fair=True, is_ahead=False):
+    def __init__(self, here, *queues, is_fair=True, guests=(), is_ahead=False):
         self.kept = []
         prefix = here.settings.prefix
         self.connection = here.app.connection_for_read()
@@ -26,7 +26,8 @@ class Taker:
             self.connection, lambda *kept: self.kept.append(kept), unpacked_limit=10**6,
             is_guest=False,
             take=Take(
-                f"{prefix}paused", f"{prefix}weights", is_fair=is_fair, is_ahead=is_ahead
+                f"{prefix}paused", f"{prefix}weights", is_fair=is_fair, is_ahead=is_ahead,
+                guests=frozenset(map(here.broker.queue_name, guests)),
             ),
         )  # fmt: skip
         self.channel = self.connection.channel()

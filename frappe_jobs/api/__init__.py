@@ -531,7 +531,7 @@ def compose(
     message = runtime.current().dispatcher.compose(
         method, kwargs, options, require_session(), now=now
     )
-    for promise in runtime.current().broker.broken_promises(message):
+    for promise in runtime.current().broker.to_be_told(message):
         warnings.warn(promise, GuestWarning, stacklevel=4)
     return Sending(message, claim=options.deduplicate, replaces=options.debounce)
 

@@ -111,6 +111,17 @@ class Broker(ABC):
         """What of this message's options cannot be kept, in words; [] as a rule."""
         return []
 
+    def to_be_told(self, message: Message) -> list[str]:
+        """What whoever sends this message is to be told in words; [] as a rule."""
+        return self.broken_promises(message)
+
+    def unfair(self, queues: Iterable[str]) -> str | None:
+        """In which of these queues sites take no turns, as workers other than ours serve them.
+
+        None if there is none, or where sites never take turns.
+        """
+        return None
+
     @abstractmethod
     def send_task(
         self,

@@ -102,6 +102,8 @@ class RedisBroker(KombuBroker):
         self._forms: dict[tuple[str, bool], str] = {}
         self._lists: dict[tuple[str, bool], str] = {}
         self._bases: dict[str, str] = {}
+        #: The queues of which callers have been told whether they are fair.
+        self._known_to_callers: set[str] = set()
         #: Whether the app's settings let us make the message, and for which values.
         self._is_left_to_us: tuple[bool, list[Any]] | None = None
 
@@ -274,6 +276,26 @@ class RedisBroker(KombuBroker):
             )
         return broken
 
+    def to_be_told(self, message: Message) -> list[str]:
+        """Also, once for each queue, that it is unfair."""
+        told = super().to_be_told(message)
+        if message.queue not in self._known_to_callers:
+            self._known_to_callers.add(message.queue)
+            told += filter(None, [self.unfair([message.queue])])
+        return told
+
+    def unfair(self, queues: Iterable[str]) -> str | None:
+        settings = self._settings
+        found = [queue for queue in queues if queue in settings.guests]
+        if not found or not settings.takes_turns or len(settings.sites.names()) < 2:
+            return None
+        return (
+            f"Sites take no turns in {', '.join(map(repr, found))}, as workers other than ours "
+            "may serve that: jobs begin in the order in which they were sent, whatever their "
+            "sites' number of jobs and weight. Where workers of ours (frappe-jobs worker) serve a "
+            "queue alone, leave it out of 'frappe_jobs_guest_queues'."
+        )
+
     def _server(self, connection: Any) -> BrokerServer:
         return BrokerServer("Redis")
 
@@ -302,7 +324,7 @@ class RedisBroker(KombuBroker):
     def file(self, queues: Iterable[str]) -> None:
         if self._settings.takes_turns:
             with self._reaching():
-                for queue in queues:
+                for queue in set(queues) - self._settings.guests:
                     self._turns.file(self._base(queue), self.queue_name(queue))
 
     def file_back(self) -> int:
@@ -312,8 +334,12 @@ class RedisBroker(KombuBroker):
     def why_no_pause(self, *, of_site: bool) -> str | None:
         if self._settings.transport == "celery":
             return "Nothing can be paused while 'frappe_jobs_transport' is 'celery'."
-        if self._settings.is_guest and of_site:
-            return "A site cannot be paused in a team's own Celery app, only whole queues."
+        if of_site and self._settings.guests:
+            queues = ", ".join(sorted(self._settings.guests))
+            return (
+                "A site cannot be paused where workers other than ours serve a queue, only whole "
+                f"queues: {queues} ('frappe_jobs_guest_queues')."
+            )
         if of_site and not self._settings.takes_turns:
             return "A site cannot be paused while 'frappe_jobs_order' is 'fifo', only whole queues."
         return None

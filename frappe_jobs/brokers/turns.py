@@ -187,13 +187,14 @@ end
 """
 )
 
+# fair: for each queue 1 if its messages are filed, else 0
 # names: as kombu knows the queues; they are looked into in this order, at-front jobs first
 # acks: the tokens of what is done
 # gives {place of the queue, message}, noted as held by the token; {}: nothing waits, {0}: more may
 TAKE = (
     """
 local unacked, index, paused, weights = unpack(KEYS, 1, 4)
-local is_fair, now, token, acks, n_steps, n_queues = unpack(ARGV, 1, 6)
+local fair, now, token, acks, n_steps, n_queues = unpack(ARGV, 1, 6)
 acks, n_steps, n_queues = tonumber(acks), tonumber(n_steps), tonumber(n_queues)
 local steps = {unpack(ARGV, 7, 6 + n_steps)}
 local names = {unpack(ARGV, 7 + n_steps, 6 + n_steps + n_queues)}
@@ -206,10 +207,11 @@ end
     + COMMON
     + """
 local bases, limit = {}, LOOKS
+local function is_fair(n) return string.sub(fair, n, n) == '1' end
 for n, name in ipairs(names) do
   if not (is_any_paused and call('HEXISTS', paused, name) == 1) then
     bases[n] = KEYS[4 + n]
-    if is_fair == '1' then limit = limit - file(bases[n], name, steps, limit) end
+    if is_fair(n) then limit = limit - file(bases[n], name, steps, limit) end
   end
 end
 
@@ -231,7 +233,7 @@ for step = 1, math.max(2, n_steps) do
   for n = 1, n_queues do
     local base = bases[n]
     local raw = base and kinds[step] and serve(base, names[n], kinds[step])
-    if base and not raw and is_fair ~= '1' and steps[step] then
+    if base and not raw and not is_fair(n) and steps[step] then
       raw = call('RPOP', base .. steps[step])
     end
     if raw then return hold(n, raw) end

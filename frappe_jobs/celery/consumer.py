@@ -65,9 +65,10 @@ class Consumer(SteadyConsumer):
         settings = self._settings
         if settings.is_amqp or settings.transport == "celery":
             return None
-        prefix = settings.prefix
+        prefix, queue_name = settings.prefix, self._runtime.broker.queue_name
         return Take(
             f"{prefix}paused", f"{prefix}weights", is_fair=settings.takes_turns,
+            guests=frozenset(map(queue_name, settings.guests)),
             is_ahead=takes_ahead(self.pool) and not settings.is_guest,
         )  # fmt: skip
 

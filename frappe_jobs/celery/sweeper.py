@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frappe_jobs.celery.apps import runtime_of
+from frappe_jobs.celery.consumer import Consumer
 from frappe_jobs.celery.step import ConsumerStep
 from frappe_jobs.celery.taking import mind_pauses
 from frappe_jobs.errors import BrokerUnavailable
@@ -32,7 +33,7 @@ WATCH = 20
 FILL, FILL_FOR = 60, 5.0
 
 
-#: What was said of wrong limits, each once.
+#: What was said of wrong limits and of queues, each once.
 _said: set[str] = set()
 
 
@@ -126,8 +127,18 @@ def _mind_limits(runtime: Runtime, ledger: Ledger) -> None:
 
 
 def _mind_the_queues(consumer: Any, runtime: Runtime) -> None:
-    runtime.broker.file(_all_served(consumer, runtime))
-    mind_pauses(consumer)
+    served = _all_served(consumer, runtime)
+    if isinstance(consumer, Consumer):
+        runtime.broker.file(served)
+        mind_pauses(consumer)
+    elif runtime.in_force.takes_turns and (unknown := {*served} - runtime.in_force.guests):
+        text = (
+            f"this worker of Celery's serves {', '.join(sorted(unknown))}, where it does not find "
+            "what workers of ours take: name that in 'frappe_jobs_guest_queues'"
+        )
+        if text not in _said:
+            _said.add(text)
+            logger.error("%s", text, extra={"action": "guest_unknown"})
 
 
 def _served(consumer: Any, runtime: Runtime) -> str | None:

@@ -88,8 +88,8 @@ def check_alerts(targets: Callable[[], Sequence[str]] | None) -> Iterator[Findin
 
 
 def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:
-    """The promises that the settings of a team's own Celery app break."""
-    if not settings.is_guest:
+    """The promises that a team's own Celery app and its workers break."""
+    if not settings.is_guest and not settings.guests:
         return
     broken = dict.fromkeys(
         text
@@ -97,9 +97,9 @@ def check_guest(settings: SettingsInForce, broker: Broker) -> Iterator[Finding]:
         for at_front in (False, True)
         for text in broker.broken_promises(_example(queue.name, queue.timeout, at_front))
     )
-    for text in broken:
+    for text in filter(None, [*broken, broker.unfair(settings.queues)]):
         yield Finding("warning", text)
-    if not broken:
+    if settings.is_guest and not broken:
         yield Finding("ok", f"The team's Celery app ({settings.celery_app}) keeps every promise.")
 
 

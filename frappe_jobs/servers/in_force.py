@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from frappe_jobs.config import Settings
@@ -107,7 +108,22 @@ class SettingsInForce(Settings):
     def takes_turns(self) -> bool:
         """Whether workers file the messages of Redis's lists into the sites' turns.
 
-        Not in a team's own app, whose own workers would not see what is filed.
+        Not those of ``guests``' queues.
         """
-        is_ours = self.transport == "frappe_jobs" and not self.is_guest and not self.is_amqp
-        return is_ours and self.order == "fair"
+        return self.transport == "frappe_jobs" and not self.is_amqp and self.order == "fair"
+
+    @cached_property
+    def guests(self) -> frozenset[str]:
+        """The queues that workers other than ours serve, which would not see what is filed.
+
+        Raises ConfigError for one that the bench does not have.
+        """
+        if self.guest_queues is None:
+            return frozenset(self.queues if self.is_guest else ())
+        if unknown := [name for name in self.guest_queues if name not in self.queues]:
+            where = self.origins.get("guest_queues", COMMON_CONFIG)
+            raise ConfigError(
+                f"{where}: 'frappe_jobs_guest_queues' names {unknown[0]!r}, which is no queue of "
+                f"the bench; there are: {', '.join(self.queues)}."
+            )
+        return frozenset(self.guest_queues)

@@ -22,6 +22,7 @@ from kombu import Connection, Queue
 import frappe_jobs as frappe
 from frappe_jobs import errors
 from frappe_jobs.celery.app import extend_app
+from frappe_jobs.testing import wait_until
 
 APPS = Path(__file__).parents[1] / "apps"
 
@@ -269,7 +270,7 @@ class TestPromises:
         """Enqueues on an extended app with those settings, and gives what was said."""
 
         def enqueue(conf, **options):
-            bench = make_bench()
+            bench = make_bench(frappe_jobs_guest_queues=[])
             extend_app(team_app(bench.redis_url, **conf), bench.sites)
             bench.use()
             with frappe.site("site1"), warnings.catch_warnings(record=True) as said:
@@ -298,6 +299,81 @@ class TestPromises:
 
     def test_an_ordinary_job_needs_no_word(self, guest):
         assert guest({}) == []
+
+    def test_that_sites_take_no_turns_is_told_once_for_each_queue(self, make_bench):
+        bench = make_bench()
+        extend_app(team_app(bench.redis_url), bench.sites)
+        bench.use()
+        with frappe.site("site1"), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for queue in ("short", "default", "short", "long"):
+                frappe.enqueue(tasks.ping, queue)
+        assert [str(one.message).partition(",")[0] for one in said] == [
+            f"Sites take no turns in {name!r}" for name in ("short", "default", "long")
+        ]  # fmt: skip
+        assert {one.category for one in said} == {errors.GuestWarning}
+
+
+class TestGuestQueues:
+    """Which queues a team's own workers serve: nothing is filed there."""
+
+    def test_in_others_the_sites_take_turns(self, make_bench):
+        bench = make_bench(
+            redis_queue=None, frappe_jobs_celery_app="acme_celery",
+            frappe_jobs_guest_queues=["short"],
+        )  # fmt: skip
+        team = Team(bench)
+        code = """
+            with frappe.site("site1"):
+                jobs = [frappe.enqueue("acme.tasks.whoami", "default") for _ in range(20)]
+                jobs += [frappe.enqueue("acme.tasks.whoami", "short") for _ in range(3)]
+            with frappe.site("site2"):
+                late = frappe.enqueue("acme.tasks.whoami", "default")
+            print(json.dumps([job.id for job in (*jobs, late)]))
+        """
+        ids = team.ask(code)
+        with bench.worker("--queue", "default", "--burst") as ours:
+            assert ours.process.wait(60) == 0
+        with team.worker("-Q", f"{bench.id}:short"):
+            code = f"""
+                jobs = [frappe.get_job(id, "site1") for id in {ids[:-1]}]
+                for job in jobs[20:]:
+                    job.wait(20)
+                late = frappe.get_job({ids[-1]!r}, "site2")
+                before = sum(job.started_at < late.started_at for job in jobs[:20])
+                print(json.dumps([before, [job.get_status() for job in jobs[20:]]]))
+            """
+            before, there = team.ask(code)
+        assert before < 5 and there == ["finished"] * 3
+
+    def test_a_worker_of_theirs_files_nothing_and_says_where_it_does_not_belong(self, make_bench):
+        bench = make_bench(
+            redis_queue=None, frappe_jobs_celery_app="acme_celery",
+            frappe_jobs_guest_queues=["short"],
+        )  # fmt: skip
+        team = Team(bench)
+        log = bench.path / "theirs.log"
+        log.touch()
+        with team.worker("-Q", f"{bench.id}:long", "--logfile", str(log)):
+            wait_until(lambda: "'frappe_jobs_guest_queues'" in log.read_text(), 30)
+
+    def test_a_queue_that_the_bench_has_not_is_refused(self, make_bench):
+        bench = make_bench(frappe_jobs_guest_queues=["shrot"])
+        with frappe.site("site1"), pytest.raises(errors.ConfigError, match="'shrot'.*short, def"):
+            bench.use()
+            frappe.enqueue(tasks.ping)
+
+    def test_the_doctor_names_them(self, make_bench):
+        bench = make_bench(frappe_jobs_guest_queues=["short", "long"])
+        (line,) = [
+            line for line in bench.run("doctor").stdout.splitlines() if "take no turns" in line
+        ]
+        assert line.startswith("warning") and "'short', 'long'" in line
+
+    def test_no_site_is_paused_there(self, make_bench):
+        bench = make_bench(frappe_jobs_guest_queues=["short"])
+        done = bench.run("--site", "site1", "queues", "pause")
+        assert done.returncode == 1 and "only whole queues: short" in done.stderr
 
 
 @pytest.mark.parametrize("whose", ["theirs", "ours"])

@@ -93,6 +93,15 @@ class TestTurns:
         sends(here, "site2", 2)
         assert taker(is_fair=False).names(42)[-2:] == ["site2 0", "site2 1"]
 
+    def test_only_a_queue_that_guests_serve_has_no_turns(self, here, taker):
+        for queue in ("short", "default"):
+            for site in ["site1"] * 5 + ["site2"]:
+                send(here, message(site, name=f"{queue} {site}", queue=queue))
+        names = taker("short", "default", guests=["short"]).names(12)
+        short, default = ([one for one in names if queue in one] for queue in ("short", "default"))
+        assert short[-1] == "short site2"
+        assert default.index("default site2") < 3
+
     def test_what_was_filed_before_is_not_forgotten_then(self, here, taker):
         sends(here, "site1", 40)
         here.broker.file(["default"])

@@ -56,6 +56,8 @@ class Take:
     weights_key: str
     #: Whether the sites take turns; else the first message in is the first out.
     is_fair: bool
+    #: The queues, by their names on the broker, in which they do not.
+    guests: frozenset[str] = frozenset()
     #: Whether the next message may be taken while a short job runs.
     is_ahead: bool = False
 
@@ -117,8 +119,9 @@ class Taking:
             f"{self.sep}{step}" if step else ""  # type: ignore[attr-defined]
             for step in self.priority_steps  # type: ignore[attr-defined]
         ]
+        fair = "".join("1" if take.is_fair and name not in take.guests else "0" for name in queues)
         arguments = [
-            int(take.is_fair), time.time(), token, len(done), len(steps), len(queues), *steps,
+            fair, time.time(), token, len(done), len(steps), len(queues), *steps,
             *queues, *done,
         ]  # fmt: skip
         return "EVALSHA", SHA, len(keys), *keys, *arguments
