@@ -65,8 +65,9 @@ format: venv
 docs: venv  ## the site, in build/site: no warning, no dead link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-reference: venv  ## docs/settings.md, docs/api.md and the manual page, made from the code
+reference: venv  ## docs/settings.md, docs/api.md, the manual page, docs/pictures/order.svg: from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/order_picture.py
 
 benchmarks: $(VENV)/benchmarks  ## measure, and renew docs/benchmarks.*; about eight minutes
 	$(BIN)/python -m benchmarks --write docs $(ARGS)

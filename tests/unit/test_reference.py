@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
@@ -19,7 +20,11 @@ PAGES = ("settings.md", "api.md", "frappe-jobs.1")
 @pytest.fixture
 def generate() -> ModuleType:
     """The generator, a module of its own for each test."""
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    return loaded("generate")
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -35,6 +40,13 @@ def test_the_page_is_what_the_code_says(generate, name):
     assert set(generate.PAGES) == set(PAGES)
     written = (DOCS / name).read_text(encoding="utf-8")
     assert written == generate.PAGES[name](), "run: make reference"
+
+
+def test_the_picture_of_where_jobs_wait_is_what_its_code_draws():
+    picture = loaded("order_picture")
+    drawn = picture.picture()
+    assert picture.PATH.read_text(encoding="utf-8") == drawn, "run: make reference"
+    ElementTree.fromstring(drawn)  # an error if it is no XML
 
 
 def test_each_public_name_is_on_the_page(generate):
