@@ -30,7 +30,6 @@ from frappe_jobs.doctor.schedule import (
 from frappe_jobs.doctor.sites import Sites, check_sites, look_at_sites
 from frappe_jobs.doctor.versions import check_versions
 from frappe_jobs.doctor.workers import (
-    OVERDUE,
     check_clocks,
     check_code,
     check_due,
@@ -150,7 +149,7 @@ class Checkup:
         self._clocks |= {f"the worker {worker.name}": worker.ahead for worker in online}
         queues = settings.queues
         waiting = {queue: max(broker.depth(queue), ledger.waiting(queue)) for queue in queues}
-        overdue = ledger.count_overdue(OVERDUE)
+        overdue = ledger.count_overdue()
         if not (self._is_on_celery() or online or overdue or any(waiting.values())):
             return
         yield from check_workers(settings, online, waiting)

@@ -22,8 +22,6 @@ from frappe_jobs.texts.finding import Finding
 LONG_WAIT = 600
 #: Of queues with the same trouble so many are told one by one, the worst.
 EACH = 5
-#: Seconds after its due time at which a job should long have been sent to its queue.
-OVERDUE = 60
 #: Seconds by which the clocks of a disk and of a worker may differ.
 LEEWAY = 2.0
 

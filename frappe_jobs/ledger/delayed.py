@@ -26,6 +26,8 @@ from frappe_jobs.message import Message, to_json
 STEP, STEP_BYTES = 100, 2_000_000
 #: Seconds after which one that this version cannot read is looked at again.
 UNREADABLE = 30.0
+#: Seconds after its due time at which a job should long have been sent.
+OVERDUE = 60
 
 # gives the seconds until the next one is due ('': none waits), then of each that is due its key,
 # id, score, envelope ('': it is not known any more) and the limit that it has waited for ('': none)
@@ -318,9 +320,9 @@ class Delayed(Jobs):
         return Elsewhere(*(sum(next(sizes) for _ in queues) for _ in Elsewhere._fields))
 
     @reachable
-    def count_overdue(self, seconds: float) -> int:
-        """How many jobs have been due for so long, and nobody has sent them."""
-        until = self.now() - seconds
+    def count_overdue(self) -> int:
+        """How many jobs should long have been sent to their queues, and nobody has sent them."""
+        until = self.now() - OVERDUE
         with self.redis.pipeline(transaction=False) as pipe:
             for kind in ("delayed", "retrying"):
                 for queue in self._settings.queues:

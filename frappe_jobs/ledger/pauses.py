@@ -38,6 +38,14 @@ class Pause(NamedTuple):
         return self.queue in (None, message.queue) and self.site in (None, message.site)
 
 
+def what_is_paused(queue: str, pauses: Sequence[Pause]) -> str | None:
+    """Of the queue: "all", or the sites; None: nothing."""
+    of_queue = [one for one in pauses if one.queue in (None, queue)]
+    if any(one.site is None for one in of_queue):
+        return "all"
+    return ", ".join(sorted({str(one.site) for one in of_queue})) or None
+
+
 class Pauses(BenchRedis):
     """Pauses outlive workers and their restarts; they last until they are ended."""
 

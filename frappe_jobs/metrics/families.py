@@ -123,6 +123,17 @@ def _gauge(name: str, words: str, value: float | None) -> GaugeMetricFamily:
 
 def _queues(found: Snapshot) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("frappe_jobs_waiting", "Jobs that wait.", labels=["queue"])
+    delayed = GaugeMetricFamily(
+        "frappe_jobs_delayed", "Jobs that wait for their time: for later, or for a retry.",
+        labels=["queue"],
+    )  # fmt: skip
+    limited = GaugeMetricFamily(
+        "frappe_jobs_limited", "Jobs for which a limit has no room.", labels=["queue"]
+    )
+    paused = GaugeMetricFamily(
+        "frappe_jobs_paused", "Of the jobs that wait, those that a pause holds back.",
+        labels=["queue"],
+    )  # fmt: skip
     oldest = GaugeMetricFamily(
         "frappe_jobs_oldest_waiting_seconds", "For how long the oldest job has waited; 0: none.",
         labels=["queue"],
@@ -131,10 +142,18 @@ def _queues(found: Snapshot) -> Iterator[Metric]:
         "frappe_jobs_failed_kept", "Failed jobs whose records are kept.", labels=["queue"]
     )
     for queue, count in found.waiting.items():
+        elsewhere = found.elsewhere[queue]
         waiting.add_metric([queue], count)
+        delayed.add_metric([queue], elsewhere.delayed + elsewhere.retrying)
+        limited.add_metric([queue], elsewhere.limited)
+        paused.add_metric([queue], found.paused[queue])
         oldest.add_metric([queue], found.oldest[queue] or 0)
         failed.add_metric([queue], found.failed_kept[queue])
-    yield from (waiting, oldest, failed)
+    yield from (waiting, delayed, limited, paused, oldest, failed)
+    yield _gauge(
+        "overdue", "Jobs whose time came a minute ago, and that nobody has sent to their queues.",
+        found.overdue,
+    )  # fmt: skip
     yield _gauge("running", "Jobs that run.", found.running)
     yield _gauge(
         "outbox_transactions", "Transactions with jobs that may still be unsent.",

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from frappe_jobs.history.counts import Counts
+from frappe_jobs.ledger.delayed import Elsewhere
+from frappe_jobs.ledger.pauses import what_is_paused
 from frappe_jobs.ledger.reports import Report, Reports
 from frappe_jobs.runtime import Runtime
 
@@ -15,6 +17,11 @@ class Snapshot:
     """By queue, where it is a mapping; ages and lags in seconds, None where there is none."""
 
     waiting: Mapping[str, int]
+    #: Those in other places, and the waiting ones that a pause holds back.
+    elsewhere: Mapping[str, Elsewhere]
+    paused: Mapping[str, int]
+    #: Jobs that should long have been sent to their queues.
+    overdue: int
     oldest: Mapping[str, float | None]
     failed_kept: Mapping[str, int]
     running: int
@@ -45,8 +52,10 @@ def take(here: Runtime) -> Snapshot:
             *by_queue, running, notes, sites = pipe.execute()
     oldest = {queue: ledger.oldest(queue) for queue in queues}
     seen, first = timetable.last_look(), timetable.first_due()
+    waiting = dict(zip(queues, by_queue[::2], strict=True))
     return Snapshot(
-        waiting=dict(zip(queues, by_queue[::2], strict=True)),
+        waiting=waiting, elsewhere={queue: ledger.count_delayed([queue]) for queue in queues},
+        paused=_paused(here, waiting), overdue=ledger.count_overdue(),
         oldest={queue: None if at is None else max(0, now - at) for queue, at in oldest.items()},
         failed_kept=dict(zip(queues, by_queue[1::2], strict=True)),
         running=running, counts=here.history.totals(), workers=Reports(ledger).all(),
@@ -54,3 +63,16 @@ def take(here: Runtime) -> Snapshot:
         last_look=None if seen is None else max(0, now - seen.at),
         schedule_lag=0 if first is None else max(0, now - first),
     )  # fmt: skip
+
+
+def _paused(here: Runtime, waiting: Mapping[str, int]) -> dict[str, int]:
+    """Of each queue how many jobs a pause of it, or of their sites, holds back."""
+    pauses = here.ledger.pauses()
+    return {
+        queue: (
+            count
+            if what_is_paused(queue, pauses) == "all"
+            else here.broker.held_back(queue, is_paused=False) if pauses else 0
+        )
+        for queue, count in waiting.items()
+    }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from frappe_jobs.ledger.pauses import Pause
+from frappe_jobs.ledger.pauses import what_is_paused
 from frappe_jobs.rows.values import iso_time
 from frappe_jobs.runtime import Runtime
 
@@ -28,15 +28,7 @@ def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
             # for their time, whether they were enqueued for later or put back
             "delayed": elsewhere[queue.name].delayed + elsewhere[queue.name].retrying,
             "limited": elsewhere[queue.name].limited,
-            "paused": paused(queue.name, pauses),
+            "paused": what_is_paused(queue.name, pauses),
         }
         for queue in here.settings.queues.values()
     ]
-
-
-def paused(queue: str, pauses: Sequence[Pause]) -> str | None:
-    """What of the queue is paused: "all", or the sites; None: nothing."""
-    of_queue = [one for one in pauses if one.queue in (None, queue)]
-    if any(one.site is None for one in of_queue):
-        return "all"
-    return ", ".join(sorted({str(one.site) for one in of_queue})) or None

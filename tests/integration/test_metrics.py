@@ -16,11 +16,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from acme import tasks
 from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from recorded import begun, recorded
 
+import frappe_jobs as frappe
 from frappe_jobs import runtime
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.ledger.record import FAILED, FINISHED
 from frappe_jobs.ledger.reports import Report, Reports
 from frappe_jobs.metrics.families import text
@@ -87,6 +90,41 @@ def test_the_figures_are_those_of_the_ledger(ledger):
     assert found["frappe_jobs_worker_memory_bytes", "worker@here"] == 5_000_000
     assert found["frappe_jobs_scheduler_leads",] == 0
     assert ("frappe_jobs_scheduler_last_look_seconds",) not in found  # none ever did
+
+
+def test_what_waits_elsewhere_is_told_as_the_list_of_queues_tells_it(make_bench):
+    bench = make_bench(
+        frappe_jobs_metrics=True, frappe_jobs_limits={"queue:short": {"running": 0}}
+    )  # fmt: skip
+    bench.use()
+    here = runtime.current()
+    with frappe.site("site1"):
+        frappe.enqueue_in(3600, tasks.ping)
+        for queue in ("short", "long", "short", "long", "long"):
+            frappe.enqueue(tasks.ping, queue)
+    with frappe.site("site2"):
+        frappe.enqueue(tasks.ping)
+    here.ledger.pause([Pause("long", None), Pause(None, "site2")])
+    assert bench.run("limits").returncode == 0  # puts them in force
+    assert bench.run("worker", "--burst").returncode == 0
+    found = samples(text(here).decode())
+    rows = {row["name"]: row for row in json.loads(bench.run("queues", "--format", "json").stdout)}
+    for queue, row in rows.items():
+        told = [found[f"frappe_jobs_{name}", queue] for name in ("delayed", "limited", "waiting")]
+        assert told == [row["delayed"], row["limited"], row["depth"]], queue
+    assert found["frappe_jobs_delayed", "default"] == 1
+    assert found["frappe_jobs_limited", "short"] == 2
+    assert found["frappe_jobs_paused", "long"] == found["frappe_jobs_waiting", "long"] == 3
+    assert found["frappe_jobs_paused", "default"] == 1 and found["frappe_jobs_overdue",] == 0
+
+
+def test_jobs_that_are_due_and_that_nobody_sends_are_told(watched):
+    here = runtime.current()
+    with frappe.site("site1"):
+        job = frappe.enqueue_in(3600, tasks.ping)
+    key = here.ledger._key("delayed", "default")
+    here.ledger.redis.zincrby(key, -3700, job.message_id)  # an hour and a half has passed
+    assert samples(text(here).decode())["frappe_jobs_overdue",] == 1
 
 
 def test_a_queue_that_a_message_made_up_has_no_line(ledger):
