@@ -13,6 +13,7 @@ from frappe_jobs.brokers.base import Alarm, BrokerServer, Recorder, refuse_while
 from frappe_jobs.brokers.confirms import confirmed_together
 from frappe_jobs.brokers.kombu import QUESTION_TIMEOUT, RETRY_POLICY, KombuBroker
 from frappe_jobs.message import Message, Sending
+from frappe_jobs.tracing import going_on
 
 #: No queue has this name: a message for it is confirmed, and goes nowhere.
 NOWHERE = "frappe_jobs.nowhere"
@@ -78,7 +79,8 @@ class RabbitBroker(KombuBroker):
                         maybe_declare(queue, producer.channel)
                         declared.add(message.queue)
                     confirms.sends(message.id)
-                    super()._send(message, alone)
+                    with going_on(message):
+                        super()._send(message, alone)
                 confirms.wait(CONFIRM_TIMEOUT)
             finally:
                 sent.extend(left.pop(one) for one in confirms.confirmed)

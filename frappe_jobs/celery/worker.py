@@ -38,6 +38,8 @@ class Worker:
     #: A process is replaced after that many jobs, or when a job leaves it above that many MiB.
     max_jobs: int | None = None
     max_memory: int | None = None
+    #: Whether it sends Celery's events before somebody asks for them.
+    events: bool = False
 
 
 def run_worker(
@@ -67,6 +69,7 @@ def run_worker(
         concurrency=asked.concurrency,
         pool=asked.pool,
         burst=asked.burst,
+        task_events=asked.events or None,  # None: as a team's own app says
         max_tasks_per_child=asked.max_jobs,
         max_memory_per_child=asked.max_memory and asked.max_memory * MEBIBYTE,
         loglevel=asked.log.level,

@@ -36,6 +36,10 @@ OPTIONS = (
         "--max-memory", type=click.IntRange(1), metavar="MIB",
         help="Replace a process after a job that leaves it larger than that.",
     ),
+    click.option(
+        "--events", is_flag=True,
+        help="Send Celery's events from the start, for an exporter that only listens.",
+    ),
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -92,6 +93,47 @@ def test_events_bear_the_jobs_name_and_neither_arguments_nor_results(shared, wor
         assert "s3cret" not in str(events)
     names = [one["name"] for one in seen if one["type"] == "task-received"]
     assert {"says it", "fails"} <= {*names}
+
+
+def test_an_exporter_that_only_listens_counts_each_job_by_its_name(make_bench):
+    """As celery-exporter reads them: it asks no worker for events, and knows a queue by none."""
+    bench = make_bench()
+    bench.use()
+    app, counts, seconds = runtime.current().app, Counter(), []
+    state = app.events.State()
+    with bench.worker("--queue", "default", "--events"), app.connection_for_read() as connection:
+
+        def note(event):
+            state.event(event)
+            if not event["type"].startswith("task-"):
+                return
+            task = state.tasks[event["uuid"]]
+            counts[task.name, event["type"], getattr(task, "queue", None), task.exception] += 1
+            if event["type"] == "task-succeeded":
+                seconds.append(task.runtime)
+
+        receiver = app.events.Receiver(connection, handlers={"*": note})
+        capture = receiver.itercapture(timeout=30 * slowness(), wakeup=False)
+        next(capture)  # it listens from here on
+        with frappe.site("site1"):
+            for _ in range(2):
+                frappe.enqueue(tasks.ping, job_name="ping it")
+            frappe.enqueue(tasks.fail, job_name="fail it", text="no")
+        ended = ("task-succeeded", "task-failed")
+        while sum(number for key, number in counts.items() if key[1] in ended) < 3:
+            next(capture)
+        capture.close()
+        [worker] = state.workers.values()
+        assert worker.alive
+    assert counts == {
+        ("ping it", "task-received", None, None): 2,
+        ("ping it", "task-started", None, None): 2,
+        ("ping it", "task-succeeded", None, None): 2,
+        ("fail it", "task-received", None, None): 1,
+        ("fail it", "task-started", None, None): 1,
+        ("fail it", "task-failed", None, "ValueError('no')"): 1,
+    }
+    assert len(seconds) == 2 and all(0 < one < 20 for one in seconds)
 
 
 def test_a_teams_canvas_and_its_options_work_on_our_worker(shared, shared_worker):

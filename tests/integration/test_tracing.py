@@ -66,8 +66,16 @@ def test_opentelemetrys_parent_span_arrives(make_bench, queue):
     }.items()}.items() <= spans[0]["attributes"].items()  # fmt: skip
 
 
-def test_the_trace_goes_on_in_a_retry_and_in_a_job_for_later(make_bench):
-    traced = Traced(make_bench(), "opentelemetry")
+@pytest.fixture(params=["redis", "rabbitmq"])
+def bench_on(request, make_bench):
+    """A bench on either broker."""
+    if request.param == "redis":
+        return make_bench()
+    return make_bench(celery_broker_url=request.getfixturevalue("amqp_url"))
+
+
+def test_the_trace_goes_on_in_a_retry_and_in_a_job_for_later(bench_on):
+    traced = Traced(bench_on, "opentelemetry")
     with traced.bench.worker("--queue", "default"):
         code = """
             from opentelemetry import trace
