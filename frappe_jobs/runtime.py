@@ -10,7 +10,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -324,6 +325,22 @@ def use_again(before: Runtime | None) -> None:
     """Make what ``in_use`` gave this process's again."""
     global _current
     _current = before
+
+
+@contextmanager
+def replaced(settings: Settings) -> Iterator[Runtime]:
+    """Inside, all of this process find a runtime with these settings for their sites folder."""
+    global _current
+    path, was_current = settings.sites_path, _current
+    was_there = _runtimes.get(path)
+    _current = _runtimes[path] = Runtime(settings)
+    try:
+        yield _current
+    finally:
+        _current = was_current
+        del _runtimes[path]
+        if was_there:
+            _runtimes[path] = was_there
 
 
 def of_sites_path(sites_path: Path) -> Runtime:

@@ -11,7 +11,6 @@ from frappe_jobs.arguments import Arguments
 from frappe_jobs.errors import (
     ArgumentError,
     DatabaseUnavailable,
-    HostError,
     HostNotReady,
     shortened,
 )
@@ -90,13 +89,19 @@ class Host(ABC):
         owner commits, rolls back and closes it.
         """
 
-    @contextmanager
-    def joined(self, site: str) -> Iterator[None]:
-        """Inside, whatever is done on that site is part of one transaction, then rolled back.
+    @abstractmethod
+    def joined(self, site: str, user: str | None = None) -> AbstractContextManager[Session]:
+        """That site, open; whatever is done on it meanwhile is one transaction, then rolled back.
 
-        For tests, and for a single thread.  Raises HostError where the host cannot do it.
+        For tests, and for a single thread.  Raises HostError where another site is in the way.
         """
-        raise HostError("On a Frappe bench a test's transaction is that of Frappe's test case.")
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Inside, whoever opens the site that is open here works in its transaction, if need be.
+
+        For tests in whose framework nobody else sees what they have not committed.
+        """
         yield
 
     @abstractmethod

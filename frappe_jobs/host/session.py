@@ -49,6 +49,10 @@ class Session(ABC):
         """Roll back, and forget what waited for the commit."""
 
     @abstractmethod
+    def forget_what_was_read(self) -> None:
+        """Read documents anew, as others have changed them within the same transaction."""
+
+    @abstractmethod
     def after_commit(self, call: Callable[[], Any]) -> None:
         """Call it when the open transaction has committed; never if that rolls back."""
 

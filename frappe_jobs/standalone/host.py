@@ -128,14 +128,18 @@ class StandaloneHost(Host):
         logger.error("%s failed: %s", title, error, extra={"action": "job_error", "job": title})
 
     @contextmanager
-    def joined(self, site: str) -> Iterator[None]:
+    def joined(self, site: str, user: str | None = None) -> Iterator[StandaloneSession]:
         with self.session(site) as opened:
             make_tables(opened.db)  # MariaDB would commit what is open with them
         conf, engine = self._settings.sites.config(site), self._engine_of(site)
         with joined(engine) as stand_in:
             self._engines[site] = conf, cast(Engine, stand_in)
             try:
-                yield
+                with self.session(site, user) as opened:
+                    try:
+                        yield opened
+                    finally:
+                        opened.rollback()
             finally:
                 self._engines[site] = conf, engine
 

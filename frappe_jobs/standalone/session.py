@@ -111,6 +111,9 @@ class StandaloneSession(Session):
         except DBAPIError:  # the connection is lost, and with it the transaction
             logger.warning("%s could not be rolled back", self.site, exc_info=True)
 
+    def forget_what_was_read(self) -> None:
+        self.db.expire_all()
+
     def after_commit(self, call: Callable[[], Any]) -> None:
         AfterCommit.of(self.db).add(call)
 

@@ -7,16 +7,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import frappe_jobs
 from frappe_jobs import embedded, runtime
 from frappe_jobs.config import variable
 from frappe_jobs.errors import ArgumentError
 from frappe_jobs.host.session import Session
 from frappe_jobs.runtime import Runtime
+from frappe_jobs.testing.apart import apart, is_on_own_server
 
 #: What the person who runs the tests has set must not reach them, nor their jobs a real server.
 THEIRS = ("FRAPPE_", "CELERY_", "SITES_PATH")
@@ -88,13 +88,16 @@ def rolled_back(site: str, user: str | None = None) -> Iterator[Session]:
     Whoever opens that site meanwhile, the jobs that ``run_jobs`` runs among them, sees what is
     written here, as all share one connection.  So it is for one thread: what other threads or
     processes write is not undone, and on SQLite they cannot write.
+
+    On a Frappe bench the site may be open, as in Frappe's own tests: what its transaction has
+    written stays.  Jobs go to an embedded server meanwhile, which knows of none at first.
     """
     here = runtime.current()
-    with here.host.joined(site), frappe_jobs.site(site, user=user) as session:
-        try:
+    with apart(here) if here.is_bench else nullcontext(here) as here:
+        if here.is_bench:
+            forget_jobs()
+        with here.host.joined(site, user) as session:
             yield session
-        finally:
-            session.rollback()
 
 
 def forget_jobs() -> None:
@@ -103,7 +106,7 @@ def forget_jobs() -> None:
     Raises ArgumentError unless that is an embedded server: no other is emptied.
     """
     here = runtime.current()
-    if here.in_force.redis_url != embedded.running(here.settings.sites_path):
+    if not is_on_own_server(here):
         raise ArgumentError("Only an embedded server is emptied; this bench has another.")
     server = here.ledger.redis
     kept = "_kombu.binding."  # Celery declares a queue once in a process

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 from celery.exceptions import SoftTimeLimitExceeded
 
 from frappe_jobs import runtime
+from frappe_jobs.cron import UTC
 from frappe_jobs.errors import StillEnqueuing
 from frappe_jobs.execute import Expired, RunAgain
 from frappe_jobs.host.own_methods import RELAY_OUTBOX, SETTLE_BACKGROUND_TASKS
@@ -22,7 +24,9 @@ from frappe_jobs.ledger.record import ENDED, QUEUED, Record
 from frappe_jobs.message import Message
 from frappe_jobs.methods import path_of
 from frappe_jobs.runtime import Runtime
+from frappe_jobs.scheduler.entry import Due
 from frappe_jobs.testing import clocks
+from frappe_jobs.testing.apart import began_apart
 from frappe_jobs.testing.clocks import Clock
 
 Method = Callable[..., Any] | str
@@ -50,7 +54,14 @@ def run_jobs(
     written, and the others wait.  Raises StillEnqueuing after ``limit`` runs.
     """
     here, clock = runtime.current(), clock or clocks.clock
-    session = here.host.current()
+    with here.host.shared():
+        return _run_all(here, here.host.current(), queue, commit, fail_fast, limit, clock)
+
+
+def _run_all(
+    here: Runtime, session: Session | None, queue: str | None, commit: bool, fail_fast: bool,
+    limit: int, clock: Clock,
+) -> list[Job[Any]]:  # fmt: skip
     if session and commit:
         session.commit()
     ran: dict[str, Job[Any]] = {}
@@ -71,20 +82,50 @@ def run_jobs(
     return [*ran.values()]
 
 
-def run_due(*, clock: Clock | None = None, **options: Any) -> list[Job[Any]]:
+def run_due(*methods: Method, clock: Clock | None = None, **options: Any) -> list[Job[Any]]:
     """Queue the scheduled jobs that are due by the clock, as a scheduler does, then ``run_jobs``.
 
-    Takes its keywords.  Only jobs that the site's Scheduled Job Types name are scheduled: those of
-    an app's hooks from the first ``migrate`` on (``bench()`` has done it).
+    Takes its keywords.  With ``methods`` only those of these methods.  Only jobs that the site's
+    Scheduled Job Types name are scheduled: those of an app's hooks from the first ``migrate`` on
+    (``bench()`` has done it).  In a test of Frappe's own nothing is overdue at first.
     """
-    here, clock, token = runtime.current(), clock or clocks.clock, f"test/{uuid4()}"
-    here.sync.compare(now=clock.now())
+    here, clock = runtime.current(), clock or clocks.clock
+    with here.host.shared():
+        _compare(here, clock.now())
+        if methods:
+            paths = {path_of(one) if callable(one) else one for one in methods}
+            due = [one for one in _due(here, clock.now()) if one.entry.method in paths]
+            here.timetable.move(here.scheduling.queue_due(due, clock.now()))
+        else:
+            _queue_all(here, clock)
+    return run_jobs(clock=clock, **options)
+
+
+def _compare(here: Runtime, now: float) -> None:
+    """Bring the schedule in line: on a bench of its own that of all sites, else of the open one."""
+    began, session = began_apart(here), here.host.current()
+    here.sync.compare([session.site] if session and began else None, now=now)
+    if began:
+        overdue = [(one, one.next_at, one.next_at) for one in _due(here, began)]
+        here.timetable.move(overdue)
+
+
+def _due(here: Runtime, now: float) -> Iterator[Due]:
+    at = datetime.fromtimestamp(now, UTC)
+    for site in here.timetable.sites():
+        for one in here.timetable.stored(site).values():
+            if one.entry and one.due is not None and one.due <= now:
+                next_at = one.entry.next_run(at).timestamp()
+                yield Due(one.entry, one.due, next_at, one.queued, one.epoch)
+
+
+def _queue_all(here: Runtime, clock: Clock) -> None:
+    token = f"test/{uuid4()}"
     try:
         while (look := here.timetable.look(token, 60.0, clock.now())).due:
             here.timetable.move(here.scheduling.queue_due(look.due, look.now))
     finally:
         here.timetable.let_go(token)
-    return run_jobs(clock=clock, **options)
 
 
 def enqueued(
@@ -181,7 +222,6 @@ def _execute(here: Runtime, message: Message) -> BaseException | None:
 
 def _see_what_it_did(session: Session, commit: bool) -> None:
     """What the test has read of its site may have been changed by the job."""
-    if hasattr(session.db, "expire_all"):
-        session.db.expire_all()
+    session.forget_what_was_read()
     if commit:  # else a transaction may go on to see the site as it was
         session.commit()

@@ -328,7 +328,7 @@ def is_form(line: str) -> bool:
 
 
 #: Commands of Frappe's own that the pages name.
-FRAPPES = {"get-app", "install-app", "uninstall-app"}
+FRAPPES = {"get-app", "install-app", "uninstall-app", "set-config", "run-tests"}
 
 
 def check_on_a_bench(line: str) -> None:

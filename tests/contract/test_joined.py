@@ -9,8 +9,6 @@ from acme.models import Account
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
-from frappe_jobs.errors import HostError
-from frappe_jobs.host.port import Host
 from frappe_jobs.testing import rolled_back, run_jobs
 
 
@@ -74,8 +72,3 @@ def test_a_failed_statement_of_a_job_leaves_the_tests_transaction_whole(
     with frappe.site("site1"):
         assert (names(), frappe.get_recent_tasks()) == ([], [])
     assert isinstance(cash, Account)
-
-
-def test_a_host_that_cannot_says_so():
-    with pytest.raises(HostError, match="Frappe bench"), Host.joined(None, "site1"):
-        pass

@@ -16,8 +16,14 @@ from frappe.utils import CallbackManager
 
 from frappe_jobs.background_task.for_users import BackgroundTasks
 from frappe_jobs.config import Settings
-from frappe_jobs.errors import ArgumentError, DatabaseUnavailable, FrappeJobsError, HostNotReady
-from frappe_jobs.frappe_bench.host import database
+from frappe_jobs.errors import (
+    ArgumentError,
+    DatabaseUnavailable,
+    FrappeJobsError,
+    HostError,
+    HostNotReady,
+)
+from frappe_jobs.frappe_bench.host import database, joined, tables
 from frappe_jobs.frappe_bench.host.arguments import bench_arguments
 from frappe_jobs.frappe_bench.host.documents import BenchDocuments
 from frappe_jobs.frappe_bench.host.done_markers import BenchDoneMarkers
@@ -129,8 +135,7 @@ class BenchHost(Host):
         frappe.destroy()
         try:
             frappe.init(site=site, sites_path=self._sites_path)
-            frappe.connect(set_admin_as_user=False)
-            database.limit_connecting(frappe.local.db, self._settings.db_connect_timeout)
+            self._connect(site)
             opened.watch_writes()
             frappe.set_user(name)
             if os.environ.get("CI"):  # as Frappe's own worker
@@ -146,6 +151,43 @@ class BenchHost(Host):
             raise
         finally:
             frappe.destroy()
+
+    def _connect(self, site: str) -> None:
+        if view := joined.view_of(site):
+            frappe.local.db, frappe.flags.in_test = view, True
+            return
+        frappe.connect(set_admin_as_user=False)
+        database.limit_connecting(frappe.local.db, self._settings.db_connect_timeout)
+
+    @contextmanager
+    def joined(self, site: str, user: str | None = None) -> Iterator[BenchSession]:
+        if not is_open():
+            with self.session(site, user), self.joined(site) as opened:
+                yield opened
+            return
+        if frappe.local.site != site:
+            raise HostError(
+                f"{frappe.local.site} is open here, and Frappe has one site open at a time: "
+                f"{site} cannot be opened for a test."
+            )
+        in_thread(lambda: self.on(site, tables.make))  # MariaDB would commit what is open with them
+        before = frappe.session.user
+        with joined.rolled_back(site):
+            try:
+                frappe.set_user(user or before)
+                yield BenchSession()
+            finally:
+                frappe.set_user(before)
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        if not is_open() or joined.is_joined(frappe.local.db):
+            yield
+            return
+        site = frappe.local.site
+        in_thread(lambda: self.on(site, tables.make))
+        with joined.shared(site):
+            yield
 
     @property
     def _sites_path(self) -> str:

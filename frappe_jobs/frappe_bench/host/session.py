@@ -11,21 +11,21 @@ from typing import Any
 import frappe
 
 from frappe_jobs.errors import HostNotReady
-from frappe_jobs.frappe_bench.host import at_commit
+from frappe_jobs.frappe_bench.host import at_commit, joined
 from frappe_jobs.frappe_bench.host.database import is_out_of_reach
 from frappe_jobs.host.session import Keeper, Session
 from frappe_jobs.runtime import Runtime, of_sites_path
 from frappe_jobs.texts.sql import writes
 
-_runtimes: dict[str, Runtime] = {}
+_folders: dict[str, Path] = {}
 
 
 def runtime() -> Runtime:
     """The runtime of the sites folder that Frappe works on here."""
     folder = str(getattr(frappe.local, "sites_path", None) or os.environ.get("SITES_PATH") or ".")
-    if folder not in _runtimes:
-        _runtimes[folder] = of_sites_path(Path(folder).resolve())
-    return _runtimes[folder]
+    if folder not in _folders:
+        _folders[folder] = Path(folder).resolve()
+    return of_sites_path(_folders[folder])
 
 
 def is_open() -> bool:
@@ -115,6 +115,9 @@ class BenchSession(Session):
 
     def wait_for_commit(self, keeper: Keeper, thing: Any) -> None:
         at_commit.wait(self.db, keeper, thing)
+
+    def forget_what_was_read(self) -> None:
+        joined.forget_what_was_read()
 
     @property
     def is_dirty(self) -> bool:

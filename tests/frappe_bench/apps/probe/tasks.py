@@ -248,6 +248,20 @@ def fail_so_often(file, times, late=False):
     return "now"
 
 
+def ask_nowhere():
+    """A statement that fails."""
+    frappe.db.sql("insert into frappe_jobs_nowhere values (1)")
+
+
+def tries():
+    """Fails at the first attempt."""
+    import frappe_jobs
+
+    if frappe_jobs.get_current_job().attempt == 1:
+        raise ValueError("not yet")
+    return frappe_jobs.get_current_job().attempt
+
+
 def takes_callable(call, kinds, **arguments):
     """What arrives of a function and of classes of errors."""
     return [call(**arguments), [isinstance(ValueError(), kinds), isinstance(OSError(), kinds)]]
@@ -257,13 +271,20 @@ def takes_retry(retry):
     return retry
 
 
-def nothing(**_):
-    """Whatever it is given."""
+# The next three are docs/testing.md's, too.
 
 
-def tick():
-    """A scheduled job."""
-    frappe.db.set_default("probe_ticks", str(int(frappe.db.get_default("probe_ticks") or 0) + 1))
+def nothing(**_: object) -> None:
+    pass
+
+
+def remind(customer: str) -> None:
+    frappe.get_doc(doctype="ToDo", description=f"{customer} owes us money").insert()
+    frappe.enqueue("probe.tasks.nothing", queue="short", customer=customer)
+
+
+def tick() -> None:
+    frappe.db.set_default("probe_ticks", int(frappe.db.get_default("probe_ticks") or 0) + 1)
 
 
 def tick_and_fail():
