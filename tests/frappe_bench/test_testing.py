@@ -23,7 +23,9 @@ LEFT = (
 def tested(bench: FrappeBench) -> Iterator[FrappeBench]:
     """A bench whose first site may be tested."""
     assert bench.run("--site", bench.site, "set-config", "allow_tests", "1").returncode == 0
-    left_by_a_broken_run = "frappe.db.delete('ToDo', {'description': ('like', '%frappe_jobs_test%')})"
+    left_by_a_broken_run = (
+        "frappe.db.delete('ToDo', {'description': ('like', '%frappe_jobs_test%')})"
+    )
     bench.call(EMPTY + left_by_a_broken_run)
     yield bench
     bench.run("--site", bench.site, "set-config", "allow_tests", "0")
