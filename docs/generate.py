@@ -157,8 +157,8 @@ def _parameters(value: Any, method: bool = False) -> list[str]:
     found, starred = [], False
     for parameter in list(inspect.signature(value).parameters.values())[int(method) :]:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
-            starred = True
             found.append("*")
+        starred = starred or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
         text = str(parameter).partition(":")[0].partition("=")[0]  # with its stars
         if parameter.annotation is not parameter.empty:
             text += f": {parameter.annotation}"
