@@ -11,21 +11,16 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from shutil import which
 
 import pytest
 from acme import tasks
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser import chromium
+from playwright.sync_api import Browser, Page, expect
 from web.visitor import PASSWORD, served
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
 
-CHROMIUM = which("chromium") or which("chromium-browser")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 HOSTILE = "<img src=x onerror=alert(1)>" + "long-" * 30
 PAGES = ("/", "/jobs", "/queues", "/schedule", "/tasks", "/doctor", "/audit")
 SIZES = [(1440, 900, "light"), (1440, 900, "dark"), (360, 740, "light"), (360, 740, "dark")]
@@ -43,13 +38,8 @@ HARM = ("serious", "critical")
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM:
-        absent = pytest.fail if os.environ.get("CI") else pytest.skip
-        absent("No Chromium is installed: apt-get install chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Watched:

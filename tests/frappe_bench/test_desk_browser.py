@@ -1,0 +1,178 @@
+"""The Desk's page of the site's jobs in a real browser, logged in to a served Frappe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from browser import chromium
+from frappe_bench.bench import EMPTY, WAIT, FrappeBench, Process
+from playwright.sync_api import Browser, Page, expect
+from ports import free_port
+
+from frappe_jobs.testing import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+PASSWORD = "a long one of the tests"
+#: Where nobody has gone through it the Desk shows Frappe's setup.
+SET_UP = (
+    "answer = dict(frappe.get_all('Installed Application', ['name', 'is_setup_complete'], "
+    "as_list=True))\n"
+    "for name, was in {0!r}.items():\n"
+    "    frappe.db.set_value('Installed Application', name, 'is_setup_complete', was)\n"
+    "frappe.clear_cache()"
+)
+STATUS = (
+    "from frappe.utils import background_jobs as jobs\n"
+    "answer = jobs.Job.fetch({0!r}).get_status()"
+)
+NEW_PASSWORD = (
+    "from frappe.utils.password import update_password\n"
+    f"update_password('Administrator', {PASSWORD!r})"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(_bench: FrappeBench) -> Iterator[str]:
+    """Where the first site is served."""
+    assets = json.loads((_bench.sites / "assets" / "assets.json").read_text())
+    if "desk.bundle.js" not in assets:
+        pytest.skip("The Desk's scripts are not built: bench build --app frappe")
+    config, port = _bench.config, free_port()
+    _bench.write_config(config | {"disable_async": 1})  # nothing else of the bench runs
+    was_set_up = _bench.call(SET_UP.format({}))
+    _bench.call(SET_UP.format(dict.fromkeys(was_set_up, 1)))
+    _bench.call(NEW_PASSWORD)
+    serve = ("--site", _bench.site, "serve", "--port", str(port), "--noreload")
+    process = Process(_bench, *serve)
+    try:
+        wait_until(lambda: f":{port}" in process.log or process.process.poll() is not None, 60)
+        assert process.process.poll() is None, process.log
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop()
+        _bench.call(SET_UP.format(was_set_up))
+        _bench.write_config(config)
+
+
+class Desk:
+    """A browser that has logged in, and what went wrong in it."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page, self.address, self.wrong = page, address, list[str]()
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (self.wrong.append("a dialog"), dialog.dismiss()))
+
+    def go(self, path: str) -> None:
+        self.page.goto(f"{self.address}/app/celery-jobs{path}")
+
+    def menu(self, name: str) -> None:
+        self.page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+
+
+@pytest.fixture
+def desk(browser: Browser, address: str) -> Iterator[Desk]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    form = {"usr": "Administrator", "pwd": PASSWORD}
+    assert context.request.post(f"{address}/api/method/login", form=form).ok
+    desk = Desk(context.new_page(), address)
+    yield desk
+    context.close()
+    assert desk.wrong == []
+
+
+@contextmanager
+def asked(desk: Desk) -> Iterator[list[str]]:
+    """The methods of the page's that are called meanwhile."""
+    calls: list[str] = []
+
+    def note(request) -> None:
+        if "celery_jobs.celery_jobs." in request.url:
+            calls.append(f"{request.method} {request.url.rpartition('.')[2]}")
+
+    desk.page.on("request", note)
+    yield calls
+    desk.page.remove_listener("request", note)
+
+
+def test_a_job_is_found_looked_at_and_cancelled(
+    bench: FrappeBench, worker: Process, desk: Desk
+) -> None:
+    bench.call(EMPTY)
+    waits, others = (
+        bench.call(
+            WAIT + f"wait(frappe.enqueue('probe.tasks.write_todo', text={HOSTILE!r}, "
+            f"fail=True, job_name={HOSTILE!r}))\n"
+            f"answer = frappe.enqueue('probe.tasks.nothing', queue='long', job_name={name!r}).id",
+            site=site,
+        )
+        for name, site in (("our order", bench.site), ("theirs", bench.other_site))
+    )
+    page = desk.page
+    desk.go("")
+    expect(page.get_by_role("heading", name="What runs now")).to_be_visible()
+    desk.menu("Jobs")
+    expect(page.get_by_text("our order")).to_be_visible()
+    assert page.url.startswith(f"{desk.address}/app/celery-jobs/jobs")
+    assert HOSTILE in page.locator("main.within").inner_text()
+    assert "theirs" not in page.locator("main.within").inner_text()
+    page.get_by_role("link", name="our order").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    with asked(desk) as calls:
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Cancel").click()
+        expect(
+            page.locator("#alert-container, .desk-alert").get_by_text("Cancelled")
+        ).to_be_visible()
+    assert "POST act" in calls and not [one for one in calls if one.startswith("GET")]
+    assert bench.call(STATUS.format(waits)) == "canceled"
+    page.go_back()
+    expect(page.get_by_text("our order")).to_be_visible()
+    assert bench.call(STATUS.format(others), site=bench.other_site) == "queued"
+
+
+def test_filters_are_in_the_address_and_what_comes_is_shown_by_itself(
+    bench: FrappeBench, worker: Process, desk: Desk
+) -> None:
+    bench.call(EMPTY + "frappe.enqueue('probe.tasks.nothing', queue='long', job_name='the first')")
+    page = desk.page
+    desk.go("/jobs")
+    expect(page.get_by_text("the first")).to_be_visible()
+    page.get_by_label("Status").select_option("queued")
+    wait_until(lambda: "status=queued" in page.url or "status%3Dqueued" in page.url, 20)
+    page.reload()
+    expect(page.get_by_label("Status")).to_have_value("queued")
+    expect(page.get_by_text("the first")).to_be_visible()
+    bench.call("frappe.enqueue('probe.tasks.nothing', queue='long', job_name='comes later')")
+    expect(page.get_by_text("comes later")).to_be_visible()
+
+
+def test_it_follows_the_desks_theme_and_fits_a_telephone(
+    bench: FrappeBench, worker: Process, desk: Desk
+) -> None:
+    page = desk.page
+    desk.go("")
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    for theme in ("dark", "light"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        host = page.locator("main.within").evaluate_handle("one => one.getRootNode().host")
+        wait_until(lambda: host.evaluate("one => one.style.colorScheme") == theme, 10)
+    page.set_viewport_size({"width": 360, "height": 740})
+    for name in ("Overview", "Jobs", "Schedule", "Background Tasks", "Audit"):
+        desk.menu(name)
+        expect(page.get_by_role("navigation", name="Pages").get_by_role(
+            "link", name=name)).to_have_attribute("aria-current", "page")  # fmt: skip
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, name
