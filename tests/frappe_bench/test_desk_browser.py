@@ -165,10 +165,14 @@ def test_it_follows_the_desks_theme_and_fits_a_telephone(
     page = desk.page
     desk.go("")
     expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+
+    def scheme() -> str:
+        look = "one => getComputedStyle(one.getRootNode().host).colorScheme"
+        return str(page.locator("main.within").evaluate(look))
+
     for theme in ("dark", "light"):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        host = page.locator("main.within").evaluate_handle("one => one.getRootNode().host")
-        wait_until(lambda: host.evaluate("one => one.style.colorScheme") == theme, 10)
+        wait_until(lambda wanted=theme: scheme() == wanted, 10)
     page.set_viewport_size({"width": 360, "height": 740})
     for name in ("Overview", "Jobs", "Schedule", "Background Tasks", "Audit"):
         desk.menu(name)
