@@ -57,6 +57,7 @@ def begin(**_: object) -> None:
     adopt_orphans()
     _let_it_have_children()
     _end_before_the_next_job_if_spent()
+    _end_at_once()
     # From the start: billiard replaces any handler but SIG_IGN.
     for number in OUTLIVED:
         signal.signal(number, signal.SIG_IGN)
@@ -88,6 +89,24 @@ def _end_before_the_next_job_if_spent() -> None:
         return wait_for_job()
 
     loop.wait_for_job = wait
+
+
+def _end_at_once() -> None:
+    """When this process has done all that it has to do.
+
+    billiard would tell its parent, and sleep for a second in which that ends it by SIGTERM, which
+    our processes outlive.  The parent notices in any case, and begins another one if need be.
+    """
+    loop = current_process()._target
+    tell = loop.on_exit
+
+    def end(pid: int, exitcode: int) -> None:
+        try:
+            tell(pid, exitcode)
+        finally:
+            os._exit(exitcode)
+
+    loop.on_exit = end
 
 
 def end_group(**_: object) -> None:

@@ -64,6 +64,15 @@ class TestChildren:
         assert len(set(pids)) == 3
         assert pids[0] == pids[1] != pids[2] == pids[3]
 
+    def test_the_next_job_does_not_wait_a_second_for_that(self, on_redis):
+        names = [*map(str, range(6))]
+        jobs = [frappe.enqueue(tasks.work, seconds=0, name=name) for name in names]
+        with on_redis.worker("--queue", "default", "--max-jobs", "1"):
+            for job in jobs:
+                job.wait(60)
+        begun = [mark["at"] for mark in on_redis.marks("begin")]
+        assert begun[-1] - begun[0] < len(names[1:]) * max(1, slowness() / 2)
+
     def test_a_process_is_replaced_when_it_is_too_large(self, on_redis):
         with on_redis.worker("--queue", "default", "--max-memory", "1"):
             for number in range(3):
