@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 from acme import tasks
 
 import frappe_jobs as frappe
@@ -27,6 +29,23 @@ def rows(bench, *arguments):
 def refused(done, said, status=1):
     assert (done.returncode, done.stdout) == (status, ""), done.stdout
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def looked_at(bench, site, before):
+    """What ``ready-for-migration`` says, and when it looked; ``before(n)`` comes before look n."""
+    index, seen = bench.use().ledger._key("open", site), []
+    with redis.Redis.from_url(bench.redis_url) as server, server.monitor() as monitor:
+        before(1)
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(bench.run, "--site", site, "ready-for-migration")
+            run.add_done_callback(lambda _: server.echo("the command has ended"))
+            for command in monitor.listen():
+                if command["command"] == "ECHO the command has ended":
+                    break
+                if command["command"] == f"ZCARD {index}":
+                    seen.append(command["time"])
+                    before(len(seen) + 1)
+        return run.result().stdout.partition(":")[0], seen
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -62,6 +81,22 @@ class TestWithoutAWorker:
         ready = bench.run("ready-for-migration", "--site", "site1")
         assert (ready.returncode, ready.stdout[:6]) == (0, "READY ")
         assert len(frappe.get_jobs()["site2"]) == 4
+
+    @pytest.mark.parametrize(
+        ("at_look", "said", "looks"), [(None, "READY", 3), (1, "NOT READY", 1), (2, "NOT READY", 2)]
+    )
+    def test_a_site_is_ready_only_if_three_looks_find_no_job(self, bench, at_look, said, looks):
+        """A scheduler may queue some until it knows of the site's maintenance mode."""
+
+        def enqueue_before(look):
+            if look == at_look:
+                with frappe.site("site1"):
+                    frappe.enqueue(tasks.echo)
+
+        done, seen = looked_at(bench, "site1", enqueue_before)
+        assert (done, len(seen)) == (f"{said} for migration", looks)
+        # A second between two looks, by the server's clock.
+        assert all(later - look >= 0.99 for look, later in zip(seen, seen[1:], strict=False))
 
     def test_what_was_taken_back_never_runs_though_its_record_is_gone(self, idle):
         with frappe.site("site1"):
