@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from frappe_jobs.config import Settings
@@ -19,12 +19,20 @@ RESTART = "restart the bench's web, worker and schedule processes"
 
 
 def check_beside_rq(
-    settings: SettingsInForce, host: Host, sites: Iterable[str], state: str, ours: int | None
+    settings: SettingsInForce,
+    host: Host,
+    sites: Iterable[str],
+    state: str,
+    ours: int | None,
+    faults: Sequence[str],
 ) -> Iterator[Finding]:
-    """All findings; ``ours``: how many of our workers are online, None if that is unknown."""
+    """All findings; ``ours``: how many of our workers are online, None if that is unknown.
+
+    ``faults``: what keeps the bench's processes from sending jobs to Celery.
+    """
     url = settings.redis_queue or settings.redis_url
     rq = look_at_rq(url, settings.bench_id, settings.queues)
-    yield from check_switch(state, ours, rq)
+    yield from check_switch(state, ours, rq, faults)
     yield from check_draining(settings, "off" if state == "off" else "on")
     if state != "off":  # else nothing of ours is expected
         yield from check_installed(settings, ask_each(sites, partial(_has_our_hooks, host)))
@@ -40,10 +48,17 @@ def _has_our_hooks(host: Host, site: str) -> bool:
     return any(path.startswith(f"{APP}.") for path in hooks)
 
 
-def check_switch(state: str, ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
+def check_switch(
+    state: str, ours: int | None, rq: SeenOfRQ | None, faults: Sequence[str] = ()
+) -> Iterator[Finding]:
     """Where the jobs go, and whether the workers that run are of the same kind."""
     if state == "on":
-        yield Finding("ok", "The bench's jobs go to Celery.")
+        for fault in faults:
+            what = f"use-celery is on, and yet not all of Frappe goes to Celery: {fault}."
+            cure = f"Mend that, or bench use-celery off; then {RESTART}."
+            yield Finding("error", what, cure)
+        if not faults:
+            yield Finding("ok", "The bench's jobs go to Celery.")
         yield from _on_celery(ours, rq)
     else:
         yield from _on_rq(state, ours, rq)

@@ -75,6 +75,8 @@ class Parts:
     results: str | None
     #: On a Frappe bench: where its jobs go, ``on`` (Celery), ``off`` or ``undecided`` (RQ).
     use_celery: Callable[[], str] | None = None
+    #: There as well: what keeps these sites' processes from sending jobs to Celery.
+    way_in_faults: Callable[[Iterable[str]], Iterable[str]] = lambda sites: ()
     #: The names of the targets of alerts; raises ConfigError.  None: there are to be none.
     alerts: Callable[[], Sequence[str]] | None = None
 
@@ -173,7 +175,10 @@ class Checkup:
         parts = self._parts
         if parts.use_celery:
             state = parts.use_celery()
-            yield from check_beside_rq(parts.settings, parts.host, self._sites, state, self._online)
+            faults = [*parts.way_in_faults(self._sites)] if state == "on" else []
+            yield from check_beside_rq(
+                parts.settings, parts.host, self._sites, state, self._online, faults
+            )
 
     def jobs(self) -> Iterator[Finding]:
         parts, now = self._parts, time.time()

@@ -5,13 +5,21 @@ Frappe calls the functions in ``extra_config`` of common_site_config.json whenev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from frappe_jobs.errors import ConfigError
 from frappe_jobs.frappe_bench.rq import transport
-from frappe_jobs.sites_folder import COMMON_CONFIG, DRAINING, OFF, read_common, write_object
+from frappe_jobs.sites_folder import (
+    COMMON_CONFIG,
+    DRAINING,
+    OFF,
+    SITE_CONFIG,
+    read_common,
+    read_object,
+    write_object,
+)
 
 KEY = "extra_config"
 WAY_IN = f"{__name__}.use_celery"
@@ -37,6 +45,31 @@ def state(sites_path: Path) -> str:
     if WAY_IN in _named(config):
         return "on"
     return "off" if config.get(OFF) else "undecided"
+
+
+def faults(sites_path: Path, sites: Iterable[str]) -> Iterator[str]:
+    """What keeps jobs on RQ though the bench is switched on; nobody else says so.
+
+    Frappe prints the error of a function in ``extra_config``, and goes on without it.
+    """
+    try:
+        use_celery()
+    except Exception as error:
+        yield f"{WAY_IN} raises {type(error).__name__}: {error}"
+    else:
+        if left := transport.missing():
+            yield f"this Frappe looks its queues up elsewhere: there is no {' or '.join(left)}"
+    for site in sites:
+        if _hides_us(sites_path / site / SITE_CONFIG):
+            yield f"{KEY!r} in {site}'s {SITE_CONFIG} takes the place of that in {COMMON_CONFIG}"
+
+
+def _hides_us(path: Path) -> bool:
+    try:
+        config = read_object(path)
+        return KEY in config and WAY_IN not in _named(config)
+    except ConfigError:  # the site has a finding of its own
+        return False
 
 
 def switch_on(sites_path: Path) -> bool:

@@ -38,5 +38,6 @@ def parts_of(here: Runtime) -> Parts:
         here.in_force, here.host, here.broker, here.ledger, here.timetable, here.sync,
         here.scheduling, here.relay, results=results_of(here.app, here.in_force),
         use_celery=partial(way_in.state, sites_path) if here.is_bench else None,
+        way_in_faults=partial(way_in.faults, sites_path),
         alerts=(lambda: load("targets of alerts")(here)) if here.settings.alerts else None,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from frappe_bench.bench import FrappeBench, Process
@@ -83,6 +84,43 @@ def test_our_workers_that_run_while_the_bench_is_on_rq_are_told(
         assert "-> bench use-celery on, and restart the bench's" in line
     last = bench.run("doctor").stdout.splitlines()[-1]
     assert last.startswith("-----"), last  # and nothing of ours where all is well
+
+
+#: In a process that imports it first, one of our modules cannot be imported.
+BROKEN = "import sys\nsys.modules['frappe_jobs.frappe_bench.rq.starting'] = None\n"
+WHOSE = """
+from frappe.utils import background_jobs as jobs
+answer = [name for name in ("get_queue", "Worker")
+          if getattr(jobs, name).__module__.startswith("frappe_jobs.")]
+"""
+
+
+def test_a_way_in_that_fails_is_an_error_as_frappe_only_prints_it(
+    bench: FrappeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.call(WHOSE) == ["get_queue", "Worker"]
+    assert said(bench)["The bench's jobs go to Celery."] == "ok"
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    found = f"{tmp_path}:{bench.environment['PYTHONPATH']}"
+    monkeypatch.setitem(bench.environment, "PYTHONPATH", found)
+    assert bench.call(WHOSE) == ["get_queue"], "and what could be done is done"
+    done = bench.run("doctor")
+    (line,) = [one for one in done.stdout.splitlines() if "and yet not all of Frappe goes" in one]
+    assert line.startswith("error") and "ModuleNotFoundError" in line and "starting" in line
+    assert done.returncode == 1 and "The bench's jobs go to Celery." not in done.stdout
+
+
+def test_a_site_whose_own_extra_config_hides_the_way_in_is_told(bench: FrappeBench) -> None:
+    """Frappe merges the site's file over the common one before it calls what is named."""
+    path = bench.sites / bench.site / "site_config.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(before) | {"extra_config": []}))
+        assert bench.call(WHOSE) == []
+        (what,) = [one for one in said(bench) if "and yet not all of Frappe goes" in one]
+        assert f"'extra_config' in {bench.site}'s site_config.json" in what
+    finally:
+        path.write_text(before)
 
 
 def test_a_cure_is_typed_as_all_of_the_benchs_commands(bench: FrappeBench) -> None:

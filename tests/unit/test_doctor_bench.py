@@ -59,6 +59,15 @@ def test_where_they_are_nothing_is_wrong(state, ours, rq):
     assert worst(check_switch(state, ours, rq)) == []
 
 
+def test_a_way_in_that_fails_is_an_error_as_frappe_only_prints_it():
+    faults = ["use_celery raises AttributeError: no get_queue"]
+    found = [*check_switch("on", 1, NOBODY, faults)]
+    assert [(one.level, one.what) for one in found] == [
+        ("error", f"use-celery is on, and yet not all of Frappe goes to Celery: {faults[0]}.")
+    ]
+    assert "use-celery off" in found[0].cure
+
+
 def test_before_the_switch_what_waits_on_rq_is_told():
     (found,) = check_switch("undecided", 0, BUSY)
     assert found.what == (

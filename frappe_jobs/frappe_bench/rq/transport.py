@@ -27,6 +27,10 @@ SEAMS: dict[str, dict[str, str]] = {
     "frappe.realtime": {
         "publish_progress": "frappe_jobs.frappe_bench.rq.seam:publish_progress",
     },
+    # From 16 on it has taken that name when it was imported.
+    "frappe": {
+        "publish_progress": "frappe_jobs.frappe_bench.rq.seam:publish_progress",
+    },
     "frappe.core.doctype.rq_job.rq_job": {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
         "Queue": "frappe_jobs.frappe_bench.rq.queue:BenchQueue",
@@ -66,6 +70,9 @@ SEAMS: dict[str, dict[str, str]] = {
 #: Modules that are imported later take names from these, so these are imported first.
 SOURCES = ("frappe.utils.background_jobs", "frappe.utils.scheduler", "rq.command", "rq.job")
 
+#: Every Frappe looks these up for each job: one that is not ours means that jobs go to RQ.
+NEEDED = ("frappe.utils.background_jobs", ("get_queue", "get_job"))
+
 #: Frappe's own, to be put back.
 _originals: dict[tuple[str, str], Any] = {}
 
@@ -84,11 +91,20 @@ def install_look_up() -> None:
 
 
 def install_in_what_is_loaded() -> None:
-    """Do so in those of Frappe's modules that are already imported."""
+    """Do so in those of Frappe's modules that are already imported.
+
+    Raises the first error once all names are replaced that can be.
+    """
+    errors: list[Exception] = []
     for name, seams in SEAMS.items():
         if module := sys.modules.get(name):
             for attribute, path in seams.items():
-                _replace(module, attribute, path)
+                try:
+                    _replace(module, attribute, path)
+                except Exception as error:
+                    errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _replace(module: Any, attribute: str, path: str) -> None:
@@ -110,6 +126,12 @@ def uninstall() -> None:
 def frappes(module: str, attribute: str) -> Any:
     """Frappe's own, whether we have replaced it here or not."""
     return _originals.get((module, attribute)) or getattr(sys.modules[module], attribute)
+
+
+def missing() -> list[str]:
+    """Of the names that each job needs, those that are still Frappe's own in this process."""
+    module, names = NEEDED
+    return [f"{module}.{name}" for name in names if (module, name) not in _originals]
 
 
 def is_installed() -> bool:
