@@ -25,6 +25,13 @@ override_whitelisted_methods = {
         "frappe_jobs.frappe_bench.schedule.skip_next_execution"
     ),
 }
+# Frappe 16's and later's own Background Task, among whose rows are tracked jobs.
+_tasks = "frappe.core.doctype.background_task.background_task."
+override_whitelisted_methods |= {
+    f"{_tasks}stop_task": "frappe_jobs.frappe_bench.tracked_task.stop_task",
+    f"{_tasks}retry_task": "frappe_jobs.frappe_bench.tracked_task.retry_task",
+}
+extend_doctype_class = {"Background Task": ["frappe_jobs.frappe_bench.tracked_task.AmongFrappes"]}
 doctype_js = {"RQ Job": "public/js/rq_job.js"}
 
 _changed = "frappe_jobs.frappe_bench.events.scheduled_job_type_changed"

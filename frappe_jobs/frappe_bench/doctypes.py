@@ -1,4 +1,4 @@
-"""Our doctypes, our field and our page, made on the open site unless its Frappe has them itself.
+"""Our doctypes, our fields and our page, made on the open site unless its Frappe has them itself.
 
 So the doctypes' files do not have the names that Frappe's own sync looks for.  All belong to our
 module: an uninstall removes them.
@@ -7,11 +7,13 @@ module: an uninstall removes them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import frappe
 from frappe.installer import add_module_defs
 from frappe.modules.import_file import import_file_by_path
 
+from frappe_jobs.frappe_bench.host.task_records import DOCTYPE as BACKGROUND_TASK
 from frappe_jobs.frappe_bench.schedule import DOCTYPE as SCHEDULED_JOB_TYPE
 from frappe_jobs.frappe_bench.schedule import EVENT
 
@@ -20,6 +22,7 @@ MODULE = "Frappe Jobs"
 #: Each definition lies beside its controller.
 FOLDER = Path(__file__).parents[1] / APP
 
+#: Which Scheduler Event a Scheduled Job Type belongs to, where Frappe does not keep that itself.
 FIELD = {
     "doctype": "Custom Field",
     "dt": SCHEDULED_JOB_TYPE,
@@ -32,6 +35,26 @@ FIELD = {
     "module": MODULE,
     "is_system_generated": 1,
 }
+
+#: The job that a Background Task follows, where Frappe has a doctype of that name itself.
+TASK_FIELDS = [
+    {
+        "doctype": "Custom Field",
+        "dt": BACKGROUND_TASK,
+        "fieldname": name,
+        "label": name.replace("_", " ").title(),
+        "fieldtype": kind,
+        "insert_after": "stage",
+        "hidden": 1,
+        "read_only": 1,
+        "no_copy": 1,
+        "print_hide": 1,
+        "search_index": int(kind == "Data"),
+        "module": MODULE,
+        "is_system_generated": 1,
+    }
+    for name, kind in (("message_id", "Data"), ("header", "Long Text"))
+]
 
 
 def make() -> None:
@@ -46,21 +69,28 @@ def make() -> None:
             import_file_by_path(str(path))
     for path in sorted(FOLDER.glob("page/*/*.json")):  # an install may come before Frappe's sync
         import_file_by_path(str(path))
-    if not frappe.get_meta(SCHEDULED_JOB_TYPE).has_field(FIELD["fieldname"]):
-        frappe.get_doc(FIELD).insert(ignore_permissions=True)
-        frappe.clear_cache(doctype=SCHEDULED_JOB_TYPE)
+    for field in (FIELD, *TASK_FIELDS):
+        if not frappe.get_meta(field["dt"]).has_field(field["fieldname"]):
+            frappe.get_doc(field).insert(ignore_permissions=True)
+            frappe.clear_cache(doctype=field["dt"])
 
 
-def remove_field() -> None:
-    """Remove our field, its column, and the Scheduled Job Types that belong to an event."""
-    key = {name: FIELD[name] for name in ("dt", "fieldname", "module")}
-    field = frappe.db.get_value("Custom Field", key)
-    if field is None:  # the field is Frappe's own, or was never made
-        return
-    for name in frappe.get_all(
-        SCHEDULED_JOB_TYPE, {"scheduler_event": ("is", "set")}, pluck="name"
-    ):
-        frappe.delete_doc(SCHEDULED_JOB_TYPE, name)
-    frappe.delete_doc("Custom Field", field, force=True)
-    frappe.clear_cache(doctype=SCHEDULED_JOB_TYPE)
-    frappe.db.sql_ddl(f"alter table `tab{SCHEDULED_JOB_TYPE}` drop column `scheduler_event`")
+def remove_fields() -> None:
+    """Remove our fields, their columns, and the Scheduled Job Types that belong to an event."""
+    if _of_ours(FIELD):
+        for name in frappe.get_all(
+            SCHEDULED_JOB_TYPE, {"scheduler_event": ("is", "set")}, pluck="name"
+        ):
+            frappe.delete_doc(SCHEDULED_JOB_TYPE, name)
+    for field in filter(_of_ours, (FIELD, *TASK_FIELDS)):
+        doctype, name = field["dt"], field["fieldname"]
+        frappe.delete_doc("Custom Field", _of_ours(field), force=True)
+        frappe.clear_cache(doctype=doctype)
+        frappe.db.sql_ddl(f"alter table `tab{doctype}` drop column `{name}`")
+
+
+def _of_ours(field: dict[str, Any]) -> str | None:
+    """The name of our Custom Field; None if the field is the doctype's own, or was never made."""
+    key = {name: field[name] for name in ("dt", "fieldname", "module")}
+    found: str | None = frappe.db.get_value("Custom Field", key)
+    return found

@@ -66,7 +66,7 @@ def before_uninstall() -> None:
 
     Then nothing of the bench stays on its servers, unless it is still used.
     """
-    doctypes.remove_field()
+    doctypes.remove_fields()
     tables.remove()
     site = frappe.local.site
     runtime().sync.of(site).forget()

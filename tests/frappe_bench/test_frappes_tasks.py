@@ -140,3 +140,79 @@ def test_our_own_functions_are_frappes_here(bench: FrappeBench) -> None:
         "ours.retry_task(task.task_id); frappe.db.commit(); answer.append(status())\n" + EMPTY
     )
     assert found == ["Background Task", "Ours", "Queued", None, "Cancelled", "Queued"]
+
+
+# --- tracked jobs among them
+
+
+#: What the Desk's panel is told meanwhile, of that task.
+EVENTS = (
+    "import redis\nheard = redis.from_url(frappe.conf.redis_queue).pubsub()\n"
+    "heard.subscribe('events')\nheard.get_message(timeout=5)\n"
+    "def told(task):\n    found = []\n    while one := heard.get_message(timeout=0.5):\n"
+    "        said = json.loads(one['data'])\n"
+    "        if said['event'] == 'task_update' and said['message']['task_id'] == task:\n"
+    "            found.append([said['room'].split(':')[-1], said['message'].get('status'), "
+    "said['message'].get('progress'), said['message'].get('stage')])\n"
+    "    return found\n"
+)
+
+
+def test_a_tracked_job_is_one_of_frappes_tasks(bench: FrappeBench, worker: Process) -> None:
+    """Its record follows the job, it knows its task, and the panel is told."""
+    found = bench.call(
+        FOLLOW + EVENTS + "job = frappe.enqueue('probe.tasks.follow', queue='short', text='own', "
+        "track_job=True)\nfrappe.db.commit(); wait(job); frappe.db.rollback()\n"
+        "done = get_task_status(job.task_id); mine = frappe.get_doc('Background Task', job.task_id)"
+        "\nanswer = [done.status, json.loads(done.result), mine.user, mine.is_tracked(), "
+        "mine.allow_user_retry, told(job.task_id)]"
+    )
+    assert found[:5] == [
+        "Completed", {"stored": "own", "saw": ["Running", 30.0, "reading"]}, "Administrator", True,
+        1,
+    ]  # fmt: skip
+    events = found[5]
+    assert {event[0] for event in events} == {"Administrator"}
+    assert [event[1] for event in events if event[1]] == ["Queued", "Running", "Completed"]
+    assert events[-1][2] == 100 and "reading" in [event[3] for event in events]
+
+
+def test_the_panels_buttons_stop_it_and_run_it_again(bench: FrappeBench) -> None:
+    """Over HTTP; nobody serves the queue long here."""
+    from frappe_bench.test_desk import DESK
+
+    found = bench.call(
+        DESK + FOLLOW + EVENTS + "job = frappe.enqueue('probe.tasks.nothing', queue='long', "
+        "track_job=True)\nfrappe.db.commit()\nown = 'frappe.core.doctype.background_task."
+        "background_task.'\ndef press(button):\n    said = ask(own + button, task_id=job.task_id)\n"
+        "    now = [one['status'] for one in ask(own + 'get_recent_tasks')['message'] "
+        "if one['task_id'] == job.task_id]\n    return [said.get('exc_type'), *now]\n"
+        "answer = [press('stop_task'), str(job.get_status()), press('stop_task'), "
+        "press('retry_task'), job.is_queued, press('retry_task')]\n"
+        "answer.append([event[1] for event in told(job.task_id)])\n" + EMPTY
+    )
+    assert found == [
+        [None, "Cancelled"], "JobStatus.CANCELED", ["JobError", "Cancelled"],
+        [None, "Queued"], True, ["JobError", "Queued"], ["Queued", "Cancelled", "Queued"],
+    ]  # fmt: skip
+
+
+def test_frappes_own_tasks_are_as_they_were(bench: FrappeBench) -> None:
+    """Ours neither refuses nor clears what is not ours, and nobody makes a task of theirs ours."""
+    found = bench.call(
+        FOLLOW + EMPTY + "from frappe_jobs.frappe_bench.host.session import runtime\n"
+        "import frappe_jobs\nfrom frappe import client\ndef refused(call, *args):\n"
+        "    try:\n        call(*args)\n"
+        "    except Exception as error:\n        return type(error).__name__\n"
+        "task = enqueue_task(tasks.nothing, queue='long'); frappe.db.commit()\nname = task.name\n"
+        "doc = frappe.get_doc('Background Task', name)\n"
+        "answer = [doc.is_tracked(), refused(doc.save), "
+        "refused(client.set_value, 'Background Task', name, 'header', '{}'), "
+        "refused(client.set_value, 'Background Task', name, 'message_id', 'x')]\n"
+        "frappe.db.set_value('Background Task', name, dict(status='Completed', "
+        "ended_at=frappe.utils.add_days(None, -30), creation=frappe.utils.add_days(None, -30)))\n"
+        "frappe.db.commit(); runtime().task_upkeep.clear(frappe.local.site)\n"
+        "answer += [frappe.db.exists('Background Task', name) == name, "
+        "name in [one['task_id'] for one in frappe_jobs.get_recent_tasks(limit=500)]]\n" + EMPTY
+    )
+    assert found == [False, None, "ValidationError", "ValidationError", True, False]

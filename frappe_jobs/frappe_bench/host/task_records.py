@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 DOCTYPE = "Background Task"
 SAVEPOINT = "frappe_jobs_background_task"
-#: A column that only our doctype of that name has.
+#: What the Desk's panel shows of a task.
+TOLD = ("status", "progress", "stage")
+#: A column of our doctype; to Frappe's own of that name it is added, and empty for its own tasks.
 OURS = "message_id"
 
 
@@ -45,23 +47,20 @@ class BenchTaskRecords(TaskRecords):
 
     @property
     def functions(self) -> Any:
-        return _frappes_own()
+        return _frappes_and_ours()
 
     def add(self, session: Session, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add them; raises ArgumentError as well if the site has no such table, or Frappe's."""
+        """Add them; raises ArgumentError as well if the site has no such table, or field."""
         if not is_there():
-            if frappe.db.table_exists(DOCTYPE):
-                raise ArgumentError(
-                    f"track_job: the {DOCTYPE} of {frappe.local.site} is this Frappe's own, and "
-                    "frappe.enqueue_task keeps it. Call that instead."
-                )
             raise ArgumentError(
-                f"track_job: {frappe.local.site} has no {DOCTYPE}; install frappe_jobs on the "
-                f"site, or have it made: bench --site {frappe.local.site} migrate"
+                f"track_job: {frappe.local.site} has no {DOCTYPE} with the field {OURS!r}; install "
+                "frappe_jobs on the site, or have it made: "
+                f"bench --site {frappe.local.site} migrate"
             )
         for values in records:
             _check(values)
             _insert(frappe.db, values)
+            _tell(values, values, after_commit=True)
 
     def change(
         self, session: Session, change: TaskChange, *, patience: float | None = None
@@ -72,7 +71,9 @@ class BenchTaskRecords(TaskRecords):
             wait_for_locks(db, patience)
         db.savepoint(SAVEPOINT)
         try:
-            return _update(db, change)
+            changed = _update(db, change)
+            _tell(change.values, _owner(db, change) if changed else None, after_commit=True)
+            return changed
         except Exception as error:
             if database.has_ended_transaction(error):
                 database.keep_from_commit(db, error)
@@ -98,7 +99,8 @@ class BenchTaskRecords(TaskRecords):
             return False
         try:
             with beside(0) as db:
-                _update(db, change)
+                owner = _owner(db, change) if _update(db, change) else None
+            _tell(change.values, owner)
         except Exception as error:
             logger.debug("the progress of %s is not written: %s", change.task_id, error)
         return True
@@ -106,7 +108,7 @@ class BenchTaskRecords(TaskRecords):
     def recent(self, user: str | None, limit: int) -> list[dict[str, Any]]:
         if not limit or not is_there():
             return []
-        filters = {"user": user} if user is not None else {}
+        filters = {OURS: ("is", "set")} | ({} if user is None else {"user": user})
         rows = frappe.get_all(
             DOCTYPE, filters, [*LISTED], order_by="creation desc", limit_page_length=limit
         )
@@ -120,7 +122,17 @@ class BenchTaskRecords(TaskRecords):
 
 
 @cache
-def _frappes_own() -> Any:
+def _frappes_and_ours() -> Any:
+    """Frappe's functions, those that also serve the tasks of tracked jobs in their place."""
+    if (theirs := frappes_functions()) is None:
+        return None
+    ours = import_module("frappe_jobs.frappe_bench.tracked_task")
+    served = {name: getattr(ours, name, found) for name, found in vars(theirs).items()}
+    return SimpleNamespace(**served)
+
+
+@cache
+def frappes_functions() -> Any:
     """Its functions for Background Tasks of its own; None before 16."""
     try:
         found = vars(import_module("frappe.utils.task_queue"))
@@ -138,13 +150,43 @@ def change_beside(changes: Sequence[TaskChange], patience: float) -> None:
     """Change records in a short transaction; add what is not there, if the change says so."""
     if not is_there():
         return
+    told = []
     try:
         with beside(patience) as db:
             for change in changes:
-                if not _update(db, change) and change.otherwise and not _has(db, change.task_id):
+                if _update(db, change):
+                    told.append((change.values, _owner(db, change)))
+                elif change.otherwise and not _has(db, change.task_id):
                     _insert(db, change.otherwise)
     except (frappe.QueryDeadlockError, frappe.QueryTimeoutError) as error:
         raise _not_written(error) from error
+    for values, owner in told:
+        _tell(values, owner)
+
+
+# --- the Desk's panel, of 16 and later
+
+
+def _owner(db: Any, change: TaskChange) -> dict[str, Any] | None:
+    """Whose the task is, where somebody is to be told."""
+    if frappes_functions() is None:
+        return None
+    table = frappe.qb.DocType(DOCTYPE)
+    query = frappe.qb.from_(table).select(table.user, table.task_name)
+    rows = db.sql(*query.where(table.name == change.task_id).walk())
+    return {"task_id": change.task_id, "user": rows[0][0], "task_name": rows[0][1]}
+
+
+def _tell(
+    values: Mapping[str, Any], owner: Mapping[str, Any] | None, *, after_commit: bool = False
+) -> None:
+    """Tell the owner's panel what has changed, as Frappe's own tasks do."""
+    said = {name: values[name] for name in TOLD if values.get(name) is not None}
+    if said and owner and frappes_functions():
+        message = {name: owner[name] for name in ("task_id", "task_name")} | said
+        frappe.publish_realtime(
+            "task_update", message, user=owner["user"], after_commit=after_commit
+        )
 
 
 def _sees_snapshots(db: Any) -> bool:
@@ -159,7 +201,7 @@ def _sees_snapshots(db: Any) -> bool:
 
 
 def is_there() -> bool:
-    """Whether the open site has our doctype; some Frappe has its own of that name."""
+    """Whether the open site has our doctype, or our field in Frappe's own of that name."""
     return bool(frappe.db.table_exists(DOCTYPE)) and bool(frappe.db.has_column(DOCTYPE, OURS))
 
 
@@ -167,7 +209,7 @@ def open_ones(before: datetime) -> dict[str, str]:
     """By task id the newest messages of records from before then that have not ended."""
     if not is_there():
         return {}
-    filters = {"status": ("in", OPEN), "creation": ("<", local(before))}
+    filters = {"status": ("in", OPEN), "creation": ("<", local(before)), OURS: ("is", "set")}
     rows = frappe.get_all(DOCTYPE, filters, ["name", "message_id"])
     return {row.name: row.message_id for row in rows}
 
@@ -176,7 +218,7 @@ def clear(before: datetime) -> int:
     """Delete the records of jobs that ended before then, and commit."""
     if not is_there():
         return 0
-    frappe.db.delete(DOCTYPE, {"ended_at": ("<", local(before))})
+    frappe.db.delete(DOCTYPE, {"ended_at": ("<", local(before)), OURS: ("is", "set")})
     gone = int(frappe.db._cursor.rowcount)
     frappe.db.commit()
     return gone

@@ -86,7 +86,8 @@ class BenchQueue:
     def job_ids(self) -> list[str]:
         return [job.id for job in self.jobs]
 
-    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+    def get_job_ids(self, offset: int = 0, length: int = -1, cleanup: bool = True) -> list[str]:
+        """Their ids; a Frappe that takes it for a registry says whether to clean up."""
         return [job.id for job in self.get_jobs(offset, length)]
 
     def fetch_job(self, job_id: str) -> BenchJob | None:
