@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +27,15 @@ COUNTS = """
 from frappe.utils import background_jobs as jobs
 answer = [jobs.get_queue(name).count for name in ("short", "long")]
 """
+
+
+#: What process managers start, as far as it serves all queues; the lines for one queue differ from
+#: these in nothing else.
+LINES = [
+    line
+    for line in (Path(__file__).parents[1] / "data/bench_commands.txt").read_text().splitlines()
+    if line in ("schedule", "worker") or {"short", "default", "long"} <= {*re.findall(r"\w+", line)}
+]
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +63,19 @@ def test_a_burst_runs_all_and_ends_with_rqs_word(
     done = bench.run(*command)
     assert (done.returncode, "quitting" in done.stdout) == (0, True), done.stderr
     assert bench.call(COUNTS) == [0, 0]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_process_managers_line_runs_as_it_stands(bench: FrappeBench, line: str) -> None:
+    """And ends by a SIGTERM to all of its processes, as some of them send it."""
+    look = "wait(frappe.enqueue('probe.tasks.look', queue=name)).result['site']"
+    with bench.process(*line.split()) as started:
+        if line != "schedule":
+            found = bench.call(WAIT + f"answer = [{look} for name in ('short', 'default', 'long')]")
+            assert found == [bench.site] * 3
+        os.killpg(started.process.pid, signal.SIGTERM)
+        wait_until(lambda: started.process.poll() is not None, 30)
+        assert started.process.returncode == 0, started.log
 
 
 def test_a_worker_pool_keeps_the_scheduler_where_frappes_own_does(bench: FrappeBench) -> None:
