@@ -70,7 +70,7 @@ def _on_celery(ours: int | None, rq: SeenOfRQ | None) -> Iterator[Finding]:
     waiting = number(sum(rq.waiting.values()), "job")
     if rq.waiting and not rq.workers:
         what = f"Jobs wait in RQ's queues, and no worker runs them any more: {_queues(rq)}."
-        cure = "bench use-celery off; bench worker --burst; bench use-celery on."
+        cure = "bench use-celery on --drain carries them over."
         yield Finding("error", what, cure)
     if rq.workers:
         who = f"{number(len(rq.workers), 'worker')} of RQ ({names(rq.workers)})"

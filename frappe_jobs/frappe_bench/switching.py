@@ -18,6 +18,7 @@ import click
 import frappe
 from rq.job import JobStatus
 
+from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.frappe_bench import installed, way_in
 from frappe_jobs.frappe_bench.host.session import runtime
@@ -56,8 +57,8 @@ def to_celery(sites_path: Path, within: float) -> None:
     _run_a_job_on_each_queue(4, within)
     if refused:
         raise FrappeJobsError(
-            f"{len(refused)} jobs stay on RQ, as they cannot be carried over (above). To have RQ "
-            "run them: bench use-celery off; bench worker --burst; bench use-celery on."
+            f"What cannot be carried over (above) stays on RQ: {number(len(refused), 'job')}. To "
+            "have RQ run it: bench use-celery off; bench worker --burst; bench use-celery on."
         )
 
 
@@ -83,8 +84,8 @@ def to_rq(sites_path: Path, within: float) -> None:
     _run_a_job_on_each_queue(4, within)
     if later := here.ledger.count_delayed(here.settings.queues).delayed:
         raise FrappeJobsError(
-            f"{later} jobs for later stay on Celery, as RQ's workers run none: frappe-jobs jobs "
-            "list shows them, and after bench use-celery on they run."
+            f"RQ's workers run no jobs for later, so on Celery there stays {number(later, 'job')}: "
+            "frappe-jobs jobs list shows what, and after bench use-celery on it runs."
         )
 
 
@@ -115,11 +116,11 @@ def _drain_rq(within: float) -> list[str]:
         if waiting < least:
             least, since = waiting, now
         is_over = not seen.workers or now > end or now - since > TAKES
-        return "" if is_over or not waiting else f"{waiting} jobs wait on RQ"
+        return "" if is_over or not waiting else f"on RQ there wait {number(waiting, 'job')}"
 
     _until(left, within + TAKES)
     carried = carry_over()
-    click.echo(f"  {carried.count} jobs that waited on RQ are carried over.")
+    click.echo(f"  Carried over from RQ: {number(carried.count, 'job')}.")
     for job_id, why in carried.refused.items():
         click.echo(f"  {job_id} stays on RQ: {why}")
     return [*carried.refused]
@@ -143,7 +144,7 @@ def _not_yet_ours() -> str:
     if not here.timetable.leader():
         missing.append("no scheduler of ours leads")
     if workers := _on_rq().workers:
-        missing.append(f"RQ's worker {workers[0]} still runs")
+        missing.append(f"RQ's worker {workers[0]} still runs, or was killed within 8 minutes")
     return "; ".join(missing)
 
 
@@ -157,9 +158,11 @@ def _left_on_celery(sites_path: Path) -> str:
     waiting, running = sum(one for one, _ in counts), sum(one for _, one in counts)
     waiting -= here.ledger.count_delayed(here.settings.queues).delayed
     if waiting > 0 and not here.broker.workers():
-        click.echo(f"  {waiting} jobs wait and no worker of ours runs: one runs them now.")
+        click.echo(f"  No worker of ours is left: one begins that runs {number(waiting, 'job')}.")
         _run(sites_path, "frappe_jobs", "worker", "--burst")
-    return f"{waiting} jobs wait on Celery, {running} run" if waiting > 0 or running else ""
+    if waiting <= 0 and not running:
+        return ""
+    return f"on Celery there wait {number(max(0, waiting), 'job')}, and {running} run"
 
 
 def _not_yet_rqs() -> str:

@@ -60,7 +60,7 @@ def call_of(data: bytes) -> dict[str, Any]:
     except Exception as error:  # of a pickle anything may be wrong
         raise ArgumentError(f"it cannot be read without running it: {error!r:.200}") from None
     if function != EXECUTE_JOB or instance is not None or args:
-        raise ArgumentError(f"it calls {function!r:.200}, and was not enqueued by Frappe")
+        raise ArgumentError(f"it calls {function!r:.200}, not Frappe's execute_job")
     if not isinstance(call, dict) or not isinstance(call.get("site"), str):
         raise ArgumentError("it names no site")
     if isinstance(method := call.get("method"), type) and issubclass(method, Named):
