@@ -18,9 +18,8 @@ from uuid import UUID
 import frappe
 from frappe.model.base_document import BaseDocument
 
-from frappe_jobs.errors import ArgumentError, FrappeJobsError
+from frappe_jobs.errors import ArgumentError
 from frappe_jobs.frappe_bench.host.arguments import document_of
-from frappe_jobs.methods import resolve
 
 #: Frappe's own function, which RQ calls for each of its jobs.
 EXECUTE_JOB = "frappe.utils.background_jobs.execute_job"
@@ -102,11 +101,12 @@ def _restored(value: Any) -> Any:
 
 
 def _document(named: Named) -> BaseDocument:
-    """The document whose values these are, if that is what the name leads to."""
-    try:
-        kind = resolve(named.path, frappe.get_installed_apps())
-    except FrappeJobsError as error:
-        raise ArgumentError(f"an argument is a {named.path}: {error}") from None
-    if not isinstance(kind, type) or not issubclass(kind, BaseDocument):
+    """The document whose values these are, if it is one; its class is its doctype's."""
+    values = _restored(vars(named))
+    if "doctype" not in values:
         raise ArgumentError(f"an argument is a {named.path}, which is no document")
-    return document_of(_restored(vars(named)))
+    document = document_of(values)
+    kind = type(document)
+    if f"{kind.__module__}.{kind.__qualname__}" != named.path:
+        raise ArgumentError(f"an argument is a {named.path}, and no {values['doctype']}")
+    return document
