@@ -41,7 +41,7 @@ def to_celery(sites_path: Path, within: float) -> None:
     ``within``: seconds for each thing that is waited for.  Raises FrappeJobsError; then nothing is
     lost, and the next call goes on.
     """
-    _step(1, "Prepare. Jobs still go to RQ, and its workers run them.")
+    _step(1, "Prepare. Nothing changes for jobs and those who run them.")
     if way_in.state(sites_path) == "undecided":
         way_in.switch_off(sites_path)  # so that no install switches it
     _install_on_sites(sites_path)
