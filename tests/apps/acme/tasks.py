@@ -128,6 +128,11 @@ def run_limited(number: int, key: str, most: int, seconds: float = 0.0) -> int:
         return run(number, seconds)
 
 
+def run_at_rate(number: int, key: str, again: bool = False) -> int:
+    """A run; of each key's a limit lets only so many begin in a time."""
+    return run(number, again=again)
+
+
 def sleep_on(seconds: float) -> None:
     """Swallow the timeout, as badly written jobs do."""
     deadline = time.monotonic() + seconds
