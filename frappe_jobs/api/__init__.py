@@ -257,10 +257,7 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         return runtime.current().dispatcher.send_task(method, kwargs, options)
     if now or not is_async:
         return call_here(method, kwargs)
-    sending = replace(compose(method, kwargs, options), at=at)
-    expires_at = sending.message.expires_at
-    if at is not None and expires_at is not None and expires_at <= at:
-        raise ArgumentError("It would be due when it has expired, so it would never begin.")
+    sending = _due(compose(method, kwargs, options), at)
     here, session = runtime.current(), require_session()
     if track_job:
         [job] = here.background_tasks.enqueue([sending], session)
@@ -280,26 +277,24 @@ def enqueue_at(when: datetime, method: Method, /, *args: Any, **options: Any) ->
     and its ``due`` says until when; it can be cancelled, or moved with ``Job.move``.  Returns what
     ``enqueue`` returns.  Raises ArgumentError also for a time in over 100 years.
     """
-    at = moment_on(require_session().site, when)
-    return enqueue(method, *args, **options | {AT: at if at > time.time() else None})
+    return enqueue(method, *args, **options | {AT: _at(when)})
 
 
 @typed_as_enqueue
 def enqueue_in(delta: timedelta | float, method: Method, /, *args: Any, **options: Any) -> Any:
     """The same after so much time, or so many seconds, by Redis's clock."""
-    seconds = seconds_of(delta)
-    at = runtime.current().ledger.now() + seconds if seconds else None
-    return enqueue(method, *args, **options | {AT: at})
+    return enqueue(method, *args, **options | {AT: _in(delta, runtime.current().ledger.now)})
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     """Enqueue many jobs in as few round trips as the broker allows, in their order.
 
     Each item holds ``enqueue``'s arguments: ``{"method": send_invoice, "queue": "long", "order":
-    "ORD-1"}``.  All are checked before any is sent: the first bad one raises ArgumentError with its
-    index and why.  Gives what ``enqueue`` would give for each; those with
-    ``enqueue_after_commit`` or ``track_job`` are sent together at the commit.  Should the broker
-    fail midway, the error's ``details["sent"]`` holds the jobs that were sent.
+    "ORD-1"}``, and ``enqueue_at`` or ``enqueue_in`` if it is for later.  All are checked before any
+    is sent: the first bad one raises ArgumentError with its index and why.  Gives what ``enqueue``
+    would give for each; those with ``enqueue_after_commit`` or ``track_job`` are sent together at
+    the commit.  Should the broker fail midway, the error's ``details["sent"]`` holds the jobs that
+    were sent.
     """
     here = runtime.current()
     now = cache(here.ledger.now)
@@ -547,7 +542,30 @@ def _item(item: object, now: Callable[[], float]) -> tuple[Sending, Options]:
     if is_task(method):
         raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
     options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
-    return compose(method, kwargs, options, now), options
+    when, delta = kwargs.pop("enqueue_at", None), kwargs.pop("enqueue_in", None)
+    if when is not None and delta is not None:
+        raise ArgumentError("it has both enqueue_at and enqueue_in: one of them says when.")
+    at = _at(when) if when is not None else _in(delta, now) if delta is not None else None
+    return _due(compose(method, kwargs, options, now), at), options
+
+
+def _at(when: datetime) -> float | None:
+    """That moment in seconds since 1970; None if it is over."""
+    at = moment_on(require_session().site, when)
+    return at if at > time.time() else None
+
+
+def _in(delta: timedelta | float, now: Callable[[], float]) -> float | None:
+    seconds = seconds_of(delta)
+    return now() + seconds if seconds else None
+
+
+def _due(sending: Sending, at: float | None) -> Sending:
+    """The same, for then; raises ArgumentError where it would have expired by that time."""
+    expires_at = sending.message.expires_at
+    if at is not None and expires_at is not None and expires_at <= at:
+        raise ArgumentError("It would be due when it has expired, so it would never begin.")
+    return replace(sending, at=at)
 
 
 def is_task(method: object) -> TypeGuard[Any]:

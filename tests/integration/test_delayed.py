@@ -58,6 +58,37 @@ class TestEnqueue:
                 late = job.started_at - at.timestamp()
                 assert -0.05 < late < slowness(), late
 
+    def test_many_at_once_each_for_its_own_time_or_now(self, bench):
+        at = datetime.now(timezone.utc) + timedelta(hours=1)
+        now, one, other, over, tracked = frappe.enqueue_many(
+            {"method": tasks.add, "x": 1} | when
+            for when in (
+                {}, {"enqueue_at": at}, {"enqueue_in": timedelta(hours=2), "at_front": True},
+                {"enqueue_at": at - timedelta(days=1)}, {"enqueue_in": 600, "track_job": True},
+            )
+        )  # fmt: skip
+        assert waiting() == [one.message_id, other.message_id]
+        assert one.due == at.timestamp() and abs(other.due - time.time() - 7200) < 60
+        assert [now.due, over.due] == [None, None]
+        frappe.db.commit()
+        assert len(waiting()) == 3 and tracked.get_status() == "queued"
+        assert wait_until(lambda: runtime.current().broker.depth("default") == 2, 5)
+
+    @pytest.mark.parametrize(
+        ("when", "said"),
+        [
+            ({"enqueue_at": "tomorrow"}, "when must be a datetime"),
+            ({"enqueue_in": "soon"}, "soon"),
+            ({"enqueue_in": 5, "enqueue_at": datetime(2030, 1, 1)}, "both enqueue_at and"),
+            ({"enqueue_in": 60, "expires": 30}, "would never begin"),
+        ],
+    )
+    def test_of_many_a_wrong_time_is_told_with_its_item_and_none_is_sent(self, bench, when, said):
+        item = {"method": tasks.add, "x": 1}
+        with pytest.raises(errors.ArgumentError, match=rf"Item 1: .*{said}.*Nothing was sent"):
+            frappe.enqueue_many([item, item | when])
+        assert runtime.current().broker.depth("default") == 0
+
     def test_after_a_commit_and_tracked(self, bench):
         job = frappe.enqueue_in(600, tasks.ping, track_job=True)
         assert frappe.enqueue_in(600, tasks.ping, enqueue_after_commit=True) is None

@@ -22,7 +22,7 @@ ENQUEUE_MANY = {"frappe_jobs.enqueue_many", "frappe_jobs.api.enqueue_many"}
 OPTIONS = frozenset(
     "method queue timeout event is_async async job_name now enqueue_after_commit on_success"
     " on_failure at_front at_front_when_starved job_id deduplicate retry track_job debounce"
-    " concurrency_key expires".split()
+    " concurrency_key expires enqueue_at enqueue_in".split()
 )
 OF_DOCUMENT = frozenset(("doctype", "name"))
 CALLBACKS = ("on_success", "on_failure")
