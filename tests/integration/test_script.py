@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -92,3 +96,48 @@ def test_the_answer_to_an_interrupted_call_is_nobodys(server):
             assert server.echo("mine") == "mine"
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_threads_that_share_connections_get_their_own_answers(redis_url):
+    """Also while Redis ends connections, and in processes that are forked meanwhile."""
+    wrong, right = [], []
+
+    def ask(name):
+        for number in range(300):
+            text = f"{name} {number}"
+            try:
+                answer = script(args=[text]) if number % 2 else server.echo(text)
+            except redis.ConnectionError:
+                continue
+            (right if answer == text else wrong).append(answer)
+
+    with (
+        connect(redis_url, client_name="shared") as server,
+        connect(redis_url) as other,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        script = Script(server, "return ARGV[1]")
+        asked = [threads.submit(ask, name) for name in range(8)]
+        while not all(one.done() for one in asked):
+            ours = [one["id"] for one in other.client_list() if one["name"] == "shared"]
+            other.client_kill_filter(_id=random.choice([*ours, "0"]))
+            assert in_a_fork(lambda: script(args=["forked"])) == 0
+        for one in asked:
+            one.result()
+    assert not wrong
+    assert len(right) > 1_000
+
+
+def in_a_fork(call):
+    """0 unless it gives anything else than "forked"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 dislikes a fork among threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if call() == "forked" else 1)
+        except redis.ConnectionError:  # it was ended like the others
+            os._exit(0)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
