@@ -151,6 +151,7 @@ class TestEnvironment:
         assert done.returncode == 1 and done.stderr.count("\n") == 1
         assert "CELERY_BROKER_URL" in done.stderr and "geheim" not in done.stderr
 
+    @pytest.mark.filterwarnings("ignore:Sites take no turns")
     def test_a_teams_own_app_goes_by_it_and_we_with_it(self, bench, make_bench, monkeypatch):
         monkeypatch.setenv("CELERY_BROKER_URL", bench.redis_url)
         other = make_bench(redis_queue=None)
