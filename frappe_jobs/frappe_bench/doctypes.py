@@ -84,7 +84,8 @@ def remove_fields() -> None:
             frappe.delete_doc(SCHEDULED_JOB_TYPE, name)
     for field in filter(_of_ours, (FIELD, *TASK_FIELDS)):
         doctype, name = field["dt"], field["fieldname"]
-        frappe.delete_doc("Custom Field", _of_ours(field), force=True)
+        # Not by delete_doc, which enqueues a job for what links to it.
+        frappe.db.delete("Custom Field", {"name": _of_ours(field)})
         frappe.clear_cache(doctype=doctype)
         frappe.db.sql_ddl(f"alter table `tab{doctype}` drop column `{name}`")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from frappe_bench.bench import FRAPPES_TASKS, WAIT, FrappeBench, Process
+from frappe_bench.bench import WAIT, FrappeBench, Process
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -123,8 +123,6 @@ def test_an_object_of_no_installed_app_is_not_made(bench: FrappeBench, worker: P
 
 
 def test_a_tracked_method_is_about_its_document(bench: FrappeBench, worker: Process) -> None:
-    if bench.call(FRAPPES_TASKS):
-        pytest.skip("Frappe keeps Background Tasks itself here: test_frappes_tasks.py.")
     found = bench.call(
         WAIT + "doc = frappe.get_doc({'doctype': 'ToDo', 'description': 'x'}).insert()\n"
         "job = frappe.enqueue(doc.as_dict, queue='short', track_job=True)\nfrappe.db.commit()\n"

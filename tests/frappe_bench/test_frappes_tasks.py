@@ -188,7 +188,7 @@ def test_the_panels_buttons_stop_it_and_run_it_again(bench: FrappeBench) -> None
         "    now = [one['status'] for one in ask(own + 'get_recent_tasks')['message'] "
         "if one['task_id'] == job.task_id]\n    return [said.get('exc_type'), *now]\n"
         "answer = [press('stop_task'), str(job.get_status()), press('stop_task'), "
-        "press('retry_task'), job.is_queued, press('retry_task')]\n"
+        "press('retry_task'), jobs.Job.fetch(job.id).is_queued, press('retry_task')]\n"
         "answer.append([event[1] for event in told(job.task_id)])\n" + EMPTY
     )
     assert found == [

@@ -13,7 +13,7 @@ from threading import Event
 from uuid import uuid4
 
 import pytest
-from frappe_bench.bench import ANSWER, FRAPPES_TASKS, OPENED, FrappeBench, Process, read_notes
+from frappe_bench.bench import ANSWER, OPENED, FrappeBench, Process, read_notes
 
 from frappe_jobs.testing import wait_until
 
@@ -118,8 +118,6 @@ def test_where_nothing_can_be_written_it_is_sent_as_before(bench: FrappeBench) -
 
 
 def test_a_tracked_one_and_its_record_are_of_one_transaction(bench: FrappeBench) -> None:
-    if bench.call(FRAPPES_TASKS):
-        pytest.skip("Frappe keeps Background Tasks itself here: test_frappes_tasks.py.")
     found = call(
         bench,
         "enqueue(track_job=True); frappe.db.commit(); frappe.db.rollback()\n"
