@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 from browser import chromium
@@ -20,9 +21,12 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 PASSWORD = "a long one of the tests"
 #: Where nobody has gone through it the Desk shows Frappe's setup.
 SET_UP = (
-    "answer = dict(frappe.get_all('Installed Application', ['name', 'is_setup_complete'], "
-    "as_list=True))\n"
-    "for name, was in {0!r}.items():\n"
+    "answer = [dict(frappe.get_all('Installed Application', ['name', 'is_setup_complete'], "
+    "as_list=True)), frappe.db.get_default('desktop:home_page')]\n"
+    "done, home = {0!r}\n"
+    "if home:\n"
+    "    frappe.db.set_default('desktop:home_page', home)\n"
+    "for name, was in done.items():\n"
     "    frappe.db.set_value('Installed Application', name, 'is_setup_complete', was)\n"
     "frappe.clear_cache()"
 )
@@ -50,8 +54,8 @@ def address(_bench: FrappeBench) -> Iterator[str]:
         pytest.skip("The Desk's scripts are not built: bench build --app frappe")
     config, port = _bench.config, free_port()
     _bench.write_config(config | {"disable_async": 1})  # nothing else of the bench runs
-    was_set_up = _bench.call(SET_UP.format({}))
-    _bench.call(SET_UP.format(dict.fromkeys(was_set_up, 1)))
+    was_set_up = _bench.call(SET_UP.format(({}, "workspace")))
+    _bench.call(SET_UP.format((dict.fromkeys(was_set_up[0], 1), "workspace")))
     _bench.call(NEW_PASSWORD)
     serve = ("--site", _bench.site, "serve", "--port", str(port), "--noreload")
     process = Process(_bench, *serve)
@@ -111,6 +115,7 @@ def test_a_job_is_found_looked_at_and_cancelled(
     bench: FrappeBench, worker: Process, desk: Desk
 ) -> None:
     bench.call(EMPTY)
+    ours, theirs = f"our order {uuid4()}", f"theirs {uuid4()}"
     waits, others = (
         bench.call(
             WAIT + f"wait(frappe.enqueue('probe.tasks.write_todo', text={HOSTILE!r}, "
@@ -118,45 +123,46 @@ def test_a_job_is_found_looked_at_and_cancelled(
             f"answer = frappe.enqueue('probe.tasks.nothing', queue='long', job_name={name!r}).id",
             site=site,
         )
-        for name, site in (("our order", bench.site), ("theirs", bench.other_site))
+        for name, site in ((ours, bench.site), (theirs, bench.other_site))
     )
     page = desk.page
     desk.go("")
     expect(page.get_by_role("heading", name="What runs now")).to_be_visible()
     desk.menu("Jobs")
-    expect(page.get_by_text("our order")).to_be_visible()
+    expect(page.get_by_text(ours)).to_be_visible()
     assert page.url.startswith(f"{desk.address}/app/celery-jobs/jobs")
     assert HOSTILE in page.locator("main.within").inner_text()
-    assert "theirs" not in page.locator("main.within").inner_text()
-    page.get_by_role("link", name="our order").click()
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    assert theirs not in page.locator("main.within").inner_text()
+    page.get_by_role("link", name=ours).click()
+    page.locator("summary", has_text="Cancel").click()
     with asked(desk) as calls:
-        page.once("dialog", lambda dialog: dialog.accept())
-        page.get_by_role("button", name="Cancel").click()
+        page.locator("details[open] form[action='/act/cancel'] button").click()
         expect(
             page.locator("#alert-container, .desk-alert").get_by_text("Cancelled")
         ).to_be_visible()
     assert "POST act" in calls and not [one for one in calls if one.startswith("GET")]
     assert bench.call(STATUS.format(waits)) == "canceled"
     page.go_back()
-    expect(page.get_by_text("our order")).to_be_visible()
+    expect(page.get_by_text(ours)).to_be_visible()
     assert bench.call(STATUS.format(others), site=bench.other_site) == "queued"
 
 
 def test_filters_are_in_the_address_and_what_comes_is_shown_by_itself(
     bench: FrappeBench, worker: Process, desk: Desk
 ) -> None:
-    bench.call(EMPTY + "frappe.enqueue('probe.tasks.nothing', queue='long', job_name='the first')")
+    first, second = f"the first {uuid4()}", f"comes later {uuid4()}"
+    send = "frappe.enqueue('probe.tasks.nothing', queue='long', job_name={0!r})"
+    bench.call(EMPTY + send.format(first))
     page = desk.page
     desk.go("/jobs")
-    expect(page.get_by_text("the first")).to_be_visible()
-    page.get_by_label("Status").select_option("queued")
+    expect(page.get_by_text(first)).to_be_visible()
+    page.get_by_label("queued").check()
     wait_until(lambda: "status=queued" in page.url or "status%3Dqueued" in page.url, 20)
     page.reload()
-    expect(page.get_by_label("Status")).to_have_value("queued")
-    expect(page.get_by_text("the first")).to_be_visible()
-    bench.call("frappe.enqueue('probe.tasks.nothing', queue='long', job_name='comes later')")
-    expect(page.get_by_text("comes later")).to_be_visible()
+    expect(page.get_by_label("queued")).to_be_checked()
+    expect(page.get_by_text(first)).to_be_visible()
+    bench.call(send.format(second))
+    expect(page.get_by_text(second)).to_be_visible()
 
 
 def test_it_follows_the_desks_theme_and_fits_a_telephone(
