@@ -149,17 +149,20 @@ class CeleryJobs {
 		const form = event.target;
 		const action = form.getAttribute("action");
 		const given = [...new FormData(form)].filter(([name]) => name !== "token");
-		if (form.method === "get") {
+		// Not form.method: a form's own field of that name would be found.
+		if (form.getAttribute("method") === "get") {
 			const query = new URLSearchParams(given.filter(([, value]) => value)).toString();
 			this.to(action + (query && `?${query}`));
 			return;
 		}
 		const name = action.replace("/act/", "");
-		this.call("act", { name, form: new URLSearchParams(given).toString() }).then((done) => {
-			if (done.said) frappe.show_alert(frappe.utils.escape_html(done.said));
-			const before = frappe.get_route_str();
-			this.to(done.to);
-			if (before === frappe.get_route_str()) this.go();
-		});
+		this.call("act", { name, form: new URLSearchParams(given).toString() })
+			.then((done) => {
+				if (done.said) frappe.show_alert(frappe.utils.escape_html(done.said));
+				const before = frappe.get_route_str();
+				this.to(done.to);
+				if (before === frappe.get_route_str()) this.go();
+			})
+			.catch(() => this.look()); // Frappe itself has said why
 	}
 }
