@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from frappe_bench.bench import CLEAR, FrappeBench, Process
 
+#: Frappe's own runner runs what an app tests.
+collect_ignore = ["apps"]
+
 AFTER_MIGRATE = "frappe_jobs.frappe_bench.events.after_migrate"
 LOG_IN = (
     "from frappe.core.doctype.activity_log.activity_log import add_authentication_log\n"
