@@ -86,7 +86,8 @@ def _settled(pid: int) -> tuple[Held, Held]:
         try:
             (child,) = filter(_runs_jobs, _children(pid))
             looks.append((_held(pid), _held(child)))
-        except (ValueError, FileNotFoundError):  # a worker that starts has none yet, or a short one
+        except (ValueError, FileNotFoundError, ProcessLookupError):
+            # A worker that starts has none yet, or a short one.
             return False
         changes = [abs(one.pss - two.pss) for one, two in zip(*looks[-2:])] if looks[1:] else []
         return bool(changes) and max(changes) < STILL
