@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
 
 #: Below those that a kernel gives to clients: one of these, or a server's own client that meets
 #: itself there, might have such a port while its server is away.
@@ -15,7 +15,7 @@ PORTS = range(10_000, 32_000)
 
 #: A file for each port that a test has had, locked by the process that has it.
 CLAIMS = Path(tempfile.gettempdir(), "frappe_jobs-ports")
-_claimed: list[Any] = []
+_claimed: list[int] = []
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -27,9 +27,21 @@ def free_port(host: str = "127.0.0.1") -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-                claim = (CLAIMS / str(port)).open("w")
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
-        _claimed.append(claim)
-        return port
+            if _claim(port):
+                return port
+
+
+def _claim(port: int) -> bool:
+    try:
+        claim = os.open(CLAIMS / str(port), os.O_RDWR | os.O_CREAT)
+    except OSError:  # another user's
+        return False
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(claim)
+        return False
+    _claimed.append(claim)
+    return True
