@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from frappe_jobs import embedded
 from frappe_jobs.ledger.connection import connect
 from frappe_jobs.ledger.script import Script, packed
 
@@ -21,6 +22,15 @@ ECHO = "return {KEYS[1] or '', unpack(ARGV)}"
 def server(redis_url):
     with connect(redis_url) as client:
         yield client
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """One whose scripts nobody else needs."""
+    embedded.start(tmp_path)
+    with connect(embedded.running(tmp_path)) as client:
+        yield client
+    embedded.stop(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,8 @@ def test_keys_and_arguments_arrive_as_they_are(server):
     assert script() == [""]
 
 
-def test_a_script_that_the_server_has_forgotten_is_loaded_again(server):
+def test_a_script_that_the_server_has_forgotten_is_loaded_again(own_server):
+    server = own_server
     script = Script(server, ECHO + " -- forgotten")
     for _ in range(2):
         server.script_flush()

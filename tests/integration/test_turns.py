@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 import redis
 from acme import tasks
-from taker import NOW, message, send, sends
+from taker import NOW, Taker, message, send, sends
 
 import frappe_jobs as frappe
-from frappe_jobs import errors, runtime
+from frappe_jobs import embedded, errors, runtime
 from frappe_jobs.brokers.turns import LOOKS, PORTION
 from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import wait_until
@@ -279,12 +280,13 @@ class TestHeld:
         take.close()
         assert here.ledger.redis.hgetall(f"{here.settings.prefix}unacked") == {}
 
-    def test_a_script_that_the_server_has_forgotten_is_loaded_again(self, here, taker):
-        take = taker()
+    def test_a_script_that_the_server_has_forgotten_is_loaded_again(self, make_bench, server):
+        here = make_bench(redis_queue=embedded.running(server)).use()
         sends(here, "site1", 2)
-        assert take.names(1) == ["site1 0"]
-        here.ledger.redis.script_flush()
-        assert take.names(1) == ["site1 1"]
+        with closing(Taker(here, "default")) as take:
+            assert take.names(1) == ["site1 0"]
+            here.ledger.redis.script_flush()
+            assert take.names(1) == ["site1 1"]
 
 
 class TestBell:
