@@ -162,10 +162,6 @@ if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
   return {0}
 end
-if not redis.call('ZSCORE', open, id) then return {-5} end
-for n = 15, #ARGV do
-  if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
-end
 if token ~= '' and begun ~= run then
 """ + f"""
   local held, paused = unpack(KEYS, {len(JobKeys._fields) + 1})
@@ -177,6 +173,10 @@ if token ~= '' and begun ~= run then
     if redis.call('EXISTS', paused) == 1 and (redis.call('HEXISTS', paused, ahead_in) == 1
       or is_site_paused(paused, ahead_in, escaped)) then return {-12} end
   end
+end
+if not redis.call('ZSCORE', open, id) then return {-5} end
+for n = 15, #ARGV do
+  if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
 if status == 'queued' then
   if expires ~= '' and not goes_on and clock() >= tonumber(expires) then return {-10} end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from acme import tasks
 from taker import NOW, message, send, sends
@@ -16,12 +18,12 @@ from frappe_jobs.testing import wait_until
 A, B = "worker a", "worker b"
 
 
-def begin(here, taken, who=A):
+def begin(here, taken, who=A, **forged):
     """What the ledger says to the worker that has taken this message, and begins its job."""
     token = taken.delivery_tag
     name = here.broker.queue_name("default")
     held = here.broker.held(token, name, is_ahead=token.endswith(AHEAD))
-    job = here.ledger.read(taken.headers["id"]).message
+    job = replace(here.ledger.read(taken.headers["id"]).message, **forged)
     return here.ledger.start(job, who, held=held)
 
 
@@ -83,6 +85,14 @@ class TestBeginning:
         assert begin(here, ahead) == Refusal(given_back=True)
         assert isinstance(begin(here, taken, B), Attempt)
         assert begin(here, ahead) == Refusal(given_back=True)
+
+    def test_a_forgery_that_was_put_back_is_met_by_who_takes_it_then(self, here, pair, taker):
+        """Once, as each that is met is kept aside."""
+        _, ahead = pair
+        ahead.requeue()
+        taken = taker().take()
+        assert begin(here, ahead, user="another") == Refusal(given_back=True)
+        assert begin(here, taken, B, user="another") == Refusal(forged=True)
 
     def test_what_its_worker_lost_as_it_stood_still_is_refused(self, here, pair):
         runs, _ = pair
