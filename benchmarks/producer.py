@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 
-STAMPS = socket.SOCK_DGRAM
+#: Seconds that a job may take to begin.
 TIMEOUT = 60
 #: Seconds between two jobs, in which the worker comes to rest.
 REST = 0.02, 0.06
@@ -39,7 +39,8 @@ def main(module: str) -> None:
 def starts(enqueue: Callable[[str], object], count: int) -> list[float]:
     """Seconds from each call to the start of its job, after one that is not counted."""
     found = []
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, STAMPS) as stamps:
+    told = socket.AF_UNIX, socket.SOCK_DGRAM
+    with tempfile.TemporaryDirectory() as folder, socket.socket(*told) as stamps:
         stamps.settimeout(TIMEOUT)
         stamps.bind(address := f"{folder}/stamps")
         for _ in range(count + 1):

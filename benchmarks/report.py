@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contenders import BARE, OURS, Contender
+from benchmarks.contenders import OURS, Contender
 from benchmarks.rooms import life, start
 from benchmarks.rooms.memory import FLAT, Held, Memory
 from benchmarks.rooms.schedule import FRAPPE_ORIGIN, FRAPPE_TICK
 from benchmarks.rooms.schedule import TITLE as SCHEDULE
 from benchmarks.rooms.schedule import Schedule
-from benchmarks.rounds import Claim, Rates
+from benchmarks.rounds import Rates
 from benchmarks.scheduled import JOBS
 
 WIDTH = 96
@@ -130,25 +130,25 @@ def _schedule(schedule: Schedule) -> Iterator[str]:
 
 
 def _claims(results: Results) -> Iterator[str]:
-    claims: Sequence[Claim] = [one.claim for one in results.rates]
     starts, cost = results.starts, results.lives.found[OURS.name]
     yield "figures (frappe_jobs to Celery with an equal message; the median of the rounds' ratios)"
     yield f"  {'':<28}{'wanted':>10}{'found':>9}{'spread':>9}"
-    for claim in claims:
-        found = claim.found
-        yield (
-            f"  {claim.what:<28}{claim.wanted:>10.2f}{found.median:>9.2f}{found.spread:>9.0%}"
-            f"   {claim.verdict}"
+    for claim in (one.claim for one in results.rates):
+        found, wanted = claim.found, f"{claim.wanted:.2f}"
+        yield _figure(
+            claim.what, wanted, f"{found.median:.2f}", claim.verdict, f"{found.spread:.0%}"
         )
-    behind = starts.median(OURS.name) - starts.median(BARE.name)
-    yield (
-        f"  {'start, ms behind Celery':<28}{start.BEHIND:>10.2f}{behind:>9.2f}{'':>9}"
-        f"   {starts.verdict}"
+    yield _figure(
+        "start, ms behind Celery", f"{start.BEHIND:.2f}", f"{starts.behind:.2f}", starts.verdict
     )
-    yield (
-        f"  {'Redis, ms for a job':<28}{life.WANTED:>10.2f}{cost.milliseconds:>9.2f}{'':>9}"
-        f"   {results.lives.verdict}"
-    )
+    yield _figure(
+        "Redis, ms for a job", f"{life.WANTED:.2f}", f"{cost.milliseconds:.2f}",
+        results.lives.verdict,
+    )  # fmt: skip
     if memory := results.memory:
         grown = f"{memory.growth(OURS.name):+.1%}"
-        yield f"  {'memory':<28}{f'+{FLAT:.0%}':>10}{grown:>9}{'':>9}   {memory.verdict}"
+        yield _figure("memory", f"+{FLAT:.0%}", grown, memory.verdict)
+
+
+def _figure(what: str, wanted: str, found: str, verdict: str, spread: str = "") -> str:
+    return f"  {what:<28}{wanted:>10}{found:>9}{spread:>9}   {verdict}"

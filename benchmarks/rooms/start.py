@@ -33,23 +33,28 @@ class Starts:
         return times[min(len(times) - 1, len(times) * 99 // 100)]
 
     @property
+    def behind(self) -> float:
+        """How much later than Celery's half of ours start."""
+        return self.median(OURS.name) - self.median(BARE.name)
+
+    @property
     def verdict(self) -> str:
         if len(self.found[OURS.name]) < LEAST:
             return f"no claim: {LEAST} jobs are the least"
-        behind = self.median(OURS.name) - self.median(BARE.name)
-        return "reached" if behind <= BEHIND and self.late(OURS.name) <= LATEST else "MISSED"
+        is_reached = self.behind <= BEHIND and self.late(OURS.name) <= LATEST
+        return "reached" if is_reached else "MISSED"
 
 
 def measure(arena: Arena, contenders: Sequence[Contender], *, jobs: int, rounds: int) -> Starts:
     """So many jobs in each round, one after another; a new worker in each, which has run one."""
-    found: dict[str, list[float]] = {one.name: [] for one in contenders if not one.drain_only}
+    measured = [one for one in contenders if one.enqueue == "enqueue" and not one.drain_only]
+    found: dict[str, list[float]] = {one.name: [] for one in measured}
     for _ in announced(TITLE, rounds):
-        for one in contenders:
-            if one.name in found and one.enqueue == "enqueue":
-                with arena.worker(one), arena.producer(one) as producer:
-                    found[one.name] += [1_000 * seconds for seconds in _starts(producer, jobs)]
-                arena.clear(one)
-    return Starts({name: times for name, times in found.items() if times})
+        for one in measured:
+            with arena.worker(one), arena.producer(one) as producer:
+                found[one.name] += [1_000 * seconds for seconds in _starts(producer, jobs)]
+            arena.clear(one)
+    return Starts(found)
 
 
 def _starts(producer: Producer, jobs: int) -> list[float]:
