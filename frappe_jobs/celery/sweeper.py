@@ -121,9 +121,7 @@ def _mind_limits(runtime: Runtime, ledger: Ledger) -> None:
     found = declared(runtime.settings)
     ledger.set_limits(found.rules)
     for text in found.wrong:
-        if text not in _said:
-            _said.add(text)
-            logger.error("%s", text, extra={"action": "limit_refused"})
+        _say_once(text, "limit_refused")
 
 
 def _mind_the_queues(consumer: Any, runtime: Runtime) -> None:
@@ -132,13 +130,17 @@ def _mind_the_queues(consumer: Any, runtime: Runtime) -> None:
         runtime.broker.file(served)
         mind_pauses(consumer)
     elif runtime.in_force.takes_turns and (unknown := {*served} - runtime.in_force.guests):
-        text = (
+        _say_once(
             f"this worker of Celery's serves {', '.join(sorted(unknown))}, where it does not find "
-            "what workers of ours take: name that in 'frappe_jobs_guest_queues'"
+            "what workers of ours take: name that in 'frappe_jobs_guest_queues'",
+            "guest_unknown",
         )
-        if text not in _said:
-            _said.add(text)
-            logger.error("%s", text, extra={"action": "guest_unknown"})
+
+
+def _say_once(text: str, action: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        logger.error("%s", text, extra={"action": action})
 
 
 def _served(consumer: Any, runtime: Runtime) -> str | None:
