@@ -187,6 +187,11 @@ class Elsewhere(NamedTuple):
     #: A limit had no room for them.
     limited: int
 
+    @property
+    def for_their_time(self) -> int:
+        """How many wait for a time, whether they were enqueued for later or put back."""
+        return self.delayed + self.retrying
+
 
 class Delayed(Jobs):
     """Has jobs wait, and says whose time has come."""
@@ -311,13 +316,18 @@ class Delayed(Jobs):
     @reachable
     def count_delayed(self, queues: Iterable[str]) -> Elsewhere:
         """How many jobs of these queues wait in another place than ``waiting``."""
+        return Elsewhere(*map(sum, zip((0, 0, 0), *self.delayed_by_queue(queues).values())))
+
+    @reachable
+    def delayed_by_queue(self, queues: Iterable[str]) -> dict[str, Elsewhere]:
+        """The same for each of them, in one round trip."""
         queues = [*queues]
         with self.redis.pipeline(transaction=False) as pipe:
-            for kind in Elsewhere._fields:
-                for queue in queues:
+            for queue in queues:
+                for kind in Elsewhere._fields:
                     pipe.zcard(self._key(kind, queue))
             sizes = iter(pipe.execute())
-        return Elsewhere(*(sum(next(sizes) for _ in queues) for _ in Elsewhere._fields))
+        return {queue: Elsewhere(*(next(sizes) for _ in Elsewhere._fields)) for queue in queues}
 
     @reachable
     def count_overdue(self) -> int:

@@ -144,7 +144,7 @@ def _queues(found: Snapshot) -> Iterator[Metric]:
     for queue, count in found.waiting.items():
         elsewhere = found.elsewhere[queue]
         waiting.add_metric([queue], count)
-        delayed.add_metric([queue], elsewhere.delayed + elsewhere.retrying)
+        delayed.add_metric([queue], elsewhere.for_their_time)
         limited.add_metric([queue], elsewhere.limited)
         paused.add_metric([queue], found.paused[queue])
         oldest.add_metric([queue], found.oldest[queue] or 0)

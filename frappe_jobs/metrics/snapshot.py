@@ -54,7 +54,7 @@ def take(here: Runtime) -> Snapshot:
     seen, first = timetable.last_look(), timetable.first_due()
     waiting = dict(zip(queues, by_queue[::2], strict=True))
     return Snapshot(
-        waiting=waiting, elsewhere={queue: ledger.count_delayed([queue]) for queue in queues},
+        waiting=waiting, elsewhere=ledger.delayed_by_queue(queues),
         paused=_paused(here, waiting), overdue=ledger.count_overdue(),
         oldest={queue: None if at is None else max(0, now - at) for queue, at in oldest.items()},
         failed_kept=dict(zip(queues, by_queue[1::2], strict=True)),

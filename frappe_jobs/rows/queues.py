@@ -17,7 +17,7 @@ COLUMNS = (
 def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
     """A line for each; ``consumers`` is what the broker says of how many processes serve which."""
     pauses = here.ledger.pauses()
-    elsewhere = {name: here.ledger.count_delayed([name]) for name in here.settings.queues}
+    elsewhere = here.ledger.delayed_by_queue(here.settings.queues)
     return [
         {
             "name": queue.name,
@@ -25,8 +25,7 @@ def rows(here: Runtime, consumers: Mapping[str, int]) -> list[dict[str, Any]]:
             "workers": consumers.get(queue.name, 0),
             "depth": here.broker.depth(queue.name),
             "oldest": iso_time(here.ledger.oldest(queue.name)),
-            # for their time, whether they were enqueued for later or put back
-            "delayed": elsewhere[queue.name].delayed + elsewhere[queue.name].retrying,
+            "delayed": elsewhere[queue.name].for_their_time,
             "limited": elsewhere[queue.name].limited,
             "paused": what_is_paused(queue.name, pauses),
         }
