@@ -120,6 +120,8 @@ def test_what_runs_waits_or_is_limited_then_runs_once(bench, redis, ahead):
         wait_until(ledger.limits, 30)
         rated = [frappe.enqueue(tasks.run_at_rate, number=n, key="a") for n in range(4)]
         wait_until(lambda: [job.get_status() for job in rated].count("finished") == 2, 30)
+        # Four processes: which of them begin first is chance.
+        refused = [job for job in rated if job.get_status() != "finished"]
         running = frappe.enqueue(tasks.run, number=10, seconds=20)
         keyed = [
             frappe.enqueue(
@@ -129,14 +131,15 @@ def test_what_runs_waits_or_is_limited_then_runs_once(bench, redis, ahead):
         ]
         soon = frappe.enqueue_in(30, tasks.run, number=13)
         later = frappe.enqueue_in(3600, tasks.run, number=14)
-        wait_until(lambda: keyed[0].get_status() == running.get_status() == "started", 30)
+        wait_until(lambda: running.get_status() == "started", 30)
+        wait_until(lambda: "started" in [job.get_status() for job in keyed], 30)
         redis.fail_over(ahead)
         assert abs(ledger.now() - time.time() - ahead) < 5, "its clock is another one"
         assert frappe.enqueue(tasks.ping).wait(60) == "pong"
         for job in (running, *keyed):
             job.wait(60)
         if ahead < 0:  # what is due waits for as much longer, so far as the clock is not put right
-            assert soon.get_status() == rated[3].get_status() == "queued"
+            assert [job.get_status() for job in (soon, *refused)] == ["queued"] * 3
             redis.fail_over(0)
         soon.wait(60)
         for job in rated:
