@@ -5,7 +5,8 @@ What is limited is a hash of rules, by what they hold for: ``bench``, ``site`` (
 ``running=5;rate=30/60;per=site``.  A job counts under a key for each rule, ``method PATH|site1``.
 Of each key, behind ``limit:``:
 
-- ``running:KEY``: who runs under it, sorted by when their lease was to end as it was last seen;
+- ``running:KEY``: who runs under it, sorted by when their lease was to end as it was last seen, or
+  by minus when it was first found to have ended;
 - ``begun:KEY``: who began, by when, in the time of the rate;
 - ``waiting:KEY``: who was refused (``queue|id``), by their rank in the queue;
 - ``called:KEY``: who was sent for since, as there was room, and has not begun yet.
@@ -55,13 +56,21 @@ local function rule_of(prefix, key)
   if not text and what == 'key' then text = 'running=1' end
   return text or nil
 end
+-- After a failover to a clock that is ahead all leases have ended, until they are renewed: a sixth
+-- of a lease, and as much for a second try.
 local function drop_the_dead(prefix, running, now)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, {STEP})) do
+  local found = redis.call('ZRANGEBYSCORE', running, '-inf', now, 'WITHSCORES', 'LIMIT', 0, {STEP})
+  for n = 1, #found, 2 do
+    local id, score = found[n], tonumber(found[n + 1])
     local left = redis.call('PTTL', prefix .. 'lease:' .. id)
+    local renewed_in = (redis.call('HGET', prefix .. 'record:' .. id, 'lease') or 0) / 3
+    local dead_for = score < 0 and now + score or -1
     if left > 0 then
       redis.call('ZADD', running, now + left / 1000, id)
-    else
+    elseif renewed_in == 0 or dead_for >= renewed_in then
       redis.call('ZREM', running, id)
+    elseif dead_for < 0 then
+      redis.call('ZADD', running, -now, id)
     end
   end
 end
@@ -162,7 +171,7 @@ local function leave_limits(prefix, record, id, now)
   if limited and redis.call('ZREM', prefix .. '{OF_LIMITS}called:' .. limited, id) == 1 then
     called = send_for(prefix, limited, now)
   end
-  if keys then redis.call('HDEL', record, 'limits') end
+  if keys then redis.call('HDEL', record, 'limits', 'lease') end
   for key in string.gmatch(keys or '', '[^\\n]+') do
     redis.call('ZREM', prefix .. '{OF_LIMITS}running:' .. key, id)
     if redis.call('EXISTS', prefix .. '{OF_LIMITS}waiting:' .. key) == 1 then
@@ -250,7 +259,9 @@ local function enter_limits(prefix, limits, record, id, queue, rank, now, deadli
       redis.call('EXPIRE', of .. 'begun:' .. key, math.ceil(window))
     end
   end
-  if #keys > 0 then redis.call('HSET', record, 'limits', table.concat(keys, '\\n')) end
+  if #keys > 0 then
+    redis.call('HSET', record, 'limits', table.concat(keys, '\\n'), 'lease', deadline - now)
+  end
   return nil
 end
 """

@@ -134,20 +134,40 @@ class TestRunning:
         assert come(ledger) == [two.id]
         assert start(ledger, two) is None
 
-    def test_the_room_of_a_dead_process_is_free_when_its_lease_is_over(self, ledger):
+    def test_the_room_of_a_dead_process_is_free_when_nobody_renews_its_lease(self, make_bench):
+        ledger = make_bench(frappe_jobs_lease=6).use().ledger
         ledger.set_limits({"bench": "running=1"})
         dead, two = recorded(ledger), recorded(ledger)
         assert start(ledger, dead) is None
         assert start(ledger, two) == "bench|"
-        ledger.redis.delete(ledger._key("lease", dead.id))
-        ledger.redis.zadd(ledger._key("limit:running:bench|"), {dead.id: 1.0})  # it was seen then
-        wait_until(lambda: come(ledger) == [two.id], 5)
+        self.end_of_lease(ledger, dead)
+        ended = ledger.now()
+        wait_until(lambda: come(ledger) == [two.id], 30)
+        assert ledger.now() - ended >= 2, "it may be renewed until then"
         assert start(ledger, two) is None
         assert start(ledger, dead, ANOTHER) == "bench|"  # its message comes back
         ledger.end(two, FINISHED)
         assert come(ledger) == [dead.id]
         assert start(ledger, dead, ANOTHER) is None
         assert ledger.read(dead.id).died == 1
+
+    def test_who_renews_it_after_a_failover_has_kept_its_room(self, ledger):
+        ledger.set_limits({"bench": "running=1"})
+        one, two = recorded(ledger), recorded(ledger)
+        assert start(ledger, one) is None
+        assert start(ledger, two) == "bench|"
+        self.end_of_lease(ledger, one)  # as where the new server's clock is ahead
+        key = ledger._key("limit:running:bench|")
+        wait_until(lambda: come(ledger) == [] and ledger.redis.zscore(key, one.id) < 0, 30)
+        ledger.renew([(one.id, SOMEBODY)])
+        wait_until(lambda: come(ledger) == [] and ledger.redis.zscore(key, one.id) > 0, 30)
+        assert start(ledger, two) == "bench|"
+        assert counts(ledger, "bench|") == (1, 1)
+
+    @staticmethod
+    def end_of_lease(ledger, job):
+        ledger.redis.delete(ledger._key("lease", job.id))
+        ledger.redis.zadd(ledger._key("limit:running:bench|"), {job.id: 1.0})  # as it was seen
 
     def test_one_whose_process_died_takes_its_own_room_again(self, ledger):
         ledger.set_limits({"bench": "running=1"})
