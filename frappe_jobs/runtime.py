@@ -28,7 +28,7 @@ from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
-from frappe_jobs.execute import Executor
+from frappe_jobs.execute.executor import Executor
 from frappe_jobs.host.own_methods import DJANGO_TASK_ENDED, RELAY_OUTBOX, RUN_DJANGO_TASK
 from frappe_jobs.host.port import Host
 from frappe_jobs.job import Jobs

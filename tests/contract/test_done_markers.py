@@ -23,7 +23,8 @@ from frappe_jobs.config import load_settings
 from frappe_jobs.dispatch import Options
 from frappe_jobs.effects.run import LONGEST_RESULT
 from frappe_jobs.errors import JobFailed
-from frappe_jobs.execute import Executor, RunAgain
+from frappe_jobs.execute import RunAgain
+from frappe_jobs.execute.executor import Executor
 from frappe_jobs.host.done_markers import AlreadyDone, DoneMarker
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, Record
 from frappe_jobs.message import Message, Sending

@@ -18,7 +18,9 @@ from recorded import come_due
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.dispatch import Options
-from frappe_jobs.execute import CONFLICT_RETRIES, Executor, RunAgain
+from frappe_jobs.execute import RunAgain
+from frappe_jobs.execute.executor import Executor
+from frappe_jobs.execute.run import CONFLICT_RETRIES
 from frappe_jobs.ledger.away import LONGEST_REST, AwaySites
 from frappe_jobs.message import Sending
 from frappe_jobs.standalone.host import StandaloneHost

@@ -125,7 +125,7 @@ def test_a_job_shows_all_that_is_known_of_it(shared, visit_shared):
     for said in ("grete@shop.test", "acme.tasks.fail", "ValueError: no such order", "Attempt 1"):
         assert said in text
     own, _, whole = text.partition("The whole traceback")
-    assert ">acme/tasks.py:" in own and "frappe_jobs/execute.py" not in own
+    assert ">acme/tasks.py:" in own and "frappe_jobs/execute/" not in own
     assert "Traceback (most recent call last)" in whole
     job.delete()
 
