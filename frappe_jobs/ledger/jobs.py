@@ -152,18 +152,19 @@ class Jobs(Fields, Records, Tombstones, Indexing):
 
         True beside a lease: its holder was the last to begin the job.
         """
-        milliseconds = self._settings.lease * 1000
+        milliseconds, now = self._settings.lease * 1000, time.time()
         with self.redis.pipeline(transaction=False) as pipe:
             for message_id, holder in leases:
                 keys = [self._key("lease", message_id), self._key("record", message_id)]
-                self._script(RENEW)(keys=keys, args=[holder, milliseconds], client=pipe)
+                self._script(RENEW)(keys=keys, args=[holder, milliseconds, now], client=pipe)
             replies = pipe.execute()
         return {lease: said == 0 for lease, said in zip(leases, replies, strict=True) if said < 1}
 
     @reachable
     def release(self, message: Message, holder: str) -> None:
-        """Give the lease back if that holder has it: its process is gone."""
-        self._script(RELEASE)(keys=[self._key("lease", message.id)], args=[holder])
+        """Give the lease back if no other has it: its holder's process is gone."""
+        keys = [self._key("lease", message.id), self._key("record", message.id)]
+        self._script(RELEASE)(keys=keys, args=[holder])
 
     @reachable
     def hand_back(self, message: Message, holder: str) -> None:

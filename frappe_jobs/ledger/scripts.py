@@ -154,9 +154,11 @@ return done
 START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run, expires, method, concurrency_key, name,
   value, token, ahead_in, escaped = unpack(ARGV, 1, 14)
-local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on,
+  worker, started_at, renewed_at, released
   = unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
-  'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on'))
+  'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on',
+  'worker', 'started_at', 'renewed_at', 'released'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
@@ -195,9 +197,16 @@ if status == 'queued' then
     return {-7, math.ceil(wait * 1000)}
   end
 end
-local other = redis.call('GET', lease)
+local other, left = redis.call('GET', lease), nil
 if other and other ~= holder then
-  local left = math.max(0, redis.call('PTTL', lease))
+  left = math.max(0, redis.call('PTTL', lease))
+elseif not other and status == 'started' and worker ~= holder and released ~= worker then
+  -- After a failover to a server whose clock is ahead all leases seem to be over: one is when the
+  -- workers' clocks say so as well.  What is further off is a worker's clock that is wrong.
+  local lasts = milliseconds + 1000 * (math.max(started_at or 0, renewed_at or 0) - now)
+  if lasts > 0 and lasts <= 2 * milliseconds then left = math.ceil(lasts) end
+end
+if left then
   redis.call('ZADD', retrying, clock() + left / 1000 + 1, id)
   -- counted: held
   return {-2, left}
@@ -259,23 +268,31 @@ if redis.call('HGET', record, 'run') == run then return redis.call('HDEL', recor
 # What this holder has not begun, or has let go of, is not leased to it again.
 RENEW = """
 local lease, record = unpack(KEYS)
-local holder, milliseconds = unpack(ARGV)
+local holder, milliseconds, now = unpack(ARGV)
 local other = redis.call('GET', lease)
 if other == holder then
-  redis.call('PEXPIRE', lease, milliseconds)  -- a Redis whose memory is full does this, too
+  redis.call('PEXPIRE', lease, milliseconds)
+  -- a Redis whose memory is full does that, and refuses this
+  if redis.call('EXISTS', record) == 1 then redis.pcall('HSET', record, 'renewed_at', now) end
   return 1
 end
 local status, worker = unpack(redis.call('HMGET', record, 'status', 'worker'))
 if other then return worker == holder and 0 or -1 end
 if not status or status == 'started' and worker == holder then
   redis.call('SET', lease, holder, 'PX', milliseconds)
+  if status then redis.call('HSET', record, 'renewed_at', now) end
 end
 return 1
 """
 
 RELEASE = """
-local lease, holder = KEYS[1], ARGV[1]
-if redis.call('GET', lease) == holder then return redis.call('DEL', lease) end
+local lease, record = unpack(KEYS)
+local other, holder = redis.call('GET', lease), ARGV[1]
+if other and other ~= holder then return 0 end
+if redis.call('HGET', record, 'worker') == holder then
+  redis.call('HSET', record, 'released', holder)
+end
+return redis.call('DEL', lease)
 """
 
 HAND_BACK = OF_JOB + CLOCK + """

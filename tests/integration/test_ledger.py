@@ -254,6 +254,34 @@ class TestLease:
         assert ledger.renew([(job.id, SOMEBODY)]) == {}
         assert holder(ledger, job) == SOMEBODY
 
+    def test_it_is_over_only_if_the_workers_clocks_say_so_as_well(self, ledger, monkeypatch):
+        """After a failover to a Redis whose clock is ahead all seem to be over."""
+        job = begun(ledger)
+        began = time.time()
+        for later in (0, 50):  # it is renewed then
+            monkeypatch.setattr(time, "time", lambda at=began + later: at)
+            ledger.renew([(job.id, SOMEBODY)])
+            ledger.redis.delete(ledger._key("lease", job.id))
+            assert ledger.start(job, ANOTHER).wait == pytest.approx(60, abs=2)
+        monkeypatch.setattr(time, "time", lambda: began + 111)
+        assert ledger.start(job, ANOTHER) == Attempt(2)
+
+    def test_a_workers_clock_that_is_far_ahead_keeps_no_job_from_the_others(
+        self, ledger, monkeypatch
+    ):
+        job, now = recorded(ledger), time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 3600)
+        ledger.start(job, SOMEBODY)
+        monkeypatch.setattr(time, "time", lambda: now)
+        ledger.redis.delete(ledger._key("lease", job.id))
+        assert ledger.start(job, ANOTHER) == Attempt(2)
+
+    def test_of_a_process_that_is_gone_it_is_over_at_once(self, ledger):
+        job = begun(ledger)
+        ledger.redis.delete(ledger._key("lease", job.id))
+        ledger.release(job, SOMEBODY)
+        assert ledger.start(job, ANOTHER) == Attempt(2)
+
     def test_only_its_holder_can_release_it(self, ledger):
         job = begun(ledger)
         ledger.release(job, ANOTHER)

@@ -145,6 +145,7 @@ class TestRunning:
         wait_until(lambda: come(ledger) == [two.id], 30)
         assert ledger.now() - ended >= 2, "it may be renewed until then"
         assert start(ledger, two) is None
+        ledger.release(dead, SOMEBODY)
         assert start(ledger, dead, ANOTHER) == "bench|"  # its message comes back
         ledger.end(two, FINISHED)
         assert come(ledger) == [dead.id]

@@ -69,8 +69,9 @@ def test_what_was_put_back_is_sent_though_whoever_moved_it_died_before_it_was_pu
     lose(bench)  # as it was acknowledged when it was put back
     message = ledger.find("site1", job.id).message
     assert ledger.start(message, SOMEBODY) == Attempt(1)
-    ledger.redis.pexpire(ledger._key("lease", message.id), 200)  # its process is gone
+    ledger.redis.pexpire(ledger._key("lease", message.id), 200)
     assert ledger.start(message, ANOTHER).wait is not None
+    ledger.release(message, SOMEBODY)  # its process is gone
     wait_until(lambda: ledger.send_due(ledger.due().due) == [True], 5)
     assert swept(50) == []
     assert swept(61) == [job.message_id]
