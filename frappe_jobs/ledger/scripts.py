@@ -154,8 +154,8 @@ return done
 START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run, expires, method, concurrency_key, name,
   value, token, ahead_in, escaped = unpack(ARGV, 1, 14)
-local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on,
-  worker, started_at, renewed_at, released
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited,
+  goes_on, worker, started_at, renewed_at, released
   = unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
   'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on',
   'worker', 'started_at', 'renewed_at', 'released'))
