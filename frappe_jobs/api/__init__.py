@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeGuard, TypeVar, overload
-
-from celery import Task
-from celery.local import Proxy
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from frappe_jobs import runtime
+from frappe_jobs.api import composing
 from frappe_jobs.api.later import Method, typed_as_enqueue
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
 from frappe_jobs.dispatch import Expiry, Options
 from frappe_jobs.effects import run as effects
 from frappe_jobs.effects.loop import Loop
-from frappe_jobs.errors import ArgumentError, FrappeJobsError, GuestWarning
+from frappe_jobs.errors import ArgumentError, FrappeJobsError
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN
 from frappe_jobs.message import Retry, Sending
-from frappe_jobs.methods import path_of
-from frappe_jobs.scheduler.sync import zone_of
-from frappe_jobs.texts.moments import moment, seconds_of
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -52,9 +44,6 @@ class CeleryTask(Protocol):
 
 #: enqueue_at hands its time to enqueue under a name that no keyword has.
 AT = "when it is due"
-
-#: The names of enqueue's options, in an item of enqueue_many.
-OPTIONS = {item.name for item in fields(Options)}
 
 
 @contextmanager
@@ -246,18 +235,18 @@ def enqueue(  # type: ignore[misc]  # the overloads' last keywords are the metho
         track_job=track_job, retry=retry, enqueue_after_commit=enqueue_after_commit,
         debounce=debounce, concurrency_key=concurrency_key, expires=expires,
     )  # fmt: skip
-    if at is not None and (now or not is_async or is_task(method)):
+    if at is not None and (now or not is_async or composing.is_task(method)):
         raise ArgumentError(
             "A job for later is no call here (now, is_async), and no Celery task: that has "
             "apply_async(eta=…)."
         )
-    if is_task(method):
+    if composing.is_task(method):
         if now or not is_async:
             return method(**kwargs)
         return runtime.current().dispatcher.send_task(method, kwargs, options)
     if now or not is_async:
-        return call_here(method, kwargs)
-    sending = _due(compose(method, kwargs, options), at)
+        return composing.call_here(method, kwargs)
+    sending = composing.for_then(composing.compose(method, kwargs, options), at)
     here, session = runtime.current(), require_session()
     if track_job:
         [job] = here.background_tasks.enqueue([sending], session)
@@ -277,13 +266,15 @@ def enqueue_at(when: datetime, method: Method, /, *args: Any, **options: Any) ->
     and its ``due`` says until when; it can be cancelled, or moved with ``Job.move``.  Returns what
     ``enqueue`` returns.  Raises ArgumentError also for a time in over 100 years.
     """
-    return enqueue(method, *args, **options | {AT: _at(when)})
+    return enqueue(method, *args, **options | {AT: composing.at(when)})
 
 
 @typed_as_enqueue
 def enqueue_in(delta: timedelta | float, method: Method, /, *args: Any, **options: Any) -> Any:
     """The same after so much time, or so many seconds, by Redis's clock."""
-    return enqueue(method, *args, **options | {AT: _in(delta, runtime.current().ledger.now)})
+    return enqueue(
+        method, *args, **options | {AT: composing.after(delta, runtime.current().ledger.now)}
+    )
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
@@ -301,7 +292,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     checked: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:
-            checked.append(_item(item, now))
+            checked.append(composing.item(item, now))
         except FrappeJobsError as error:
             wrong = ArgumentError(f"Item {index}: {error} Nothing was sent.")
             raise wrong.about(index=index) from error
@@ -507,95 +498,6 @@ def get_all(
     ``order_by`` is a field, followed by " desc" if you like.
     """
     return runtime.current().host.documents.get_all(doctype, filters or {}, fields, order_by, limit)
-
-
-def compose(
-    method: Method,
-    kwargs: Mapping[str, Any],
-    options: Options,
-    now: Callable[[], float] | None = None,
-) -> Sending:
-    """The call as a message, checked."""
-    if document := _document_method(method):
-        doctype, name, doc_method = document
-        method = RUN_DOC_METHOD
-        options = replace(options, job_name=options.job_name or f"{doctype}.{doc_method}")
-        kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | dict(kwargs)
-    elif not callable(method) and not isinstance(method, str):
-        raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
-    message = runtime.current().dispatcher.compose(
-        method, kwargs, options, require_session(), now=now
-    )
-    for promise in runtime.current().broker.to_be_told(message):
-        warnings.warn(promise, GuestWarning, stacklevel=4)
-    return Sending(message, claim=options.deduplicate, replaces=options.debounce)
-
-
-def _item(item: object, now: Callable[[], float]) -> tuple[Sending, Options]:
-    """An item of enqueue_many, and its options."""
-    if not isinstance(item, Mapping) or "method" not in item:
-        raise ArgumentError(f'it must be a dict such as {{"method": …}}; not {item!r}.')
-    kwargs = dict(item)
-    method = kwargs.pop("method")
-    if kwargs.pop("now", False) or not kwargs.pop("is_async", kwargs.pop("async", True)):
-        raise ArgumentError("it is to be called here (now, is_async); a batch is for workers.")
-    if is_task(method):
-        raise ArgumentError(f"{method.name} is a Celery task; those are enqueued one by one.")
-    options = Options(**{name: kwargs.pop(name) for name in OPTIONS & kwargs.keys()})
-    when, delta = kwargs.pop("enqueue_at", None), kwargs.pop("enqueue_in", None)
-    if when is not None and delta is not None:
-        raise ArgumentError("it has both enqueue_at and enqueue_in: one of them says when.")
-    at = _at(when) if when is not None else _in(delta, now) if delta is not None else None
-    return _due(compose(method, kwargs, options, now), at), options
-
-
-def _at(when: datetime) -> float | None:
-    """That moment in seconds since 1970; None if it is over."""
-    at = moment_on(require_session().site, when)
-    return at if at > time.time() else None
-
-
-def _in(delta: timedelta | float, now: Callable[[], float]) -> float | None:
-    seconds = seconds_of(delta)
-    return now() + seconds if seconds else None
-
-
-def _due(sending: Sending, at: float | None) -> Sending:
-    """The same, for then; raises ArgumentError where it would have expired by that time."""
-    expires_at = sending.message.expires_at
-    if at is not None and expires_at is not None and expires_at <= at:
-        raise ArgumentError("It would be due when it has expired, so it would never begin.")
-    return replace(sending, at=at)
-
-
-def is_task(method: object) -> TypeGuard[Any]:
-    """Whether it is a Celery task; then this process has its app.
-
-    Asked of its type: a shared task that is asked itself binds itself for good to the app that is
-    there, and has one made up where ours is not made yet.
-    """
-    if not issubclass(type(method), (Task, Proxy)):
-        return False
-    runtime.current().app  # noqa: B018 - made by this
-    return True
-
-
-def _document_method(method: object) -> tuple[str, str, str] | None:
-    return runtime.current().host.methods.document_method(method) if callable(method) else None
-
-
-def call_here(method: Method, kwargs: Mapping[str, Any]) -> Any:
-    """now=True: a plain call of a method that a worker may run."""
-    if _document_method(method) and callable(method):
-        return method(**kwargs)
-    path = method if isinstance(method, str) else path_of(method)
-    return runtime.current().host.methods.checked(path, kwargs, require_session().site)(**kwargs)
-
-
-def moment_on(site: str, when: datetime) -> float:
-    """That time in seconds since 1970; a naive one is of the site's clocks; ArgumentError."""
-    here = runtime.current()
-    return moment(when, lambda: zone_of(here.settings, site, here.host.schedule.time_zone(site)))
 
 
 def _site(name: str | None) -> str:

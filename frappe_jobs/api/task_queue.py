@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from frappe_jobs import runtime
-from frappe_jobs.api import call_here, compose, is_task
+from frappe_jobs.api.composing import call_here, compose, is_task
 from frappe_jobs.api.later import Method
 from frappe_jobs.background_task.inside import DOCTYPE
 from frappe_jobs.context import require_session

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import click
 
-from frappe_jobs import api, runtime
+from frappe_jobs import runtime
+from frappe_jobs.api import composing
 from frappe_jobs.rows.values import UNITS
 from frappe_jobs.texts.moments import seconds_of
 
@@ -35,5 +36,5 @@ def due_at(at: datetime | None, delta: timedelta | None, site: str) -> datetime:
     if at is None:
         seconds = runtime.current().ledger.now() + seconds_of(delta)
     else:
-        seconds = api.moment_on(site, at)
+        seconds = composing.moment_on(site, at)
     return datetime.fromtimestamp(seconds, timezone.utc)
