@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import FunctionType
 from typing import Any
 from uuid import uuid4
 
@@ -64,6 +65,19 @@ class Options:
     expires: Expiry = None
 
 
+@dataclass
+class Batch:
+    """What is found out once for all jobs of a call."""
+
+    #: Redis's time.
+    now: Callable[[], float]
+    #: By function or dotted path: the path, and the method there.
+    methods: dict[Callable[..., Any] | str, tuple[str, Callable[..., Any]]] = field(
+        default_factory=dict
+    )
+    trace: Mapping[str, str] | None = field(default_factory=trace_here)
+
+
 class Dispatcher:
     """The one door to the broker, for callers and for the scheduler."""
 
@@ -81,18 +95,20 @@ class Dispatcher:
         session: Session,
         *,
         is_checked: bool = True,
-        now: Callable[[], float] | None = None,
+        batch: Batch | None = None,
     ) -> Message:
         """Check the job and make its message; nothing is sent.
 
         Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
         ``is_checked``, only the worker finds out that there is no such method, or that it takes
-        other arguments.  ``now`` tells the time by Redis's clock, to one who has asked for it.
+        other arguments.  ``batch``: the call of which this is one.
         """
-        queue = self._settings.queue(options.queue)
-        path = method if isinstance(method, str) else path_of(method)
+        queue, site = self._settings.queue(options.queue), session.site
         if is_checked:
-            self._host.methods.checked(path, arguments, session.site)
+            path, found = self._find(method, site, batch)
+            self._host.methods.check(found, path, arguments, site)
+        else:
+            path = method if isinstance(method, str) else path_of(method)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         if options.debounce and not options.job_id:
@@ -106,17 +122,18 @@ class Dispatcher:
         job_id = _text("job_id", options.job_id)
         message = Message(
             id=message_id, job_id=self._host.job_id(job_id) if job_id else message_id,
-            site=session.site, user=session.user, method=path,
+            site=site, user=session.user, method=path,
             arguments=self._host.arguments.encode(arguments), queue=queue.name,
             name=_text("job_name", options.job_name) or path,
             timeout=_timeout(options.timeout) or queue.timeout, enqueued_at=time.time(),
             event=_text("event", options.event),
             at_front=bool(options.at_front) or self._starved(options, queue.name),
-            on_success=self._callback(options.on_success, session.site),
-            on_failure=self._callback(options.on_failure, session.site),
+            on_success=self._callback(options.on_success, site),
+            on_failure=self._callback(options.on_failure, site),
             retry=_retry(options.retry), task_id=message_id if options.track_job else None,
             concurrency_key=_text("concurrency_key", options.concurrency_key),
-            expires_at=expiry(options.expires, now or self._ledger.now), trace=trace_here(),
+            expires_at=expiry(options.expires, batch.now if batch else self._ledger.now),
+            trace=batch.trace if batch else trace_here(),
         )  # fmt: skip
         limit = self._settings.max_message_size
         if (size := len(message.header_json) + len(message.arguments_json)) > limit:
@@ -125,6 +142,18 @@ class Dispatcher:
                 f"'frappe_jobs_max_message_size' allows {limit}. Send a name instead of the data."
             )
         return message
+
+    def _find(
+        self, method: Callable[..., Any] | str, site: str, batch: Batch | None
+    ) -> tuple[str, Callable[..., Any]]:
+        known = batch.methods if batch and isinstance(method, (str, FunctionType)) else None
+        if known is not None and method in known:
+            return known[method]
+        path = method if isinstance(method, str) else path_of(method)
+        found = path, self._host.methods.resolve(path, site)
+        if known is not None:
+            known[method] = found
+        return found
 
     def dispatch(self, sendings: Sequence[Sending]) -> list[Job | None]:
         """Send the messages now, in order.

@@ -14,7 +14,7 @@ from frappe_jobs.api import composing
 from frappe_jobs.api.later import Method, typed_as_enqueue
 from frappe_jobs.context import require_session
 from frappe_jobs.current import CurrentJob, current_job
-from frappe_jobs.dispatch import Expiry, Options
+from frappe_jobs.dispatch import Batch, Expiry, Options
 from frappe_jobs.effects import run as effects
 from frappe_jobs.effects.loop import Loop
 from frappe_jobs.errors import ArgumentError, FrappeJobsError
@@ -288,11 +288,11 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     were sent.
     """
     here = runtime.current()
-    now = cache(here.ledger.now)
+    batch = Batch(cache(here.ledger.now))
     checked: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:
-            checked.append(composing.item(item, now))
+            checked.append(composing.item(item, batch))
         except FrappeJobsError as error:
             wrong = ArgumentError(f"Item {index}: {error} Nothing was sent.")
             raise wrong.about(index=index) from error

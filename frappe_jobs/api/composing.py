@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from types import FunctionType
 from typing import Any, TypeGuard
 
 from celery import Task
@@ -15,7 +16,7 @@ from celery.local import Proxy
 from frappe_jobs import runtime
 from frappe_jobs.api.later import Method
 from frappe_jobs.context import require_session
-from frappe_jobs.dispatch import Options
+from frappe_jobs.dispatch import Batch, Options
 from frappe_jobs.errors import ArgumentError, GuestWarning
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.message import Sending
@@ -31,7 +32,7 @@ def compose(
     method: Method,
     kwargs: Mapping[str, Any],
     options: Options,
-    now: Callable[[], float] | None = None,
+    batch: Batch | None = None,
 ) -> Sending:
     """The call as a message, checked."""
     if document := _document_method(method):
@@ -42,14 +43,14 @@ def compose(
     elif not callable(method) and not isinstance(method, str):
         raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
     message = runtime.current().dispatcher.compose(
-        method, kwargs, options, require_session(), now=now
+        method, kwargs, options, require_session(), batch=batch
     )
     for promise in runtime.current().broker.to_be_told(message):
         warnings.warn(promise, GuestWarning, stacklevel=4)
     return Sending(message, claim=options.deduplicate, replaces=options.debounce)
 
 
-def item(given: object, now: Callable[[], float]) -> tuple[Sending, Options]:
+def item(given: object, batch: Batch) -> tuple[Sending, Options]:
     """An item of enqueue_many, and its options."""
     if not isinstance(given, Mapping) or "method" not in given:
         raise ArgumentError(f'it must be a dict such as {{"method": …}}; not {given!r}.')
@@ -63,8 +64,8 @@ def item(given: object, now: Callable[[], float]) -> tuple[Sending, Options]:
     when, delta = kwargs.pop("enqueue_at", None), kwargs.pop("enqueue_in", None)
     if when is not None and delta is not None:
         raise ArgumentError("it has both enqueue_at and enqueue_in: one of them says when.")
-    due = at(when) if when is not None else after(delta, now) if delta is not None else None
-    return for_then(compose(method, kwargs, options, now), due), options
+    due = at(when) if when is not None else after(delta, batch.now) if delta is not None else None
+    return for_then(compose(method, kwargs, options, batch), due), options
 
 
 def at(when: datetime) -> float | None:
@@ -81,8 +82,10 @@ def after(delta: timedelta | float, now: Callable[[], float]) -> float | None:
 
 def for_then(sending: Sending, due: float | None) -> Sending:
     """The same, for then; raises ArgumentError where it would have expired by that time."""
+    if due is None:
+        return sending
     expires_at = sending.message.expires_at
-    if due is not None and expires_at is not None and expires_at <= due:
+    if expires_at is not None and expires_at <= due:
         raise ArgumentError("It would be due when it has expired, so it would never begin.")
     return replace(sending, at=due)
 
@@ -100,7 +103,9 @@ def is_task(method: object) -> TypeGuard[Any]:
 
 
 def _document_method(method: object) -> tuple[str, str, str] | None:
-    return runtime.current().host.methods.document_method(method) if callable(method) else None
+    if isinstance(method, FunctionType) or not callable(method):  # bound to nothing
+        return None
+    return runtime.current().host.methods.document_method(method)
 
 
 def call_here(method: Method, kwargs: Mapping[str, Any]) -> Any:

@@ -30,8 +30,14 @@ class Methods(ABC):
     def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
         """The method, as ``resolve``; raises ArgumentError if it does not take these arguments."""
         method = self.resolve(path, site)
-        check_arguments(method, path, arguments)
+        self.check(method, path, arguments, site)
         return method
+
+    def check(
+        self, method: Callable[..., Any], path: str, arguments: Mapping[str, Any], site: str
+    ) -> None:
+        """Raise ArgumentError if the method, which is the one at that path, does not take these."""
+        check_arguments(method, path, arguments)
 
     @abstractmethod
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:

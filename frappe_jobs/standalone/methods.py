@@ -29,11 +29,12 @@ class SiteMethods(Methods):
         apps = self._apps.installed(site)
         return lambda path: self.own.get(path) or methods.resolve(path, apps)
 
-    def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
-        method = super().checked(path, arguments, site)
+    def check(
+        self, method: Callable[..., Any], path: str, arguments: Mapping[str, Any], site: str
+    ) -> None:
+        super().check(method, path, arguments, site)
         if path == RUN_DOC_METHOD:
             self._documents.check_method(arguments, site)
-        return method
 
     def document_method(self, method: Callable[..., Any]) -> tuple[str, Any, str] | None:
         return self._documents.bound_to(method)

@@ -41,11 +41,12 @@ class BenchMethods(Methods):
             return self.own[path]
         return as_called(methods.resolve(path, self.apps(site)))
 
-    def checked(self, path: str, arguments: Mapping[str, Any], site: str) -> Callable[..., Any]:
-        method = super().checked(path, arguments, site)
+    def check(
+        self, method: Callable[..., Any], path: str, arguments: Mapping[str, Any], site: str
+    ) -> None:
+        super().check(method, path, arguments, site)
         if path == RUN_DOC_METHOD:
             self._check_doc_method(**arguments)
-        return method
 
     def _check_doc_method(self, doctype: str, name: Any, doc_method: Any, **rest: Any) -> None:
         """Raise what the call would raise; a private method may be called, as in Frappe."""
