@@ -3,10 +3,14 @@
 Celery's own warm shutdown leaves its loop at once, and with it the timeouts of running jobs and the
 broker's heartbeats.  So a worker that is told to stop takes nothing more, stays in its loop until
 its jobs are done, and only then begins Celery's shutdown.
+
+Only this module uses ``TaskPool._pool``, which has no public interface in Celery: whoever stops it
+waits for half a second in a thread that keeps up a connection which is closed by then.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -57,6 +61,8 @@ class Stopping:
         self.in_loop = False
         self._told_at = 0.0
         self._read, self._write = -1, -1
+        #: What can be read once it was told: it wakes the loop.
+        self.word, self._wake = -1, -1
         #: One byte: 1 once it was told.
         self._shared: bytearray | mmap = bytearray(1)
 
@@ -71,6 +77,7 @@ class Stopping:
     def listen(self, grace: float | None) -> None:
         """Handle the signals; ``grace`` is the seconds from the first signal to handing back."""
         self._read, self._write = os.pipe()
+        self.word, self._wake = os.pipe()
         own_pid = os.getpid()
 
         def on_signal(number: int, _frame: object) -> None:
@@ -86,6 +93,7 @@ class Stopping:
         if not self.told:
             self.told, self._told_at = True, now
             self._shared[0] = 1
+            os.write(self._wake, b"1")
             os.write(self._write, b"1")
             if not self.in_loop:
                 state.should_stop = 0
@@ -132,6 +140,14 @@ class TakeSignals(bootsteps.StartStopStep):  # type: ignore[misc]
         pause_together()
         stopping.listen(runtime_of(worker.app).settings.stop_grace or None)
 
+    def stop(self, worker: Any) -> None:
+        """End the processes before Celery does, if none has anything to do."""
+        if not state.reserved_requests and (processes := worker.pool._pool):
+            processes.close()
+            processes.join()
+            worker.pool._pool = None
+        gc.freeze()  # Python looks through all objects as it ends
+
 
 class Drain(ConsumerStep):
     """Once told to stop: take nothing more, and begin Celery's shutdown when the jobs are done."""
@@ -147,10 +163,16 @@ class Drain(ConsumerStep):
             return
         stopping.in_loop = True
         consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer,))
+        if consumer.hub:
+            consumer.hub.add_reader(stopping.word, self._hear, consumer)
         consumer.timer.call_repeatedly(REAP, reap_orphans)
 
     def stop(self, consumer: Any) -> None:
         stopping.in_loop = False
+
+    def _hear(self, consumer: Any) -> None:
+        consumer.hub.remove_reader(stopping.word)
+        self._look(consumer)
 
     def _look(self, consumer: Any) -> None:
         if not stopping.told:
