@@ -92,10 +92,11 @@ def _carry(redis: Any, queue: str, job_id: bytes) -> str:
     job = redis.hgetall(b"rq:job:" + job_id)
     if not job:  # it was deleted, and RQ would pass it over as well
         return ""
+    largest = runtime().settings.max_message_size
     try:
-        call = call_of(job.get(b"data", b""))
+        call = call_of(job.get(b"data", b""), largest)
         with runtime().host.session(call["site"]):
-            call["kwargs"] = arguments_of(call)
+            call["kwargs"] = arguments_of(call, largest)
             message = _message(queue, job_id.decode(), job, call)
             runtime().dispatcher.dispatch([Sending(message, has_row=True)])
     except BrokerUnavailable:
