@@ -232,7 +232,7 @@ def test_a_pickle_that_names_more_than_plain_types_stays_on_rq(
 ) -> None:
     evil, doc = notes.with_name("evil"), "frappe.get_doc('User', 'Administrator')"
     ids = bench.call(
-        f"{ON_RQ}import pickle, os, uuid, datetime, probe.tasks as tasks\n"
+        f"{ON_RQ}import pickle, os, uuid, zlib, datetime, probe.tasks as tasks\n"
         "jobs = [frappe.enqueue(tasks.describe, queue='long', document=one, job_id=name)\n"
         f"        for name, one in (('doc', {doc}), ('object', tasks.Letters('me')))]\n"
         "jobs.append(frappe.enqueue('probe.tasks.echo', queue='long', a=(1, {2}), b={3: 4.5},\n"
@@ -245,13 +245,21 @@ def test_a_pickle_that_names_more_than_plain_types_stays_on_rq(
         "data = pickle.dumps(('frappe.utils.background_jobs.execute_job', None, (), call))\n"
         "redis = frappe.utils.background_jobs.get_redis_conn()\n"
         "redis.hset('rq:job:' + jobs[-1].id, 'data', data)\n"
+        "bombs = (zlib.compress(bytes(10**9)), pickle.dumps((\n"
+        "    'frappe.utils.background_jobs.execute_job', None, (), call | {'kwargs': {\n"
+        "        'a': [['x' * 10**6] * 10] * 10**4}})))\n"
+        "for bomb in bombs:\n"
+        "    jobs.append(frappe.enqueue('probe.tasks.nothing', queue='long'))\n"
+        "    redis.hset('rq:job:' + jobs[-1].id, 'data', bomb)\n"
         "answer = [job.id for job in jobs]"
     )
     count, refused = bench.call(CARRY.format(site=bench.site))
-    assert (count, [*refused]) == (2, [ids[1], ids[3]]), refused
+    assert (count, [*refused]) == (2, [ids[1], *ids[3:]]), refused
     assert "probe.tasks.Letters, which is no document" in refused[ids[1]]
     assert "cannot be read without running it" in refused[ids[3]] and not evil.exists()
-    assert bench.call(ON_RQ + KEPT_ON_RQ) == [ids[1], ids[3]]
+    assert "holds over 10485760 bytes when it is unpacked" in refused[ids[4]]
+    assert "larger than the setting 'frappe_jobs_max_message_size' allows" in refused[ids[5]]
+    assert bench.call(ON_RQ + KEPT_ON_RQ) == [ids[1], *ids[3:]]
     assert bench.run("worker", "--queue", "long", "--burst").returncode == 0
     found = bench.call(
         f"answer = [frappe.utils.background_jobs.Job.fetch(one).return_value() for one in "

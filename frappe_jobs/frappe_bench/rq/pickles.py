@@ -98,7 +98,7 @@ def _require_few_steps(pickled: bytes) -> None:
     for count, (step, argument, _) in enumerate(pickletools.genops(pickled)):
         if count > STEPS:
             raise ValueError(f"it has over {STEPS} steps")
-        if step.name in PLACES and argument > count:
+        if step.name in PLACES and int(argument or 0) > count:
             raise ValueError(f"it names a place {argument} of its reader's memory")
 
 
