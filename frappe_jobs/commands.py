@@ -40,12 +40,12 @@ class BenchCommand(Exiting):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:  # fmt: skip
-        command = load(str(self.name))
-        self.params, self.callback, self.help = (
-            [*command.params, *self._ignored], command.callback, command.help,
-        )  # fmt: skip
         site = parent.params.get("site") if parent else None
         try:
+            command = load(str(self.name))
+            self.params, self.callback, self.help = (
+                [*command.params, *self._ignored], command.callback, command.help,
+            )  # fmt: skip
             bench = Bench(site=site or None, embedded=False)
             return super().make_context(info_name, args, parent, obj=bench, **extra)
         except FrappeJobsError as error:

@@ -17,6 +17,7 @@ and a warning: GuestWarning
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,30 @@ class QueueOverloaded(BrokerError):
 
 class GuestWarning(UserWarning):
     """With a team's own Celery app, a promise does not hold on the team's workers."""
+
+
+@contextmanager
+def importing(what: str) -> Iterator[None]:
+    """Raise ConfigError, which says it in a line, if what is imported inside cannot be."""
+    try:
+        yield
+    except FrappeJobsError:
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        raise ConfigError(
+            f"{what} cannot be imported: {type(error).__name__}: {error} ({_raised_in(error)}). "
+            f"Is all that it needs installed for {sys.executable}? pip check says what is missing."
+        ) from error
+
+
+def _raised_in(error: BaseException) -> str:
+    """The file and line, the machinery of imports left out."""
+    place, found = error.__traceback__, "nowhere"
+    while place:
+        if not (file := place.tb_frame.f_code.co_filename).startswith("<"):
+            found = f"{file}, line {place.tb_lineno}"
+        place = place.tb_next
+    return found
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from frappe_jobs.background_task.upkeep import TaskUpkeep
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings, load_settings
 from frappe_jobs.dispatch import Dispatcher
-from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError
+from frappe_jobs.errors import BrokerError, ConfigError, FrappeJobsError, importing
 from frappe_jobs.execute.executor import Executor
 from frappe_jobs.host.own_methods import DJANGO_TASK_ENDED, RELAY_OUTBOX, RUN_DJANGO_TASK
 from frappe_jobs.host.port import Host
@@ -109,10 +109,12 @@ class Runtime:
 
     @cached_property
     def host(self) -> Host:
+        part = "host of a bench" if self.is_bench else "host without Frappe"
         try:
-            adapter = load("host of a bench" if self.is_bench else "host without Frappe")
-        except ModuleNotFoundError as error:
-            if self.is_bench or error.name != "sqlalchemy":
+            with importing(f"frappe_jobs' {part}"):
+                adapter = load(part)
+        except ConfigError as error:
+            if self.is_bench or getattr(error.__cause__, "name", None) != "sqlalchemy":
                 raise
             raise ConfigError(
                 "SQLAlchemy is not installed, and a sites folder without Frappe needs it: "
@@ -191,7 +193,9 @@ class Runtime:
     @cached_property
     def broker(self) -> Broker:
         settings = self.in_force
-        adapter = load("broker on RabbitMQ" if settings.is_amqp else "broker on Redis")
+        part = "broker on RabbitMQ" if settings.is_amqp else "broker on Redis"
+        with importing(f"frappe_jobs' {part}"):
+            adapter = load(part)
         broker: Broker = adapter(self.app, settings)
         return broker
 

@@ -70,8 +70,9 @@ PAGES = {
 
 
 def load(name: str) -> click.Command:
-    """The command of that name in the table."""
-    module = import_module(f"frappe_jobs.cli.{COMMANDS[name][0]}")
+    """The command of that name in the table; raises ConfigError."""
+    with errors.importing(f"The command {name}"):
+        module = import_module(f"frappe_jobs.cli.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, name.replace("-", "_"))
     command.epilog = f"More: {PAGES.get(name, PAGE)}"
     return command

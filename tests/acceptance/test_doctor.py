@@ -11,6 +11,7 @@ import time
 import pytest
 import redis
 from acme import tasks
+from doctored import beginning_with
 
 import frappe_jobs as frappe
 from frappe_jobs import embedded, runtime
@@ -113,6 +114,26 @@ def test_a_configuration_that_is_no_json_is_a_finding_too(make_bench):
     done = bench.run("doctor")
     assert (done.returncode, done.stderr) == (1, "")
     assert "common_site_config.json, line 1, column 2: not JSON" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("frappe_jobs.standalone.host", "error    frappe_jobs' host without Frappe cannot be "),
+        ("sqlalchemy.event", "error    frappe_jobs' host without Frappe cannot be "),
+        ("frappe_jobs.brokers.redis", "error    frappe_jobs' broker on Redis cannot be "),
+        ("frappe_jobs.rows.findings", "Error: The command doctor cannot be "),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_said_in_a_line(make_bench, module, said):
+    """As after half an upgrade; whatever the module raises."""
+    bench = make_bench()
+    with beginning_with(bench, f"import sys\nsys.modules[{module!r}] = None\n"):
+        done = bench.run("doctor")
+    assert done.returncode == 1
+    (line,) = [one for one in (done.stdout + done.stderr).splitlines() if "imported" in one]
+    assert line.startswith(said) and module in line and ".py, line " in line, line
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_level_has_a_colour_on_a_terminal_only(bench):

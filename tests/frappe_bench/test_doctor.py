@@ -111,6 +111,21 @@ def test_a_way_in_that_fails_is_an_error_as_frappe_only_prints_it(
     assert done.returncode == 1 and "The bench's jobs go to Celery." not in done.stdout
 
 
+def test_a_host_that_cannot_be_imported_is_said_in_a_line(
+    bench: FrappeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['frappe_jobs.frappe_bench.host.database'] = None\n"
+    )
+    found = f"{tmp_path}:{bench.environment['PYTHONPATH']}"
+    monkeypatch.setitem(bench.environment, "PYTHONPATH", found)
+    done = bench.run("doctor")
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    (line,) = [one for one in done.stdout.splitlines() if "cannot be imported" in one]
+    assert line.startswith("error    frappe_jobs' host of a bench cannot be imported")
+    assert "frappe_jobs.frappe_bench.host.database" in line
+
+
 def test_a_site_whose_own_extra_config_hides_the_way_in_is_told(bench: FrappeBench) -> None:
     """Frappe merges the site's file over the common one before it calls what is named."""
     path = bench.sites / bench.site / "site_config.json"
