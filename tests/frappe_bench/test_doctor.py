@@ -115,7 +115,7 @@ def test_a_host_that_cannot_be_imported_is_said_in_a_line(
     bench: FrappeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nsys.modules['frappe_jobs.frappe_bench.host.database'] = None\n"
+        "import sys\nsys.modules['frappe_jobs.frappe_bench.host.host'] = None\n"
     )
     found = f"{tmp_path}:{bench.environment['PYTHONPATH']}"
     monkeypatch.setitem(bench.environment, "PYTHONPATH", found)
@@ -123,7 +123,7 @@ def test_a_host_that_cannot_be_imported_is_said_in_a_line(
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
     (line,) = [one for one in done.stdout.splitlines() if "cannot be imported" in one]
     assert line.startswith("error    frappe_jobs' host of a bench cannot be imported")
-    assert "frappe_jobs.frappe_bench.host.database" in line
+    assert "frappe_jobs.frappe_bench.host.host" in line
 
 
 def test_a_site_whose_own_extra_config_hides_the_way_in_is_told(bench: FrappeBench) -> None:

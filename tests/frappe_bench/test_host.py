@@ -39,11 +39,13 @@ def test_the_benchs_host_keeps_the_contract(
     try:
         done = subprocess.run(
             [str(bench.python), "-m", "pytest", "--noconftest", "-p", "contract.bench",
-             "-p", "pytest_timeout", "-p", "no:cacheprovider", "-o", "filterwarnings=default",
-             "--junit-xml", str(report), "-rs", "-q",
+             "-p", "frappe_jobs.pytest_plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider",
+             "-o", "filterwarnings=default", "--junit-xml", str(report), "-rs", "-q",
              f"{TESTS / 'contract' / 'test_host.py'}::TestBench"],
             cwd=bench.sites, text=True, capture_output=True, timeout=600, env=bench.environment | {
                 "PYTHONPATH": f"{bench.environment['PYTHONPATH']}:{TESTS}:{runner}",
+                # Plugins of the bench's own are for another pytest.
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 "CONTRACT_SITE": bench.site, "CONTRACT_OTHER_SITE": bench.other_site,
             },
         )  # fmt: skip
