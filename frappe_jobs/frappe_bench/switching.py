@@ -58,7 +58,8 @@ def to_celery(sites_path: Path, within: float) -> None:
     if refused:
         raise FrappeJobsError(
             f"What cannot be carried over (above) stays on RQ: {number(len(refused), 'job')}. To "
-            "have RQ run it: bench use-celery off; bench worker --burst; bench use-celery on."
+            "have RQ run it: bench use-celery off; bench worker --burst; bench use-celery on "
+            "--drain."
         )
 
 

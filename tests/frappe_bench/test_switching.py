@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import randrange
 
 import pytest
-from frappe_bench.bench import FrappeBench, Process, read_notes
+from frappe_bench.bench import CLEAR, FrappeBench, Process, read_notes
 from frappe_bench.test_leaving import uninstall_from
 
 from frappe_jobs.testing import wait_until
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.timeout(900)
 #: Seconds in which a bench is to be switched.
 TEN_MINUTES = 600
 
-#: Sends job after job until somebody creates the file ``end``, each as a web request does.
+#: Sends job after job until somebody creates the file ``end``, each as a web request does; slowly
+#: while many wait, as on a busy machine RQ's worker would come to the queue long no more.
 CLIENT = """
 import os, sys, time, threading, frappe
 site, path, end = sys.argv[1:]
@@ -35,7 +37,8 @@ while not os.path.exists(end):
     frappe.enqueue("probe.tasks.note", queue=queue, path=path, n=n, enqueue_after_commit=n % 2)
     frappe.db.commit(); frappe.destroy()
     n += 1
-    pause.wait(0.1)
+    ran = open(path).read().count('"n":') if os.path.exists(path) else 0
+    pause.wait(0.1 if n - ran < 30 else 3)
 print("sent", n, flush=True)
 """
 
@@ -48,6 +51,7 @@ from frappe_jobs.frappe_bench.rq import transport
 transport.uninstall()
 """
 KEPT_ON_RQ = """
+import frappe.utils.background_jobs
 answer = [job.decode() for job in frappe.utils.background_jobs.get_redis_conn().lrange(
     'rq:queue:' + frappe.utils.get_bench_id() + ':long', 0, -1)]
 """
@@ -58,6 +62,33 @@ found = carry_over()
 frappe.init(site={site!r}, sites_path="."); frappe.connect()
 answer = [found.count, found.refused]
 """
+
+
+#: Stops what is scheduled on a site, and says what that was.
+STOP_ALL = """
+from frappe_jobs.frappe_bench.host.session import runtime
+answer = frappe.get_all('Scheduled Job Type', {'stopped': 0}, pluck='name')
+frappe.db.sql('update `tabScheduled Job Type` set stopped = 1')
+frappe.db.commit(); frappe.clear_cache(); runtime().sync.compare([frappe.local.site])
+"""
+START_AGAIN = """
+from frappe_jobs.frappe_bench.host.session import runtime
+for name in {names!r}:
+    frappe.db.set_value('Scheduled Job Type', name, 'stopped', 0)
+frappe.db.commit(); frappe.clear_cache(); runtime().sync.compare([frappe.local.site])
+"""
+#: A daily job that is due: each due time is queued once, and remembered for a day.  And once more.
+DUE = """
+doc = frappe.get_doc(dict(
+    doctype='Scheduled Job Type', method='probe.tasks.tick', frequency='Daily')).insert()
+doc.db_set('last_execution', frappe.utils.add_days(None, -{days}))
+answer = doc.name
+"""
+DUE_AGAIN = """
+frappe.db.set_value('Scheduled Job Type', {name!r}, 'last_execution',
+                    frappe.utils.add_days(None, -2))
+"""
+TICKS = "frappe.db.rollback(); answer = frappe.db.get_default('probe_ticks')"
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +111,16 @@ def rqs_worker(bench: FrappeBench, queues: str = "short,default,long") -> Iterat
         wait_until(lambda: "Listening on" in process.log or process.process.poll() is not None, 60)
         assert process.process.poll() is None, process.log
         yield process
+    finally:
+        process.stop()
+
+
+@contextmanager
+def rqs_schedule(bench: FrappeBench) -> Iterator[Process]:
+    process = Process(bench, "schedule")
+    try:
+        yield process
+        assert process.process.poll() is None, process.log
     finally:
         process.stop()
 
@@ -197,6 +238,98 @@ def test_and_back_with_jobs_that_wait(bench: FrappeBench, notes: Path) -> None:
     assert not {"extra_config", "frappe_jobs_draining"} & bench.config.keys()
     assert bench.run("use-celery", "status").stdout.startswith("off: ")
     assert bench.run("use-celery", "on").returncode == 0
+
+
+@pytest.fixture
+def only_the_probes_schedule(bench: FrappeBench) -> Iterator[None]:
+    """Nothing of the sites' own is due, and what is due is queued."""
+    stopped = {}
+    for site in dict.fromkeys([bench.site, bench.other_site]):
+        stopped[site] = bench.call(STOP_ALL, site=site)
+    paused = bench.config
+    bench.write_config(paused | {"pause_scheduler": 0, "scheduler_tick_interval": 2})
+    try:
+        yield
+    finally:
+        bench.write_config(paused)
+        for site, names in stopped.items():
+            bench.call(CLEAR + START_AGAIN.format(names=names), site=site)
+
+
+def test_and_back_beside_live_workers_of_ours_and_the_schedule(
+    bench: FrappeBench, notes: Path, only_the_probes_schedule: None
+) -> None:
+    long_path = notes.with_name("long")
+    with (
+        bench.process("worker", "--queue", "short,default") as quick,
+        bench.process("worker", "--queue", "long") as busy,
+        bench.process("schedule") as scheduler,
+        client(bench, notes) as sending,
+    ):
+        daily = bench.call(DUE.format(days=randrange(300, 9000)))
+        wait_until(lambda: bench.call(TICKS) == "1", 120)
+        wait_until(lambda: bool(runs(notes)), 60)
+        bench.call(LONG.format(path=str(long_path)))
+        wait_until(long_path.exists, 60)
+        command = drain(bench, "off")
+        goes_on_to(command, "  Waiting: a scheduler of ours leads")
+        assert scheduler.stop() == 0
+        goes_on_to(command, "  Waiting: on Celery there wait")
+        os.killpg(command.process.pid, signal.SIGKILL)
+        ended(command)
+        bench.call(DUE_AGAIN.format(name=daily))  # nobody queues it in between
+        command = drain(bench, "off")
+        goes_on_to(command, "  Waiting: on Celery there wait")
+        assert "1. Stop bench schedule" not in command.log  # it is
+        with long_path.open("a") as file:
+            file.write('"go on"\n')
+        goes_on_to(command, "3. Restart")
+        assert "one begins" not in command.log  # ours have run what waited
+        for old in (quick, busy):
+            assert old.stop() == 0
+        with rqs_worker(bench), rqs_schedule(bench):
+            assert ended(command) == 0, command.log
+            wait_until(lambda: bench.call(TICKS) == "2", 120)
+            notes.with_name("end").touch()
+            number = sent_by(sending)
+            wait_until(lambda: len(runs(notes)) >= number + 1, 120)
+            assert bench.call(TICKS) == "2"
+    assert Counter(runs(notes)) == Counter([*range(number), -1])
+    assert bench.run("use-celery", "status").stdout.startswith("off: ")
+    assert bench.run("use-celery", "on").returncode == 0
+
+
+def test_jobs_that_cannot_be_carried_over_are_an_exit_status_and_the_cure_runs_them(
+    bench: FrappeBench, notes: Path
+) -> None:
+    assert bench.run("use-celery", "off").returncode == 0
+    refused, late = bench.call(
+        "import probe.tasks as tasks\n"
+        "jobs = [frappe.enqueue(tasks.note_of, queue='long', letters=tasks.Letters('me'), "
+        f"path={str(notes)!r}, n=n) for n in (0, 1)]\n"
+        f"frappe.enqueue(tasks.note, queue='long', path={str(notes)!r}, n=2)\n"
+        "answer = [job.id for job in jobs]"
+    )
+    command = drain(bench, "on")
+    goes_on_to(command, "3. Restart")
+    with bench.process("worker"), bench.process("schedule"):
+        assert ended(command) == 1, command.log
+        for one in (refused, late):
+            assert (
+                f"  {one} stays on RQ: an argument is a probe.tasks.Letters, which" in command.log
+            )
+        (said,) = [one for one in command.lines if one.startswith("Error: ")]
+        assert "stays on RQ: 2 jobs" in said and runs(notes) == [2]
+        off, burst, on = [one.split() for one in re.findall(r"bench ([^;.]+)[;.]", said)]
+        for one in (off, burst):
+            assert bench.run(*one).returncode == 0, one
+        assert runs(notes) == [2, 0, 1] and bench.call(ON_RQ + KEPT_ON_RQ) == []
+        # Who sends a job before the bench is on Celery again sends it to RQ.
+        bench.call(f"frappe.enqueue('probe.tasks.note', queue='long', path={str(notes)!r}, n=3)")
+        done = bench.run(*on)
+        assert done.returncode == 0, done.stdout + done.stderr
+        wait_until(lambda: runs(notes) == [2, 0, 1, 3], 40)
+    assert bench.run("use-celery", "status").stdout.startswith("on: ")
 
 
 def test_a_carry_over_that_is_killed_loses_and_repeats_nothing(

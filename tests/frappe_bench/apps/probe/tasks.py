@@ -94,6 +94,10 @@ class Letters:
         return [subject, self.to, self._more["at"].isoformat(), type(self).__name__]
 
 
+def note_of(letters, path, n):
+    note(path, n=n, to=letters.to)
+
+
 class Invitations(Letters):
     pass
 
