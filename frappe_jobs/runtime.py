@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from frappe_jobs.history.folding import Folding
     from frappe_jobs.history.reading import History
     from frappe_jobs.ledger.backfill import Backfill
-    from frappe_jobs.ledger.search import Search
+    from frappe_jobs.ledger.search import Search, Searches
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ ADAPTERS = {
     "alerts": "frappe_jobs.alerts.watching:start",
     "targets of alerts": "frappe_jobs.alerts.targets:check_setting",
     "watching": "frappe_jobs.celery.watching:watch",
-    "search": "frappe_jobs.ledger.search:search_for",
+    "searches": "frappe_jobs.ledger.search:Searches",
     "bulk": "frappe_jobs.bulk.actions:Bulk",
     "backfill": "frappe_jobs.ledger.backfill:Backfill",
     "Django task": "frappe_jobs.django.running:run",
@@ -154,8 +154,12 @@ class Runtime:
 
         Raises ArgumentError for a filter that fits no job.
         """
-        search: Search = load("search")(self.ledger, self.settings, sites, **filters)
-        return search
+        return self._searches.find(sites, **filters)
+
+    @cached_property
+    def _searches(self) -> Searches:
+        searches: Searches = load("searches")(self.ledger, self.settings)
+        return searches
 
     @cached_property
     def bulk(self) -> Bulk:

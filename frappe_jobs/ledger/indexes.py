@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from frappe_jobs.config import Settings
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.indexing import token
-from frappe_jobs.ledger.record import ENDED, FAILED
+from frappe_jobs.ledger.record import ENDED, FAILED, QUEUED
 from frappe_jobs.ledger.wanted import Wanted
 from frappe_jobs.message import to_json
 
@@ -19,28 +19,43 @@ OPEN_STATE = "open"
 #: Sites that one step looks at, and indexes that may be counted to choose between them: with more,
 #: the sites' own are read.
 STEP, MOST = 250, 5_000
+#: Of more sites than one step looks at those that were whole count as whole for so many times the
+#: seconds that the look took, and no longer than so many: pages that are open look again and again.
+TIMES, LONGEST = 100, 5.0
 
 # what a site has against what its indexes have, which must be as many
-# lows: from which score on an ended job is kept, in all and by status
-# gives the places of sites whose indexes of open jobs, and of ended ones, are not whole
-WHOLE = """
+# gives the places of sites whose index of open jobs is not whole
+OPEN_WHOLE = """
+local prefix, sites, tokens = ARGV[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
+local broken = {}
+for n, site in ipairs(sites) do
+  local index = prefix .. 'by:' .. tokens[n] .. ':open'
+  if redis.call('ZCARD', prefix .. 'open:' .. site) ~= redis.call('ZCARD', index) then
+    broken[#broken + 1] = n - 1
+  end
+end
+return broken
+"""
+
+# the same of those of ended jobs
+# lows: from which score on they are kept, in all and by status
+ENDED_WHOLE = """
 local prefix, sites, tokens = ARGV[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local lows = cjson.decode(ARGV[4])
-local open, ended = {}, {}
+local broken = {}
 for n, site in ipairs(sites) do
   local by, many = prefix .. 'by:' .. tokens[n] .. ':', 0
-  if redis.call('ZCARD', prefix .. 'open:' .. site) ~= redis.call('ZCARD', by .. 'open') then
-    open[#open + 1] = n - 1
-  end
   for status, low in pairs(lows) do
     if status ~= '' then many = many + redis.call('ZCOUNT', by .. status, low, '+inf') end
   end
   if redis.call('ZCOUNT', prefix .. 'ended:' .. site, lows[''], '+inf') ~= many then
-    ended[#ended + 1] = n - 1
+    broken[#broken + 1] = n - 1
   end
 end
-return {open, ended}
+return broken
 """
+
+SCRIPTS = {OPEN_STATE: OPEN_WHOLE, "ended": ENDED_WHOLE}
 
 # gives how many are in these indexes
 SUM = """
@@ -77,11 +92,17 @@ class Indexes:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger, self._settings = ledger, settings
+        #: By base the sites that were whole a moment ago, and until when that counts.
+        self._were_whole: dict[str, tuple[float, frozenset[str]]] = {}
 
     def plan(self, wanted: Wanted) -> Plan:
         """What to read for that search."""
-        broken, plan = self._broken(wanted.sites), Plan()
-        for state, missing in broken.items():
+        plan, broken = Plan(), dict[str, set[str]]()
+        for state in _states(wanted):
+            base = OPEN_STATE if state == OPEN_STATE else "ended"
+            if base not in broken:
+                broken[base] = self._broken(wanted.sites, base)
+            missing = broken[base]
             whole = [site for site in wanted.sites if site not in missing]
             if choice := self._shortest(state, _choices(whole, state, wanted)):
                 plan.choices[state] = choice
@@ -90,7 +111,7 @@ class Indexes:
 
     def is_whole(self, site: str) -> bool:
         """Whether all jobs of the site are in the indexes, and no others."""
-        return not any(self._broken([site]).values())
+        return not any(self._broken([site], base) for base in SCRIPTS)
 
     def whole(self, site: str, state: str) -> str:
         """The index that has each job of that state."""
@@ -104,21 +125,27 @@ class Indexes:
         ttl = settings.job_failure_ttl if state == FAILED else settings.results_ttl
         return repr(now - ttl)
 
-    def _broken(self, sites: Sequence[str]) -> dict[str, set[str]]:
-        """By state the sites whose indexes are not whole."""
+    def _broken(self, sites: Sequence[str], base: str) -> set[str]:
+        """The sites whose indexes of open jobs, or of ended ones, are not whole."""
+        begun, asked = time.monotonic(), sites
+        until, known = self._were_whole.get(base, (0.0, frozenset()))
+        if len(sites) > STEP and begun < until:
+            asked = [site for site in sites if site not in known]
+        steps = (asked[start : start + STEP] for start in range(0, len(asked), STEP))
+        found = {site for some in steps for site in self._broken_of(some, base)}
+        if len(asked) > STEP:
+            lasts = min(LONGEST, TIMES * (time.monotonic() - begun))
+            self._were_whole[base] = begun + lasts, frozenset(asked) - found
+        return found
+
+    def _broken_of(self, sites: Sequence[str], base: str) -> Iterator[str]:
         now = time.time()
         lows = {"": repr(now)} | {status: self.since(status, now) for status in ENDED}
-        found: dict[str, set[str]] = {OPEN_STATE: set(), "ended": set()}
-        for start in range(0, len(sites), STEP):
-            some = sites[start : start + STEP]
-            tokens = [token(site, "site") for site in some]
-            arguments = [self._ledger._prefix, *map(to_json, ([*some], tokens, lows))]
-            with self._ledger.reaching():
-                replies = self._ledger._script(WHOLE)(args=arguments)
-            for places, missing in zip(replies, found.values(), strict=True):
-                missing |= {some[int(place)] for place in places}
-        return {state: found[OPEN_STATE if state == OPEN_STATE else "ended"]
-                for state in (OPEN_STATE, *ENDED)}  # fmt: skip
+        tokens = [token(site, "site") for site in sites]
+        arguments = [self._ledger._prefix, *map(to_json, ([*sites], tokens, lows))]
+        with self._ledger.reaching():
+            places = self._ledger._script(SCRIPTS[base])(args=arguments)
+        return (sites[int(place)] for place in places)
 
     def _shortest(self, state: str, choices: Sequence[Choice]) -> Choice | None:
         if len(choices) < 2:
@@ -133,6 +160,13 @@ class Indexes:
             with self._ledger.reaching():
                 size += self._ledger._script(SUM)(keys=keys)
         return size
+
+
+def _states(wanted: Wanted) -> Iterator[str]:
+    """The states that a wanted job may have, but for running ones, which are known without."""
+    if QUEUED in wanted.of_statuses:
+        yield OPEN_STATE
+    yield from (status for status in ENDED if status in wanted.of_statuses)
 
 
 def _choices(sites: Sequence[str], state: str, wanted: Wanted) -> list[Choice]:

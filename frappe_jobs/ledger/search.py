@@ -51,9 +51,16 @@ class Page:
     is_cut: bool
 
 
-def search_for(ledger: Ledger, settings: Settings, sites: Sequence[str], **filters: Any) -> Search:
-    """A search with the filters of ``Wanted``; raises ArgumentError for one that fits no job."""
-    return Search(ledger, settings, Wanted(sites, **filters))
+class Searches:
+    """Makes the searches of a process in what a ledger holds."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger, self._settings = ledger, settings
+        self._indexes = Indexes(ledger, settings)
+
+    def find(self, sites: Sequence[str], **filters: Any) -> Search:
+        """One with the filters of ``Wanted``; raises ArgumentError for one that fits no job."""
+        return Search(self._ledger, self._settings, self._indexes, Wanted(sites, **filters))
 
 
 class Search:
@@ -63,9 +70,11 @@ class Search:
     Only those of the sites that it was made for are ever looked at for it.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, wanted: Wanted) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: Settings, indexes: Indexes, wanted: Wanted
+    ) -> None:
         self._ledger, self._settings, self._wanted = ledger, settings, wanted
-        self._indexes, self._marks = Indexes(ledger, settings), wanted.marks
+        self._indexes, self._marks = indexes, wanted.marks
         self._described = repr((wanted.of_statuses and sorted(wanted.of_statuses), [
             sorted(wanted.queues), wanted.method, wanted.user, wanted.job, wanted.since,
             wanted.until, wanted.words,

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 from acme import tasks
+from redis_commands import commands
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.config import Settings
-from frappe_jobs.ledger import Ledger, backfill
+from frappe_jobs.ledger import Ledger, backfill, indexes
 from frappe_jobs.ledger.indexes import Indexes
+from frappe_jobs.ledger.search import Searches
 from frappe_jobs.message import Sending
 from frappe_jobs.testing import wait_until
 
@@ -134,6 +136,38 @@ def test_jobs_of_other_versions_are_found_at_once_and_filled_in_step_by_step(
     for one in made[3:]:
         here.ledger.end(one, "finished")
     assert is_whole(here)
+
+
+class TestOfManySites:
+    """Whether the indexes are whole is not asked for each page again."""
+
+    @pytest.fixture
+    def here(self, make_bench, monkeypatch):
+        monkeypatch.setattr(indexes, "STEP", 1)
+        return make_bench(frappe_jobs_search_index=True).use()
+
+    def test_jobs_of_other_versions_are_found_within_seconds(self, here, earlier):
+        enqueue(3)
+        filters = {"method": "acme.tasks.echo"}
+        assert len(here.search(["site1", "site2"], **filters).page().records) == 3
+        record(earlier, 10)
+        assert len(found(here, **filters).records) == 13  # of one site at once
+        wait_until(
+            lambda: len(here.search(["site1", "site2"], **filters).page().records) == 13,
+            indexes.LONGEST + 20,
+        )
+
+    def test_those_that_were_whole_are_not_asked_again_at_once(self, here, redis_url, monkeypatch):
+        monkeypatch.setattr(indexes, "TIMES", 1e9)
+        monkeypatch.setattr(indexes, "LONGEST", 600.0)
+        find = Searches(here.ledger, here.settings).find
+        here.search(["site1", "site2"], method="acme.tasks.echo").page()  # Redis has the scripts
+        asked = []
+        for _ in range(2):
+            with commands(redis_url, here.settings.bench_id) as seen:
+                find(["site1", "site2"], method="acme.tasks.echo").page()
+            asked.append(seen.count("EVALSHA"))
+        assert asked[1] == asked[0] - 2 * len(indexes.SCRIPTS)  # of each site
 
 
 def test_what_other_versions_have_ended_or_removed_goes_from_them(here, earlier):
