@@ -29,7 +29,7 @@ from frappe_jobs.web.view import NOT_HERE, NotHere
 AWAY = (BrokerError, DatabaseUnavailable)
 BROKEN = "That was our mistake. What happened stands in the log of the pages."
 #: That read for pages at once.
-THREADS = 6
+THREADS = 4
 
 
 def make_app(here: Runtime, hosts: Collection[str]) -> Starlette:

@@ -40,6 +40,9 @@ class Past:
 
 def past_of(here: Runtime) -> Mapping[str, Past]:
     """By queue; empty where nothing is recorded.  Raises BrokerUnavailable."""
+    if here.settings.keeps_history:
+        # Workers do that as well; where none runs, all that came since would be read at each look.
+        here.folding.fold()
     series = here.history.series(SPAN, "queue", step=STEP)
     if not any(series.known):
         return {}
@@ -50,7 +53,7 @@ def _past(series: Series, queue: str) -> Past:
     places = series.row(queue)
     ended = [None if one is None else float(one.finished + one.failed) for one in places]
     failed = [None if one is None else float(one.failed) for one in places]
-    waited = [None if one is None else one.waited.quantile(0.95) or 0.0 for one in places]
+    waited = [None if one is None else one.waited.quantile(0.95) for one in places]
     tallest = max((one for one in ended if one), default=0.0)
     longest = max((one for one in waited if one), default=0.0)
     return Past(

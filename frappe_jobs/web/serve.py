@@ -13,6 +13,7 @@ from frappe_jobs.runtime import Runtime
 from frappe_jobs.web.access import Access, access_of
 from frappe_jobs.web.app import make_app
 from frappe_jobs.web.guard import LOOPBACK
+from frappe_jobs.web.memory import give_back_freed
 
 
 def serve(here: Runtime, host: str, port: int, say: Callable[[str], None]) -> None:
@@ -23,6 +24,7 @@ def serve(here: Runtime, host: str, port: int, say: Callable[[str], None]) -> No
     access = access_of(here.settings)
     hosts = hosts_of(host, access)
     listening = _listen(host, port)
+    give_back_freed()
     app = make_app(here, hosts)
     app.state.pages.warm()
     config = uvicorn.Config(

@@ -13,6 +13,7 @@ from frappe_jobs.testing import wait_until
 from frappe_jobs.web.bench_picture import MOST_ANSWERS, Asked, BenchPicture
 from frappe_jobs.web.looks import desk_of
 from frappe_jobs.web.pages import job as job_page
+from frappe_jobs.web.plots import past_of
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
 
@@ -72,6 +73,27 @@ def test_the_overview_shows_what_runs_and_what_failed(shared, visit_shared):
     assert "with acme no version, frappe_jobs 0." in text and "restart it" not in text
     runs.cancel()
     failed.delete()
+
+
+def test_what_no_worker_folds_is_folded_for_the_plots(make_bench):
+    here = make_bench(frappe_jobs_history=True).use()
+    enqueue(queue="long")
+    history, minutes = here.ledger._key("history"), here.ledger._key("history:unfolded")
+    [minute] = here.ledger.redis.zrange(minutes, 0, -1)
+    before = int(minute) - 1
+    here.ledger.redis.rename(f"{history}:jobs:{minute}", f"{history}:jobs:{before}")
+    here.ledger.redis.zadd(minutes, {before: before})
+    past = past_of(here)
+    assert str(before) not in here.ledger.redis.zrange(minutes, 0, -1)
+    assert past["long"].total.enqueued == 1
+
+
+def test_a_plot_of_times_has_no_data_where_no_job_began(make_bench):
+    here = make_bench(frappe_jobs_history=True).use()
+    enqueue(queue="long")
+    waited, ended = past_of(here)["long"].waited, past_of(here)["long"].ended
+    assert {bar.height for bar in waited} == {None}
+    assert ended[-1].height == 0
 
 
 def test_the_list_is_filtered_by_its_address(bench, anybody):
