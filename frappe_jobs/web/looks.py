@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -99,6 +100,12 @@ def desk_of(config: Mapping[str, Any]) -> str | None:
     return f"{found.scheme}://{found.netloc}/app"
 
 
+def breakable(text: str) -> Markup:
+    """A name that breaks behind its dots and dashes, where it must."""
+    parts = re.split(r"(?<=[._:/-])(?=\w)", text)
+    return Markup("<wbr>").join(parts)
+
+
 def options(names: Iterable[str]) -> Markup:
     """Each as an option that a field proposes: made once, as a bench may have a thousand sites."""
     return _options(tuple(names))
@@ -117,7 +124,7 @@ def make_environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "time": time_tag, "since": since_tag, "exact": exact, "length_of": length, "json": pretty,
-        "number": number, "clock": clock,
+        "number": number, "clock": clock, "breakable": breakable,
     }  # fmt: skip
     made.globals |= {
         "address": address, "between": between, "options": options, "version": static_version(),

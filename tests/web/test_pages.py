@@ -6,9 +6,11 @@ import threading
 
 import pytest
 from acme import tasks
+from recorded import come_due
 from web.visitor import asked
 
 import frappe_jobs as frappe
+from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import wait_until
 from frappe_jobs.web.bench_picture import MOST_ANSWERS, Asked, BenchPicture
 from frappe_jobs.web.looks import desk_of
@@ -150,6 +152,37 @@ def test_a_job_shows_all_that_is_known_of_it(shared, visit_shared):
     assert ">acme/tasks.py:" in own and "frappe_jobs/execute/" not in own
     assert "Traceback (most recent call last)" in whole
     job.delete()
+
+
+def test_each_attempt_is_on_its_timeline(bench, anybody):
+    job, ledger = enqueue(retry=3), bench.use().ledger
+    message = ledger.read(job.message_id).message
+    for number in (1, 2):
+        ledger.start(message, f"worker{number}/1")
+        said = {"reason": f"ValueError: no price {number}", "error": "ValueError"}
+        ledger.wait_for_retry(message, 3600, said)
+        waiting = anybody.text(address := f"/job?site=site1&id={job.message_id}")
+        come_due(ledger, message)
+    assert "The next attempt is due" in waiting and "Attempt 3" not in waiting
+    text = waiting
+    for number in (1, 2):
+        assert f"Attempt {number} began" in text and f"Attempt {number} failed" in text
+        assert f"on worker{number}/1" in text and f"ValueError: no price {number}" in text
+    ledger.start(message, "worker3/1")
+    text = anybody.text(address)
+    assert "Attempt 3 began" in text and "on worker3/1" in text and "It runs" in text
+
+
+def test_what_keeps_a_job_waiting_is_said(bench, anybody):
+    ledger = bench.use().ledger
+    ledger.set_limits({"queue long": "running=0"})
+    job = enqueue(queue="long")
+    ledger.start(ledger.read(job.message_id).message, "worker1/1")
+    ledger.pause([Pause("long", None), Pause("short", None), Pause(None, "site2")])
+    text = anybody.text(f"/job?site=site1&id={job.message_id}")
+    assert "It waits: a limit has no room for it" in text and "queue long" in text
+    assert "It waits: long is paused" in text
+    assert "short is paused" not in text and "site2" not in text
 
 
 def test_of_a_long_traceback_the_last_calls_are_shown_at_once(shared, visit_shared, monkeypatch):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from frappe_jobs.doctor.text import number
 from frappe_jobs.job import Job
 from frappe_jobs.ledger.record import OPEN, QUEUED, STARTED, Record
 from frappe_jobs.rows.jobs import more, row
@@ -21,6 +22,8 @@ from frappe_jobs.web.view import NotHere, Page, View
 LONGEST = 20_000
 #: Calls of a traceback that are shown at once, the last ones.
 FRAMES = 8
+#: Characters of why an earlier attempt failed.
+NOTE = 300
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,10 @@ def read(view: View) -> Mapping[str, Any]:
         "traceback": traceback,
         "frames": frames(traceback or "", str(view.here.settings.sites_path.parent)),
         "shown_frames": FRAMES,
-        "timeline": timeline(record),
+        "timeline": [*timeline(record), *held(view, record)],
         "editable": editable(record.message),
         "is_open": record.status in OPEN,
         "retry": record.message.retry,
-        "waits": record.status == QUEUED,
-        "due": record.due,
         "task_link": _task_link(view, job),
         "error_log": _error_log(view, job),
     }
@@ -85,14 +86,20 @@ def _desk(view: View, site: str) -> str | None:
 
 
 def timeline(record: Record) -> list[Event]:
-    """What has happened to it, as far as it is kept: of several attempts only the last's start."""
+    """What has happened to it: each attempt with its start and its end, as far as they are kept."""
     message = record.message
     events = [Event("Enqueued", message.enqueued_at, f"by {message.user}, to {message.queue}")]
-    if record.attempt > 1:
-        events.append(Event(f"{record.attempt - 1} earlier attempts", None, _died(record)))
-    if record.started_at:
-        on = f"on {record.worker}" if record.worker else ""
-        events.append(Event(f"Attempt {record.attempt} began", record.started_at, on))
+    is_over = record.status == QUEUED  # the newest attempt is among those before, and it waits
+    if forgotten := max(0, record.attempt - len(record.attempts) - (not is_over)):
+        events.append(
+            Event(f"{number(forgotten, 'earlier attempt')}, of which nothing is kept", None)
+        )
+    for one in record.attempts:
+        events.append(_begin(one["attempt"], one.get("started_at"), one.get("worker")))
+        events.append(Event(f"Attempt {one['attempt']} failed", one.get("ended_at"),
+                            bounded(one.get("reason") or "", NOTE)))  # fmt: skip
+    if record.started_at and not is_over:
+        events.append(_begin(record.attempt, record.started_at, record.worker))
     if record.due and record.status == QUEUED:
         what = "The next attempt is due" if record.attempt else "It is due"
         events.append(Event(what, record.due))
@@ -103,8 +110,21 @@ def timeline(record: Record) -> list[Event]:
     return events
 
 
-def _died(record: Record) -> str:
-    return f"{record.died} of them ended with their process" if record.died else ""
+def held(view: View, record: Record) -> Iterator[Event]:
+    """What keeps it waiting, beside the jobs before it."""
+    if record.status != QUEUED:
+        return
+    if record.limited:
+        what, _, value = record.limited.partition("|")
+        since = record.limited_since
+        yield Event("It waits: a limit has no room for it", since, f"{what} {value}".strip())
+    for pause in view.here.ledger.pauses():
+        if pause.holds(record.message):
+            yield Event(f"It waits: {pause.name} is paused", pause.since)
+
+
+def _begin(attempt: int, at: float | None, worker: str | None) -> Event:
+    return Event(f"Attempt {attempt} began", at, f"on {worker}" if worker else "")
 
 
 PAGE = Page("/job", "Job", "job.html", read, in_menu=False)

@@ -77,6 +77,15 @@
     });
     age();
     mark();
+    reach();
+  }
+
+  // What is wider than its place is scrolled by keyboard, too.
+  function reach() {
+    for (const one of document.querySelectorAll(".scroll")) {
+      if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+      else one.removeAttribute("tabindex");
+    }
   }
 
   function open() {
@@ -178,6 +187,8 @@
   if (list && list.scrollWidth > list.clientWidth) list.scrollLeft = here.offsetLeft - 24;
 
   age();
+  reach();
+  addEventListener("resize", reach);
   setInterval(age, 1000);
   if (picture) open();
 })();
