@@ -14,7 +14,7 @@ from hashlib import blake2b
 SILENCE = 15.0
 
 #: All that are open rest together for so many times as long as a look at each of them takes.
-REST = 19
+REST = 24
 
 #: A comment, which keeps a connection alive.
 NOTHING_NEW = b": nothing new\n\n"
