@@ -14,6 +14,9 @@ from frappe_jobs.texts.error_text import safe
 #: The fields of a record that are short.
 HEAD = ("envelope", *(READERS.keys() - {"attempts", "result", "traceback"}))
 
+#: How many members two sets have together: Frappe's enqueue may ask for it each time.
+COUNT = "return redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2])"
+
 
 class Records(BenchRedis):
     """Reads the records of jobs."""
@@ -67,10 +70,8 @@ class Records(BenchRedis):
     @reachable
     def waiting(self, queue: str) -> int:
         """How many jobs of that queue wait, of all sites."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for kind in ("waiting", "limited"):
-                pipe.zcard(self._key(kind, queue))
-            return sum(pipe.execute())
+        keys = [self._key(kind, queue) for kind in ("waiting", "limited")]
+        return int(self._script(COUNT)(keys=keys))
 
     def waiting_in_all(self) -> int:
         """How many jobs of all queues wait."""
