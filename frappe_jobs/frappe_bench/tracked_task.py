@@ -22,6 +22,7 @@ from frappe_jobs.frappe_bench.host.task_records import (
     frappes_functions,
     is_there,
 )
+from frappe_jobs.message import to_json
 
 
 def of_tracked(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +58,8 @@ class TrackedTask:
     def load_from_db(self) -> None:
         """Its values, and what the job says now: while it runs, the record may be behind."""
         super().load_from_db()  # type: ignore[misc]
+        if isinstance(self.arguments, dict):  # a field of JSON, which PostgreSQL's driver reads
+            self.arguments = to_json(self.arguments)
         self.look()
 
     def look(self) -> None:

@@ -265,7 +265,7 @@ def test_naive_times_are_read_in_the_sites_zone(clean: FrappeBench) -> None:
             "if find_spec('frappe.utils.frappecloud'):\n"
             "    import_module('frappe.utils.frappecloud').on_frappecloud = lambda: True\n"
             "frappe.db.sql('delete from `tabActivity Log`'); "
-            "frappe.db.sql('update tabUser set last_active = null'); "
+            "frappe.db.sql('update `tabUser` set last_active = null'); "
             "frappe.get_doc({'doctype': 'Scheduled Job Log', 'scheduled_job_type': "
             "frappe.get_last_doc('Scheduled Job Type').name}).insert(ignore_permissions=True)",
             "dormant",
