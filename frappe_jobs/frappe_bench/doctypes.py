@@ -62,7 +62,8 @@ def make() -> None:
     if MODULE.lower().replace(" ", "_") not in frappe.local.module_app:
         frappe.clear_cache()
         frappe.setup_module_map()
-    add_module_defs(APP, ignore_if_duplicate=True)
+    if not frappe.db.exists("Module Def", MODULE):  # Frappe ignores no duplicate on SQLite
+        add_module_defs(APP, ignore_if_duplicate=True)
     for path in sorted(FOLDER.glob("doctype/*/*.doctype.json")):
         name = path.parent.name.replace("_", " ").title()
         if frappe.db.get_value("DocType", name, "module") in (None, MODULE):
@@ -87,6 +88,9 @@ def remove_fields() -> None:
         # Not by delete_doc, which enqueues a job for what links to it.
         frappe.db.delete("Custom Field", {"name": _of_ours(field)})
         frappe.clear_cache(doctype=doctype)
+        if frappe.db.db_type == "sqlite":  # which drops no column that an index has
+            if index := frappe.db.get_column_index(f"tab{doctype}", name):
+                frappe.db.sql_ddl(f"drop index `{index.name}`")
         frappe.db.sql_ddl(f"alter table `tab{doctype}` drop column `{name}`")
 
 

@@ -7,3 +7,6 @@ UNTIL_CONNECTED = ("read_timeout", "write_timeout")
 
 #: PostgreSQL's codes for a conflict: serialization failure, deadlock, lock not available.
 POSTGRES_CONFLICTS = {"40001", "40P01", "55P03"}
+
+#: SQLite's texts for a conflict: another connection's lock; one in a shared cache.
+SQLITE_CONFLICTS = ("database is locked", "database table is locked")

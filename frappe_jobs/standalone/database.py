@@ -19,7 +19,7 @@ from frappe_jobs.errors import (
     TransactionConflict,
     TransactionEnded,
 )
-from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
+from frappe_jobs.host.databases import POSTGRES_CONFLICTS, SQLITE_CONFLICTS, UNTIL_CONNECTED
 from frappe_jobs.standalone import ended, sqlite
 from frappe_jobs.texts.sql import writes
 
@@ -31,8 +31,6 @@ CONNECT_TIMEOUT = 5
 #: MariaDB's and MySQL's codes for a conflict: lock wait timeout, deadlock, changed since last read,
 #: not locked at once.
 MYSQL_CONFLICTS = {1205, 1213, 1020, 3572}
-#: SQLite's texts for a conflict: another connection's lock; one in a shared cache.
-SQLITE_CONFLICTS = ("database is locked", "database table is locked")
 
 
 def database_url(conf: Mapping[str, Any], folder: Path) -> URL:

@@ -40,6 +40,8 @@ def beside(patience: float) -> Iterator[Any]:
     try:
         database.limit_connecting(db, CONNECT_TIMEOUT)
         wait_for_locks(db, patience)
+        if db.db_type == "sqlite":  # its turn to write before it reads, or it may not write at all
+            db.sql("begin immediate")
         yield db
         db.sql("commit")
     finally:
@@ -52,5 +54,7 @@ def wait_for_locks(db: Any, seconds: float) -> None:
         return
     if db.db_type == "mariadb":
         db.sql("set session innodb_lock_wait_timeout = %s", (int(seconds),))
+    elif db.db_type == "sqlite":
+        db.sql(f"pragma busy_timeout = {int(seconds * 1000)}")
     else:
         db.sql("set lock_timeout = %s", (f"{max(1, int(seconds * 1000))}ms",))

@@ -8,9 +8,9 @@ from typing import Any
 import frappe
 
 from frappe_jobs.errors import TransactionEnded
-from frappe_jobs.host.databases import POSTGRES_CONFLICTS, UNTIL_CONNECTED
+from frappe_jobs.host.databases import POSTGRES_CONFLICTS, SQLITE_CONFLICTS, UNTIL_CONNECTED
 
-DRIVERS = ("pymysql", "MySQLdb", "psycopg2")
+DRIVERS = ("pymysql", "MySQLdb", "psycopg2", "sqlite3")
 KINDS = ("OperationalError", "InternalError", "InterfaceError")
 
 #: The environment variable of PostgreSQL's limit, in seconds.
@@ -34,7 +34,9 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(error, (frappe.QueryDeadlockError, frappe.QueryTimeoutError)):
         return True
     return _is_of_database(error) and (
-        error.args[0] in CONFLICTS or getattr(error, "pgcode", None) in POSTGRES_CONFLICTS
+        error.args[0] in CONFLICTS
+        or getattr(error, "pgcode", None) in POSTGRES_CONFLICTS
+        or _is_sqlites_lock(error)
     )
 
 
@@ -74,8 +76,8 @@ def limit_connecting(db: Any, seconds: int) -> None:
 
 def has_ended_transaction(error: BaseException) -> bool:
     """Whether the whole transaction was rolled back, so that no savepoint is left."""
-    if isinstance(error, frappe.QueryDeadlockError):
-        return True
+    if isinstance(error, frappe.QueryDeadlockError):  # on SQLite only the statement is gone
+        return not (error.__cause__ and _is_sqlites_lock(error.__cause__))
     return _is_of_database(error) and error.args[0] in ENDS
 
 
@@ -90,6 +92,10 @@ def keep_from_commit(db: Any, end: BaseException) -> None:
         ) from end
 
     db.before_commit.add(refuse)
+
+
+def _is_sqlites_lock(error: BaseException) -> bool:
+    return bool(error.args) and str(error.args[0]).startswith(SQLITE_CONFLICTS)
 
 
 def _is_of_database(error: BaseException) -> bool:

@@ -59,6 +59,6 @@ def _clear_some(before: float, limit: int) -> int:
         (before,), pluck=True,
     )  # fmt: skip
     if names:
-        frappe.db.sql(f"delete from `{TABLE}` where name in %s", (tuple(names),))
+        frappe.db.sql(f"delete from `{TABLE}` where name in {tables.places(len(names))}", names)
         frappe.db.commit()
     return len(names)

@@ -12,6 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import frappe
+from frappe.database.database import Database
 from frappe.utils import CallbackManager
 
 from frappe_jobs.errors import HostError
@@ -47,10 +48,24 @@ class Savepoints:
             self.transaction_writes = 0
         return ()
 
+    def commit(self, **options: Any) -> None:
+        """By a statement; SQLite's own has the connection commit."""
+        if self.db_type == "sqlite":
+            Database.commit(self, **options)
+        else:
+            super().commit(**options)  # type: ignore[misc]
+
+    def rollback(self, **options: Any) -> None:
+        """The same."""
+        if self.db_type == "sqlite":
+            Database.rollback(self, **options)
+        else:
+            super().rollback(**options)  # type: ignore[misc]
+
     def check_implicit_commit(self, query: str, *more: Any) -> None:
         """Raises HostError for a statement that would commit the test's transaction."""
         words = query.lower().split(None, 2)
-        if self.db_type != "postgres" and words[:1] and words[0] in COMMITTING:
+        if self.db_type == "mariadb" and words[:1] and words[0] in COMMITTING:
             if words[1:2] != ["temporary"]:
                 raise HostError(
                     "With this statement MariaDB commits what is open, a test's transaction as "
@@ -94,7 +109,8 @@ def view_of(site: str) -> Any:
     ours = (FunctionType, MethodType)  # what others have put before the methods of that one
     vars(view).update({k: v for k, v in vars(db).items() if not isinstance(v, ours)})
     vars(view).update({name: CallbackManager() for name in CALLBACKS})
-    view.value_cache = type(db.value_cache)()
+    view.value_cache = db.value_cache.copy()  # with what it makes of a name that is not there
+    view.value_cache.clear()
     view.transaction_writes = 0
     view._place = f"frappe_jobs_{next(_names)}"
     view.sql(f"savepoint {view._place}")

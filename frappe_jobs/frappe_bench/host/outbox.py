@@ -17,13 +17,14 @@ logger = logging.getLogger(__name__)
 
 TABLE = tables.OUTBOX
 COLUMNS = ", ".join(column.name for column in fields(Row))
-PLACES = f"({', '.join(['%s'] * len(fields(Row)))})"
+PLACES = tables.places(len(fields(Row)))
 
 #: In a small table MariaDB would read all rows, and wait for those of open transactions.
 DELETE = {
     "mariadb": f"delete job from `{TABLE}` as job force index (primary) "
-    "where job.message_id in %(ids)s",
-    "postgres": f'delete from "{TABLE}" where message_id in %(ids)s',
+    "where job.message_id in {places}",
+    "postgres": f'delete from "{TABLE}" where message_id in {{places}}',
+    "sqlite": f"delete from `{TABLE}` where message_id in {{places}}",
 }
 
 
@@ -62,20 +63,21 @@ class BenchOutbox(Outbox):
         if not tables.is_there(TABLE):
             return []
         further = ""
-        values: dict[str, Any] = {"before": before, "limit": limit}
+        values: list[Any] = [before]
         if after:
-            values |= {"at": after.written_at, "id": after.message_id}
-            further = "and (written_at > %(at)s or written_at = %(at)s and message_id > %(id)s)"
+            values += [after.written_at, after.written_at, after.message_id]
+            further = "and (written_at > %s or written_at = %s and message_id > %s)"
         found = frappe.db.sql(
-            f"select {COLUMNS} from `{TABLE}` where written_at < %(before)s {further} "
-            "order by written_at, message_id limit %(limit)s",
-            values,
+            f"select {COLUMNS} from `{TABLE}` where written_at < %s {further} "
+            "order by written_at, message_id limit %s",
+            [*values, limit],
         )
         rows = [Row(*row) for row in found]
         return [replace(row, claim=bool(row.claim)) for row in rows]
 
     def delete(self, session: Session, message_ids: Sequence[str]) -> None:
-        frappe.db.sql(DELETE[frappe.db.db_type], {"ids": tuple(message_ids)})
+        delete = DELETE[frappe.db.db_type].format(places=tables.places(len(message_ids)))
+        frappe.db.sql(delete, [*message_ids])
 
 
 def _portions(rows: Sequence[Row]) -> Iterator[list[Row]]:

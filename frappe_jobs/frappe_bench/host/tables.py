@@ -26,11 +26,21 @@ _COLUMNS = {
 _TYPES = {
     "mariadb": {"text": "longtext", "number": "double"},
     "postgres": {"text": "text", "number": "double precision"},
+    "sqlite": {"text": "text", "number": "real"},
 }
 #: InnoDB whatever the server's default is, as it has transactions.
 _ENGINE = {
     "mariadb": "engine=InnoDB row_format=dynamic character set=utf8mb4 collate=utf8mb4_bin",
     "postgres": "",
+    "sqlite": "",
+}
+#: Which tables there are of that name.
+_NAMED = {
+    "mariadb": "select 1 from information_schema.tables where table_schema = database() "
+    "and table_name = %s",
+    "postgres": "select 1 from information_schema.tables where table_schema = current_schema() "
+    "and table_name = %s",
+    "sqlite": "select 1 from sqlite_master where type = 'table' and name = %s",
 }
 #: Seconds that making a table may wait for a lock.
 PATIENCE = 10.0
@@ -45,7 +55,9 @@ def need(table: str) -> None:
     if key in _ready:
         return
     if not is_there(table):
-        with beside(PATIENCE) as db:
+        # SQLite has one writer: where that is the open transaction, none would end its wait.
+        is_writing = frappe.db.db_type == "sqlite" and frappe.db.transaction_writes
+        with beside(0 if is_writing else PATIENCE) as db:
             kind, (columns, index) = db.db_type, _COLUMNS[table]
             typed = columns.format(**_TYPES[kind])
             db.sql(f"create table if not exists `{table}` ({typed}) {_ENGINE[kind]}")
@@ -55,18 +67,18 @@ def need(table: str) -> None:
 
 def is_there(table: str) -> bool:
     """Whether the open site has that table."""
-    schema = "database()" if frappe.db.db_type == "mariadb" else "current_schema()"
-    return bool(
-        frappe.db.sql(
-            f"select 1 from information_schema.tables where table_schema = {schema} "
-            "and table_name = %s",
-            (table,),
-        )
-    )
+    return bool(frappe.db.sql(_NAMED[frappe.db.db_type], (table,)))
+
+
+def places(count: int) -> str:
+    """Placeholders for so many values: Frappe expands no list on SQLite, and quotes names badly."""
+    return f"({', '.join(['%s'] * count)})"
 
 
 def make() -> None:
-    """Make the tables that the open site does not have."""
+    """Make the tables that the open site does not have; on SQLite this commits what is open."""
+    if frappe.db.db_type == "sqlite":
+        frappe.db.commit()
     for table in _COLUMNS:
         need(table)
 

@@ -190,9 +190,12 @@ def _tell(
 
 
 def _sees_snapshots(db: Any) -> bool:
-    """Whether a transaction refuses to change what has changed since it began (MariaDB 11.6)."""
+    """Whether a transaction refuses to change what has changed since it began.
+
+    MariaDB's does from 11.6 on, SQLite's refuses any change once another has written.
+    """
     if db.db_type != "mariadb":
-        return False
+        return bool(db.db_type == "sqlite")
     found = db.sql("show variables like 'innodb_snapshot_isolation'")
     return bool(found) and found[0][1] == "ON"
 

@@ -16,7 +16,12 @@ from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
 #: How a database says its name;
-OWN_NAME = {"mariadb": "select database()", "postgres": "select current_database()"}
+OWN_NAME = {
+    "mariadb": "select database()",
+    "postgres": "select current_database()",
+    "sqlite": "select replace(replace(file, rtrim(file, replace(file, '/', '')), ''), '.db', '') "
+    "from pragma_database_list",
+}
 #: how its connection is named, and ended.
 ENDING = {
     "mariadb": ("select connection_id()", "kill {}"),
@@ -154,7 +159,7 @@ def retry_me(path):
     raise frappe.RetryBackgroundJobError
 
 
-def write_and_wait(text, path, most=60):
+def write_and_wait(text, path, most=170):
     frappe.get_doc({"doctype": "ToDo", "description": text}).insert(ignore_permissions=True)
     note(path, pid=os.getpid())
     deadline = time.time() + most
