@@ -47,9 +47,9 @@ LONG = "frappe.enqueue('probe.tasks.wait_and_send', queue='long', text='long', p
 
 #: With RQ's own functions under Frappe's, whatever the bench's switch says.
 ON_RQ = """
-from frappe.utils import background_jobs
+from frappe_jobs.frappe_bench import way_in
 from frappe_jobs.frappe_bench.rq import transport
-background_jobs.get_queues_timeout()  # Frappe 17's reads the configuration, which installs ours
+way_in.use_celery = dict  # each enqueue of Frappe 17's reads the configuration, which calls it
 transport.uninstall()
 """
 KEPT_ON_RQ = """
