@@ -193,15 +193,18 @@ class TestRedisAway:
     def test_a_worker_that_cannot_renew_kills_its_job_and_it_is_started_again(
         self, make_bench, server
     ):
-        bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=LEASE)
+        # A busy machine may not renew such a short lease in time: then it is killed again.
+        options = {"frappe_jobs_lease": LEASE, "frappe_jobs_max_starts": 20}
+        bench = make_bench(redis_queue=embedded.running(server), **options)
         bench.use()
         with bench.worker("--queue", "default") as worker, frappe.site("site1"):
             job = begun(bench, "away", seconds=2 * LEASE)
             embedded.stop(server)
             wait_until(lambda: "is killed: the lease of message" in worker.log, 4 * LEASE)
             embedded.start(server)
-            job.wait(30)
-        assert runs(bench, "away") == ["begin", "begin", "end"]
+            job.wait(120)
+        *begins, end = runs(bench, "away")
+        assert len(begins) > 1 and {*begins} == {"begin"} and end == "end"
 
     def test_a_job_that_ends_meanwhile_has_not_to_run_again(self, make_bench, server):
         bench = make_bench(redis_queue=embedded.running(server), frappe_jobs_lease=20)

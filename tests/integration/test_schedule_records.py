@@ -60,9 +60,7 @@ class TestLastExecution:
             wait_until(lambda: entries()[DAILY] == midnight(1), 10)
             # What ran today, by a backup of the day before: that time has been queued.
             compare()
-            sql(
-                bench, f"UPDATE {TABLE} SET last_execution = '{datetime.now() - timedelta(days=9)}'"
-            )
+            set_last(bench, -9)
             compare()
             wait_until(lambda: len(runs(bench)) == 2, 20)  # the record says that it has not run
             wait_until(lambda: entries()[DAILY] == midnight(1), 10)
@@ -77,7 +75,8 @@ class TestLastExecution:
             wait_until(lambda: entries()[DAILY] == midnight(1), 10)
         compare()
         for values in ("last_execution = '{}'", "last_execution = '{}', last_due = NULL"):
-            sql(bench, f"UPDATE {TABLE} SET " + values.format(datetime.now() - timedelta(days=1)))
+            yesterday = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(days=1)
+            sql(bench, f"UPDATE {TABLE} SET " + values.format(yesterday))
             compare()
             assert entries()[DAILY] == midnight(1)
         assert len(runs(bench)) == 1

@@ -10,6 +10,7 @@ if django.VERSION < (6,) and find_spec("django_tasks"):
     INSTALLED_APPS.append("django_tasks")
 SECRET_KEY = "of a test"
 USE_TZ = True
+TIME_ZONE = "UTC"  # Django puts the process into it: without one into Chicago's
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
