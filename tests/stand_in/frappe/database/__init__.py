@@ -1,0 +1,1 @@
+"""Databases, which the queues do not touch."""
