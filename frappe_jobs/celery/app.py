@@ -50,6 +50,7 @@ from frappe_jobs.celery.sign_of_life import SignOfLife
 from frappe_jobs.celery.silence import Silence
 from frappe_jobs.celery.standstill import Standstill
 from frappe_jobs.celery.stopping import Drain, TakeSignals, stopping
+from frappe_jobs.celery.strays import Strays
 from frappe_jobs.celery.sweeper import Sweeper
 from frappe_jobs.celery.taking import TakeByHand
 from frappe_jobs.celery.timers import DropTimers
@@ -251,7 +252,7 @@ def equip(app: Celery) -> None:
         vars(app).pop(made, None)
     app.steps["worker"] |= {FinishReading, TakeHangup, TakeSignals}
     app.steps["consumer"] |= {
-        Burst, Drain, DropTimers, Keeping, Silence, Standstill, TakeAhead, TakeByHand
+        Burst, Drain, DropTimers, Keeping, Silence, Standstill, Strays, TakeAhead, TakeByHand
     }  # fmt: skip
 
 
