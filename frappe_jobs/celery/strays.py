@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from billiard.pool import ACK
@@ -38,8 +38,8 @@ class Strays(ConsumerStep):
         self.enabled = isinstance(consumer.pool, TaskPool) and bool(consumer.hub)
         self._hears = False
         #: At how many looks a job waited, or a process did nothing.
-        self._waits: Counter[Hashable] = Counter()
-        self._idles: Counter[Hashable] = Counter()
+        self._waits: Counter[int] = Counter()
+        self._idles: Counter[int] = Counter()
 
     def start(self, consumer: Any) -> None:
         pool = consumer.pool._pool
@@ -61,7 +61,7 @@ class Strays(ConsumerStep):
                 end(pid)
 
 
-def _again(before: Counter[Hashable], found: Iterable[Hashable]) -> Counter[Hashable]:
+def _again(before: Counter[int], found: Iterable[int]) -> Counter[int]:
     """The counts of what is found, one more than before."""
     return Counter({one: before[one] + 1 for one in found})
 
