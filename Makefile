@@ -12,7 +12,7 @@ BLACK := $(BIN)/black --quiet --line-length 100 --target-version py310
 
 # Most tests wait for servers and workers; a file's tests stay together and share their workers.
 # In the order of the folders, so that those that take long do not come last.
-PARALLEL := -n 8 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
 
 # Those that meet other libraries: servers, Celery, click, croniter.
 FLOOR_TESTS := tests/contract tests/acceptance tests/integration tests/unit/test_cron.py \

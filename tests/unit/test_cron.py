@@ -221,7 +221,7 @@ def test_any_text_is_an_expression_or_a_bad_one_and_soon_so(text: str) -> None:
         check(text)
     except BadCron as error:
         assert "\n" not in str(error)
-    assert perf_counter() - begin < 1
+    assert perf_counter() - begin < 5
 
 
 # --- the nights when clocks change

@@ -84,7 +84,7 @@ class TestPatience:
         began = time.monotonic()
         found = ask_each(sites, ask, silent_after=0.2)
         never.set()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert len(found) == (20 if silent < THREADS else 0)
 
 

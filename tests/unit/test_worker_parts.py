@@ -78,7 +78,7 @@ class TestFinishReading:
         arriving.end = None
         begun = time.monotonic()
         arriving.stop()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         assert arriving.results == []
         assert arriving.fd not in arriving.hub.readers
 
