@@ -80,6 +80,8 @@ def test_whatever_is_killed_and_paused_each_job_ends(scene, random, size, found)
                     broker.pause_ended(["default"])
         ledger.end_pauses(ledger.pauses())
         scene.wait_for_all(90, crew.assert_alive)
+        # A message that its killed worker held comes back though its job has ended.
+        wait_until(lambda: broker.depth("default") == 0, 60)
         healed = crew.sent_again
         verdict = scene.judge([job.id for job in sent])
     found(
