@@ -63,14 +63,16 @@ local function drop_the_dead(prefix, running, now)
   for n = 1, #found, 2 do
     local id, score = found[n], tonumber(found[n + 1])
     local left = redis.call('PTTL', prefix .. 'lease:' .. id)
-    local renewed_in = (redis.call('HGET', prefix .. 'record:' .. id, 'lease') or 0) / 3
-    local dead_for = score < 0 and now + score or -1
     if left > 0 then
       redis.call('ZADD', running, now + left / 1000, id)
-    elseif renewed_in == 0 or dead_for >= renewed_in then
-      redis.call('ZREM', running, id)
-    elseif dead_for < 0 then
-      redis.call('ZADD', running, -now, id)
+    else
+      local renewed_in = (redis.call('HGET', prefix .. 'record:' .. id, 'lease') or 0) / 3
+      local dead_for = score < 0 and now + score or -1
+      if renewed_in == 0 or dead_for >= renewed_in then
+        redis.call('ZREM', running, id)
+      elseif dead_for < 0 then
+        redis.call('ZADD', running, -now, id)
+      end
     end
   end
 end

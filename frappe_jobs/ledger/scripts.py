@@ -154,11 +154,9 @@ return done
 START = OF_JOB + CLOCK + NOTE_ATTEMPT + """
 local id, now, holder, milliseconds, max_starts, run, expires, method, concurrency_key, name,
   value, token, ahead_in, escaped = unpack(ARGV, 1, 14)
-local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited,
-  goes_on, worker, started_at, renewed_at, released
+local status, superseded, begun, attempt, retries, envelope, anew, due, behind, was_limited, goes_on
   = unpack(redis.call('HMGET', record, 'status', 'superseded', 'run', 'attempt', 'retries',
-  'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on',
-  'worker', 'started_at', 'renewed_at', 'released'))
+  'envelope', 'anew', 'due', 'behind', 'limited', 'goes_on'))
 if not status then return {-1} end
 if status ~= 'queued' and status ~= 'started' then
   -- counted: ended
@@ -200,11 +198,15 @@ end
 local other, left = redis.call('GET', lease), nil
 if other and other ~= holder then
   left = math.max(0, redis.call('PTTL', lease))
-elseif not other and status == 'started' and worker ~= holder and released ~= worker then
+elseif not other and status == 'started' then
   -- After a failover to a server whose clock is ahead all leases seem to be over: one is when the
   -- workers' clocks say so as well.  What is further off is a worker's clock that is wrong.
+  local worker, released, started_at, renewed_at = unpack(redis.call('HMGET', record, 'worker',
+    'released', 'started_at', 'renewed_at'))
   local lasts = milliseconds + 1000 * (math.max(started_at or 0, renewed_at or 0) - now)
-  if lasts > 0 and lasts <= 2 * milliseconds then left = math.ceil(lasts) end
+  if worker ~= holder and released ~= worker and lasts > 0 and lasts <= 2 * milliseconds then
+    left = math.ceil(lasts)
+  end
 end
 if left then
   redis.call('ZADD', retrying, clock() + left / 1000 + 1, id)
