@@ -27,7 +27,7 @@ from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import QUEUED
 from frappe_jobs.message import Message, Retry, Sending
-from frappe_jobs.methods import path_of
+from frappe_jobs.methods import as_path
 from frappe_jobs.texts.error_text import safe
 from frappe_jobs.texts.moments import expiry
 from frappe_jobs.tracing import trace_here
@@ -108,7 +108,7 @@ class Dispatcher:
             path, found = self._find(method, site, batch)
             self._host.methods.check(found, path, arguments, site)
         else:
-            path = method if isinstance(method, str) else path_of(method)
+            path = as_path(method)
         if options.deduplicate and not options.job_id:
             raise ArgumentError("deduplicate=True needs a job_id: it says what is the same job.")
         if options.debounce and not options.job_id:
@@ -149,7 +149,7 @@ class Dispatcher:
         known = batch.methods if batch and isinstance(method, (str, FunctionType)) else None
         if known is not None and method in known:
             return known[method]
-        path = method if isinstance(method, str) else path_of(method)
+        path = as_path(method)
         found = path, self._host.methods.resolve(path, site)
         if known is not None:
             known[method] = found
@@ -238,7 +238,7 @@ class Dispatcher:
     def _callback(self, callback: Callable[..., Any] | str | None, site: str) -> str | None:
         if callback is None:
             return None
-        path = callback if isinstance(callback, str) else path_of(callback)
+        path = as_path(callback)
         self._host.methods.resolve(path, site)
         return path
 

@@ -46,6 +46,11 @@ def path_of(method: Callable[..., Any]) -> str:
     return path
 
 
+def as_path(method: Callable[..., Any] | str) -> str:
+    """A dotted path as it is; of a function the one that ``path_of`` gives."""
+    return method if isinstance(method, str) else path_of(method)
+
+
 def resolve(path: str, apps: Collection[str]) -> Callable[..., Any]:
     """The method at that path, if it may run.
 

@@ -20,7 +20,7 @@ from frappe_jobs.dispatch import Batch, Options
 from frappe_jobs.errors import ArgumentError, GuestWarning
 from frappe_jobs.host.own_methods import RUN_DOC_METHOD
 from frappe_jobs.message import Sending
-from frappe_jobs.methods import path_of
+from frappe_jobs.methods import as_path
 from frappe_jobs.scheduler.sync import zone_of
 from frappe_jobs.texts.moments import moment, seconds_of
 
@@ -112,7 +112,7 @@ def call_here(method: Method, kwargs: Mapping[str, Any]) -> Any:
     """now=True: a plain call of a method that a worker may run."""
     if _document_method(method) and callable(method):
         return method(**kwargs)
-    path = method if isinstance(method, str) else path_of(method)
+    path = as_path(method)
     return runtime.current().host.methods.checked(path, kwargs, require_session().site)(**kwargs)
 
 

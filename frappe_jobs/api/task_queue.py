@@ -15,7 +15,7 @@ from frappe_jobs.dispatch import Options
 from frappe_jobs.errors import ArgumentError, JobError
 from frappe_jobs.host.own_methods import TASK_FAILED, TASK_SUCCEEDED
 from frappe_jobs.message import Retry, Sending
-from frappe_jobs.methods import path_of
+from frappe_jobs.methods import as_path
 
 #: The fields of ``get_task_status``.
 STATUS = ("status", "progress", "stage", "result", "exception", "started_at", "ended_at")
@@ -98,7 +98,7 @@ def _path(callback: Method | None) -> str | None:
     """The callback's path, if it may run on the open site."""
     if callback is None:
         return None
-    path = callback if isinstance(callback, str) else path_of(callback)
+    path = as_path(callback)
     runtime.current().host.methods.resolve(path, require_session().site)
     return path
 
