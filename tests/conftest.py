@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -175,6 +176,24 @@ class Bench:
             yield worker
         finally:
             worker.stop()
+
+    @contextmanager
+    def worker_of_app(self, name: str, code: str) -> Iterator[tuple[warm.Process, Path]]:
+        """Celery's own worker of an app that is this code, and its log; killed if it runs on."""
+        (self.path / f"{name}.py").write_text(textwrap.dedent(code))
+        self.variables["PYTHONPATH"] = str(self.path)
+        log = self.path / f"{name}.log"
+        with open(os.devnull) as nothing, log.open("w") as out:
+            process = self.forker.start(
+                ["-A", name, "worker", "-c", "1", "-Q", f"{self.id}:default"],
+                self.path, self.environment, nothing.fileno(), out.fileno(), out.fileno(),
+                module="celery",
+            )  # fmt: skip
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            process.wait(20)
 
     def use(self) -> runtime.Runtime:
         """Make it the bench of this process."""

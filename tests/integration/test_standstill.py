@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import textwrap
 
 from acme import tasks
 
@@ -29,22 +27,9 @@ STALLING = """
 def test_a_worker_whose_loop_nothing_wakes_ends(make_bench):
     bench = make_bench(frappe_jobs_lease=2)
     bench.use()
-    (bench.path / "acme_stalling.py").write_text(textwrap.dedent(STALLING))
-    bench.variables["PYTHONPATH"] = str(bench.path)
-    log = bench.path / "stalling.log"
-    with open(os.devnull) as nothing, log.open("w") as out:
-        worker = bench.forker.start(
-            ["-A", "acme_stalling", "worker", "-c", "1", "-Q", f"{bench.id}:default"],
-            bench.path, bench.environment, nothing.fileno(), out.fileno(), out.fileno(),
-            module="celery",
-        )  # fmt: skip
-    with frappe.site("site1"):
+    with bench.worker_of_app("acme_stalling", STALLING) as (worker, log), frappe.site("site1"):
         job = frappe.enqueue(tasks.ping)
-        try:
-            assert worker.wait(60) == -signal.SIGKILL
-        finally:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGKILL)
+        assert worker.wait(60) == -signal.SIGKILL
         text = log.read_text()
         assert text.index("it stalls") < text.index("stands still for 2 s: it is woken")
         assert "the worker's loop stands still for 4 s: the worker ends" in text

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from acme import tasks
-from conftest import Bench
+from acme import processes, tasks
+from conftest import Bench, Worker
 
 import frappe_jobs as frappe
 from frappe_jobs.testing import wait_until
 
-#: Our app; the first job that comes finds its process stopped.
+#: Our app; a job that comes finds its process stopped.
 STOPPING = """
     import os, signal, threading
     from celery.signals import task_received, worker_ready
@@ -32,7 +31,7 @@ STOPPING = """
 
     @task_received.connect
     def stop(**_):
-        if not met:
+        if not met and os.path.exists("now"):
             [process] = consumers[0].pool._pool._pool
             met.append(process.pid)
             os.kill(process.pid, signal.SIGSTOP)
@@ -49,19 +48,9 @@ CUT_OFF = """consumers[0].timer.call_after(0.2, fail)
 
 @contextmanager
 def worker(bench: Bench, then: str) -> Iterator[Path]:
-    """Gives its log."""
-    (bench.path / "acme_strays.py").write_text(textwrap.dedent(STOPPING.format(then=then)))
-    bench.variables["PYTHONPATH"] = str(bench.path)
-    log = bench.path / "strays.log"
-    with open(os.devnull) as nothing, log.open("w") as out:
-        process = bench.forker.start(
-            ["-A", "acme_strays", "worker", "-c", "1", "-Q", f"{bench.id}:default"],
-            bench.path, bench.environment, nothing.fileno(), out.fileno(), out.fileno(),
-            module="celery",
-        )  # fmt: skip
-    try:
+    """Gives its log.  It stops the process from when there is a file ``now``."""
+    with bench.worker_of_app("acme_strays", STOPPING.format(then=then)) as (process, log):
         yield log
-    finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
@@ -72,7 +61,24 @@ def worker(bench: Bench, then: str) -> Iterator[Path]:
 )
 def test_it_is_killed_and_the_job_runs(on_each_broker, then, said):
     with worker(on_each_broker, then) as log:
+        on_each_broker.path.joinpath("now").touch()
         job = frappe.enqueue(tasks.ping)
         assert job.wait(120) == "pong"
         wait_until(lambda: said in log.read_text(), 60)
         assert frappe.enqueue(tasks.ping).wait(60) == "pong"
+
+
+@pytest.mark.parametrize("then", ["pass", CUT_OFF])
+def test_what_a_finished_job_has_left_on_purpose_stays(on_redis, then):
+    with worker(on_redis, then) as log:
+        frappe.enqueue(processes.start_all, end="finish").wait(60)
+        (started,) = on_redis.marks("all started")
+        daemons = {pid for pid in started["pids"] if os.getsid(pid) == pid}
+        try:
+            on_redis.path.joinpath("now").touch()
+            assert frappe.enqueue(tasks.ping).wait(120) == "pong"
+            wait_until(lambda: "is killed" in log.read_text(), 60)
+            assert daemons and {*filter(Worker.is_alive, daemons)} == daemons
+        finally:
+            for pid in filter(Worker.is_alive, started["pids"]):
+                os.kill(pid, signal.SIGKILL)
