@@ -4,8 +4,8 @@ Celery's own warm shutdown leaves its loop at once, and with it the timeouts of 
 broker's heartbeats.  So a worker that is told to stop takes nothing more, stays in its loop until
 its jobs are done, and only then begins Celery's shutdown.
 
-Only this module uses ``TaskPool._pool``, which has no public interface in Celery: whoever stops it
-waits for half a second in a thread that keeps up a connection which is closed by then.
+It ends ``TaskPool._pool``, which has no public interface, itself: Celery's ``TaskPool.on_stop``
+waits half a second for a thread that keeps up a connection which is closed by then.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ class Drain(ConsumerStep):
             return
         stopping.in_loop = True
         consumer.timer.call_repeatedly(INTERVAL, self._look, (consumer,))
+        consumer.timer.call_repeatedly(REAP, reap_orphans)
         if consumer.hub:
             consumer.hub.add_reader(stopping.word, self._hear, consumer)
-        consumer.timer.call_repeatedly(REAP, reap_orphans)
 
     def stop(self, consumer: Any) -> None:
         stopping.in_loop = False

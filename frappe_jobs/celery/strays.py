@@ -4,13 +4,15 @@ When a connection is lost Celery forgets what it has written to a process that h
 it begins (``AsynPool.flush``).  Nobody would renew the lease of such a run, or end it at its
 timeout.  And a process may begin nothing, or not have been heard as it said that it is up.
 
-Only this module uses these, which have no public interface: ``TaskPool._pool``, its ``_pool`` and
-``_cache``, ``ResultHandler.state_handlers``, ``ApplyResult._accepted``.
+Only this module uses these, which have no public interface: ``AsynPool._cache``, its
+``_result_handler``'s ``state_handlers``, ``ApplyResult._accepted`` and ``_job``; as others do,
+``TaskPool._pool`` and its ``_pool``.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -58,7 +60,7 @@ class Strays(ConsumerStep):
         for pid, looks in self._idles.items():
             if looks >= LOOKS:
                 logger.error("process %s is killed: it does not begin the job that waits", pid)
-                end(pid)
+                end(pid, time.time())  # what earlier jobs have left on purpose stays
 
 
 def _again(before: Counter[int], found: Iterable[int]) -> Counter[int]:
@@ -75,8 +77,8 @@ def _hear(pool: Any) -> None:
         if job in pool._cache:
             accept(job, *more)
             return
-        _, time_accepted, pid, _ = more
-        if end(pid, time_accepted):
+        _, time_accepted, pid, _ = more  # by the monotonic clock
+        if end(pid, time.time() - (time.monotonic() - time_accepted)):
             logger.error("process %s is killed: it began a job that was forgotten with the "
                          "connection", pid)  # fmt: skip
 
