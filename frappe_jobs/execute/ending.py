@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 LEDGER_PAUSE = 0.5
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parts:
     """What each run needs of its bench."""
 

@@ -82,9 +82,8 @@ def _require_small(kind: type, arguments: tuple[Any, ...]) -> None:
     for one in arguments:
         if _size(one) > LARGEST_ARGUMENT:
             raise ValueError(f"it makes a {kind.__name__} of something large")
-        if kind is int and not isinstance(
-            one, int
-        ):  # of a short Decimal it is any number of digits
+        # Of a short Decimal it may be any number of digits.
+        if kind is int and not isinstance(one, int):
             raise ValueError(f"it makes an int of a {type(one).__name__}")
 
 
