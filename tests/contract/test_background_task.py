@@ -463,7 +463,7 @@ def test_progress_waits_for_nobody() -> None:
         other.execute(update(BackgroundTask).values(stage="locked"))
         began = time.monotonic()
         tracking.note_progress(message, 10, "first", None, None)
-        assert time.monotonic() - began < 1.9 * slowness()
+        assert time.monotonic() - began < slowness()
         other.rollback()
         assert stored(job)["stage"] is None
         tracking.ended(message, "Failed", exception="why")
@@ -506,7 +506,7 @@ def test_a_record_that_is_locked_at_the_end_fails_no_job(impatient: Tracking) ->
         other.execute(update(BackgroundTask).values(stage="locked"))
         began = time.monotonic()
         assert not tracking.complete(message, session, None)
-        assert time.monotonic() - began < 1.9 * slowness()
+        assert time.monotonic() - began < slowness()
         session.commit()
         other.rollback()
         assert tracking.ended(message, "Completed")
@@ -583,7 +583,7 @@ def test_in_an_open_transaction_a_cancellation_blocks_nobody(server: Any) -> Non
         frappe.new_doc("Account", name="cash").insert()  # on SQLite nobody else can write now
         began = time.monotonic()
         assert frappe.get_doc(TASK, job.task_id).cancel()
-        assert time.monotonic() - began < 1.9 * slowness()
+        assert time.monotonic() - began < slowness()
     assert (stored(job)["status"], count("Account")) == ("Cancelled", 1)
     here = runtime.current()
     assert here.ledger.redis.exists(here.ledger._key("unwritten", "site1")) == 0

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -216,12 +216,12 @@ FIELD = st.from_regex(r"[0-9*lLrRhHw#/,?a-c-]{1,6}", fullmatch=True)
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(st.one_of(st.text(max_size=30), st.lists(FIELD, min_size=4, max_size=7).map(" ".join)))
 def test_any_text_is_an_expression_or_a_bad_one_and_soon_so(text: str) -> None:
-    begin = perf_counter()
+    begin = thread_time()
     try:
         check(text)
     except BadCron as error:
         assert "\n" not in str(error)
-    assert perf_counter() - begin < 5
+    assert thread_time() - begin < 1
 
 
 # --- the nights when clocks change
