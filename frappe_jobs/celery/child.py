@@ -8,6 +8,7 @@ its own, as RQ's do: by the group we find what its job has started.
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import multiprocessing.process
 import os
@@ -19,7 +20,12 @@ from typing import Any
 
 from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
-from celery.signals import task_prerun, worker_process_init, worker_process_shutdown
+from celery.signals import (
+    task_prerun,
+    worker_before_create_process,
+    worker_process_init,
+    worker_process_shutdown,
+)
 
 from frappe_jobs import runtime
 from frappe_jobs.celery import guard, log_format
@@ -39,6 +45,17 @@ program = multiprocessing.current_process()
 
 #: Whether this is a process of a pool, and whether it ends before its next job.
 _is_prefork = _is_spent = False
+
+
+def share_memory(**_: object) -> None:
+    """Before the first process is forked: what is there by now stays shared with all of them.
+
+    The collector writes into each object that it looks at, so a whole collection would leave the
+    parent and each process with a copy of their own.
+    """
+    worker_before_create_process.disconnect(share_memory)
+    gc.collect()
+    gc.freeze()
 
 
 def begin(**_: object) -> None:
@@ -180,6 +197,7 @@ def take_signals(**_: object) -> None:
 
 def connect() -> None:
     """Do this in the worker processes of this process's apps; called only in our workers."""
+    worker_before_create_process.connect(share_memory)
     worker_process_init.connect(begin)
     worker_process_shutdown.connect(tell_what_is_settled)
     worker_process_shutdown.connect(end_group)

@@ -87,6 +87,16 @@ def lease_of(bench, job):
     return bench.use().ledger.redis.exists(f"{bench.use().settings.prefix}lease:{job.message_id}")
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="no /proc/<pid>/smaps_rollup on this system"
+)
+def test_what_a_worker_has_loaded_stays_shared_with_its_processes(bench):
+    bench.starts_cold = True  # a warm process has it from the tests
+    with bench.worker():
+        before, after = frappe.enqueue(processes.collect).wait(30)
+    assert after > 0.9 * before > 10_000
+
+
 class TestItsProcessesGoWithAJob:
     """A child, a grandchild, one in its own session, an orphan in its own session."""
 
