@@ -134,7 +134,10 @@ class Arguments:
                 "Arguments called '__type__' and '__value__', and no others, cannot travel: kombu "
                 "would take them for a value of its own."
             ).about(argument="__type__")
-        return {name: self._encode(value, name, ()) for name, value in arguments.items()}
+        return {
+            name: value if _is_plain(value) else self._encode(value, name, ())
+            for name, value in arguments.items()
+        }
 
     def decode(self, arguments: Mapping[str, Json]) -> dict[str, Any]:
         """The arguments as they were sent; raises BadMessage if they were never encoded by us."""

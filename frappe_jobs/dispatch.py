@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import FunctionType
 from typing import Any
-from uuid import uuid4
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
@@ -26,11 +25,12 @@ from frappe_jobs.host.session import Session
 from frappe_jobs.job import Job, Jobs
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import QUEUED
-from frappe_jobs.message import Message, Retry, Sending
+from frappe_jobs.message import Message, Retry, Sending, new_id
 from frappe_jobs.methods import as_path
 from frappe_jobs.texts.error_text import safe
 from frappe_jobs.texts.moments import expiry
 from frappe_jobs.tracing import trace_here
+from frappe_jobs.values import quick
 
 #: Why a job was cancelled whose place another one took.
 REPLACED = "replaced by a later call with its job_id"
@@ -42,6 +42,7 @@ STARVED = 16
 Expiry = float | timedelta | datetime | None
 
 
+@quick
 @dataclass(frozen=True)
 class Options:
     """What a caller may say about a job besides its method and arguments; Frappe's names."""
@@ -71,6 +72,8 @@ class Batch:
 
     #: Redis's time.
     now: Callable[[], float]
+    #: What is open.
+    session: Callable[[], Session]
     #: By function or dotted path: the path, and the method there.
     methods: dict[Callable[..., Any] | str, tuple[str, Callable[..., Any]]] = field(
         default_factory=dict
@@ -118,7 +121,7 @@ class Dispatcher:
                 "Either deduplicate=True or debounce=True: the first job of an id stays, or the "
                 "last one."
             )
-        message_id = str(uuid4())
+        message_id = new_id()
         job_id = _text("job_id", options.job_id)
         message = Message(
             id=message_id, job_id=self._host.job_id(job_id) if job_id else message_id,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from typing import Any
-from uuid import uuid4
 
 from frappe_jobs.errors import ArgumentError, BadMessage, LaterVersion, shortened
 from frappe_jobs.texts.error_text import safe
+from frappe_jobs.values import once, quick
 
 #: The version of the wire form; a worker reads its own and the versions next to it.  2 added
 #: task_id, 3 goes_on, 4 backoff, concurrency_key, expires_at and trace.
@@ -30,6 +31,13 @@ LONGEST, LATEST = 2**31, 2**40
 
 #: JSON as short as it gets; our values contain no circles, as Arguments made them.
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def new_id() -> str:
+    """The id of a new message: a random UUID (RFC 9562), in half the time of ``str(uuid4())``."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 #: The waits that a worker of version 3 is told, which knows no backoff.
@@ -121,6 +129,7 @@ class Retry:
         return {"retry": {"max": self.max, "interval": waits}, "backoff": asdict(self)}
 
 
+@quick
 @dataclass(frozen=True)
 class Message:
     """One sending of a job; its id is new each time, while the job's id may be the caller's."""
@@ -159,7 +168,7 @@ class Message:
         Whoever asks for that wants it run, however late it is.
         """
         begun = self.begun_as if goes_on else None
-        return replace(self, id=str(uuid4()), enqueued_at=at, goes_on=begun, expires_at=None,
+        return replace(self, id=new_id(), enqueued_at=at, goes_on=begun, expires_at=None,
                        trace=None)  # fmt: skip
 
     @property
@@ -175,20 +184,13 @@ class Message:
                 header[name] = value
         return header | self.retry._header() if self.retry else header
 
-    @property
+    @once
     def header_json(self) -> str:
-        return self._once("header_json", self.header)
+        return to_json(self.header())
 
-    @property
+    @once
     def arguments_json(self) -> str:
-        return self._once("arguments_json", lambda: self.arguments)
-
-    def _once(self, name: str, value: Callable[[], object]) -> str:
-        """The value as JSON, made at its first use (cached_property takes a lock for that)."""
-        made: str | None = self.__dict__.get(f"_{name}")
-        if made is None:
-            made = self.__dict__[f"_{name}"] = to_json(value())
-        return made
+        return to_json(self.arguments)
 
     def marks(self) -> list[str]:
         """Parts of its to_json that tell it from another message with the same id."""
@@ -325,6 +327,7 @@ class Held:
     front: Sequence[str] = ()
 
 
+@quick
 @dataclass(frozen=True)
 class Sending:
     """A message to be sent; with ``claim`` only if no other job of that id waits or runs."""

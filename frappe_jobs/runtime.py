@@ -18,7 +18,6 @@ from importlib import import_module
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from frappe_jobs.background_task.ends import UnwrittenEnds
 from frappe_jobs.background_task.for_users import BackgroundTasks
@@ -36,7 +35,7 @@ from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.away import AwaySites
 from frappe_jobs.ledger.listing import Listing
 from frappe_jobs.ledger.record import FAILED
-from frappe_jobs.message import Message, Sending
+from frappe_jobs.message import Message, Sending, new_id
 from frappe_jobs.outbox.at_commit import AtCommit
 from frappe_jobs.outbox.relay import Relay
 from frappe_jobs.scheduler.queueing import Scheduling
@@ -257,7 +256,7 @@ class Runtime:
         ended = self.end_from_outside(message, FAILED, reason, holder)
         if ended and message.on_failure:
             report = replace(
-                message.again(at=time.time()), job_id=str(uuid4()), failure_of=message.id,
+                message.again(at=time.time()), job_id=new_id(), failure_of=message.id,
                 task_id=None, trace=message.trace,
             )  # fmt: skip
             self._send_soon(report)

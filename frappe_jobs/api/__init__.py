@@ -288,7 +288,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Job | None]:
     were sent.
     """
     here = runtime.current()
-    batch = Batch(cache(here.ledger.now))
+    batch = Batch(cache(here.ledger.now), cache(require_session))
     checked: list[tuple[Sending, Options]] = []
     for index, item in enumerate(items):
         try:

@@ -42,10 +42,9 @@ def compose(
         kwargs = {"doctype": doctype, "name": name, "doc_method": doc_method} | dict(kwargs)
     elif not callable(method) and not isinstance(method, str):
         raise ArgumentError(f"method must be a function or its dotted path; not {method!r}.")
-    message = runtime.current().dispatcher.compose(
-        method, kwargs, options, require_session(), batch=batch
-    )
-    for promise in runtime.current().broker.to_be_told(message):
+    here, session = runtime.current(), batch.session() if batch else require_session()
+    message = here.dispatcher.compose(method, kwargs, options, session, batch=batch)
+    for promise in here.broker.to_be_told(message):
         warnings.warn(promise, GuestWarning, stacklevel=4)
     return Sending(message, claim=options.deduplicate, replaces=options.debounce)
 

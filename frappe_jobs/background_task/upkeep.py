@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timedelta, timezone
-from uuid import uuid4
 
 from frappe_jobs.background_task.ends import UnwrittenEnds
 from frappe_jobs.background_task.record import FAILED, LOST
@@ -15,7 +14,7 @@ from frappe_jobs.dispatch import Dispatcher
 from frappe_jobs.errors import FrappeJobsError
 from frappe_jobs.host.own_methods import SETTLE_BACKGROUND_TASKS
 from frappe_jobs.host.port import ADMINISTRATOR, Host
-from frappe_jobs.message import Message, Sending
+from frappe_jobs.message import Message, Sending, new_id
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class TaskUpkeep:
         """Have a worker of that queue write the ends that the site's records do not say yet."""
         known = self._settings.queues.get(queue) or self._settings.queues["default"]
         message = Message(
-            id=str(uuid4()), job_id=f"{SETTLE_BACKGROUND_TASKS}::{known.name}", site=site,
+            id=new_id(), job_id=f"{SETTLE_BACKGROUND_TASKS}::{known.name}", site=site,
             user=ADMINISTRATOR, method=SETTLE_BACKGROUND_TASKS, name=SETTLE_BACKGROUND_TASKS,
             queue=known.name, timeout=known.timeout, enqueued_at=time.time(),
         )  # fmt: skip

@@ -86,6 +86,7 @@ for n = 4, #ARGV, 8 do
     done[#done + 1] = 0
   end
 end
+ring()
 return done
 """
 

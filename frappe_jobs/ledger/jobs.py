@@ -52,12 +52,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
             message, (push_list, raw, bell) = sending.message, sending.push or ("", "", "")
             rows.append([
                 message.id, message.job_id, message.site, message.queue,
-                repr(message.enqueued_at), repr(rank(message)),
-                self._claim_ttl() if sending.claim else 0, push_list,
-                self._key("due", sending.due) if sending.due else "", int(anew),
-                hour_of(message), name_of(message) if sending.has_row else "", bell,
-                _text_of(sending.at), int(sending.replaces),
-                _text_of(message.expires_at),
+                repr(message.enqueued_at), push_list, bell, *self._how(sending, anew),
             ])  # fmt: skip
             texts += message.to_json(), raw
         head = self._prefix, to_json(rows)
@@ -65,6 +60,28 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         labels = *self._all_labels(messages, anew=anew), *self._places(messages)
         tail = time.time(), WHILE_IT_WAITS, self._sender, *labels
         return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
+
+    def _how(self, sending: Sending, anew: bool) -> list[dict[str, Any]]:
+        """What RECORD is told beside what all messages have; nothing as a rule."""
+        message = sending.message
+        how: dict[str, Any] = {}
+        if message.at_front:
+            how["rank"] = repr(rank(message))
+        if sending.claim:
+            how["claim"] = self._claim_ttl()
+        if sending.due:
+            how["due"] = self._key("due", sending.due)
+        if anew:
+            how["anew"] = 1
+        if sending.has_row:
+            how |= {"hour": hour_of(message), "tombstone": name_of(message)}
+        if sending.at is not None:
+            how["later"] = repr(sending.at)
+        if sending.replaces:
+            how["replaces"] = 1
+        if message.expires_at is not None:
+            how["expires"] = repr(message.expires_at)
+        return [how] if how else []
 
     @reachable
     def start(

@@ -9,6 +9,7 @@ from typing import Any
 
 from frappe_jobs.errors import BadMessage
 from frappe_jobs.message import Message
+from frappe_jobs.values import quick
 
 QUEUED, STARTED, FINISHED, FAILED, CANCELLED = (
     "queued", "started", "finished", "failed", "cancelled",
@@ -70,6 +71,7 @@ class End:
     result: str | None = None  # JSON
 
 
+@quick
 @dataclass(frozen=True)
 class Record:
     """What is known of one message of a job; None in a field: not known yet."""

@@ -56,13 +56,18 @@ class Script:
 
 def packed(parts: Iterable[Any]) -> bytes:
     """A command as Redis reads it; raises redis.DataError for what has no form there."""
-    found = [part if isinstance(part, bytes) else _as_bytes(part) for part in parts]
+    found = [
+        part.encode("utf-8", "surrogateescape") if type(part) is str else _as_bytes(part)
+        for part in parts
+    ]
     head = b"*%d\r\n" % len(found)
     return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in found])
 
 
 def _as_bytes(part: Any) -> bytes:
-    """A text, also one that came from bytes that are no UTF-8, or a number."""
+    """Of bytes, a number, or a kind of text; a text may have come from bytes that are no UTF-8."""
+    if isinstance(part, bytes):
+        return part
     if isinstance(part, str):
         return part.encode("utf-8", "surrogateescape")
     if isinstance(part, (int, float)) and not isinstance(part, bool):

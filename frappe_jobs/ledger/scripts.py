@@ -19,17 +19,25 @@ local prefix = string.sub(running, 1, -#'running' - 1)
 #: The most rings that a bell keeps: each wakes one idle worker, who wakes the next.
 RINGS = 16
 
-#: Pushes a message to the broker's list, and rings for a worker that waits there; where there is
-#: nothing to push, the message is noted as unsent, for the caller to publish.  Who that is stands
-#: in its record: somebody who sent the job's message before may be about to note that.
+#: Pushes a message to the broker's list; ``ring`` then rings for the workers that wait there.  If
+#: there is nothing to push, the message is noted as unsent, for the caller to publish.  Who that is
+#: stands in its record: somebody who sent the job's message before may be about to note that.
 PUSH = f"""
+local bells = {{}}
 local function push(prefix, id, now, sender, list, raw, bell)
   if raw == '' then
     redis.call('ZADD', prefix .. 'unsent', now, id)
     redis.call('HSET', prefix .. 'record:' .. id, 'sender', sender)
   else
     redis.call('LPUSH', list, raw)
-    if redis.call('LPUSH', bell, '') > {RINGS} then redis.call('RPOP', bell) end
+    bells[bell] = (bells[bell] or 0) + 1
+  end
+end
+local function ring()
+  for bell, times in pairs(bells) do
+    for _ = 1, math.min(times, {RINGS}) do
+      if redis.call('LPUSH', bell, '') > {RINGS} then redis.call('RPOP', bell) end
+    end
   end
 end
 """
@@ -48,13 +56,13 @@ local function note_attempt(record, ended_at, kind, reason)
 end
 """
 
-# claim: whether it claims its job's id: 0: no, -1: yes, more: yes, from a job that has waited for
-#        so many seconds as well; list: the broker's; due: the marker of its due time ('': none);
-#        anew: 1 where its record was lost; hour, tombstone: where its tombstone would stand, and
-#        the name of it ('': it is in no outbox); bell: rung for the workers that wait for the
-#        list; later: when it is due ('': now); replaces: 1 where it takes the place of its id's
-#        job, which may run: then it waits behind that; expires: when it is too late to begin it
-#        ('': never)
+# list: the broker's; bell: rung for the workers that wait for the list
+# how: what few have: rank: what it is sorted by in its queue, else at; claim: it claims its job's
+#      id, which one that has waited for so many seconds loses (-1: never); due: the marker of its
+#      due time; anew: its record was lost; hour, tombstone: where its tombstone would stand, and
+#      the name of it (else it is in no outbox); later: when it is due, else now; replaces: it
+#      takes the place of its id's job, which may run: then it waits behind that; expires: when it
+#      is too late to begin it
 # After the sendings the envelope of each and what to push to that list ('': nothing), which would
 # cost more inside the JSON; at last the time now, the seconds for which a tombstone stands, and who
 # sends them.
@@ -98,40 +106,41 @@ local function bury(hour, name)
   redis.call('EXPIRE', prefix .. 'tombstones:cancelled:' .. hour, ttl)
 end
 for n, sending in ipairs(sendings) do
-  local id, job, site, queue, at, rank, claim, list, due, anew, hour, tombstone, bell,
-    later, replaces, expires = unpack(sending)
+  local id, job, site, queue, at, list, bell, how = unpack(sending)
+  how = how or {}
   local envelope, raw = ARGV[2 * n + 1], ARGV[2 * n + 2]
   local record, pointer = prefix .. 'record:' .. id, prefix .. 'job:' .. site .. ':' .. job
   done[n] = 1
   if redis.call('EXISTS', record) == 1 then
     -- only the reply was lost, or somebody has sent it from the outbox
     done[n] = is_waiting(queue, id) and 3 or 2
-  elseif tombstone ~= '' and is_buried(hour, tombstone) then
+  elseif how.tombstone and is_buried(how.hour, how.tombstone) then
     done[n] = 0
-  elseif claim ~= 0 and is_taken(pointer, claim, site, at)
-    or due ~= '' and not redis.call('SET', due, id, 'NX', 'EX', 86400) then
+  elseif how.claim and is_taken(pointer, how.claim, site, at)
+    or how.due and not redis.call('SET', how.due, id, 'NX', 'EX', 86400) then
     done[n] = 0
     -- a worker that finds it in the outbox must not send it when the id is free again
-    if tombstone ~= '' then bury(hour, tombstone) end
+    if how.tombstone then bury(how.hour, how.tombstone) end
   else
     redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
-    if anew == 1 then redis.call('HSET', record, 'anew', '1') end
-    if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
+    if how.anew then redis.call('HSET', record, 'anew', '1') end
+    if how.expires then redis.call('HSET', record, 'expires', how.expires) end
     redis.call('ZADD', prefix .. 'open:' .. site, at, id)
-    if replaces == 1 then take_over(pointer, record) end
+    if how.replaces then take_over(pointer, record) end
     -- a generated id is the message's own, and needs no pointer
     if job ~= id then redis.call('SET', pointer, id) end
-    if later ~= '' then
+    if how.later then
       done[n] = 3
-      redis.call('HSET', record, 'due', later)
-      redis.call('ZADD', prefix .. 'delayed:' .. queue, later, id)
+      redis.call('HSET', record, 'due', how.later)
+      redis.call('ZADD', prefix .. 'delayed:' .. queue, how.later, id)
     else
-      redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+      redis.call('ZADD', prefix .. 'waiting:' .. queue, how.rank or at, id)
       push(prefix, id, now, sender, list, raw, bell)
     end
     -- counted: recorded
   end
 end
+ring()
 -- counted: done
 return done
 """

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.config import Settings
@@ -31,7 +30,7 @@ from frappe_jobs.job import Follower
 from frappe_jobs.ledger import Ledger
 from frappe_jobs.ledger.record import Record
 from frappe_jobs.ledger.tombstones import AFTER_A_RUN
-from frappe_jobs.message import Message, Sending
+from frappe_jobs.message import Message, Sending, new_id
 from frappe_jobs.outbox.notes import FIRST_LOOK, FORGOTTEN, Note, Notes
 from frappe_jobs.outbox.sending import CANCELLED_BEFORE, send
 
@@ -137,7 +136,7 @@ class Relay:
         # Its id lets at most one such job wait, even if nobody serves the queue.
         job_id = f"{RELAY_OUTBOX}::{known.name}::{'front' if at_front else 'back'}"
         message = Message(
-            id=str(uuid4()), job_id=job_id, site=site, user=ADMINISTRATOR,
+            id=new_id(), job_id=job_id, site=site, user=ADMINISTRATOR,
             method=RELAY_OUTBOX, name=RELAY_OUTBOX, queue=known.name, timeout=known.timeout,
             enqueued_at=time.time(), at_front=at_front,
         )  # fmt: skip

@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from uuid import uuid4
 
 from frappe_jobs.config import Queue, Settings
 from frappe_jobs.cron import UTC
@@ -21,7 +20,7 @@ from frappe_jobs.errors import (
 )
 from frappe_jobs.host.port import ADMINISTRATOR, Host
 from frappe_jobs.ledger import Ledger
-from frappe_jobs.message import Message, Sending
+from frappe_jobs.message import Message, Sending, new_id
 from frappe_jobs.scheduler.comparison import PAUSED
 from frappe_jobs.scheduler.entry import Due, Entry, Stored
 
@@ -128,7 +127,7 @@ class Scheduling:
         queue = self._queue_of(entry)
         call = self._host.schedule.scheduled_call(entry.name, entry.method, due.at)
         message = Message(
-            id=str(uuid4()), job_id=self._host.job_id(call.job_id),
+            id=new_id(), job_id=self._host.job_id(call.job_id),
             site=entry.site, user=ADMINISTRATOR, method=call.method, arguments=call.arguments,
             queue=queue.name, name=entry.method, timeout=queue.timeout, enqueued_at=now,
             on_failure=call.on_failure,

@@ -88,7 +88,8 @@ def lease_of(bench, job):
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/smaps_rollup").exists(), reason="no /proc/<pid>/smaps_rollup on this system"
+    not Path("/proc/self/smaps_rollup").exists(),
+    reason="no /proc/<pid>/smaps_rollup on this system",
 )
 def test_what_a_worker_has_loaded_stays_shared_with_its_processes(bench):
     bench.starts_cold = True  # a warm process has it from the tests

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "frappe_jobs"
 #: docs/architecture.md, "Who may import whom": each room may import those of its own line and of
 #: those above.
 TIERS = (
-    "errors",
+    "errors values",
     "texts servers.url servers.url_options servers.unreached servers.sockets servers.clock"
     " servers.refusals sites_folder arguments methods cron embedded alive",
     "config message",
