@@ -97,10 +97,14 @@ DESK = EMPTY + ASK
 class Process:
     """A process of the bench, and what it says."""
 
-    def __init__(self, bench: FrappeBench, *command: str, code: str = "") -> None:
-        program = [str(bench.python), "-c", code] if code else bench.bench
+    def __init__(
+        self, bench: FrappeBench, *command: str, code: str = "", program: str = "", **variables: str
+    ) -> None:
+        begin = [str(bench.python), "-c", code] if code else bench.bench
+        if program:
+            begin = [str(bench.python.with_name(program))]
         self.process = subprocess.Popen(
-            [*program, *command], cwd=bench.sites, env=bench.environment, text=True,
+            [*begin, *command], cwd=bench.sites, env=bench.environment | variables, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

@@ -7,6 +7,8 @@ these.  ``bench worker``, ``worker-pool`` and ``schedule`` are our own commands.
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -72,8 +74,19 @@ def _common(queues: Sequence[str], burst: bool, logging_level: str) -> list[str]
 
 
 def _serve(name: str, *arguments: str) -> NoReturn:
-    """Be that command of the bench."""
+    """Be that command of the bench, and end with it.
+
+    A companion is forked in the midst of gunicorn's manager.  An exit that Python carries upwards
+    would have that one's ``finally`` remove the socket by which people command the manager.
+    """
     commands = import_module("frappe_jobs.commands").commands
     command = next(one for one in commands if one.name == name)
-    command.main(args=[*arguments], prog_name=f"bench {name}")
-    sys.exit(0)
+    status: Any = 0
+    try:
+        command.main(args=[*arguments], prog_name=f"bench {name}")
+    except SystemExit as ended:
+        status = ended.code or 0
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status if isinstance(status, int) else 1)
