@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from shutil import which
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = which("chromium") or which("chromium-browser")
+#: Milliseconds for what must come, on a machine that is busy.
+PATIENCE = 30_000
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -22,6 +24,7 @@ def chromium() -> Iterator[Browser]:
     if not CHROMIUM:
         absent = pytest.fail if os.environ.get("CI") else pytest.skip
         absent("No Chromium is installed: apt-get install chromium.")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -185,9 +185,10 @@ class Checkup:
         ledger, settings = parts.ledger, parts.settings
         listing = Listing(ledger, settings)
         unsent = self._mine(ledger.unsent(now - settings.lease))
-        lost = self._lost(now)
+        never_sent = {record.message.id for record in unsent}
+        lost = [record for record in self._lost(now) if record.message.id not in never_sent]
         yield from check_lost(settings.claim_ttl, parts.broker, lost, unsent, self._send_again)
-        known = {record.message.id for record in [*lost, *unsent]}
+        known = never_sent.union(record.message.id for record in lost)
         started = ledger.suspects((), waiting_since=now - settings.lease, looked_for=now)
         orphans = [record for record in self._mine(started) if record.message.id not in known]
         running = self._mine(listing.running())

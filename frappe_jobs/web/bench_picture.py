@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +41,8 @@ class Answer(Generic[Value]):
     value: Value | None = None
     at: float | None = None
     error: str = ""
+    #: Whether something was done since it was asked.
+    is_outdated: bool = False
 
     @property
     def is_old(self) -> bool:
@@ -59,6 +61,7 @@ class Asked(Generic[Value]):
         self._answer: Answer[Value] = Answer()
         self._asked = 0.0  # by the monotonic clock
         self._asking: threading.Thread | None = None
+        self._is_forgotten = False
         self._lock = threading.Lock()
 
     def latest(self, patience: float = 0.0) -> Answer[Value]:
@@ -77,19 +80,31 @@ class Asked(Generic[Value]):
         return self._answer
 
     def forget(self) -> None:
-        """Ask at the next look, however old the answer is: something was done."""
+        """Ask at the next look, however old the answer is: something was done.
+
+        What is asked just now was asked too early, and is asked once more.
+        """
         with self._lock:
+            self._is_forgotten = True
+            self._answer = replace(self._answer, is_outdated=True)
             self._asked = 0.0 if self._asked != float("inf") else self._asked
 
     def _renew(self) -> None:
+        with self._lock:
+            self._is_forgotten = False
         before, spent = self._answer, self._spent()
+        found = before
         try:
-            self._answer = Answer(self._ask(), time.time())
+            found = Answer(self._ask(), time.time())
         except FrappeJobsError as error:
-            self._answer = Answer(before.value, before.at, str(error))
+            found = replace(before, error=str(error))
         finally:
             rest = REST * (self._spent() - spent)
-            self._asked = time.monotonic() + max(0.0, rest - self._pace)
+            again = time.monotonic() + max(0.0, rest - self._pace)
+            with self._lock:
+                is_old = found.at == before.at and before.is_outdated
+                self._answer = replace(found, is_outdated=is_old or self._is_forgotten)
+                self._asked = 0.0 if self._is_forgotten else again
 
 
 class Kept:

@@ -67,9 +67,11 @@ def since_tag(value: float | str | datetime) -> Markup:
 
 
 def length(seconds: float | None) -> str:
-    """``420 ms``, ``3.2 s``, ``14 min``."""
+    """``under 1 ms``, ``420 ms``, ``3.2 s``, ``14 min``."""
     if seconds is None:
         return "–"
+    if seconds < 0.001:
+        return "under 1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
@@ -106,6 +108,13 @@ def breakable(text: str) -> Markup:
     return Markup("<wbr>").join(parts)
 
 
+def unbroken(text: str) -> Markup:
+    """A text in which no option of a command breaks behind its dashes."""
+    words = re.split(r"(--[\w-]+)", text)
+    whole = Markup('<span class="whole">{}</span>')
+    return Markup("").join(whole.format(one) if at % 2 else one for at, one in enumerate(words))
+
+
 def options(names: Iterable[str]) -> Markup:
     """Each as an option that a field proposes: made once, as a bench may have a thousand sites."""
     return _options(tuple(names))
@@ -124,7 +133,7 @@ def make_environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "time": time_tag, "since": since_tag, "exact": exact, "length_of": length, "json": pretty,
-        "number": number, "clock": clock, "breakable": breakable,
+        "number": number, "clock": clock, "breakable": breakable, "unbroken": unbroken,
     }  # fmt: skip
     made.globals |= {
         "address": address, "between": between, "options": options, "version": static_version(),

@@ -75,7 +75,6 @@ class Desk:
     def __init__(self, page: Page, address: str) -> None:
         self.page, self.address, self.wrong = page, address, list[str]()
         page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("dialog", lambda dialog: (self.wrong.append("a dialog"), dialog.dismiss()))
 

@@ -6,19 +6,16 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import redis
 from acme import tasks
-from doctored import clock_ahead, one, worst
+from doctored import clock_ahead, composed, lose, one, send, worst
 from kombu import Connection
 
 import frappe_jobs as frappe
 from frappe_jobs import runtime
 from frappe_jobs.cli.doctor import parts_of
-from frappe_jobs.dispatch import Options
 from frappe_jobs.doctor import examine
 from frappe_jobs.doctor.checkup import Checkup
 from frappe_jobs.doctor.mending import mended
@@ -34,24 +31,6 @@ def workers():
 
 def jobs(*sites):
     return [*Checkup(parts_of(runtime.current()), sites or None).jobs()]
-
-
-def send(site="site1", method=tasks.ping, arguments=None, ago=0.0, **options):
-    """A job that was enqueued so many seconds ago."""
-    here = runtime.current()
-    with frappe.site(site):
-        composed = here.dispatcher.compose(
-            method, arguments or {}, Options(**options), here.host.require_current()
-        )
-    message = replace(composed, enqueued_at=time.time() - ago)
-    assert here.broker.publish([Sending(message)], here.ledger) == [True]
-    return here.jobs.of_message(message)
-
-
-def lose(bench):
-    """Take every message of the default queue away, behind everybody's back."""
-    with redis.Redis.from_url(bench.redis_url) as server:
-        assert server.delete(f"{bench.id}:default\x06\x166")
 
 
 class TestWorkers:
@@ -142,15 +121,14 @@ class TestLostJobs:
         bench = make_bench(frappe_jobs_lease=2)
         bench.use()
         here = runtime.current()
-        with frappe.site("site1"):
-            message = here.dispatcher.compose(
-                tasks.ping, {}, Options(job_id="unsent"), here.host.require_current()
-            )
+        message = composed("site1", job_id="unsent")
         here.ledger.record([Sending(message)])  # and then its process died
         assert not any("never sent" in what for _, what in worst(jobs()))
         error = wait_until(lambda: [one for one in jobs() if "never sent" in one.what], 6)[0]
         assert (error.level, "unsent (acme.tasks.ping on site1)" in error.what) == ("error", True)
+        assert len(worst(jobs())) == 1  # it is not lost as well, which would send it twice
         assert one(mended(jobs()), "sent again: 1 job never sent").level == "ok"
+        assert here.broker.depth("default") == 1
         assert worst(jobs()) == []
         with bench.worker("--queue", "default"):
             assert here.jobs.of_message(message).wait(10) == "pong"

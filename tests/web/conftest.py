@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from browser import chromium
+from playwright.sync_api import Browser
 from web.visitor import HASH, USERS, Visitor
 
 from frappe_jobs.web import examination
@@ -19,6 +21,13 @@ def no_doctor_stays() -> Iterator[None]:
     """What still looks at a test's bench ends with the test."""
     yield
     examination.end_all()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real one, for those who see."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 
 import pytest
 from acme import tasks
-from browser import chromium
 from chaos.servers import Redis
 from playwright.sync_api import Page, expect
 from web.test_browser import Watched
@@ -17,12 +16,6 @@ from frappe_jobs import runtime
 from frappe_jobs.ledger.record import FAILED
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -49,6 +49,27 @@ def test_the_first_answer_may_be_worth_a_moment():
     assert Asked(lambda: "it", 1.0).latest(10).value == "it"
 
 
+def test_what_was_answered_before_something_was_done_is_asked_once_more():
+    begun, may_answer, asked = threading.Event(), threading.Event(), []
+
+    def ask():
+        asked.append(1)
+        begun.set()
+        may_answer.wait(10)
+        return len(asked)
+
+    question = Asked(ask, 60.0)
+    question.latest()
+    begun.wait(10)
+    question.forget()
+    may_answer.set()
+    wait_until(lambda: question.latest().value)
+    wait_until(lambda: question.latest().value == 2)
+    assert not question.latest().is_outdated
+    question.forget()
+    assert question._answer.is_outdated
+
+
 def test_of_those_who_see_little_only_the_last_are_remembered(bench):
     picture = BenchPicture(bench.use())
     for number in range(MOST_ANSWERS + 1):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from frappe_jobs.bulk.shown import LIMIT, Shown, look, recall, remember
+from frappe_jobs.doctor.text import number
 from frappe_jobs.errors import ArgumentError
 from frappe_jobs.rows.bulk import DEEDS
 from frappe_jobs.web.access import ADMIN, OPERATOR
@@ -28,7 +29,7 @@ def read(view: View) -> Mapping[str, Any]:
         run = view.runs.find(word)
         if run is None or not all(map(view.person.sees, run.sites)):
             raise NotHere
-        return {"heading": f"{DEEDS[name].title} {run.total:,} jobs", "run": run}
+        return {"heading": f"{DEEDS[name].title} {number(run.total, 'job')}", "run": run}
     return _asked(view, name)
 
 
@@ -39,11 +40,12 @@ def _asked(view: View, name: str) -> Mapping[str, Any]:
     shown = look(search_by(view, given, deed.statuses))
     kinds = sorted(shown.counts.items(), key=lambda one: (-one[1], one[0]))
     given["status"] = given["status"] or [*deed.statuses]
+    count = len(shown.statuses)
     return {
-        "heading": f"{deed.title} {len(shown.statuses):,} jobs?", "run": None, "is_still": True,
-        "do": name, "title": deed.title, "count": len(shown.statuses), "filters": in_words(given),
-        "kinds": kinds[:SHOWN], "others": len(kinds[SHOWN:]), "has_more": shown.has_more,
-        "limit": LIMIT, "at": time.time(), "back": given_in(view),
+        "heading": f"{deed.title} {number(count, 'job')}?" if count else "Many jobs",
+        "run": None, "is_still": True, "do": name, "title": deed.title, "count": count,
+        "filters": in_words(given), "kinds": kinds[:SHOWN], "others": len(kinds[SHOWN:]),
+        "has_more": shown.has_more, "limit": LIMIT, "at": time.time(), "back": given_in(view),
         "word": remember(view.here.ledger, shown) if shown.statuses else "",
     }  # fmt: skip
 
