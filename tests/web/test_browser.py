@@ -74,7 +74,7 @@ class Watched:
             self.wrong.append(f"asked {request.url}")
 
     def cut_off(self) -> list[str]:
-        """What is wider than its place, so that one must scroll or does not see it, at any width."""
+        """What is wider than its place: to be scrolled, or not seen at all; at any width."""
         found = []
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": 900})
