@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,6 +61,9 @@ class Recorder(Protocol):
         Gives a ``Recorded`` for each: if it is false the message is not sent, nor if it is DELAYED,
         nor if it is KNOWN and in an outbox, from which another process has then sent it.
         """
+
+    def record_each(self, chunks: Iterable[Sequence[Sending]]) -> Iterator[Sequence[int]]:
+        """The same with many, a chunk after another; a chunk is read when it is needed."""
 
     def sent(self, messages: Sequence[Message]) -> None:
         """Note that the broker has these messages."""

@@ -37,7 +37,7 @@ from frappe_jobs.ledger.connection import connect
 from frappe_jobs.message import HEADER, TASK, Held, Message, Sending, to_json
 from frappe_jobs.servers.in_force import SettingsInForce
 
-#: How many messages are pushed, or searched, at a time.
+#: How many messages are searched at a time.
 CHUNK = 500
 #: How many are searched again, as they may have moved on since the last look.
 OVERLAP = 100
@@ -96,6 +96,7 @@ class RedisBroker(KombuBroker):
     is_searchable = True
     at_front = 0
     ordinary = 6
+    together = 200
 
     def __init__(self, app: Celery, settings: SettingsInForce) -> None:
         super().__init__(app, settings)
@@ -110,18 +111,22 @@ class RedisBroker(KombuBroker):
     def publish(self, sendings: Sequence[Sending], recorder: Recorder) -> list[bool]:
         if not self._may_push():
             return super().publish(sendings, recorder)
-        written: list[bool] = []
-        for start in range(0, len(sendings), CHUNK):
-            chunk = [
-                sent if sent.at is not None else sent.pushed(self._push(sent.message))
-                for sent in sendings[start : start + CHUNK]
-            ]  # fmt: skip
-            try:
-                written += map(bool, recorder.record(chunk))
-            except BrokerUnavailable as error:
-                went = zip(sendings, written, strict=False)
-                raise error.about(sent=[sending.message for sending, ok in went if ok]) from None
+        size, written = self.together, list[bool]()
+        chunks = (sendings[start : start + size] for start in range(0, len(sendings), size))
+        try:
+            for recorded in recorder.record_each(map(self._pushed, chunks)):
+                written += map(bool, recorded)
+        except BrokerUnavailable as error:
+            went = zip(sendings, written, strict=False)
+            raise error.about(sent=[sending.message for sending, ok in went if ok]) from None
         return written
+
+    def _pushed(self, sendings: Sequence[Sending]) -> list[Sending]:
+        """With what is pushed of those that are not for later."""
+        return [
+            sent if sent.at is not None else sent.pushed(self._push(sent.message))
+            for sent in sendings
+        ]  # fmt: skip
 
     def _send_all(
         self, sendings: Iterable[Sending], producer: Any, sent: list[Message], recorder: Recorder

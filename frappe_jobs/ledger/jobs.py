@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -46,6 +46,17 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         from an outbox that has a tombstone.
         ``anew``: these records were lost, and their jobs may have run.
         """
+        recording = self._recording(sendings, anew=anew)
+        return [*map(Recorded, self._step(RECORD)(args=recording))]
+
+    def record_each(self, chunks: Iterable[Sequence[Sending]]) -> Iterator[list[Recorded]]:
+        """``record`` all of these, in order; a chunk is made ready while Redis notes another."""
+        with self.reaching():
+            for found in self._step(RECORD).each(map(self._recording, chunks)):
+                yield [*map(Recorded, found)]
+
+    def _recording(self, sendings: Sequence[Sending], *, anew: bool = False) -> list[Any]:
+        """RECORD's arguments."""
         rows: list[list[Any]] = []
         texts: list[str] = []
         for sending in sendings:
@@ -59,7 +70,7 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         messages = [sending.message for sending in sendings]
         labels = *self._all_labels(messages, anew=anew), *self._places(messages)
         tail = time.time(), WHILE_IT_WAITS, self._sender, *labels
-        return [*map(Recorded, self._step(RECORD)(args=[*head, *texts, *tail]))]
+        return [*head, *texts, *tail]
 
     def _how(self, sending: Sending, anew: bool) -> list[dict[str, Any]]:
         """What RECORD is told beside what all messages have; nothing as a rule."""

@@ -7,7 +7,7 @@ call itself, and most of what a job costs is calls of scripts.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from typing import Any
 
@@ -36,8 +36,40 @@ class Script:
         try:
             return self._call(command)
         except NoScriptError:
-            self._client.script_load(self._text)
-            return self._call(command)
+            return self._load_and_call(command)
+
+    def each(self, calls: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """Call it with each of these arguments, one call after another; gives the answers.
+
+        The next call is made ready while Redis works.  Raises what a single call raises.
+        """
+        pool = self._client.connection_pool
+        connection = pool.get_connection(*NAMED)
+        sent = b""
+        try:
+            for args in calls:
+                command = packed(("EVALSHA", self._hash, 0, *args))
+                if sent:
+                    yield self._answer(connection, sent)
+                connection.send_packed_command([command])
+                sent = command
+            if sent:
+                yield self._answer(connection, sent)
+        except BaseException:  # nobody may read the answer to this for another's
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    def _answer(self, connection: Any, command: bytes) -> Any:
+        try:
+            return connection.read_response()
+        except NoScriptError:
+            return self._load_and_call(command)
+
+    def _load_and_call(self, command: bytes) -> Any:
+        self._client.script_load(self._text)
+        return self._call(command)
 
     def _call(self, command: bytes) -> Any:
         pool = self._client.connection_pool

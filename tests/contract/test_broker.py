@@ -74,6 +74,9 @@ class BrokerContract:
                 recorded.extend(sendings)
                 return here.ledger.record(sendings)
 
+            def record_each(self, chunks):
+                return map(self.record, chunks)
+
         here.broker.publish([Sending(sent)], Recorder())
         assert [one.message for one in recorded] == [sent]
         assert here.ledger.read(sent.id).status == "queued"

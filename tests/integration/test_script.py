@@ -150,3 +150,65 @@ def test_a_process_that_is_forked_has_connections_of_its_own(server):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert server.client_id() == parents
+
+
+class TestEach:
+    """One call after another, of which the next is made ready while Redis works."""
+
+    def test_gives_the_answers_in_order_and_makes_the_next_call_ready_before(self, server):
+        made = []
+
+        def calls():
+            for number in range(5):
+                made.append(number)
+                yield [number]
+
+        found = Script(server, "return ARGV[1]").each(calls())
+        assert [(next(found), len(made)) for _ in range(5)] == [
+            ("0", 2), ("1", 3), ("2", 4), ("3", 5), ("4", 5),
+        ]  # fmt: skip
+        assert [*found] == []
+        assert [*Script(server, ECHO).each([])] == []
+
+    def test_loads_a_script_that_the_server_has_forgotten_in_between(self, own_server):
+        script = Script(own_server, "redis.call('RPUSH', 'list', ARGV[1]) return ARGV[1]")
+
+        def calls():
+            for number in range(6):
+                if number in (0, 3):
+                    own_server.script_flush()
+                yield [number]
+
+        assert [*script.each(calls())] == [*"012345"]
+        assert own_server.lrange("list", 0, -1) == [*"012345"]
+
+    def test_raises_the_error_of_a_call_and_nobody_reads_the_answer_to_the_next(self, server):
+        script = Script(server, "if ARGV[1] == '1' then error('odd') end return ARGV[1]")
+        found = script.each([number] for number in range(4))
+        assert next(found) == "0"
+        with pytest.raises(redis.ResponseError, match="odd"):
+            next(found)
+        assert server.echo("mine") == "mine"
+
+    def test_may_be_left_before_its_end(self, server):
+        found = Script(server, "return ARGV[1]").each([number] for number in range(4))
+        assert next(found) == "0"
+        found.close()
+        assert server.echo("mine") == "mine"
+
+    def test_ends_where_the_connection_does(self, redis_url):
+        with connect(redis_url, client_name="each") as server, connect(redis_url) as other:
+
+            def calls():
+                for number in range(6):
+                    if number == 3:
+                        (own,) = [one for one in other.client_list() if one["name"] == "each"]
+                        other.client_kill_filter(_id=own["id"])
+                    yield [number]
+
+            found = []
+            with pytest.raises(redis.ConnectionError):
+                for answer in Script(server, "return ARGV[1]").each(calls()):
+                    found.append(answer)
+            assert found in ([*"01"], [*"012"], [*"0123"])
+            assert server.echo("mine") == "mine"
