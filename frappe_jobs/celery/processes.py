@@ -118,9 +118,10 @@ def orphans() -> list[Process]:
 
 def reap_orphans() -> None:
     """Reap the orphans that have ended; nothing else would."""
-    for process in orphans():
-        if process.is_dead:
-            _reap(process.pid)
+    with suppress(ChildProcessError):
+        for process in orphans() if _has_dead_children() else ():
+            if process.is_dead:
+                _reap(process.pid)
 
 
 def pause_together() -> None:
@@ -144,13 +145,23 @@ def _tell_groups(groups: list[int], number: signal.Signals) -> None:
             os.killpg(group, number)
 
 
-def children() -> list[int]:
-    """This process's children; costs next to nothing if there are none."""
-    found: list[int] = []
-    with suppress(OSError):
-        for thread in PROC.joinpath("self/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    return found
+def has_children() -> bool:
+    """Whether this process has any, also such as have ended; costs one call of the system."""
+    try:
+        _has_dead_children()
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _has_dead_children() -> bool:
+    """Whether one has ended that nobody has waited for; raises ChildProcessError if it has none.
+
+    Where the system does not say, that has to be looked for.
+    """
+    if sys.platform != "linux":
+        return True
+    return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 class Started:
@@ -160,7 +171,7 @@ class Started:
     _dead: set[tuple[int, int]] = set()
 
     def __init__(self) -> None:
-        there = below(os.getpid()) if children() else []
+        there = below(os.getpid()) if has_children() else []
         self._before = {process.identity for process in there}
         dead = {
             process.identity
@@ -173,7 +184,7 @@ class Started:
 
     def end(self) -> bool:
         """Kill it, and return once it is gone; False if there is nothing."""
-        return bool(children()) and _kill_all(self._left)
+        return has_children() and _kill_all(self._left)
 
     def _left(self) -> list[Process]:
         found = below(os.getpid())
