@@ -30,6 +30,17 @@ SET_UP = (
     "    frappe.db.set_value('Installed Application', name, 'is_setup_complete', was)\n"
     "frappe.clear_cache()"
 )
+#: ERPNext puts a message over the Desk of a site that has no fiscal year.
+FISCAL_YEAR = (
+    "answer, day = None, frappe.utils.getdate()\n"
+    "if 'erpnext' in frappe.get_installed_apps() and not frappe.db.exists('Fiscal Year', {\n"
+    "        'disabled': 0, 'year_start_date': ('<=', day), 'year_end_date': ('>=', day)}):\n"
+    "    answer = frappe.get_doc(dict(doctype='Fiscal Year', year=f'probe {day.year}',\n"
+    "        year_start_date=day.replace(month=1, day=1),\n"
+    "        year_end_date=day.replace(month=12, day=31))).insert().name\n"
+    "frappe.clear_cache()"
+)
+NO_FISCAL_YEAR = "frappe.delete_doc('Fiscal Year', {0!r}); frappe.clear_cache()"
 STATUS = (
     "from frappe.utils import background_jobs as jobs\n"
     "answer = jobs.Job.fetch({0!r}).get_status()"
@@ -56,6 +67,7 @@ def address(_bench: FrappeBench) -> Iterator[str]:
     _bench.write_config(config | {"disable_async": 1})  # nothing else of the bench runs
     was_set_up = _bench.call(SET_UP.format(({}, "workspace")))
     _bench.call(SET_UP.format((dict.fromkeys(was_set_up[0], 1), "workspace")))
+    fiscal_year = _bench.call(FISCAL_YEAR)
     _bench.call(NEW_PASSWORD)
     serve = ("--site", _bench.site, "serve", "--port", str(port), "--noreload")
     process = Process(_bench, *serve)
@@ -65,6 +77,8 @@ def address(_bench: FrappeBench) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.stop()
+        if fiscal_year:
+            _bench.call(NO_FISCAL_YEAR.format(fiscal_year))
         _bench.call(SET_UP.format(was_set_up))
         _bench.write_config(config)
 
