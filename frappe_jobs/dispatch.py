@@ -99,12 +99,14 @@ class Dispatcher:
         *,
         is_checked: bool = True,
         batch: Batch | None = None,
+        message_id: str | None = None,
     ) -> Message:
         """Check the job and make its message; nothing is sent.
 
         Raises what the caller must mend: UnknownQueue, ArgumentError, MethodNotFound, ….  Unless
         ``is_checked``, only the worker finds out that there is no such method, or that it takes
-        other arguments.  ``batch``: the call of which this is one.
+        other arguments.  ``batch``: the call of which this is one.  ``message_id``: a UUID that no
+        other message has, where one was made already.
         """
         queue, site = self._settings.queue(options.queue), session.site
         if is_checked:
@@ -121,7 +123,7 @@ class Dispatcher:
                 "Either deduplicate=True or debounce=True: the first job of an id stays, or the "
                 "last one."
             )
-        message_id = new_id()
+        message_id = message_id or new_id()
         job_id = _text("job_id", options.job_id)
         message = Message(
             id=message_id, job_id=self._host.job_id(job_id) if job_id else message_id,
@@ -158,14 +160,16 @@ class Dispatcher:
             known[method] = found
         return found
 
-    def dispatch(self, sendings: Sequence[Sending]) -> list[Job | None]:
-        """Send the messages now, in order.
+    def dispatch(
+        self, sendings: Sequence[Sending], *, waiting: Mapping[str, int] | None = None
+    ) -> list[Job | None]:
+        """Send the messages now, in order.  ``waiting``: jobs by queue, where somebody just asked.
 
         None for a sending that claims a job id which is taken.  Raises QueueOverloaded, and nothing
         is sent; or BrokerUnavailable or NotSupportedByBroker, whose ``details["sent"]`` are the
         jobs that were sent.
         """
-        self.refuse_overload(sendings)
+        self.refuse_overload(sendings, waiting)
         replaced = self._waiting_ones(sendings)
         try:
             published = self._broker.publish(sendings, self._ledger)
@@ -208,13 +212,16 @@ class Dispatcher:
         except BrokerUnavailable:  # then there is no record, or the sweep finds it
             pass
 
-    def refuse_overload(self, sendings: Sequence[Sending]) -> None:
+    def refuse_overload(
+        self, sendings: Sequence[Sending], waiting: Mapping[str, int] | None = None
+    ) -> None:
         """Raise QueueOverloaded where a queue would hold more than ``max_queued_jobs``."""
         if not (limit := self._settings.max_queued_jobs):
             return
-        now = [sending for sending in sendings if sending.at is None]
+        now, known = [sending for sending in sendings if sending.at is None], waiting or {}
         for queue, count in Counter(sending.message.queue for sending in now).items():
-            if self._ledger.waiting(queue) + count > limit:
+            there = known[queue] if queue in known else self._ledger.waiting(queue)
+            if there + count > limit:
                 raise QueueOverloaded(
                     f"'max_queued_jobs' is {limit}, so {queue!r} takes no {count} more jobs now."
                 )

@@ -178,10 +178,9 @@ class Message:
 
     def header(self) -> dict[str, Any]:
         """All but the arguments: what whoever looks at a queue reads, without running anything."""
+        known = self.__dict__
         header: dict[str, Any] = {"version": VERSION}
-        for name in _KINDS:
-            if (value := self.__dict__.get(name)) is not None:
-                header[name] = value
+        header |= {name: value for name in _KINDS if (value := known.get(name)) is not None}
         return header | self.retry._header() if self.retry else header
 
     @once
@@ -190,7 +189,7 @@ class Message:
 
     @once
     def arguments_json(self) -> str:
-        return to_json(self.arguments)
+        return to_json(self.arguments) if self.arguments else "{}"
 
     def marks(self) -> list[str]:
         """Parts of its to_json that tell it from another message with the same id."""
@@ -345,6 +344,12 @@ class Sending:
     at: float | None = None
     #: Whether it takes the place of its id's job, if that waits, or else waits behind it.
     replaces: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is sent at once, whatever else there is, and from nowhere else."""
+        is_more = self.claim or self.due or self.has_row or self.replaces
+        return not is_more and self.at is None and self.message.expires_at is None
 
     def pushed(self, push: tuple[str, str, str]) -> Sending:
         """The same, with what is pushed (``replace`` takes as long as the rest of a sending)."""

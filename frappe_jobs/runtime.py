@@ -352,6 +352,8 @@ def replaced(settings: Settings) -> Iterator[Runtime]:
 
 def of_sites_path(sites_path: Path) -> Runtime:
     """The only runtime of that sites folder in this process; raises ConfigError."""
+    if found := _runtimes.get(sites_path):
+        return found
     with _lock:
         if sites_path not in _runtimes:
             _runtimes[sites_path] = Runtime(load_settings(sites_path))

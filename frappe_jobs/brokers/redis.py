@@ -15,7 +15,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 from uuid import uuid4
@@ -105,6 +105,8 @@ class RedisBroker(KombuBroker):
         self._bases: dict[str, str] = {}
         #: The queues of which callers have been told whether they are fair.
         self._known_to_callers: set[str] = set()
+        #: What nobody had replaced at the last look.
+        self._originals: list[Any] = []
         #: Whether the app's settings let us make the message, and for which values.
         self._is_left_to_us: tuple[bool, list[Any]] | None = None
 
@@ -113,8 +115,9 @@ class RedisBroker(KombuBroker):
             return super().publish(sendings, recorder)
         size, written = self.together, list[bool]()
         chunks = (sendings[start : start + size] for start in range(0, len(sendings), size))
+        record = recorder.record_each if len(sendings) > 1 else partial(map, recorder.record)
         try:
-            for recorded in recorder.record_each(map(self._pushed, chunks)):
+            for recorded in record(map(self._pushed, chunks)):
                 written += map(bool, recorded)
         except BrokerUnavailable as error:
             went = zip(sendings, written, strict=False)
@@ -165,9 +168,17 @@ class RedisBroker(KombuBroker):
         return (
             not before_task_publish.receivers
             and not after_task_publish.receivers
-            and all(_is_original(*watched) for watched in WATCHED)
+            and self._are_originals()
             and self._do_settings_allow()
         )
+
+    def _are_originals(self) -> bool:
+        now = [getattr(owner, name) for owner, name, _ in WATCHED]
+        if now != self._originals:
+            if not all(_is_original(*watched) for watched in WATCHED):
+                return False
+            self._originals = now
+        return True
 
     def _do_settings_allow(self) -> bool:
         conf = self._app.conf

@@ -20,6 +20,7 @@ from frappe_jobs.ledger.scripts import (
     HAND_BACK,
     NOTE,
     RECORD,
+    RECORD_PLAIN,
     RELEASE,
     RENEW,
     RETRY,
@@ -46,6 +47,8 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         from an outbox that has a tombstone.
         ``anew``: these records were lost, and their jobs may have run.
         """
+        if len(sendings) == 1 and not anew and self._record_plain(sendings[0]):
+            return [Recorded.WRITTEN]
         recording = self._recording(sendings, anew=anew)
         return [*map(Recorded, self._step(RECORD)(args=recording))]
 
@@ -93,6 +96,23 @@ class Jobs(Fields, Records, Tombstones, Indexing):
         if message.expires_at is not None:
             how["expires"] = repr(message.expires_at)
         return [how] if how else []
+
+    def _record_plain(self, sending: Sending) -> bool:
+        """Write the record of a message of which nothing more is asked; False: RECORD is to.
+
+        As it is where more is written of each job: its history, an index of searches.
+        """
+        message, settings = sending.message, self._settings
+        if sending.push is None or not sending.is_plain or message.job_id != message.id:
+            return False
+        if settings.keeps_history or settings.keeps_search_index:
+            return False
+        push_list, raw, bell = sending.push
+        args = (
+            self._prefix, message.id, message.site, message.queue, message.enqueued_at,
+            rank(message), message.to_json(), push_list, raw, bell,
+        )  # fmt: skip
+        return bool(self._script(RECORD_PLAIN)(args=args))
 
     @reachable
     def start(

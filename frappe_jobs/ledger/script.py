@@ -14,6 +14,11 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+try:
+    from hiredis import pack_command
+except ImportError:
+    pack_command = None
+
 #: Before 5.3 redis-py's pools want a command's name, which they do not use; then they warn of it.
 _OF_POOL = inspect.signature(redis.ConnectionPool.get_connection).parameters["command_name"]
 NAMED = ("EVALSHA",) if _OF_POOL.default is inspect.Parameter.empty else ()
@@ -86,8 +91,18 @@ class Script:
             pool.release(connection)
 
 
-def packed(parts: Iterable[Any]) -> bytes:
+#: What hiredis packs as ``_as_bytes`` would; it takes a bool for a number.
+PLAIN = frozenset((str, bytes, int, float))
+
+
+def packed(parts: Sequence[Any]) -> bytes:
     """A command as Redis reads it; raises redis.DataError for what has no form there."""
+    if pack_command and PLAIN.issuperset(map(type, parts)):
+        try:
+            command: bytes = pack_command(tuple(parts))
+            return command
+        except UnicodeEncodeError:  # a text that came from bytes that are no UTF-8
+            pass
     found = [
         part.encode("utf-8", "surrogateescape") if type(part) is str else _as_bytes(part)
         for part in parts

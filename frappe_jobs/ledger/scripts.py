@@ -145,6 +145,20 @@ ring()
 return done
 """
 
+# RECORD for a message that is sent at once, with an id of its own and nothing else asked for, as
+# most are: it takes two thirds of the time.  Gives 0, and does nothing, where there is a record.
+RECORD_PLAIN = f"""
+local prefix, id, site, queue, at, rank, envelope, list, raw, bell = unpack(ARGV)
+local record = prefix .. 'record:' .. id
+if redis.call('EXISTS', record) == 1 then return 0 end
+redis.call('HSET', record, 'status', 'queued', 'envelope', envelope)
+redis.call('ZADD', prefix .. 'open:' .. site, at, id)
+redis.call('ZADD', prefix .. 'waiting:' .. queue, rank, id)
+redis.call('LPUSH', list, raw)
+if redis.call('LPUSH', bell, '') > {RINGS} then redis.call('RPOP', bell) end
+return 1
+"""
+
 # milliseconds: of the lease; max_starts: without any end; run: the same where it is asked again, as
 # the reply was lost; expires: when it is too late to begin it ('': never); method, concurrency_key
 # ('': none), and one of its arguments, name ('': none) and value: what limits count by; after them

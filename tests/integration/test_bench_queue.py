@@ -12,6 +12,7 @@ import pytest
 import rq
 from acme import tasks
 from conftest import Bench, opened
+from redis_commands import commands
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from frappe_jobs.arguments import TAG, Arguments, of_type
@@ -96,6 +97,40 @@ def test_frappes_look_and_send_are_one_step(jobs: Any) -> None:
     finally:
         jobs.get_queue = original
     assert [job.kwargs["kwargs"] for job in queue.jobs] == [{"x": 5}]
+
+
+def test_an_id_that_frappe_makes_takes_no_key_of_its_own(jobs: Any, on_redis: Bench) -> None:
+    """It is its message's as well: found as any other, and no other job has it."""
+    made = [jobs.enqueue("acme.tasks.add", x=1, y=n) for n in (1, 2)]
+    given = jobs.enqueue("acme.tasks.add", job_id="given", x=1, y=3)
+    assert [jobs.get_job(job.id.partition("::")[2]) for job in (*made, given)] == [*made, given]
+    [key] = jobs.get_queue("default").connection.scan_iter(f"*{on_redis.id}:job:*")
+    assert key.endswith(":site1:given")
+    # Who sends that id once more means the job that it names then.
+    again = jobs.enqueue("acme.tasks.add", job_id=made[0].id.partition("::")[2], x=4, y=4)
+    assert jobs.get_job(again.id.partition("::")[2]).kwargs["kwargs"] == {"x": 4, "y": 4}
+
+
+def test_how_long_a_queue_is_is_asked_once_for_a_job(
+    make_bench: Callable[..., Bench], frappe_of: Callable[[Bench], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Frappe's enqueue asks where ``max_queued_jobs`` is set, and what it hears counts."""
+    with opened(make_bench(max_queued_jobs=3)) as bench:
+        jobs = frappe_of(bench)
+        monkeypatch.setitem(sys.modules["frappe"].conf, "max_queued_jobs", 4)
+        jobs.enqueue("acme.tasks.add", x=1, y=1)
+        with commands(bench.redis_url, bench.id) as seen:
+            jobs.enqueue("acme.tasks.add", x=1, y=2)
+        assert seen == ["EVALSHA"] * 2
+        queue = jobs.get_queue("default")
+        assert queue.count == 2
+        jobs.enqueue("acme.tasks.add", x=1, y=3)
+        # What was heard before that counts no more.
+        with pytest.raises(FrappeJobsError, match="'max_queued_jobs' is 3"):
+            queue.enqueue_call("acme.tasks.add", kwargs={"x": 1, "y": 4})
+        with pytest.raises(FrappeJobsError, match="'max_queued_jobs' is 3"):
+            jobs.enqueue("acme.tasks.add", x=1, y=4)
 
 
 def test_without_deduplicate_the_same_id_is_sent_again(jobs: Any) -> None:

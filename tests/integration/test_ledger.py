@@ -132,6 +132,35 @@ class TestDueTime:
         assert DAY - 60 < ledger.redis.ttl(ledger._key("due", "site1:daily:1")) <= DAY
 
 
+class TestPlain:
+    """Of most messages nothing more is asked: for them there is a shorter script."""
+
+    def left(self, ledger, one, sending):
+        """What its recording leaves in Redis, without its id."""
+        push = ledger._key("a list"), "a text", ledger._key("a bell")
+        assert sending.is_plain is not sending.claim
+        for known in (1, 2):
+            assert ledger.record([sending.pushed(push)]) == [known]
+        redis, found = ledger.redis, {}
+        for key in redis.scan_iter(ledger._key("*")):
+            kind = redis.type(key)
+            found[key] = (
+                redis.hgetall(key) if kind == "hash" else
+                redis.zrange(key, 0, -1, withscores=True) if kind == "zset" else
+                redis.lrange(key, 0, -1) if kind == "list" else redis.get(key)
+            )  # fmt: skip
+        redis.delete(*found)
+        return str(sorted(found.items())).replace(one.id, "its id")
+
+    def test_it_leaves_what_the_longer_one_leaves(self, ledger):
+        now = time.time()
+        for values in ({}, {"at_front": True}):
+            one, other = (message(enqueued_at=now, **values) for _ in range(2))
+            longer = self.left(ledger, one, Sending(one, claim=True))
+            assert longer == self.left(ledger, other, Sending(other))
+            assert longer.count("its id") == 5 and "a text" in longer
+
+
 class TestUnsent:
     def unsent(self, ledger, later=60):
         return [record.message.id for record in ledger.unsent(time.time() + later)]

@@ -46,7 +46,7 @@ class BenchSession(Session):
 
     @property
     def user(self) -> str:  # type: ignore[override]
-        return str(frappe.session.user)
+        return str(frappe.local.session.user)
 
     @property
     def conf(self) -> Mapping[str, Any]:  # type: ignore[override]

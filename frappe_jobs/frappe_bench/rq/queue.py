@@ -31,6 +31,7 @@ from frappe_jobs.frappe_bench.rq.rq_options import (
     seconds,
     taken_out,
 )
+from frappe_jobs.frappe_bench.rq.seam import ENQUEUE, MadeId
 from frappe_jobs.ledger.record import CANCELLED, FAILED, FINISHED, STARTED, Record
 from frappe_jobs.message import Sending
 from frappe_jobs.outbox.sending import TAKEN
@@ -38,6 +39,9 @@ from frappe_jobs.outbox.sending import TAKEN
 
 class BenchQueue:
     """A queue of the bench, by Frappe's name for it."""
+
+    #: How many jobs waited when that was last asked.
+    _counted: int | None = None
 
     def __init__(self, name: str, is_async: bool = True) -> None:
         self._queue = name
@@ -65,9 +69,9 @@ class BenchQueue:
 
     @property
     def count(self) -> int:
-        """Later versions of Frappe ask at every enqueue, whether the queue is full or starved."""
+        """Frappe's enqueue asks where ``max_queued_jobs`` is set; later versions always ask."""
         with frappes_errors():
-            waiting: int = runtime().ledger.waiting(self._queue)
+            waiting = self._counted = runtime().ledger.waiting(self._queue)
         return waiting
 
     def is_empty(self) -> bool:
@@ -148,11 +152,19 @@ class BenchQueue:
             call, args, timeout=timeout, at_front=at_front, job_id=job_id, on_success=on_success,
             on_failure=on_failure, **rqs,
         )  # fmt: skip
-        if job_id and _was_looked_up(site_and_id(job_id)[1]):
+        if job_id and _looked_up() and _was_looked_up(site_and_id(job_id)[1]):
             sending = replace(sending, claim=True)
         with frappes_errors():
-            job = _send(sending)
+            job = _send(sending, self._just_counted())
         return job and BenchJob(job._record)
+
+    def _just_counted(self) -> Mapping[str, int] | None:
+        """What Frappe's enqueue has just asked, unless a commit makes its call, later."""
+        if self._counted is None:
+            return None
+        caller = sys._getframe(2).f_back
+        is_now = caller is not None and caller.f_code is ENQUEUE
+        return {self._queue: self._counted} if is_now else None
 
     def composed(
         self,
@@ -176,7 +188,8 @@ class BenchQueue:
         options |= given(rqs) | taken_out(method, arguments)
         if callable(method) and (parts := bound.split(method)):
             method, arguments[bound.SELF] = parts
-        message = runtime().dispatcher.compose(
+        here, is_made = runtime(), isinstance(job_id, MadeId)
+        message = here.dispatcher.compose(
             method,
             arguments,
             Options(
@@ -186,11 +199,12 @@ class BenchQueue:
                 on_success=function_of(on_success),
                 on_failure=kept(function_of(on_failure)),
                 at_front=at_front,
-                job_id=site_and_id(job_id)[1] if job_id else None,
+                job_id=None if is_made or not job_id else site_and_id(job_id)[1],
                 **options,
             ),
-            runtime().host.require_current(),
+            here.host.require_current(),
             is_checked=False,
+            message_id=site_and_id(job_id)[1] if is_made and job_id else None,
         )
         if (user := call.get("user")) and user != message.user:  # who enqueued it, not who commits
             message = replace(message, user=user)
@@ -274,7 +288,7 @@ def _looked_up() -> set[str]:
 # --- sending; a tracked job with its record
 
 
-def _send(sending: Sending) -> Any:
+def _send(sending: Sending, waiting: Mapping[str, int] | None) -> Any:
     """Send the job; None if its id was claimed and is taken.  Tracked jobs wait for the commit.
 
     None as well for a job that is put into the outbox, before the commit.
@@ -283,7 +297,7 @@ def _send(sending: Sending) -> Any:
     if message.task_id is None and is_before_commit():
         return here.at_commit.send([sending], here.host.require_current())
     if message.task_id is None:
-        return here.dispatcher.dispatch([sending])[0]
+        return here.dispatcher.dispatch([sending], waiting=waiting)[0]
     if not _is_after_commit():
         return here.background_tasks.enqueue([sending], here.host.require_current())[0]
     # In Frappe's enqueue_after_commit nothing commits what is written from here on.

@@ -52,6 +52,8 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises ArgumentError for ``depends_on``: the job would run before the other job.
     """
     rest = {name: value for name, value in options.items() if value is not None}
+    if rest.keys() <= KNOWN:  # as from Frappe's enqueue
+        return {}
     if rest.pop("depends_on", None):
         raise ArgumentError(
             "'depends_on' is RQ's, and jobs do not wait for others here: enqueue it at the end of "

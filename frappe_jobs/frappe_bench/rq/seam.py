@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 #: Frappe's own enqueue: with deduplicate it first looks whether such a job waits or runs.
 ENQUEUE = background_jobs.enqueue.__code__
 
+#: Frappe's own create_job_id.
+spell = background_jobs.create_job_id
+
 #: Frappe's own publish_progress, which tells the browser.
 tell = realtime.publish_progress
 
@@ -35,15 +39,26 @@ def get_queue(qtype: str, is_async: bool = True) -> Any:
     During a migrate it raises redis-py's ConnectionError if no job can be sent: Frappe's enqueue
     then calls the method itself.
     """
-    if frappe.conf.get(OFF):  # since this process began
+    local = frappe.local  # its own are at hand; frappe.conf and frappe.flags look each time
+    if local.conf.get(OFF):  # since this process began
         return frappes("frappe.utils.background_jobs", "get_queue")(qtype, is_async)
     background_jobs.validate_queue(qtype)
-    if frappe.local.flags.in_migrate:
+    if local.flags.in_migrate:
         _room("rq.queue").require_broker()
     caller = sys._getframe(1)
     if is_async and caller.f_code is ENQUEUE and caller.f_locals.get("enqueue_after_commit"):
         _room("rq.at_commit").see_to_calls()
     return _room("rq.queue").BenchQueue(qtype, is_async)
+
+
+class MadeId(str):
+    """An id that Frappe made, as its caller gave none: no other job has it."""
+
+
+def create_job_id(job_id: str | None = None) -> str:
+    """As Frappe spells the id; one that is made says so."""
+    spelled: str = spell(job_id)
+    return spelled if job_id else MadeId(spelled)
 
 
 def get_queues(connection: Any = None) -> list[Any]:
@@ -121,5 +136,6 @@ def publish_progress(
         logger.debug("progress %r is not noted: %s", percent, error)
 
 
+@cache
 def _room(name: str) -> Any:
     return import_module(f"frappe_jobs.frappe_bench.{name}")

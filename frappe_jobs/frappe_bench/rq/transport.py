@@ -15,6 +15,7 @@ from typing import Any
 SEAMS: dict[str, dict[str, str]] = {
     "frappe.utils.background_jobs": {
         "Job": "frappe_jobs.frappe_bench.rq.job:BenchJob",
+        "create_job_id": "frappe_jobs.frappe_bench.rq.seam:create_job_id",
         "get_job": "frappe_jobs.frappe_bench.rq.seam:get_job",
         "get_queue": "frappe_jobs.frappe_bench.rq.seam:get_queue",
         "get_queues": "frappe_jobs.frappe_bench.rq.seam:get_queues",

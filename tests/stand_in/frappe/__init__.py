@@ -32,6 +32,7 @@ local = Local()
 local.sites_path, local.site = None, None
 local.flags = SimpleNamespace(in_migrate=False)
 conf: dict[str, Any] = {}
+local.conf = conf
 
 
 class PermissionError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import frappe
 
@@ -22,8 +23,8 @@ def validate_queue(queue: str, default_queue_list: Any = None) -> None:
         raise frappe.ValidationError(f"Queue should be one of {', '.join(NAMES)}")
 
 
-def create_job_id(job_id: str) -> str:
-    return f"{frappe.local.site}::{job_id}"
+def create_job_id(job_id: str | None) -> str:
+    return f"{frappe.local.site}::{job_id or uuid4()}"
 
 
 def execute_job(**call: Any) -> Any:
@@ -58,8 +59,16 @@ def enqueue(
         "job_name": method if isinstance(method, str) else method.__qualname__,
         "is_async": is_async, "kwargs": arguments,
     }  # fmt: skip
-    return get_queue(queue, is_async=is_async).enqueue_call(
-        execute_job, on_success=None, on_failure=truncate_failed_registry, timeout=300,
-        kwargs=call, at_front=False, failure_ttl=604800, result_ttl=600,
-        job_id=create_job_id(job_id or "made"),
-    )  # fmt: skip
+    job_id = create_job_id(job_id)
+    to = get_queue(queue, is_async=is_async)
+    if (limit := frappe.conf.get("max_queued_jobs")) and to.count >= limit:
+        raise frappe.ValidationError("Too many queued background jobs")
+
+    # A function inside, as in Frappe: enqueue_after_commit has it wait.
+    def enqueue_call() -> Any:
+        return to.enqueue_call(
+            execute_job, on_success=None, on_failure=truncate_failed_registry, timeout=300,
+            kwargs=call, at_front=False, failure_ttl=604800, result_ttl=600, job_id=job_id,
+        )  # fmt: skip
+
+    return enqueue_call()
