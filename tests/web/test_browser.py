@@ -31,19 +31,31 @@ PAGES = ("/", "/jobs", "/queues", "/schedule", "/tasks", "/doctor", "/audit")
 SIZES = [(1440, 900, "light"), (1440, 900, "dark"), (360, 740, "light"), (360, 740, "dark")]
 #: Between those and on both sides of where the pages look otherwise: nothing is cut off there.
 WIDTHS = (360, 500, 800, 801, 900, 960, 961, 1024, 1100, 1200, 1201, 1440)
-#: The pictures of the docs: of which pages; and what ends the demo that they show.
+#: The pictures of the docs: which page is on each, and those of a telephone, in the dark.
 PICTURES, SHOP = os.environ.get("PICTURES"), Path(__file__).parents[2] / "examples" / "shop"
-JOB = "/jobs?status=failed"
-SHOWN = ("/", JOB, "/queues", "/schedule")
+SHOWN = {
+    "overview": "/", "jobs": "/jobs", "job": "/jobs?status=failed", "queues": "/queues",
+    "bulk": "/bulk?do=retry&since=1h", "schedule": "/schedule", "tasks": "/tasks",
+    "doctor": "/doctor", "audit": "/audit",
+}  # fmt: skip
+IN_THE_HAND = ("overview", "jobs", "schedule")
+#: Nothing on them tells of the machine on which they were made.
+ANYWHERE = """place => { for (const one of document.querySelectorAll("main p"))
+  one.innerHTML = one.innerHTML.replaceAll(place, "") }"""
+#: What ends the demo that they show.
 STOP = (
     "import sys; sys.path.insert(0, sys.argv[1]); import demo; demo.stop_old(demo.STAGE / 'sites')"
 )
-#: Tables that must be scrolled sideways, and what stands out of the window; the menu may.
+#: Tables that must be scrolled sideways, what stands out of the window (the menu may), and what a
+#: form has that stands out of its place.
 TOO_WIDE = """() => [
   ...[...document.querySelectorAll(".scroll")].filter((one) => one.scrollWidth > one.clientWidth),
   ...[...document.querySelectorAll("main *")].filter(
     (one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1
       && !one.closest("pre, .skip")),
+  ...[...document.querySelectorAll("main :is(input, select, textarea, button)")].filter((one) =>
+    one.checkVisibility() && one.getBoundingClientRect().right
+      > one.parentElement.getBoundingClientRect().right + 1),
 ].map((one) => `<${one.localName} class="${one.className}"> ${one.innerText ?? ""}`.slice(0, 80))"""
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
 #: What axe counts as harm to people.
@@ -84,7 +96,8 @@ class Watched:
         return found
 
     def check_fit(self) -> None:
-        """The page as it is loaded is fit for everybody, at all widths, dark and light."""
+        """The page as it is loaded, all that can be opened open, at all widths, dark and light."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert self.cut_off() == [], self.page.url
         for size in SIZES:
             self.show(*size)
@@ -157,14 +170,21 @@ def test_the_docs_pictures_show_the_demos_shop(browser):
         page = seen.log_in(name, password)
         expect(page.get_by_text("shop.tasks.charge_card").first).to_be_visible()
         expect(page.get_by_text("process busy").first).to_be_visible()
-        for path in SHOWN:
+        for name, path in SHOWN.items():
             page.goto(address + path)
-            if path == JOB:
+            if name == "job":
                 page.get_by_role("link", name="shop.tasks.charge_card").first.click()
-            expect(page.locator("#live")).to_be_visible()
+            if name != "bulk":  # which is still
+                expect(page.locator("#live")).to_be_visible()
+            if name == "doctor":
+                expect(page.locator(".finding").first).to_be_visible()
             page.wait_for_timeout(3_000)  # its figures come within seconds
-            where = "job" if path == JOB else path[1:] or "overview"
-            page.screenshot(path=Path(PICTURES) / f"web-{where}.png")
+            page.evaluate(ANYWHERE, str(SHOP.parents[1]))
+            page.screenshot(path=Path(PICTURES) / f"web-{name}.png")
+            if name in IN_THE_HAND:
+                seen.show(*SIZES[-1])
+                page.screenshot(path=Path(PICTURES) / f"web-{name}-telephone.png")
+                seen.show(*SIZES[0])
         assert seen.wrong == []
     finally:
         subprocess.run([sys.executable, "-c", STOP, SHOP], check=True, cwd=SHOP)
