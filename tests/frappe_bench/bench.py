@@ -165,6 +165,12 @@ class FrappeBench:
         return str(self.config.get("bench_id") or str(self.path).strip("/").replace("/", "-"))
 
     @property
+    def db_type(self) -> str:
+        """The first site's: ``mariadb``, ``postgres`` or ``sqlite``."""
+        config = json.loads((self.sites / self.site / "site_config.json").read_text())
+        return str(config.get("db_type") or "mariadb")
+
+    @property
     def is_on_rabbitmq(self) -> bool:
         return str(self.config.get("celery_broker_url")).startswith("amqp")
 
