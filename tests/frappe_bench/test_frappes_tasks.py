@@ -74,6 +74,8 @@ def test_only_the_errors_of_retry_on_run_it_again(
 def test_a_task_is_stopped_while_it_runs_or_waits_and_run_again(
     bench: FrappeBench, worker: Process, notes: Path
 ) -> None:
+    if bench.db_type == "sqlite":
+        pytest.skip("SQLite has one writer: whoever stops the task waits for what its job writes.")
     text = uuid4().hex
     found = bench.call(
         FOLLOW + EMPTY + "import os\nwaits = enqueue_task(tasks.nothing, queue='long')\n"
