@@ -17,7 +17,10 @@ KINDS = ("OperationalError", "InternalError", "InterfaceError")
 POSTGRES_LIMIT = "PGCONNECT_TIMEOUT"
 
 #: MariaDB's codes if a connection cannot be made, is refused, or is lost (0: lost earlier).
-OUT_OF_REACH = {0, 1040, 1044, 1045, 1049, 1053, 1203, 2002, 2003, 2005, 2006, 2013, 2055, 4031}
+OUT_OF_REACH = {
+    0, 1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1226, 1698, 2002, 2003, 2005, 2006, 2013,
+    2055, 4031, 4151,
+}  # fmt: skip
 #: MariaDB's codes for a conflict: lock wait timeout, deadlock, changed since last read.
 CONFLICTS = {1205, 1213, 1020}
 #: MariaDB's codes after it has rolled back the transaction: deadlock, changed since last read, too
