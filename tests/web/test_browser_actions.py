@@ -161,3 +161,30 @@ def test_while_redis_is_away_the_last_picture_stays_and_it_comes_back_by_itself(
             expect(seen.page.locator("#live")).to_be_visible()
             expect(seen.page.get_by_role("status")).to_be_hidden()
             assert seen.wrong == []
+
+
+def test_by_pages_and_by_keyboard_through_a_long_list(watched, page):
+    with frappe.site("site1"):
+        frappe.enqueue_many(
+            {"method": tasks.ping, "job_name": f"parcel {number}"} for number in range(130)
+        )
+    page.goto(f"{watched.address}/jobs")
+    newest = page.get_by_role("link", name="parcel 129", exact=True)
+    expect(newest).to_be_visible()
+    first, second = (page.locator("tr[data-row]").nth(number) for number in range(2))
+    for key, row in [("j", first), ("j", second), ("k", first), ("k", first)]:
+        page.keyboard.press(key)
+        expect(row.get_by_role("link").first).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.locator(".filters input, .filters select").first).to_be_focused()
+    page.keyboard.press("j")  # is typed, or chooses, and goes nowhere
+    expect(page.locator("tr.chosen")).to_have_count(1)
+    page.get_by_role("link", name="Older jobs").click()
+    expect(newest).to_have_count(0)
+    while (older := page.get_by_role("link", name="Older jobs")).count():
+        address = page.url
+        older.click()
+        expect(page).not_to_have_url(address)
+    expect(page.get_by_role("link", name="parcel 0", exact=True)).to_be_visible()
+    page.goto(f"{watched.address}/jobs")
+    expect(newest).to_be_visible()
