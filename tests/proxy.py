@@ -81,7 +81,7 @@ class Proxy(AbstractContextManager["Proxy"]):
     def refuse(self) -> None:
         """Reset all connections, and refuse new ones."""
         with self._changing():
-            self._listener.close()
+            self._close_listener()
             self._reset_all()
 
     def strand(self) -> None:
@@ -90,7 +90,7 @@ class Proxy(AbstractContextManager["Proxy"]):
         It keeps what it had for those connections until it finds out by itself.
         """
         with self._changing():
-            self._listener.close()
+            self._close_listener()
             for flow in self._flows:
                 self._stranded.append(flow.strand())
             self._flows.clear()
@@ -131,6 +131,11 @@ class Proxy(AbstractContextManager["Proxy"]):
         self._reset_all()
         for one in (self._listener, self._woken, self._wake, *self._stranded):
             one.close()
+
+    def _close_listener(self) -> None:
+        # The thread may be waiting for it, which would keep the port until it hears of this.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _changing(self, *, keeps: bool = False) -> _Change:
         return _Change(self, keeps)

@@ -135,6 +135,7 @@ def test_with_a_killed_worker_a_task_is_lost_or_hidden_for_an_hour(
     with plain.worker() as worker:
         plain.send(task, until)
         plain.wait_begun(until)
+        wait_until(lambda: plain.held() == left, 10)  # acknowledged, where that is done before
         plain.kill(worker)
     assert (plain.waiting, plain.held()) == (0, left)
     with plain.app.connection_for_read() as connection:

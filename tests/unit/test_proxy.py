@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -120,6 +121,17 @@ def test_what_it_freezes_comes_later(way, connect):
     way.restore()
     assert read(client, 5) == b"later"
     assert echoes(connect())
+
+
+def test_its_port_is_its_own_again_at_once_though_its_thread_has_not_heard_of_it(way, connect):
+    with socket.socket(fileno=os.dup(way._listener.fileno())):  # as while the thread waits for it
+        way.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            connect()
+        way.restore()
+        client = connect()
+        client.sendall(b"back")
+        assert client.recv(10) == b"back"
 
 
 def test_it_refuses_on_the_same_port_and_resets_what_is_there(way, connect):
