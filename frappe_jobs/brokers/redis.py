@@ -115,6 +115,7 @@ class RedisBroker(KombuBroker):
             return super().publish(sendings, recorder)
         size, written = self.together, list[bool]()
         chunks = (sendings[start : start + size] for start in range(0, len(sendings), size))
+        # One alone, as most are, has a shorter script.
         record = recorder.record_each if len(sendings) > 1 else partial(map, recorder.record)
         try:
             for recorded in record(map(self._pushed, chunks)):

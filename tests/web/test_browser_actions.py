@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from acme import tasks
@@ -18,12 +20,19 @@ from frappe_jobs.ledger.record import FAILED
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture
-def watched(guarded, browser):
-    """An admin's page, of a bench where no worker runs; nothing may go wrong there."""
+@contextmanager
+def admins_page(guarded, browser) -> Iterator[Watched]:
+    """An admin's page, of a bench where no worker runs."""
     with served(guarded) as address:
         seen = Watched(browser, address)
         seen.log_in("anna")
+        yield seen
+
+
+@pytest.fixture
+def watched(guarded, browser):
+    """Nothing may go wrong there."""
+    with admins_page(guarded, browser) as seen:
         yield seen
         assert seen.wrong == []
 

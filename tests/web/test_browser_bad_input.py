@@ -8,7 +8,7 @@ import pytest
 from chaos.servers import Redis
 from playwright.sync_api import expect
 from web.test_browser import PAGES, Watched
-from web.test_browser_actions import enqueue, fail, open_form, press, said
+from web.test_browser_actions import admins_page, enqueue, fail, open_form, press, said
 from web.visitor import served
 
 import frappe_jobs as frappe
@@ -23,9 +23,7 @@ OF_THE_STATUS = "Failed to load resource: the server responded with a status of 
 @pytest.fixture
 def watched(guarded, browser):
     """An admin's page, of which a script's fault is none of what is expected."""
-    with served(guarded) as address:
-        seen = Watched(browser, address)
-        seen.log_in("anna")
+    with admins_page(guarded, browser) as seen:
         yield seen
         assert [one for one in seen.wrong if not one.startswith(OF_THE_STATUS)] == []
 
