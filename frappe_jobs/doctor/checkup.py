@@ -142,7 +142,8 @@ class Checkup:
 
     def servers(self) -> Iterator[Finding]:
         parts = self._parts
-        yield from check_servers(parts.settings, parts.broker, parts.results, self._reach)
+        cache = parts.settings.redis_cache if parts.use_celery else None
+        yield from check_servers(parts.settings, parts.broker, parts.results, self._reach, cache)
 
     def workers(self) -> Iterator[Finding]:
         settings, broker, ledger = self._parts.settings, self._parts.broker, self._parts.ledger

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from frappe_jobs.brokers.base import Broker
 from frappe_jobs.doctor.servers import check_redis
 from frappe_jobs.errors import BrokerUnavailable
-from frappe_jobs.ledger.server import look_at
+from frappe_jobs.ledger.server import RedisServer, look_at, run_of
 from frappe_jobs.servers.in_force import SettingsInForce
 from frappe_jobs.servers.url_options import REDIS_SCHEMES
 from frappe_jobs.texts.finding import Finding
@@ -59,22 +59,31 @@ def places(settings: SettingsInForce, results: str | None) -> list[Place]:
 
 
 def check_servers(
-    settings: SettingsInForce, broker: Broker, results: str | None, reach: Reach
+    settings: SettingsInForce,
+    broker: Broker,
+    results: str | None,
+    reach: Reach,
+    cache: object = None,
 ) -> Iterator[Finding]:
-    """Each server once, whatever it holds; notes in ``reach`` which are away."""
+    """Each server once, whatever it holds; notes in ``reach`` which are away.
+
+    ``cache`` is the URL of Frappe's cache, as it was given.
+    """
     by_url: dict[str, list[Place]] = {}
     for place in places(settings, results):
         by_url.setdefault(place.url, []).append(place)
     for url, held in by_url.items():
         if url.partition(":")[0] in REDIS_SCHEMES:
-            yield from _redis(url, held, settings.prefix, reach)
+            yield from _redis(url, held, settings.prefix, reach, cache)
         elif held[0].role == RESULTS:
             yield Finding("ok", f"Celery's results go to {masked(url)}, which is not checked.")
     if MESSAGES not in reach.away:
         yield from _broker(broker, by_url[settings.broker_url], reach)
 
 
-def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterator[Finding]:
+def _redis(
+    url: str, held: Sequence[Place], prefix: str, reach: Reach, cache: object
+) -> Iterator[Finding]:
     try:
         server = look_at(url, prefix)
     except BrokerUnavailable as error:
@@ -87,9 +96,21 @@ def _redis(url: str, held: Sequence[Place], prefix: str, reach: Reach) -> Iterat
         reach.away |= {place.role for place in held}
     if [place.role for place in held] != [RESULTS]:
         yield from check_redis(where, server)
+        yield from _shared(where, server, _roles(held), cache)
     elif server.refusal:
         what = f"{where} refuses, so {EFFECTS[RESULTS]}: {server.refusal}"
         yield Finding("error", what, f"Correct {held[0].setting}, or what its answer names.")
+
+
+def _shared(where: str, server: RedisServer, holds: str, cache: object) -> Iterator[Finding]:
+    """Frappe empties the whole server of its cache, all databases, as it builds assets."""
+    run = server.info.get("run_id")
+    if isinstance(cache, str) and run and run == run_of(cache):
+        what = (
+            f"{where} is Frappe's cache (redis_cache) as well, which bench build empties "
+            f"as a whole: the {holds} in it are lost then."
+        )
+        yield Finding("warning", what, "Start another Redis, and name it in redis_queue.")
 
 
 def _broker(broker: Broker, held: Sequence[Place], reach: Reach) -> Iterator[Finding]:

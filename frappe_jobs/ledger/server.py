@@ -69,6 +69,18 @@ def look_at(url: str, prefix: str) -> RedisServer:
         raise BrokerUnavailable(f"Redis at {masked(url)} is out of reach: {why}") from None
 
 
+def run_of(url: str) -> str | None:
+    """What Redis calls the run of the server behind that URL; None if it does not say.
+
+    Two URLs of one server have it in common, whatever their hosts and databases are.
+    """
+    try:
+        with connect(url, **QUESTION_LIMITS) as client:
+            return _allowed(client.info, "server").get("run_id")
+    except (ValueError, redis.RedisError):
+        return None
+
+
 def _describe(client: Any, key: str) -> RedisServer:
     info: dict[str, Any] = {}
     for section in SECTIONS:

@@ -256,6 +256,30 @@ class TestReach:
         assert one(self.said(bench), "results go to db+sqlite").level == "ok"
 
 
+class TestFrappesCache:
+    """``bench build`` empties the cache's server."""
+
+    def said(self, make_bench: Any, cache: object, use_celery: Any = lambda: "on") -> list[Finding]:
+        make_bench(redis_cache=cache).use()
+        parts = replace(parts_of(runtime.current()), use_celery=use_celery)
+        return [*Checkup(parts).servers()]
+
+    def test_one_server_for_both_is_said_by_whatever_address_and_database(
+        self, make_bench, redis_url
+    ):
+        other = redis_url.replace("127.0.0.1", "localhost").rpartition("/")[0] + "/3"
+        found = one(self.said(make_bench, other), "redis_cache")
+        assert found.level == "warning"
+        assert "the messages, records, schedule and results in it are lost then." in found.what
+
+    def test_two_servers_one_that_is_away_none_at_all_and_no_bench_are_fine(
+        self, make_bench, redis_url, start
+    ):
+        for cache in (start().server.url, "redis://127.0.0.1:1", "nonsense", "", 5):
+            assert "redis_cache" not in str(self.said(make_bench, cache))
+        assert "redis_cache" not in str(self.said(make_bench, redis_url, None))
+
+
 class TestRabbitMQ:
     def servers(self, bench: Any) -> list[Finding]:
         bench.use()
