@@ -6,13 +6,13 @@ only have marks, ``-- counted: …``, where these texts come in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from frappe_jobs.ledger.clock import CLOCK
 from frappe_jobs.ledger.connection import as_bytes
-from frappe_jobs.ledger.keys import BenchRedis
+from frappe_jobs.ledger.keys import BenchRedis, JobKeys
 from frappe_jobs.ledger.scripts import END, RECORD, RETRY, START
 from frappe_jobs.message import Message
 
@@ -36,51 +36,49 @@ LONGEST_NAME = 140
 #: Times are known by their class: each is 2^(1/4) of the one before, from a millisecond to 12 days.
 CLASSES_TO_DOUBLE, LAST_CLASS, SHORTEST = 4, 120, 0.001
 
+#: Which of a step's keys is that of what runs.
+RUNNING = JobKeys._fields.index("running") + 1
+
 LIMITS = ", ".join(f"{{'{kind}', {limit}}}" for kind, limit in FIELDS.items())
 
-COUNT = f"""{CLOCK}
-local function names_of(text)
-  local queue, site, rest = string.match(text, '^(%d+):(%d+):(.*)$')
-  queue, site = tonumber(queue), queue + site
-  return string.sub(rest, 1, queue), string.sub(rest, queue + 1, site), string.sub(rest, site + 1)
-end
-local function add(minute, kind, field, by, most)
-  local key = history .. kind .. ':' .. minute
-  if redis.call('HINCRBY', key, field, by) ~= by then return true end
-  local fields = redis.call('HLEN', key)
-  if fields == 1 then
-    redis.call('EXPIRE', key, {UNFOLDED})
-    redis.call('ZREMRANGEBYSCORE', history .. 'unfolded', '-inf', minute - {UNFOLDED // 60})
-    redis.call('ZADD', history .. 'unfolded', minute, minute)
-  elseif fields > most then
-    redis.call('HDEL', key, field)
-    return false
-  end
-  return true
-end
+#: Takes names apart: gives how long the queue's and the site's are, and all three in one.
+NAMES = "^(%d+):(%d+):(.*)$"
+
+#: Most counts are one HINCRBY; what is behind it is for the first of a field in its minute.
+COUNT = f"""
 local function count(code, names, by, now)
-  local minute = math.floor((now or clock()) / 60)
-  if add(minute, '{JOBS}', code .. ':' .. names, by, {JOBS_FIELDS}) then return end
-  names = {{names_of(names)}}
+  local minute = math.floor((now or redis.call('TIME')[1]) / 60)
+  local key, field = history .. '{JOBS}:' .. minute, code .. ':' .. names
+  if redis.call('HINCRBY', key, field, by) ~= by then return end
+  local function has_room(most)
+    local fields = redis.call('HLEN', key)
+    if fields == 1 then
+      redis.call('EXPIRE', key, {UNFOLDED})
+      redis.call('ZREMRANGEBYSCORE', history .. 'unfolded', '-inf', minute - {UNFOLDED // 60})
+      redis.call('ZADD', history .. 'unfolded', minute, minute)
+    elseif fields > most then
+      redis.call('HDEL', key, field)
+      return false
+    end
+    return true
+  end
+  if has_room({JOBS_FIELDS}) then return end
+  local queue, site, all = string.match(names, '{NAMES}')
+  queue, site = tonumber(queue), queue + site
+  names = {{string.sub(all, 1, queue), string.sub(all, queue + 1, site), string.sub(all, site + 1)}}
   for n, limit in ipairs({{{LIMITS}}}) do
-    local kind, most = unpack(limit)
-    if not add(minute, kind, code .. ':' .. names[n], by, most) then
-      add(minute, kind, code .. ':', by, math.huge)
+    key, field = history .. limit[1] .. ':' .. minute, code .. ':' .. names[n]
+    if redis.call('HINCRBY', key, field, by) == by and not has_room(limit[2]) then
+      field = code .. ':'
+      if redis.call('HINCRBY', key, field, by) == by then has_room(math.huge) end
     end
   end
-end
--- clocks that differ, or are set back, make no time negative
-local function class(seconds)
-  if not seconds or not (seconds > {SHORTEST}) then return 0 end
-  local steps = math.log(seconds / {SHORTEST}) * {CLASSES_TO_DOUBLE} / math.log(2)
-  return math.min({LAST_CLASS}, math.ceil(steps))
 end
 """
 
 OF_JOB = f"""
-local last = #ARGV
-local history, names, enqueued_at = unpack(ARGV, last - 2)
-for place = last, last - 2, -1 do ARGV[place] = nil end
+local names = table.remove(ARGV)
+local history = string.sub(KEYS[{RUNNING}], 1, -#'running' - 1) .. 'history:'
 {COUNT}"""
 
 OF_JOBS = f"""
@@ -88,6 +86,14 @@ local names, many = {{}}, (#ARGV - 5) / 3
 for n = many, 1, -1 do names[n] = table.remove(ARGV) end
 local history, sums = ARGV[1] .. 'history:', {{}}
 {COUNT}"""
+
+
+def _class(seconds: str) -> str:
+    """In Lua, the class of that time; clocks that differ, or are set back, make none negative."""
+    shortest, to_e = SHORTEST, CLASSES_TO_DOUBLE / math.log(2)
+    doubled = f"math.log(math.max({seconds}, {shortest}) / {shortest})"
+    return f"math.min({LAST_CLASS}, math.ceil({doubled} * {to_e}))"
+
 
 #: By script: what is counted at its marks, and what stands before it.
 COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -107,22 +113,23 @@ for names, by in pairs(sums) do count('{ENQUEUED}', names, by) end""",
             "lost": f"count('{LEASE_LOST}', names, 1)",
             "started": f"""
 local now = clock()
-local since = math.max(enqueued_at, due or 0)
-count(attempt == 1 and '{WAITED}' .. class(now - since) or '{STARTED}', names, 1, now)""",
+local waited = now - math.max(enqueued_at, due or 0)
+count(attempt == 1 and '{WAITED}' .. {_class("waited")} or '{STARTED}', names, 1, now)""",
         },
     ),
     RETRY: (OF_JOB, {"retried": f"if counts == '1' then count('{RETRIED}', names, 1) end"}),
     END: (
         OF_JOB,
         {"ended": f"""
-local failing, _, _, method = history .. 'in_a_row', names_of(names)
 if status == 'cancelled' then
   count('{CANCELLED}', names, 1)
 else
   local code = status == 'failed' and '{FAILED}' or '{FINISHED}'
-  if present == 'started' then code = code .. class(now - (begun or now)) end
+  if present == 'started' then code = code .. {_class("now - (begun or now)")} end
   count(code, names, 1)
 end
+local queue, site, all = string.match(names, '{NAMES}')
+local failing, method = history .. 'in_a_row', string.sub(all, queue + site + 1)
 if status == 'finished' then
   redis.call('HDEL', failing, method)
 elseif status == 'failed' and redis.call('HINCRBY', failing, method, 1) == 1 then
@@ -155,7 +162,7 @@ class Counting(BenchRedis):
         """Behind the arguments of START, RETRY and END; nothing where no history is kept."""
         if not self._settings.keeps_history:
             return ()
-        return self._key("history:"), _names_of(message), repr(message.enqueued_at)
+        return (_names_of(message),)
 
     def _all_labels(self, messages: Sequence[Message], *, anew: bool) -> Sequence[object]:
         """Behind those of RECORD; what is written ``anew`` was counted before."""

@@ -197,7 +197,8 @@ if token ~= '' and begun ~= run then
       or is_site_paused(paused, ahead_in, escaped)) then return {-12} end
   end
 end
-if not redis.call('ZSCORE', open, id) then return {-5} end
+local enqueued_at = redis.call('ZSCORE', open, id)
+if not enqueued_at then return {-5} end
 for n = 15, #ARGV do
   if not string.find(envelope or '', ARGV[n], 1, true) then return {-5} end
 end
