@@ -114,8 +114,8 @@ class Served:
         begun = time.perf_counter()
         connection.request("GET", path)
         reply = connection.getresponse()
-        reply.read()
-        assert reply.status == 200, (path, reply.status)
+        page = reply.read()
+        assert reply.status == 200, (path, reply.status, page[-1000:])
         return (time.perf_counter() - begun) * 1000
 
     @property

@@ -108,18 +108,24 @@ class Asked(Generic[Value]):
 
 
 class Kept:
-    """What was read a moment ago, for all who see the same."""
+    """What was read a moment ago, for all who see the same; threads may ask at once."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable, seconds: float, read: Callable[[], Any]) -> Any:
         """What was read so many seconds ago at most, else what it reads now."""
         now = time.monotonic()
-        self._values = {one: kept for one, kept in self._values.items() if kept[0] > now}
-        if key not in self._values:
-            self._values[key] = now + seconds, read()
-        return self._values[key][1]
+        with self._lock:
+            self._values = {one: kept for one, kept in self._values.items() if kept[0] > now}
+            known = self._values.get(key)
+        if known:
+            return known[1]
+        found = read()
+        with self._lock:
+            self._values[key] = now + seconds, found
+        return found
 
 
 @dataclass(frozen=True)

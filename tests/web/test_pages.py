@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from functools import partial
 
 import pytest
 from acme import tasks
@@ -12,7 +14,7 @@ from web.visitor import asked
 import frappe_jobs as frappe
 from frappe_jobs.ledger.pauses import Pause
 from frappe_jobs.testing import wait_until
-from frappe_jobs.web.bench_picture import MOST_ANSWERS, Asked, BenchPicture
+from frappe_jobs.web.bench_picture import MOST_ANSWERS, Asked, BenchPicture, Kept
 from frappe_jobs.web.looks import desk_of
 from frappe_jobs.web.pages import job as job_page
 from frappe_jobs.web.plots import past_of
@@ -68,6 +70,35 @@ def test_what_was_answered_before_something_was_done_is_asked_once_more():
     assert not question.latest().is_outdated
     question.forget()
     assert question._answer.is_outdated
+
+
+def test_what_is_kept_for_a_moment_is_read_by_many_threads_at_once(switching_often):
+    kept, wrong = Kept(), []
+
+    def look():
+        for number in range(5000):
+            key = number % 40
+            try:
+                if kept.get(key, 0.0005, partial(str, key)) != str(key):
+                    wrong.append(key)
+            except (KeyError, RuntimeError) as error:
+                wrong.append(error)
+
+    lookers = [threading.Thread(target=look) for _ in range(8)]
+    for one in lookers:
+        one.start()
+    for one in lookers:
+        one.join(60)
+    assert wrong == []
+
+
+@pytest.fixture
+def switching_often():
+    """Threads take turns within microseconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def test_of_those_who_see_little_only_the_last_are_remembered(bench):
