@@ -135,14 +135,14 @@ class Settings:
     # fmt: off
     redis_queue: str | None = option(
         "redis_queue", None, "Redis for the jobs' records; also the broker, unless one is named.")
-    #: Frappe's own: what is wrong with it stops none of ours.
-    redis_cache: object = option(
-        "redis_cache", None, "Frappe's cache; the doctor warns where it is the jobs' Redis too.",
-        is_kept=True)
     celery_broker_url: str | None = option(
         "celery_broker_url", None, "The broker, if it is not 'redis_queue'.")
     celery_result_backend: str | None = option(
         "celery_result_backend", None, "Celery's result backend; default: the records' Redis.")
+    #: Frappe's own: what is wrong with it stops none of ours.
+    redis_cache: object = option(
+        "redis_cache", None, "Frappe's cache; the doctor warns where it is the jobs' Redis too.",
+        is_kept=True)
     celery_app: str | None = option(
         "frappe_jobs_celery_app", None, "The module in which a team extends its own Celery app.")
     custom_bench_id: str | None = option(
