@@ -69,12 +69,13 @@ def check_servers(
 
     ``cache`` is the URL of Frappe's cache, as it was given.
     """
+    cache_run = run_of(cache) if isinstance(cache, str) else None
     by_url: dict[str, list[Place]] = {}
     for place in places(settings, results):
         by_url.setdefault(place.url, []).append(place)
     for url, held in by_url.items():
         if url.partition(":")[0] in REDIS_SCHEMES:
-            yield from _redis(url, held, settings.prefix, reach, cache)
+            yield from _redis(url, held, settings.prefix, reach, cache_run)
         elif held[0].role == RESULTS:
             yield Finding("ok", f"Celery's results go to {masked(url)}, which is not checked.")
     if MESSAGES not in reach.away:
@@ -82,7 +83,7 @@ def check_servers(
 
 
 def _redis(
-    url: str, held: Sequence[Place], prefix: str, reach: Reach, cache: object
+    url: str, held: Sequence[Place], prefix: str, reach: Reach, cache_run: str | None
 ) -> Iterator[Finding]:
     try:
         server = look_at(url, prefix)
@@ -96,16 +97,17 @@ def _redis(
         reach.away |= {place.role for place in held}
     if [place.role for place in held] != [RESULTS]:
         yield from check_redis(where, server)
-        yield from _shared(where, server, _roles(held), cache)
+        yield from _shared(where, server, _roles(held), cache_run)
     elif server.refusal:
         what = f"{where} refuses, so {EFFECTS[RESULTS]}: {server.refusal}"
         yield Finding("error", what, f"Correct {held[0].setting}, or what its answer names.")
 
 
-def _shared(where: str, server: RedisServer, holds: str, cache: object) -> Iterator[Finding]:
+def _shared(
+    where: str, server: RedisServer, holds: str, cache_run: str | None
+) -> Iterator[Finding]:
     """Frappe empties the whole server of its cache, all databases, as it builds assets."""
-    run = server.info.get("run_id")
-    if isinstance(cache, str) and run and run == run_of(cache):
+    if cache_run and server.info.get("run_id") == cache_run:
         what = (
             f"{where} is Frappe's cache (redis_cache) as well, which bench build empties "
             f"as a whole: the {holds} in it are lost then."
