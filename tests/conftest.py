@@ -34,8 +34,9 @@ from frappe_jobs.testing import wait_until
 from frappe_jobs.texts.masking import masked
 
 APPS = Path(__file__).parent / "apps"
-#: Of a server that others use as well, this database is the tests'.
-DATABASE = 11
+#: Of a server that others use as well, these databases are the tests', by the number of the process
+#: in a run of several: a doctor, which looks through all benches of its own, sees no other's there.
+DATABASES = range(8, 16)
 START_TIMEOUT = 30
 #: In each name of a bench's keys and queues.
 BENCH_ID = re.compile(b"test-[0-9a-f]{12}")
@@ -243,7 +244,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """REDIS_URL, else the server on the standard port, else an embedded one."""
-    url = os.environ.get("REDIS_URL", f"redis://127.0.0.1:6379/{DATABASE}")
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    database = DATABASES[number % len(DATABASES)]
+    url = os.environ.get("REDIS_URL", f"redis://127.0.0.1:6379/{database}")
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=2) as server:
             server.ping()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -267,7 +268,7 @@ class TestFrappesCache:
     def test_one_server_for_both_is_said_by_whatever_address_and_database(
         self, make_bench, redis_url
     ):
-        other = redis_url.replace("127.0.0.1", "localhost").rpartition("/")[0] + "/3"
+        other = re.sub(r"/\d+$", "/3", redis_url.replace("127.0.0.1", "localhost"))
         found = one(self.said(make_bench, other), "redis_cache")
         assert found.level == "warning"
         assert "the messages, records, schedule and results in it are lost then." in found.what
